@@ -1,0 +1,87 @@
+"""The `distilmos` console script: finds the subcommand, turns errors into one line and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from distilmos import __version__
+from distilmos.errors import FailedError, InputError
+
+# In the order in which a recipe uses them. The module of a command is imported only when it is called, so that
+# `--help` and light commands do not wait for torch.
+COMMANDS = {
+    "validate-data": "check a Kaldi-style data directory and name every fault",
+    "dump-audio": "stage 1: 16 kHz mono audio of a data directory into one archive",
+    "dump-feats": "stage 2: hidden states of all layers, frames sampled for clustering",
+    "learn-kmeans": "stage 3: k-means of one layer",
+    "kmeans-table": "stage 3: one quality table of all layers",
+    "dump-tokens": "stage 4: token ids of all layers",
+    "merge-archives": "stages 1, 2, 4: join the archives of parallel jobs",
+    "train": "stage 5: multi-task fine-tuning",
+    "predict": "stage 6: predict the MOS of audio files or a data directory",
+    "score": "stage 7: MSE, LCC, SRCC, KTAU with confidence intervals",
+    "compare": "paired bootstrap between two results directories",
+    "report": "stage 7: RESULTS.md and report.html of an experiment",
+    "export": "stage 8: one portable model directory",
+    "run": "run a command, or an array of commands, with a log each",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; return the exit status 0 (done), 1 (failed) or 2 (usage or bad input)."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = _main_parser()
+    if not arguments or arguments[0] in ("-h", "--help", "--version"):
+        parser.parse_args(arguments or ["--help"])
+    name = arguments[0]
+    if name not in COMMANDS:
+        parser.error(f"unknown command {name!r}; `distilmos --help` lists them")
+    try:
+        module = importlib.import_module(f"distilmos.commands.{name.replace('-', '_')}")
+        command = argparse.ArgumentParser(
+            prog=f"distilmos {name}",
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        status = module.run(command.parse_args(arguments[1:]))
+        return int(status or 0)
+    except InputError as error:
+        print(f"distilmos {name}: error: {error}", file=sys.stderr)
+        return 2
+    except FailedError as error:
+        print(f"distilmos {name}: failed: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("distilmos"):
+            raise
+        message = f"needs the Python package {error.name}: pip install 'distilmos[recipes]'"
+        print(f"distilmos {name}: error: {message}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of our output went away (`distilmos ... | head`): nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _main_parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="distilmos",
+        usage="distilmos COMMAND [options]",
+        description=f"MOS prediction with layer-wise self-distillation.\n\ncommands, in the order of a recipe:\n{listing}",
+        epilog="`distilmos COMMAND --help` describes one command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"distilmos {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

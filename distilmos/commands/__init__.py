@@ -1,0 +1,1 @@
+"""One module for each subcommand: argument parsing and nothing else."""

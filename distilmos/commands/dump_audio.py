@@ -1,0 +1,28 @@
+"""Stage 1: write the audio of a data directory as 16 kHz mono 16-bit Kaldi archives.
+
+Writes OUT/shards/wav.JOB.{ark,scp} and utt2dur.JOB; `distilmos merge-archives OUT` joins the shards.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from distilmos.commands.options import add_job_options
+from distilmos.data.dump import dump_audio
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("data", metavar="DATA", help="data directory, for example data/train")
+    parser.add_argument("out", metavar="OUT", help="output directory, for example dump/raw/train")
+    add_job_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write one job's share and report what was noticed."""
+    summary = dump_audio(args.data, args.out, args.job, args.jobs)
+    print(f"{summary.utterances} utterances, {summary.seconds / 3600:.3f} hours")
+    for what, utterances in (("cut to full scale", summary.clipped), ("silent", summary.silent)):
+        if utterances:
+            print(f"{len(utterances)} {what}: {' '.join(utterances)}")
+    return 0

@@ -1,0 +1,20 @@
+"""Join the archives and tables that parallel jobs left in DIR/shards into DIR."""
+
+from __future__ import annotations
+
+import argparse
+
+from distilmos.data.dump import merge_shards
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("directory", metavar="DIR", help="for example dump/raw/train")
+    parser.add_argument("--jobs", type=int, required=True, metavar="NJ", help="number of jobs that wrote")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Merge and report the number of utterances of each archive."""
+    for name, count in merge_shards(args.directory, args.jobs).items():
+        print(f"{args.directory}/{name}: {count} utterances")
+    return 0

@@ -1,0 +1,1 @@
+"""Audio and Kaldi-style files: tables, archives, data directories."""

@@ -1,0 +1,97 @@
+"""Stage 1: the audio of a data directory as 16 kHz mono 16-bit archives, in parallel shards."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from distilmos.data.archive import merge_archives, open_archive, shard_of
+from distilmos.data.audio import SAMPLE_RATE, read_audio
+from distilmos.data.datadir import read_data_dir
+from distilmos.data.tables import read_table, write_table
+from distilmos.errors import InputError, raise_faults
+
+SHARDS = "shards"
+
+
+@dataclass(frozen=True)
+class DumpSummary:
+    """What one job saw.
+
+    Attributes:
+        utterances: number of recordings written.
+        seconds: their total duration.
+        clipped: recordings with samples beyond full scale (after resampling), cut to 16 bits.
+        silent: recordings whose samples are all zero.
+    """
+
+    utterances: int
+    seconds: float
+    clipped: list[str]
+    silent: list[str]
+
+
+def dump_audio(data_dir: str | Path, out_dir: str | Path, job: int, jobs: int) -> DumpSummary:
+    """Write the share of job `job` to `out_dir/shards/wav.JOB.{ark,scp}` and `utt2dur.JOB`.
+
+    Raises:
+        InputError: naming every recording that cannot be used; nothing is written then.
+    """
+    data = read_data_dir(data_dir, rated=False)
+    lines = {utterance: line for line, utterance in enumerate(data.wavs, start=1)}
+    shards = Path(out_dir) / SHARDS
+    durations: dict[str, float] = {}
+    faults: list[str] = []
+    clipped: list[str] = []
+    silent: list[str] = []
+    with open_archive(shards / f"wav.{job}") as archive:
+        for utterance in shard_of(data.utterances, job, jobs):
+            try:
+                samples = read_audio(*data.wavs[utterance])
+            except InputError as error:
+                faults.append(f"{data.path / 'wav.scp'}:{lines[utterance]}: {utterance}: {error}")
+                continue
+            scaled = np.rint(samples * 32768.0)
+            if scaled.max() > 32767 or scaled.min() < -32768:
+                clipped.append(utterance)
+            if not samples.any():
+                silent.append(utterance)
+            archive.write(utterance, (SAMPLE_RATE, np.clip(scaled, -32768, 32767).astype(np.int16)))
+            durations[utterance] = samples.size / SAMPLE_RATE
+        raise_faults(faults, f"reading the audio of {data.path}")
+    write_table(shards / f"utt2dur.{job}", durations)
+    return DumpSummary(len(durations), sum(durations.values()), clipped, silent)
+
+
+def merge_shards(directory: str | Path, jobs: int) -> dict[str, int]:
+    """Join all that parallel jobs left in `directory/shards` (`NAME.JOB.ark` and tables `NAME.JOB`) into `directory`.
+
+    Returns:
+        name -> number of utterances.
+
+    Raises:
+        InputError: if a job's share is missing.
+    """
+    directory = Path(directory)
+    shards = directory / SHARDS
+    names = sorted({match[1] for p in shards.glob("*.1*") if (match := re.fullmatch(r"(.+)\.1(?:\.scp)?", p.name))})
+    if not names:
+        raise InputError(f"{shards}: no shards to merge")
+    counts: dict[str, int] = {}
+    for name in names:
+        if (shards / f"{name}.1.scp").exists():
+            stems = [shards / f"{name}.{job}" for job in range(1, jobs + 1)]
+            counts[name] = merge_archives(stems, directory / name)
+        else:
+            joined: dict[str, str | float] = {}
+            for job in range(1, jobs + 1):
+                joined.update(read_table(shards / f"{name}.{job}"))
+            write_table(directory / name, joined)
+            counts[name] = len(joined)
+            for job in range(1, jobs + 1):
+                (shards / f"{name}.{job}").unlink()
+    shards.rmdir()
+    return counts

