@@ -1,0 +1,1 @@
+"""The networks that predict MOS, and their losses."""

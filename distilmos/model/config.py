@@ -1,0 +1,62 @@
+"""The part of a configuration that shapes the network; a trained model carries it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+
+
+def _to_tuple(value: Any) -> Any:
+    """YAML has lists alone; a frozen configuration holds tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+Integers = Annotated[tuple[PositiveInt, ...], Field(min_length=1), BeforeValidator(_to_tuple)]
+
+
+
+class ModelConfig(BaseModel):
+    """Which network is built on the SSL encoder.
+
+    Attributes:
+        model: "distilmos", or the baseline "sslmos" (mean of the last layer, one linear layer).
+        hidden_dim: width H of everything behind the layer mix.
+        kernels: kernel of each depthwise convolution of the feature processor, odd.
+        strides: its strides; above 1 they shorten the frame sequence.
+        target_layers: encoder layers (from 1) whose token ids are predicted; "all" for each of them.
+        dropout: in the decoder, behind the LSTM.
+        encoder_dropout: in the SSL encoder.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    model: Literal["distilmos", "sslmos"] = "distilmos"
+    hidden_dim: PositiveInt = 256
+    kernels: Integers = (5, 3, 3)
+    strides: Integers = (1, 1, 1)
+    target_layers: Literal["all"] | Integers = "all"
+    dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    encoder_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if len(self.kernels) != len(self.strides):
+            raise ValueError("kernels and strides must have the same length")
+        if any(kernel % 2 == 0 for kernel in self.kernels):
+            raise ValueError("kernels must be odd")
+        return self
+
+    def layers(self, num_layers: int) -> tuple[int, ...]:
+        """Return the target layers for an encoder with `num_layers` layers; none for "sslmos".
+
+        Raises:
+            ValueError: if one of them does not exist in that encoder, or is named twice.
+        """
+        if self.model == "sslmos":
+            return ()
+        if self.target_layers == "all":
+            return tuple(range(1, num_layers + 1))
+        if len(set(self.target_layers)) != len(self.target_layers) or max(self.target_layers) > num_layers:
+            raise ValueError(f"target_layers {list(self.target_layers)} must be different layers in 1..{num_layers}")
+        return self.target_layers

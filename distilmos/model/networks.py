@@ -1,0 +1,131 @@
+"""DistilMOS and the plain fine-tuning baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from distilmos.model.config import ModelConfig
+from distilmos.model.mixing import LayerMix
+from distilmos.model.processor import Decoder, FeatureProcessor, TokenPredictor
+from distilmos.ssl.encoder import SSLEncoder, valid_mask
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of a batch.
+
+    Attributes:
+        mos: utterance scores, float (B,).
+        frame_mos: frame scores, float (B, T); padded frames are unspecified.
+        num_frames: valid frames, long (B,).
+        token_logits: for each target layer the logits of its clusters, float (B, T, K); empty for a baseline.
+    """
+
+    mos: Tensor
+    frame_mos: Tensor
+    num_frames: Tensor
+    token_logits: list[Tensor]
+
+
+def _mean_over_frames(frame_mos: Tensor, num_frames: Tensor) -> Tensor:
+    """Average (B, T) over the valid frames to (B,)."""
+    mask = valid_mask(num_frames, frame_mos.shape[1])
+    return (frame_mos * mask).sum(1) / num_frames
+
+
+class MOSNetwork(nn.Module):
+    """What all networks have in common: an encoder, and a last linear layer that gives frame scores."""
+
+    def __init__(self, config: ModelConfig, encoder: SSLEncoder, width: int) -> None:
+        """Take over `encoder`; `width` is that of the frames which the last layer scores."""
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.encoder.set_dropout(config.encoder_dropout)
+        self.target_layers = config.layers(encoder.config.num_layers)
+        self.linear = nn.Linear(width, 1)
+
+    def init_output(self, mean: float) -> None:
+        """Start from the mean training score, so that a short fine-tuning does not spend its steps on the offset."""
+        with torch.no_grad():
+            self.linear.bias.fill_(mean)
+
+    def layer_weights(self) -> Tensor | None:
+        """Return how much each encoder layer counts, (L,), or None where only the last is used."""
+        return None
+
+    def forward(self, audio: Tensor, num_samples: Tensor) -> Prediction:
+        """Score 16 kHz waveforms, zero padded (B, N), with `num_samples` (B,) valid samples each."""
+        layers, num_frames = self.encoder(audio, num_samples)
+        return self.score_layers(layers, num_frames)
+
+    def score_layers(self, layers: list[Tensor], num_frames: Tensor) -> Prediction:
+        """Score the hidden states of the encoder: L tensors (B, T, D), of which `num_frames` (B,) are valid."""
+        raise NotImplementedError
+
+
+class DistilMOS(MOSNetwork):
+    """Layer mix, feature processor, one token predictor for each target layer, decoder, frame scores.
+
+    After J. Yang, W. Nakata, Y. Saito, H. Saruwatari, arXiv 2601.13700, and the authors' released model.
+    """
+
+    def __init__(self, config: ModelConfig, encoder: SSLEncoder, clusters: int) -> None:
+        """Build the heads for token ids 0..clusters-1 on `encoder`."""
+        super().__init__(config, encoder, config.hidden_dim)
+        source = encoder.config.embed_dim
+        self.clusters = clusters
+        self.weighted_sum = LayerMix(encoder.config.num_layers, source)
+        self.feature_processor = FeatureProcessor(source, config.hidden_dim, config.kernels, config.strides)
+        self.predictors = nn.ModuleList(TokenPredictor(config.hidden_dim, clusters) for _ in self.target_layers)
+        self.decoder = Decoder(config.hidden_dim, config.dropout)
+
+    def layer_weights(self) -> Tensor:
+        """Return the weights of the layer mix, (L,), sum 1."""
+        return self.weighted_sum.weights()
+
+    def score_layers(self, layers: list[Tensor], num_frames: Tensor) -> Prediction:
+        """Score the hidden states of the encoder: L tensors (B, T, D), of which `num_frames` (B,) are valid."""
+        mixed = self.weighted_sum(layers, valid_mask(num_frames, layers[0].shape[1]))
+        shared, num_frames = self.feature_processor(mixed, num_frames)
+        logits = [predictor(shared) for predictor in self.predictors]
+        frame_mos = self.linear(self.decoder(shared, num_frames)).squeeze(2)
+        return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, logits)
+
+
+class SSLMOS(MOSNetwork):
+    """Plain fine-tuning: a linear layer on the last hidden state, averaged over valid frames.
+
+    After E. Cooper et al., "Generalization ability of MOS prediction networks", ICASSP 2022, but with padding left out
+    of the mean.
+    """
+
+    def __init__(self, config: ModelConfig, encoder: SSLEncoder) -> None:
+        """Put the linear layer on `encoder`."""
+        super().__init__(config, encoder, encoder.config.embed_dim)
+
+    def score_layers(self, layers: list[Tensor], num_frames: Tensor) -> Prediction:
+        """Score the last of the L hidden states (B, T, D)."""
+        frame_mos = self.linear(layers[-1]).squeeze(2)
+        return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, [])
+
+
+def build_model(config: ModelConfig, encoder: SSLEncoder, clusters: int | None) -> MOSNetwork:
+    """Build the network that `config.model` names.
+
+    Args:
+        config: its shape.
+        encoder: becomes part of the network.
+        clusters: number K of token ids; None is enough for a baseline.
+
+    Raises:
+        ValueError: if the target layers do not exist, or a DistilMOS network is asked for without `clusters`.
+    """
+    if config.model == "sslmos":
+        return SSLMOS(config, encoder)
+    if clusters is None:
+        raise ValueError("model: distilmos needs the number of clusters")
+    return DistilMOS(config, encoder, clusters)

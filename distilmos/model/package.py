@@ -1,0 +1,72 @@
+"""A model directory: config.yaml and model.safetensors, all that prediction needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from distilmos.data.tables import read_lines
+from distilmos.errors import InputError
+from distilmos.files import atomic_path, write_text
+from distilmos.model.config import ModelConfig
+from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
+from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+
+FORMAT = 1
+CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
+
+
+def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, Any] | None = None) -> None:
+    """Write a model so that `load_model_dir` gives it back.
+
+    Args:
+        directory: is made if it does not exist.
+        model: the network.
+        about: further facts for the reader (plain YAML types), stored under "about".
+    """
+    directory = Path(directory)
+    config = {
+        "format": FORMAT,
+        "encoder": model.encoder.config.to_dict(),
+        "clusters": model.clusters if isinstance(model, DistilMOS) else None,
+        "model": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in ModelConfig.model_dump(model.config, include=set(ModelConfig.model_fields)).items()
+        },
+        "about": about or {},
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(directory / WEIGHTS) as temporary:
+        temporary.write_bytes(save(tensors))
+    write_text(directory / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def load_model_dir(directory: str | Path) -> MOSNetwork:
+    """Load a model directory in evaluation mode.
+
+    Raises:
+        InputError: if a file is missing, damaged or of a newer format.
+    """
+    directory = Path(directory)
+    path = directory / CONFIG
+    try:
+        config = yaml.safe_load("\n".join(read_lines(path)))
+        if config["format"] != FORMAT:
+            raise InputError(f"{path}: format {config['format']} is not {FORMAT}; use a newer distilmos")
+        encoder = SSLEncoder(EncoderConfig.from_dict(config["encoder"]))
+        model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, ValidationError) as error:
+        raise InputError(f"{path}: not the configuration of a model: {error}") from None
+    weights = directory / WEIGHTS
+    try:
+        model.load_state_dict(load_file(weights))
+    except FileNotFoundError:
+        raise InputError(f"{weights}: no such file") from None
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(f"{weights}: does not hold the weights of {path}: {error}") from None
+    return model.eval()

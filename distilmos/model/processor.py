@@ -1,0 +1,98 @@
+"""The feature processor, the token predictors and the decoder of DistilMOS, none of which sees padding.
+
+The released code lets padded frames become non-zero before wide convolutions, so that a score depends on the batch.
+Here padding is set to zero before every convolution, as a recording that is scored alone has zeros beyond its end,
+batch statistics are those of valid frames, and the LSTM stops at the last valid frame.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from distilmos.ssl.encoder import valid_mask
+
+
+class SeparableBlock(nn.Module):
+    """Depthwise and pointwise convolution, batch norm over valid frames, GELU."""
+
+    def __init__(self, width: int, kernel: int, stride: int) -> None:
+        """Make a block of `width` channels; `kernel` is odd, so that frame t is centred at t * stride."""
+        super().__init__()
+        self.stride = stride
+        self.dw = nn.Conv1d(width, width, kernel, stride, padding=kernel // 2, groups=width, bias=False)
+        self.pw = nn.Conv1d(width, width, 1, bias=False)
+        self.bn = nn.BatchNorm1d(width)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, H, T), zero at padding, to (B, H, T'), zero at padding; return the new lengths (B,) too."""
+        x = self.pw(self.dw(x))
+        lengths = torch.div(lengths - 1, self.stride, rounding_mode="floor") + 1
+        mask = valid_mask(lengths, x.shape[2])
+        # Only valid frames, as rows, go through the norm: padding must not enter its statistics.
+        frames = F.gelu(self.bn(x.transpose(1, 2)[mask]))
+        output = frames.new_zeros(x.shape[0], x.shape[2], x.shape[1])
+        output[mask] = frames
+        return output.transpose(1, 2), lengths
+
+
+class FeatureProcessor(nn.Module):
+    """Reduces the mixed layers to the shared representation of width H."""
+
+    def __init__(self, source: int, width: int, kernels: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        """Map `source` channels to `width`, with one block for each kernel and stride."""
+        super().__init__()
+        self.proj_in = nn.Conv1d(source, width, 1)
+        self.blocks = nn.ModuleList(SeparableBlock(width, k, s) for k, s in zip(kernels, strides, strict=True))
+        self.ln = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map frames (B, T, D) to (B, T', H); padded output frames are unspecified. Also return the new lengths."""
+        x = self.proj_in(x.transpose(1, 2))
+        # proj_in has a bias, which makes padding non-zero.
+        x = x * valid_mask(lengths, x.shape[2])[:, None, :]
+        for block in self.blocks:
+            x, lengths = block(x, lengths)
+        return self.ln(x.transpose(1, 2)), lengths
+
+
+class TokenPredictor(nn.Module):
+    """Classifies each frame into the k-means clusters of one encoder layer."""
+
+    def __init__(self, width: int, clusters: int) -> None:
+        """Make an MLP width -> width -> width -> clusters."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, clusters)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (..., K) of frames (..., H)."""
+        logits: Tensor = self.layers(x)
+        return logits
+
+
+class Decoder(nn.Module):
+    """Convolution, bidirectional LSTM and a residual connection around the LSTM."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        """Make a decoder of `width` channels."""
+        super().__init__()
+        self.cnn = nn.Conv1d(width, width, 3, padding=1)
+        self.bilstm = nn.LSTM(width, width, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(2 * width, width)
+        self.layer_norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Map frames (B, T, H) to (B, T, H); padded frames are unspecified."""
+        mask = valid_mask(lengths, x.shape[1])[:, :, None]
+        local = self.cnn((x * mask).transpose(1, 2)).transpose(1, 2)
+        # pack_padded_sequence wants the lengths on the CPU.
+        packed = pack_padded_sequence(local, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        context, _ = pad_packed_sequence(self.bilstm(packed)[0], batch_first=True, total_length=x.shape[1])
+        context = F.gelu(self.linear(self.dropout(context))) * mask
+        normed: Tensor = self.layer_norm(context + local)
+        return normed

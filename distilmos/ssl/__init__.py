@@ -1,0 +1,1 @@
+"""Self-supervised speech encoders: one network type, and loaders that end in it."""

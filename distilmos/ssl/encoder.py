@@ -1,0 +1,234 @@
+"""The encoder that every SSL checkpoint is loaded into: HuBERT and wav2vec 2.0 networks, all layers in one pass.
+
+Why not torchaudio's, fairseq's or transformers' module: in all three the GroupNorm of the first convolution averages
+over the zero padding of a batch, so that a recording's hidden states depend on what it is batched with. Here its
+statistics are those of the valid frames, every later step ignores padding too, and a recording gives the same states
+alone and in any batch. The tests compare every layer with fairseq's own module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The shape of an encoder.
+
+    Attributes:
+        conv_layers: (channels, kernel, stride) of each convolution of the front end.
+        conv_bias: whether these convolutions have a bias.
+        conv_norm: "group" normalises the first convolution over time, "layer" each of them over channels.
+        embed_dim: width D of the transformer.
+        ffn_dim: inner width of its feed-forward parts.
+        num_heads: attention heads.
+        num_layers: transformer layers L.
+        pos_kernel: kernel of the convolutional position embedding.
+        pos_groups: its groups.
+        norm_first: layer norms before (True, Large models) or after (False, Base) each part of a layer.
+        normalize_input: whether a waveform is brought to zero mean and unit variance first.
+    """
+
+    conv_layers: tuple[tuple[int, int, int], ...]
+    conv_bias: bool
+    conv_norm: str
+    embed_dim: int
+    ffn_dim: int
+    num_heads: int
+    num_layers: int
+    pos_kernel: int
+    pos_groups: int
+    norm_first: bool
+    normalize_input: bool
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
+        """Return the configuration that `to_dict` gave."""
+        shapes = tuple((int(c), int(k), int(s)) for c, k, s in values["conv_layers"])
+        return cls(**{**values, "conv_layers": shapes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON and YAML types."""
+        return {**asdict(self), "conv_layers": [list(shape) for shape in self.conv_layers]}
+
+    def num_frames(self, num_samples: int) -> int:
+        """Return how many frames (50 a second in the usual models) the encoder gives for `num_samples` samples."""
+        for _, kernel, stride in self.conv_layers:
+            num_samples = max(0, (num_samples - kernel) // stride + 1)
+        return num_samples
+
+
+def valid_mask(lengths: Tensor, size: int) -> Tensor:
+    """Return (B, size), True where an index is below the length; `lengths` has shape (B,)."""
+    return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+class SSLEncoder(nn.Module):
+    """Convolutional front end and transformer; `forward` returns the output of every transformer layer."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        """Make an encoder with fresh weights."""
+        super().__init__()
+        self.config = config
+        channels = config.conv_layers[-1][0]
+        self.conv = ConvFrontEnd(config)
+        self.feature_norm = nn.LayerNorm(channels)
+        # fairseq leaves the projection out where it would change no width.
+        self.projection = nn.Linear(channels, config.embed_dim) if channels != config.embed_dim else nn.Identity()
+        self.pos_conv = nn.Conv1d(
+            config.embed_dim,
+            config.embed_dim,
+            config.pos_kernel,
+            padding=config.pos_kernel // 2,
+            groups=config.pos_groups,
+        )
+        # Post-norm networks normalise here; the final norm of pre-norm networks follows the last layer and is not part
+        # of any layer's output.
+        self.norm = nn.LayerNorm(config.embed_dim) if not config.norm_first else nn.Identity()
+        self.dropout = nn.Dropout(0.0)
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
+
+    def forward(self, audio: Tensor, num_samples: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the hidden states of all layers.
+
+        Args:
+            audio: 16 kHz waveforms, zero padded, float (B, N).
+            num_samples: valid samples of each, long (B,).
+
+        Returns:
+            the outputs of layers 1..L, each (B, T, D), whose padded frames are unspecified, and the numbers of valid
+            frames, long (B,).
+        """
+        if self.config.normalize_input:
+            audio = _normalize(audio, num_samples)
+        x, num_frames = self.conv(audio, num_samples)
+        mask = valid_mask(num_frames, x.shape[1])
+        x = self.projection(self.feature_norm(x))
+        x = self.dropout(x * mask[:, :, None])
+        position = self.pos_conv(x.transpose(1, 2))[:, :, : x.shape[1]]
+        x = self.dropout(self.norm(x + F.gelu(position).transpose(1, 2)))
+        # A batch without padding needs no mask, and attention without one is faster.
+        attention_mask = None if bool(mask.all()) else mask[:, None, None, :]
+        outputs = []
+        for layer in self.layers:
+            x = layer(x, attention_mask)
+            outputs.append(x)
+        return outputs, num_frames
+
+    def set_dropout(self, probability: float) -> None:
+        """Set the dropout of the transformer, active in training mode alone."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = probability
+
+    def fingerprint(self) -> str:
+        """Return a hash of all weights, which tells whether two encoders are the same."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _normalize(audio: Tensor, num_samples: Tensor) -> Tensor:
+    """Bring each waveform (B, N) to zero mean and unit variance over its valid samples; fairseq's layer norm."""
+    mask = valid_mask(num_samples, audio.shape[1])
+    count = num_samples[:, None]
+    centered = (audio - (audio * mask).sum(1, keepdim=True) / count) * mask
+    variance = centered.square().sum(1, keepdim=True) / count
+    return centered * torch.rsqrt(variance + 1e-5)
+
+
+class ConvFrontEnd(nn.Module):
+    """Strided convolutions from waveform to frames, without padding: a valid frame sees valid samples alone."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        """Make the convolutions and their norms."""
+        super().__init__()
+        self.shapes = config.conv_layers
+        self.norm_each = config.conv_norm == "layer"
+        sources = [1, *(channels for channels, _, _ in self.shapes[:-1])]
+        self.layers = nn.ModuleList(
+            nn.Conv1d(source, channels, kernel, stride, bias=config.conv_bias)
+            for source, (channels, kernel, stride) in zip(sources, self.shapes, strict=True)
+        )
+        normed = self.shapes if self.norm_each else self.shapes[:1]
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels, _, _ in normed)
+
+    def forward(self, audio: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Return frames (B, T, C) and the numbers of valid frames (B,) for waveforms (B, N)."""
+        x = audio[:, None, :]
+        lengths = num_samples
+        for index, (layer, (_, kernel, stride)) in enumerate(zip(self.layers, self.shapes, strict=True)):
+            x = layer(x)
+            lengths = (torch.div(lengths - kernel, stride, rounding_mode="floor") + 1).clamp(min=0)
+            if self.norm_each:
+                x = self.norms[index](x.transpose(1, 2)).transpose(1, 2)
+            elif index == 0:
+                x = _norm_over_time(x, lengths, cast(nn.LayerNorm, self.norms[0]))
+            x = F.gelu(x)
+        frames: Tensor = x.transpose(1, 2)
+        return frames, lengths
+
+
+def _norm_over_time(x: Tensor, lengths: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """Normalise each channel of (B, C, T) over its valid frames: GroupNorm with as many groups as channels.
+
+    `norm` holds weight, bias and eps. Statistics are taken in float32 whatever the autocast type.
+    """
+    if bool((lengths == x.shape[2]).all()):
+        return F.group_norm(x, x.shape[1], norm.weight, norm.bias, norm.eps)
+    mask = valid_mask(lengths, x.shape[2])[:, None, :]
+    count = lengths[:, None, None]
+    values = x.float()
+    centered = (values - (values * mask).sum(2, keepdim=True) / count) * mask
+    variance = centered.square().sum(2, keepdim=True) / count
+    scale = torch.rsqrt(variance + norm.eps) * norm.weight[None, :, None]
+    return (centered * scale + norm.bias[None, :, None]).to(x.dtype)
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention and feed-forward part with residual connections."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        """Make one layer."""
+        super().__init__()
+        width = config.embed_dim
+        self.num_heads = config.num_heads
+        self.norm_first = config.norm_first
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width)
+        self.ffn_in = nn.Linear(width, config.ffn_dim)
+        self.ffn_out = nn.Linear(config.ffn_dim, width)
+        self.ffn_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(0.0)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the layer's output (B, T, D); `mask` (B, 1, 1, T) is True at valid frames."""
+        if self.norm_first:
+            x = x + self.dropout(self._attention(self.attention_norm(x), mask))
+            x = x + self.dropout(self._feed_forward(self.ffn_norm(x)))
+        else:
+            x = self.attention_norm(x + self.dropout(self._attention(x, mask)))
+            x = self.ffn_norm(x + self.dropout(self._feed_forward(x)))
+        return x
+
+    def _attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        batch, frames, width = x.shape
+        qkv = self.qkv(x).view(batch, frames, 3, self.num_heads, width // self.num_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        dropout = self.dropout.p if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        output: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
+        return output
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.ffn_out(F.gelu(self.ffn_in(x)))
+        return output

@@ -1,0 +1,41 @@
+"""The encoder in our own file form: safetensors with the configuration in its header. Embedded encoders use it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from distilmos.errors import InputError
+from distilmos.files import atomic_path
+from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+
+
+def save_encoder(encoder: SSLEncoder, path: str | Path, *, half: bool = False) -> None:
+    """Write weights and configuration; `half` stores float16, half the size, which loading turns back into float32."""
+    dtype = torch.float16 if half else torch.float32
+    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in encoder.state_dict().items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata={"encoder": json.dumps(encoder.config.to_dict())}))
+
+
+def load_encoder(path: str | Path) -> SSLEncoder:
+    """Read what `save_encoder` wrote.
+
+    Raises:
+        InputError: if the file is missing, damaged or something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            config = EncoderConfig.from_dict(json.loads((stored.metadata() or {})["encoder"]))
+            weights = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118 (not a dict)
+        encoder = SSLEncoder(config)
+        encoder.load_state_dict(weights)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: not an encoder of distilmos: {error}") from None
+    return encoder.eval()
