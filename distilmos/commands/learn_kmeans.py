@@ -1,0 +1,26 @@
+"""Stage 3: learn the k-means of one layer from the sampled frames of the training set."""
+
+from __future__ import annotations
+
+import argparse
+
+from distilmos.tokens.kmeans import learn_kmeans
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--feats", required=True, metavar="DIR", help="for example dump/feats")
+    parser.add_argument("--layer", type=int, required=True, metavar="N", help="encoder layer, from 1")
+    parser.add_argument("--clusters", type=int, default=200, metavar="K", help="number of clusters (default: 200)")
+    parser.add_argument("--seed", type=int, default=1, help="of the initialisation (default: 1)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="for example exp/kmeans_hubert_tiny_k200")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Learn one layer."""
+    quality = learn_kmeans(args.feats, args.layer, args.clusters, args.seed, args.out)
+    print(
+        f"layer {quality.layer}: {quality.frames} frames, inertia {quality.inertia_per_frame:.4g} a frame, "
+        f"{quality.empty} empty and {quality.tiny} tiny clusters, perplexity {quality.perplexity:.1f}"
+    )
+    return 0

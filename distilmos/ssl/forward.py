@@ -1,0 +1,91 @@
+"""Hidden states of all layers of many recordings, one forward pass each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from distilmos.data.audio import SAMPLE_RATE, read_audio
+from distilmos.errors import InputError
+from distilmos.ssl.encoder import SSLEncoder
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; "auto" takes the GPU if there is one.
+
+    Raises:
+        InputError: if it does not exist here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def group_by_seconds(durations: dict[str, float], budget: float) -> list[list[str]]:
+    """Group recordings of similar length so that a padded group stays under a budget.
+
+    Args:
+        durations: utterance -> seconds.
+        budget: padded seconds of a group (longest times count); a longer recording is a group of its own.
+
+    Returns:
+        groups of utterance ids, longest first, so that a lack of memory shows at once.
+    """
+    groups: list[list[str]] = []
+    longest = 0.0
+    for utterance in sorted(durations, key=lambda utterance: (-durations[utterance], utterance)):
+        if groups and longest * (len(groups[-1]) + 1) <= budget:
+            groups[-1].append(utterance)
+        else:
+            groups.append([utterance])
+            longest = durations[utterance]
+    return groups
+
+
+def pad_audio(recordings: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return waveforms (N,) of different lengths zero padded as (B, N), and their lengths (B,)."""
+    return pad_sequence(recordings, batch_first=True), torch.tensor([len(recording) for recording in recordings])
+
+
+def hidden_states(
+    encoder: SSLEncoder,
+    wavs: dict[str, tuple[Path, int | None]],
+    durations: dict[str, float],
+    device: torch.device,
+    batch_seconds: float,
+) -> Iterator[tuple[str, list[Tensor]]]:
+    """Run each recording once through the encoder.
+
+    Args:
+        encoder: in evaluation mode, on `device`.
+        wavs: utterance -> location of its audio.
+        durations: utterance -> seconds, for the same utterances.
+        device: where to compute.
+        batch_seconds: padded seconds in one forward pass.
+
+    Yields:
+        an utterance id and its L hidden states (T, D), float32 on `device`; long recordings first.
+
+    Raises:
+        InputError: if a recording is unreadable or not as long as `durations` says.
+    """
+    for group in group_by_seconds(durations, batch_seconds):
+        recordings = [torch.from_numpy(read_audio(*wavs[utterance])) for utterance in group]
+        for utterance, recording in zip(group, recordings, strict=True):
+            if len(recording) != round(durations[utterance] * SAMPLE_RATE):
+                path = wavs[utterance][0]
+                raise InputError(f"{path}: {utterance} has {len(recording)} samples, utt2dur says otherwise")
+        audio, num_samples = pad_audio(recordings)
+        with torch.inference_mode():
+            layers, num_frames = encoder(audio.to(device), num_samples.to(device))
+        for index, (utterance, frames) in enumerate(zip(group, num_frames.tolist(), strict=True)):
+            yield utterance, [layer[index, :frames] for layer in layers]

@@ -1,0 +1,157 @@
+"""Stage 3: k-means of each layer on sampled training frames, and a table of how good it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from distilmos.data.archive import load_array, read_scp
+from distilmos.errors import InputError
+from distilmos.files import atomic_path, write_json, write_text
+from distilmos.tokens.info import TokenInfo
+
+# A cluster with less than this share of an even distribution is called tiny.
+TINY = 0.1
+
+
+@dataclass(frozen=True)
+class LayerQuality:
+    """How well k-means fits one layer, over the frames it was learned from.
+
+    Attributes:
+        layer: from 1.
+        clusters: K.
+        frames: number of frames.
+        inertia_per_frame: mean squared distance to the nearest centroid.
+        explained_variance: 1 - inertia / total variance.
+        empty: clusters without a frame.
+        tiny: clusters with fewer than TINY * frames / K frames, the empty ones included.
+        perplexity: exp of the entropy of the cluster distribution; K if all are equally frequent.
+        iterations: until k-means stopped.
+    """
+
+    layer: int
+    clusters: int
+    frames: int
+    inertia_per_frame: float
+    explained_variance: float
+    empty: int
+    tiny: int
+    perplexity: float
+    iterations: int
+
+
+def learn_kmeans(
+    feats_dir: str | Path, layer: int, clusters: int, seed: int, out_dir: str | Path
+) -> LayerQuality:
+    """Cluster the frames of one layer.
+
+    Writes `layerN.joblib` (the scikit-learn model, for its users), `layerN.npy` (the centroids, float32 (K, D), which
+    later stages read because it needs no unpickling) and `layerN.json` (its quality).
+
+    Args:
+        feats_dir: dump/feats of stage 2.
+        layer: from 1.
+        clusters: K.
+        seed: of the initialisation (k-means++).
+        out_dir: exp/kmeans_*.
+
+    Returns:
+        the quality of the clustering.
+
+    Raises:
+        InputError: if the features are missing or hold fewer frames than clusters.
+    """
+    import joblib
+    from sklearn.cluster import KMeans
+
+    info = TokenInfo.read(feats_dir)
+    scp = Path(feats_dir) / f"layer{layer}.scp"
+    frames = np.concatenate([load_array(location) for location in read_scp(scp).values()])
+    if len(frames) < clusters:
+        raise InputError(f"{scp}: {len(frames)} frames are too few for {clusters} clusters")
+    model = KMeans(clusters, n_init=1, random_state=seed).fit(frames)
+    counts = np.bincount(model.labels_, minlength=clusters)
+    share = counts[counts > 0] / len(frames)
+    quality = LayerQuality(
+        layer=layer,
+        clusters=clusters,
+        frames=len(frames),
+        inertia_per_frame=float(model.inertia_ / len(frames)),
+        explained_variance=float(1 - model.inertia_ / len(frames) / frames.var(axis=0, dtype=np.float64).sum()),
+        empty=int((counts == 0).sum()),
+        tiny=int((counts < TINY * len(frames) / clusters).sum()),
+        perplexity=float(np.exp(-(share * np.log(share)).sum())),
+        iterations=int(model.n_iter_),
+    )
+    out = Path(out_dir)
+    with atomic_path(out / f"layer{layer}.joblib") as temporary:
+        joblib.dump(model, temporary)
+    with atomic_path(out / f"layer{layer}.npy") as temporary, temporary.open("wb") as stream:
+        np.save(stream, model.cluster_centers_.astype(np.float32), allow_pickle=False)
+    write_json(out / f"layer{layer}.json", asdict(quality))
+    TokenInfo(info.ssl, info.fingerprint, info.layers, clusters).write(out)
+    return quality
+
+
+def load_centroids(kmeans_dir: str | Path, num_layers: int) -> list[np.ndarray]:
+    """Read the centroids of all layers, each (K, D).
+
+    Raises:
+        InputError: if one is missing or damaged.
+    """
+    centroids = []
+    for layer in range(1, num_layers + 1):
+        path = Path(kmeans_dir) / f"layer{layer}.npy"
+        try:
+            centroids.append(np.load(path, allow_pickle=False))
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+        except ValueError as error:
+            raise InputError(f"{path}: not an array of centroids: {error}") from None
+    return centroids
+
+
+COLUMNS = {
+    "layer": "d",
+    "frames": ",d",
+    "inertia_per_frame": ".4g",
+    "explained_variance": ".3f",
+    "empty": "d",
+    "tiny": "d",
+    "perplexity": ".1f",
+    "iterations": "d",
+}
+
+
+def write_quality_table(kmeans_dir: str | Path) -> str:
+    """Gather the layers' statistics into `quality.json` and `quality.md`.
+
+    Returns:
+        the table as Markdown.
+
+    Raises:
+        InputError: if a layer is missing.
+    """
+    directory = Path(kmeans_dir)
+    info = TokenInfo.read(directory)
+    rows = []
+    for layer in range(1, info.layers + 1):
+        path = directory / f"layer{layer}.json"
+        if not path.exists():
+            raise InputError(f"{path}: no such file: layer {layer} has no k-means yet")
+        rows.append(json.loads(path.read_text(encoding="utf-8")))
+    lines = [
+        f"k-means of {info.ssl}, K = {info.clusters}, on training frames; perplexity is at most K, "
+        f"tiny clusters have less than {TINY:g} of an even share.\n",
+        "| " + " | ".join(name.replace("_", " ") for name in COLUMNS) + " |",
+        "|" + " ---: |" * len(COLUMNS),
+        *("| " + " | ".join(format(row[name], spec) for name, spec in COLUMNS.items()) + " |" for row in rows),
+    ]
+    table = "\n".join(lines) + "\n"
+    write_json(directory / "quality.json", {"ssl": info.ssl, "clusters": info.clusters, "layers": rows})
+    write_text(directory / "quality.md", table)
+    return table
