@@ -1,4 +1,4 @@
-"""Hidden states of all layers of many recordings, one forward pass each."""
+"""Padded batches of recordings, and the hidden states of all layers from one forward pass."""
 
 from __future__ import annotations
 
@@ -56,6 +56,27 @@ def pad_audio(recordings: list[Tensor]) -> tuple[Tensor, Tensor]:
     return pad_sequence(recordings, batch_first=True), torch.tensor([len(recording) for recording in recordings])
 
 
+def padded_batches(
+    wavs: dict[str, tuple[Path, int | None]], durations: dict[str, float], batch_seconds: float
+) -> Iterator[tuple[list[str], Tensor, Tensor]]:
+    """Read recordings in groups of similar length.
+
+    Args:
+        wavs: utterance -> location of its audio.
+        durations: utterance -> seconds, of the utterances to read.
+        batch_seconds: padded seconds of a batch.
+
+    Yields:
+        utterance ids, zero padded 16 kHz waveforms (B, N), and the numbers of valid samples (B,).
+
+    Raises:
+        InputError: if a recording is unreadable.
+    """
+    for group in group_by_seconds(durations, batch_seconds):
+        audio, num_samples = pad_audio([torch.from_numpy(read_audio(*wavs[utterance])) for utterance in group])
+        yield group, audio, num_samples
+
+
 def hidden_states(
     encoder: SSLEncoder,
     wavs: dict[str, tuple[Path, int | None]],
@@ -78,13 +99,10 @@ def hidden_states(
     Raises:
         InputError: if a recording is unreadable or not as long as `durations` says.
     """
-    for group in group_by_seconds(durations, batch_seconds):
-        recordings = [torch.from_numpy(read_audio(*wavs[utterance])) for utterance in group]
-        for utterance, recording in zip(group, recordings, strict=True):
-            if len(recording) != round(durations[utterance] * SAMPLE_RATE):
-                path = wavs[utterance][0]
-                raise InputError(f"{path}: {utterance} has {len(recording)} samples, utt2dur says otherwise")
-        audio, num_samples = pad_audio(recordings)
+    for group, audio, num_samples in padded_batches(wavs, durations, batch_seconds):
+        for utterance, samples in zip(group, num_samples.tolist(), strict=True):
+            if samples != round(durations[utterance] * SAMPLE_RATE):
+                raise InputError(f"{wavs[utterance][0]}: {utterance} has {samples} samples, utt2dur says otherwise")
         with torch.inference_mode():
             layers, num_frames = encoder(audio.to(device), num_samples.to(device))
         for index, (utterance, frames) in enumerate(zip(group, num_frames.tolist(), strict=True)):

@@ -1,0 +1,37 @@
+"""Stage 6: predict the MOS of recordings.
+
+An input is a data directory, a wav.scp, or an audio file of any rate and channel count (channels are averaged). Writes a
+Kaldi-style table `utterance MOS`, sorted; for an audio file the utterance is its path.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from distilmos.commands.options import add_forward_options
+from distilmos.data.tables import write_table
+from distilmos.inference.predict import find_recordings, predict
+from distilmos.model.package import load_model_dir
+from distilmos.ssl.forward import choose_device
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="data directory, wav.scp or audio file")
+    parser.add_argument("--model", required=True, metavar="DIR", help="model directory, for example exp/<tag>/model")
+    parser.add_argument("--out", metavar="FILE", help="utt2mos to write (default: print)")
+    add_forward_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict and write."""
+    wavs, durations = find_recordings(args.inputs)
+    device = choose_device(args.device)
+    scores = predict(load_model_dir(args.model).to(device), wavs, durations, device, args.batch_seconds)
+    if args.out:
+        write_table(args.out, scores)
+        print(f"{args.out}: {len(scores)} utterances")
+    else:
+        for utterance, mos in scores.items():
+            print(f"{utterance} {mos:.4f}")
+    return 0

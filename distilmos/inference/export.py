@@ -1,0 +1,80 @@
+"""Stage 8: the final model of an experiment as a directory that needs nothing of the recipe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from distilmos.data.tables import read_lines
+from distilmos.errors import InputError
+from distilmos.files import atomic_path, write_text
+from distilmos.metrics import LEVELS, METRICS
+from distilmos.model.networks import MOSNetwork
+from distilmos.model.package import CONFIG, WEIGHTS, load_model_dir
+
+
+def export_model(experiment: str | Path, out_dir: str | Path) -> MOSNetwork:
+    """Copy the final model, add a card that says what it is, and load the copy as proof.
+
+    Args:
+        experiment: exp/<tag>, trained; scores of stage 7 enter the card if they are there.
+        out_dir: exp/<tag>/model.
+
+    Returns:
+        the model as loaded from `out_dir`.
+
+    Raises:
+        InputError: if the experiment has no final model.
+    """
+    experiment, out_dir = Path(experiment), Path(out_dir)
+    final = experiment / "final"
+    if not (final / WEIGHTS).exists():
+        raise InputError(f"{final / WEIGHTS}: no such file: the training has not finished")
+    for name in (WEIGHTS, CONFIG):
+        with atomic_path(out_dir / name) as temporary:
+            shutil.copyfile(final / name, temporary)
+    model = load_model_dir(out_dir)
+    write_text(out_dir / "README.md", _card(experiment, model))
+    return model
+
+
+def _card(experiment: Path, model: MOSNetwork) -> str:
+    events = [json.loads(line) for line in read_lines(experiment / "log.jsonl")]
+    start: dict[str, Any] = next((event for event in events if event["event"] == "start"), {})
+    config = model.config
+    lines = [
+        f"# {experiment.name}",
+        "",
+        "Predicts the mean opinion score (MOS, 1 to 5) of a recording of speech.",
+        "",
+        "```",
+        "distilmos predict some.wav --model DIR",
+        "```",
+        "",
+        f"- network: {config.model}, {sum(p.numel() for p in model.parameters()):,} parameters, "
+        f"encoder with {model.encoder.config.num_layers} layers of width {model.encoder.config.embed_dim}",
+        f"- code: commit {start.get('commit') or 'unknown'}; seed {start.get('seed', 'unknown')}",
+    ]
+    for name, data in start.get("data", {}).items():
+        lines.append(f"- {name}: {data['utterances']} utterances, {data['seconds'] / 3600:.2f} hours")
+    results = sorted(experiment.glob("results/*/metrics.json"))
+    if results:
+        lines += ["", "| test set | level | " + " | ".join(METRICS) + " |", "| --- | --- |" + " ---: |" * len(METRICS)]
+    notes = []
+    for path in results:
+        scored = json.loads(path.read_text(encoding="utf-8"))
+        for level in LEVELS:
+            if level in scored:
+                cells = [_cell(scored[level][name]["value"]) for name in METRICS]
+                lines.append(f"| {path.parent.name} | {level} | " + " | ".join(cells) + " |")
+        if scored.get("notes"):
+            notes.append(f"{path.parent.name}: {scored['notes']}")
+    if notes:
+        lines += ["", *notes]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
