@@ -1,7 +1,7 @@
 """Stage 6: predict the MOS of recordings.
 
-An input is a data directory, a wav.scp, or an audio file of any rate and channel count (channels are averaged). Writes a
-Kaldi-style table `utterance MOS`, sorted; for an audio file the utterance is its path.
+An input is a data directory, a wav.scp, or an audio file of any rate and channel count (channels are averaged). Writes
+a Kaldi-style table `utterance MOS`, sorted; for an audio file the utterance is its path.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The released code lets padded frames become non-zero before wide convolutions, so that a score depends on the batch.
 Here padding is set to zero before every convolution, as a recording that is scored alone has zeros beyond its end,
-batch statistics are those of valid frames, and the LSTM stops at the last valid frame.
+batch statistics are those of valid frames, and the LSTM runs over valid frames alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from distilmos.ssl.encoder import valid_mask
 
@@ -81,7 +80,8 @@ class Decoder(nn.Module):
         """Make a decoder of `width` channels."""
         super().__init__()
         self.cnn = nn.Conv1d(width, width, 3, padding=1)
-        self.bilstm = nn.LSTM(width, width, batch_first=True, bidirectional=True)
+        self.lstm_forward = nn.LSTM(width, width, batch_first=True)
+        self.lstm_backward = nn.LSTM(width, width, batch_first=True)
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(2 * width, width)
         self.layer_norm = nn.LayerNorm(width)
@@ -90,9 +90,18 @@ class Decoder(nn.Module):
         """Map frames (B, T, H) to (B, T, H); padded frames are unspecified."""
         mask = valid_mask(lengths, x.shape[1])[:, :, None]
         local = self.cnn((x * mask).transpose(1, 2)).transpose(1, 2)
-        # pack_padded_sequence wants the lengths on the CPU.
-        packed = pack_padded_sequence(local, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        context, _ = pad_packed_sequence(self.bilstm(packed)[0], batch_first=True, total_length=x.shape[1])
+        # Two LSTMs, the second on sequences reversed up to their own lengths, are the same as one bidirectional LSTM on
+        # a packed sequence, whose backward pass takes ten times as long on a CPU.
+        reverse = _reversal(lengths, x.shape[1])[:, :, None].expand_as(local)
+        backward = self.lstm_backward(local.gather(1, reverse))[0].gather(1, reverse)
+        context = torch.cat([self.lstm_forward(local)[0], backward], dim=2)
         context = F.gelu(self.linear(self.dropout(context))) * mask
         normed: Tensor = self.layer_norm(context + local)
         return normed
+
+
+def _reversal(lengths: Tensor, size: int) -> Tensor:
+    """Return indices (B, size) that turn each sequence round within its length (B,) and leave padding in place."""
+    frames = torch.arange(size, device=lengths.device)[None, :]
+    mirrored = lengths[:, None] - 1 - frames
+    return torch.where(mirrored >= 0, mirrored, frames)
