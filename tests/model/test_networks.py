@@ -1,0 +1,179 @@
+"""The networks are those of the released model, without its dependence on the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from entmax import entmax15 as reference_entmax15
+
+from distilmos.errors import InputError
+from distilmos.model.config import ModelConfig
+from distilmos.model.losses import NO_TOKEN, multitask_loss, regression_loss
+from distilmos.model.mixing import entmax15
+from distilmos.model.networks import Prediction, build_model
+from distilmos.model.package import load_model_dir, save_model_dir
+from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.forward import pad_audio
+from distilmos.ssl.load import load_ssl
+
+SHAPES = ((32, 10, 5), *(((32, 3, 2),) * 4), *(((32, 2, 2),) * 2))
+
+
+def small_encoder() -> SSLEncoder:
+    return SSLEncoder(EncoderConfig(SHAPES, False, "group", 32, 64, 4, 3, 16, 4, False, False))
+
+
+def released_name(name: str) -> str:
+    """The released decoder has one bidirectional LSTM, ours one for each direction."""
+    if name.startswith("decoder.bilstm."):
+        part = name.removeprefix("decoder.bilstm.")
+        direction = "backward" if part.endswith("_reverse") else "forward"
+        return f"decoder.lstm_{direction}.{part.removesuffix('_reverse')}"
+    return name
+
+
+@pytest.mark.parametrize("kind", ["w2v2", "wavlm"])
+def test_heads_reproduce_the_released_format(golden_root, kind):
+    folder = golden_root / f"official_{kind}_small"
+    expected = np.load(folder / "expected.npz")
+    weights = torch.load(folder / "model.pth.tar", weights_only=True)["model"]
+    model = build_model(ModelConfig(hidden_dim=24), small_encoder(), 200).eval()
+    heads = {released_name(name): tensor for name, tensor in weights.items() if not name.startswith("ssl.")}
+    missing, unexpected = model.load_state_dict(heads, strict=False)
+    assert all(name.startswith("encoder.") for name in missing)
+    assert all(name.startswith(("decoder.batch_norm", "weighted_sum.layer_weights")) for name in unexpected)
+    torch.testing.assert_close(model.layer_weights(), torch.from_numpy(expected["layer_weights"]), atol=1e-5, rtol=0)
+    for index in range(2):
+        layers = [torch.from_numpy(layer)[None] for layer in expected[f"layers_{index}"]]
+        with torch.no_grad():
+            found = model.score_layers(layers, torch.tensor([layers[0].shape[1]]))
+        for name, value in {
+            "token_logits": torch.stack(found.token_logits, dim=1)[0],
+            "frame_mos": found.frame_mos[0],
+            "mos": found.mos,
+        }.items():
+            torch.testing.assert_close(value, torch.from_numpy(expected[f"{name}_{index}"]), atol=1e-5, rtol=0)
+
+
+def test_entmax_equals_the_reference_package_with_gradient():
+    generator = torch.Generator().manual_seed(0)
+    for scale in (0.0, 0.1, 1.0, 5.0, 50.0):
+        scores = (torch.randn(12, generator=generator, dtype=torch.float64) * scale).requires_grad_()
+        upstream = torch.randn(12, generator=generator, dtype=torch.float64)
+        ours, theirs = entmax15(scores), reference_entmax15(scores, dim=0)
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
+        (grad,) = torch.autograd.grad(ours @ upstream, scores, retain_graph=True)
+        (expected,) = torch.autograd.grad(theirs @ upstream, scores)
+        torch.testing.assert_close(grad, expected, atol=1e-7, rtol=0)
+    assert entmax15(torch.tensor([9.0, 0.0, 0.0])).tolist() == [1.0, 0.0, 0.0]
+
+
+def recordings() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(n, generator=generator) * 0.1 for n in (400, 1500, 16000, 20000, 20001, 64000)]
+
+
+def trained_looking(config: ModelConfig) -> torch.nn.Module:
+    """A network whose norms and layer weights are not at their start values."""
+    torch.manual_seed(0)
+    model = build_model(config, load_ssl("hubert_tiny"), 50)
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("encoder.") and tensor.is_floating_point():
+            tensor.add_(0.05 * torch.rand_like(tensor))
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [ModelConfig(), ModelConfig(strides=(2, 1, 3)), ModelConfig(target_layers=(2, 5)), ModelConfig(model="sslmos")],
+    ids=["distilmos", "strides", "two target layers", "sslmos"],
+)
+def test_scores_alone_and_in_any_batch_are_the_same(config):
+    model = trained_looking(config)
+    waves = recordings()
+    with torch.no_grad():
+        batch = model(*pad_audio(waves))
+        pair = model(*pad_audio([waves[1], waves[5]]))
+        for index, wave in enumerate(waves):
+            alone = model(wave[None], torch.tensor([len(wave)]))
+            frames = int(alone.num_frames[0])
+            assert frames == alone.frame_mos.shape[1] == batch.num_frames[index]
+            assert abs(alone.mos[0] - batch.mos[index]) <= 1e-4
+            torch.testing.assert_close(alone.frame_mos[0], batch.frame_mos[index, :frames], atol=1e-4, rtol=0)
+            for one, many in zip(alone.token_logits, batch.token_logits, strict=True):
+                torch.testing.assert_close(one[0], many[index, :frames], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(pair.mos, batch.mos[[1, 5]], atol=1e-4, rtol=0)
+
+
+def test_padding_does_not_enter_the_batch_statistics_of_training():
+    layers = [torch.randn(2, 60, 192) for _ in range(6)]
+    longer = [torch.nn.functional.pad(layer, (0, 0, 0, 40), value=7.0) for layer in layers]
+    frames = torch.tensor([60, 31])
+    found = []
+    for states in (layers, longer):
+        torch.manual_seed(0)
+        model = build_model(ModelConfig(dropout=0.0), load_ssl("hubert_tiny"), 50).train()
+        model.score_layers(states, frames)
+        found.append(model.feature_processor.blocks[0].bn.running_var.clone())
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_target_layers_choose_the_predictors():
+    assert len(build_model(ModelConfig(target_layers=(1, 6)), load_ssl("hubert_tiny"), 50).predictors) == 2
+    for layers in ((0,), (7,), (2, 2)):
+        with pytest.raises(ValueError):
+            build_model(ModelConfig(target_layers=layers), load_ssl("hubert_tiny"), 50)
+
+
+def prediction(mos: list[float], logits: torch.Tensor) -> Prediction:
+    frames = torch.full((len(mos),), logits.shape[2])
+    return Prediction(torch.tensor(mos), torch.zeros(len(mos), logits.shape[2]), frames, list(logits))
+
+
+def test_token_loss_is_the_mean_over_layers_of_the_cross_entropy_over_valid_frames():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 1, 4, 3, generator=generator)  # layers, B, T, K
+    tokens = torch.tensor([[[0, 1, 2, NO_TOKEN], [2, 2, 0, NO_TOKEN]]])
+    batch = prediction([3.0], logits)
+    losses = multitask_loss(batch, torch.tensor([4.0]), tokens, kind="l1", clip=0.0, token_weight=2.0)
+    log_probabilities = logits.log_softmax(-1)
+    expected = -np.mean([log_probabilities[layer, 0, t, tokens[0, layer, t]] for layer in range(2) for t in range(3)])
+    assert losses.token.item() == pytest.approx(expected, rel=1e-5)
+    assert losses.regression.item() == 1.0
+    assert losses.total.item() == pytest.approx(1.0 + 2.0 * expected, rel=1e-5)
+    assert losses.frames == 3
+    assert losses.correct.tolist() == [
+        sum(int(logits[layer, 0, t].argmax() == tokens[0, layer, t]) for t in range(3)) for layer in range(2)
+    ]
+
+
+def test_regression_losses():
+    predicted, rated = torch.tensor([3.0, 3.0, 3.0]), torch.tensor([3.2, 4.0, 1.0])
+    assert regression_loss(predicted, rated, "l1", 0.0).item() == pytest.approx((0.2 + 1 + 2) / 3)
+    assert regression_loss(predicted, rated, "mse", 0.0).item() == pytest.approx((0.04 + 1 + 4) / 3)
+    assert regression_loss(predicted, rated, "mse", 0.25).item() == pytest.approx((1 + 4) / 3)
+
+
+def test_model_directory_round_trip(tmp_path):
+    model = trained_looking(ModelConfig(target_layers=(3,), hidden_dim=32))
+    save_model_dir(tmp_path / "m", model, {"seed": 3})
+    again = load_model_dir(tmp_path / "m")
+    wave = recordings()[2]
+    with torch.no_grad():
+        assert again(wave[None], torch.tensor([len(wave)])).mos == model(wave[None], torch.tensor([len(wave)])).mos
+
+
+def test_damaged_model_directories_are_refused(tmp_path):
+    save_model_dir(tmp_path / "m", trained_looking(ModelConfig(model="sslmos")))
+    config, weights = tmp_path / "m" / "config.yaml", tmp_path / "m" / "model.safetensors"
+    text, data = config.read_text(), weights.read_bytes()
+    newer, unknown = text.replace("format: 1", "format: 2"), text.replace("sslmos", "sslmoss")
+    for damaged in (newer, unknown, "a: [", "!!python/name:os.system"):
+        config.write_text(damaged)
+        with pytest.raises(InputError, match=r"config\.yaml"):
+            load_model_dir(tmp_path / "m")
+    config.write_text(text)
+    weights.write_bytes(data[:1000])
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        load_model_dir(tmp_path / "m")
