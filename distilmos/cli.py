@@ -75,7 +75,8 @@ def _main_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="distilmos",
         usage="distilmos COMMAND [options]",
-        description=f"MOS prediction with layer-wise self-distillation.\n\ncommands, in the order of a recipe:\n{listing}",
+        description="MOS prediction with layer-wise self-distillation.\n\n"
+        f"commands, in the order of a recipe:\n{listing}",
         epilog="`distilmos COMMAND --help` describes one command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

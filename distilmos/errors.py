@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -37,3 +39,19 @@ def raise_faults(faults: list[str], what: str) -> None:
     if len(faults) > len(shown):
         shown = [*shown, f"... and {len(faults) - len(shown)} more"]
     raise InputError(f"{what}: {len(faults)} fault{'s' if len(faults) > 1 else ''}\n  " + "\n  ".join(shown))
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Call the main function of a recipe's local script; report its errors as the `distilmos` command does.
+
+    InputError becomes one message on stderr and exit status 2, FailedError exit status 1.
+    """
+    script = Path(sys.argv[0]).name
+    try:
+        main()
+    except InputError as error:
+        print(f"{script}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except FailedError as error:
+        print(f"{script}: failed: {error}", file=sys.stderr)
+        sys.exit(1)

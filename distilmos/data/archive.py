@@ -6,7 +6,9 @@ refused with a message; `distilmos dump-audio` takes real audio files instead.
 
 from __future__ import annotations
 
+import re
 import shutil
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,39 +16,33 @@ from typing import Any
 
 import numpy as np
 
-from distilmos.data.tables import c_locale_key, read_table, write_table
+from distilmos.data.tables import c_locale_key, scan_table, write_table
 from distilmos.errors import InputError
 from distilmos.files import atomic_path
 
+BINARY = b"\0B"  # what Kaldi writes before a binary object
 
-def split_location(location: str, where: str) -> tuple[Path, int | None]:
-    """Split an scp value into a path and a byte offset (None for a plain file).
 
-    Args:
-        location: `path` or `archive:offset`.
-        where: file and line, for the message.
+def split_location(location: str) -> tuple[Path, int | None]:
+    """Split an scp value, `path` or `archive:offset`, into a path and a byte offset (None for a plain file).
 
     Raises:
         InputError: for a pipe.
     """
-    if location.startswith("|") or location.endswith("|"):
-        raise InputError(f"{where}: commands in scp files are not run: {location!r}")
-    path, separator, offset = location.rpartition(":")
-    if separator and offset.isdigit():
-        return Path(path), int(offset)
-    return Path(location), None
+    match = re.fullmatch(r"(.+):([0-9]+)", location)
+    path = match[1] if match else location
+    if path.lstrip().startswith("|") or path.rstrip().endswith("|"):
+        raise InputError(f"commands in scp files are not run: {location!r}")
+    return Path(path), int(match[2]) if match else None
 
 
 def read_scp(path: str | Path) -> dict[str, tuple[Path, int | None]]:
     """Read an scp file into utterance id -> (path, byte offset or None).
 
     Raises:
-        InputError: for a malformed line or a pipe.
+        InputError: naming each malformed line and each pipe.
     """
-    return {
-        key: split_location(value, f"{path}:{line}")
-        for line, (key, value) in enumerate(read_table(path).items(), start=1)
-    }
+    return scan_table(path, split_location).checked()
 
 
 class ArchiveWriter:
@@ -82,14 +78,25 @@ def open_archive(stem: str | Path) -> Iterator[ArchiveWriter]:
     read all that it lists.
     """
     stem = Path(stem).absolute()
-    ark = stem.with_name(stem.name + ".ark")
+    ark = _with_suffix(stem, ".ark")
     with atomic_path(ark) as temporary:
         writer = ArchiveWriter(temporary, ark)
         try:
             yield writer
         finally:
             writer.close()
-    write_table(stem.with_name(stem.name + ".scp"), writer.locations)
+        _forget(stem)
+    write_table(_with_suffix(stem, ".scp"), writer.locations)
+
+
+def _with_suffix(stem: Path, suffix: str) -> Path:
+    """Append to the name of a stem, which may have a dot (`wav.1`)."""
+    return stem.with_name(stem.name + suffix)
+
+
+def _forget(stem: Path) -> None:
+    """Remove an older scp, so that it never points into a newer ark, whenever we are killed."""
+    _with_suffix(stem, ".scp").unlink(missing_ok=True)
 
 
 def merge_archives(shards: list[Path], stem: str | Path) -> int:
@@ -106,43 +113,54 @@ def merge_archives(shards: list[Path], stem: str | Path) -> int:
         InputError: if a shard is missing or two hold the same utterance.
     """
     stem = Path(stem).absolute()
-    ark = stem.with_name(stem.name + ".ark")
+    ark = _with_suffix(stem, ".ark")
     locations: dict[str, str] = {}
+    for path in (_with_suffix(shard, suffix) for shard in shards for suffix in (".scp", ".ark")):
+        if not path.exists():
+            raise InputError(f"{path}: no such file: its job has not ended, or failed")
     with atomic_path(ark) as temporary, temporary.open("wb") as joined:
         for shard in shards:
             start = joined.tell()
-            for utterance, (path, offset) in read_scp(shard.with_name(shard.name + ".scp")).items():
+            for utterance, (path, offset) in read_scp(_with_suffix(shard, ".scp")).items():
                 if utterance in locations:
                     raise InputError(f"{shard}.scp: {utterance} is in another shard too")
                 if offset is None:
                     raise InputError(f"{shard}.scp: {utterance}: {path} has no byte offset")
                 locations[utterance] = f"{ark}:{start + offset}"
-            with shard.with_name(shard.name + ".ark").open("rb") as part:
+            with _with_suffix(shard, ".ark").open("rb") as part:
                 shutil.copyfileobj(part, joined, 1 << 20)
-    write_table(stem.with_name(stem.name + ".scp"), locations)
+        _forget(stem)
+    write_table(_with_suffix(stem, ".scp"), locations)
     for shard in shards:
         for suffix in (".ark", ".scp"):
-            shard.with_name(shard.name + suffix).unlink()
+            _with_suffix(shard, suffix).unlink()
     return len(locations)
 
 
 def load_array(location: tuple[Path, int | None]) -> np.ndarray:
-    """Read one matrix or vector of an archive.
+    """Read one matrix or vector of a binary archive.
 
     Raises:
-        InputError: if the archive is missing or cut off.
+        InputError: if the archive is missing or cut off, or has no Kaldi matrix or vector there.
     """
-    import kaldiio
+    from kaldiio.matio import read_kaldi
 
     path, offset = location
+    where = f"{path}: at byte {offset or 0}"
     try:
-        value: Any = kaldiio.load_mat(f"{path}:{offset or 0}")
+        # Opened here: kaldiio would run a path that ends in `|`, and unpickle what an archive marks as a pickle.
+        with path.open("rb") as stream:
+            stream.seek(offset or 0)
+            if stream.read(2) != BINARY:
+                raise InputError(f"{where}: not a binary Kaldi matrix or vector")
+            stream.seek(offset or 0)
+            value: Any = read_kaldi(stream)
     except FileNotFoundError:
         raise InputError(f"{path}: no such archive") from None
-    except Exception as error:
-        raise InputError(f"{path}: unreadable at byte {offset}: {error}") from None
+    except (OSError, ValueError, AssertionError, struct.error) as error:
+        raise InputError(f"{where}: unreadable: {error or 'cut off'}") from None
     if not isinstance(value, np.ndarray):
-        raise InputError(f"{path}: not a matrix or vector at byte {offset}")
+        raise InputError(f"{where}: not a matrix or vector")
     return value
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -14,22 +18,28 @@ SAMPLE_RATE = 16000
 MIN_SAMPLES = 400
 
 
-def _open(path: Path, offset: int | None) -> soundfile.SoundFile:
-    """Open an audio file, or audio inside an archive at a byte offset."""
+@contextmanager
+def _open(path: Path, offset: int | None) -> Iterator[soundfile.SoundFile]:
+    """Open an audio file, or audio inside an archive at a byte offset.
+
+    Raises:
+        InputError: for whatever is wrong with the file, while opening or reading.
+    """
     try:
-        if offset is None:
-            return soundfile.SoundFile(path)
-        stream = path.open("rb")
-        stream.seek(offset)
-        return soundfile.SoundFile(_FromHere(stream))
+        with path.open("rb") as stream:
+            stream.seek(offset or 0)
+            with soundfile.SoundFile(_FromHere(stream)) as sound:
+                # libsndfile reads a file cut off in the middle without an error: only its log has the mismatch.
+                # (Inside an archive the recording is followed by other data, and the writer has checked it.)
+                if offset is None and "data : " in sound.extra_info and "(should be" in sound.extra_info:
+                    raise InputError(f"{path}: cut off: the header announces more audio than the file holds")
+                yield sound
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (soundfile.LibsndfileError, OSError) as error:
-        where = "" if offset is None else f" at byte {offset}"
-        if not path.exists():
-            raise InputError(f"{path}: no such file") from None
-        if path.stat().st_size == 0:
+        if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path}: empty file") from None
+        where = "" if offset is None else f" at byte {offset}"
         reason = getattr(error, "error_string", str(error))
         raise InputError(f"{path}: not readable as audio{where}: {reason}") from None
 
@@ -37,34 +47,28 @@ def _open(path: Path, offset: int | None) -> soundfile.SoundFile:
 class _FromHere:
     """A view of a binary file whose start is the position at which it was made (libsndfile seeks absolutely)."""
 
-    def __init__(self, stream) -> None:  # noqa: ANN001 (an io.BufferedReader; soundfile asks for duck typing)
+    def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._start = stream.tell()
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        position = offset + self._start if whence == 0 else offset
-        return int(self._stream.seek(position, whence)) - self._start
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        position = offset + self._start if whence == os.SEEK_SET else offset
+        return self._stream.seek(position, whence) - self._start
 
     def tell(self) -> int:
-        return int(self._stream.tell()) - self._start
+        return self._stream.tell() - self._start
 
     def read(self, size: int = -1) -> bytes:
-        return bytes(self._stream.read(size))
-
-    def readinto(self, buffer) -> int:  # noqa: ANN001
-        return int(self._stream.readinto(buffer))
-
-    def close(self) -> None:
-        self._stream.close()
+        return self._stream.read(size)
 
 
-def audio_seconds(path: str | Path) -> float:
-    """Return the duration that the header of an audio file gives, in seconds.
+def audio_seconds(path: str | Path, offset: int | None = None) -> float:
+    """Return the duration that the header of an audio file (or of audio in an archive) gives, in seconds.
 
     Raises:
-        InputError: if the file is missing, empty or not audio.
+        InputError: if the file is missing, empty, cut off or not audio.
     """
-    with _open(Path(path), None) as sound:
+    with _open(Path(path), offset) as sound:
         if sound.frames == 0:
             raise InputError(f"{path}: holds no samples")
         return float(sound.frames / sound.samplerate)
@@ -88,12 +92,12 @@ def read_audio(path: str | Path, offset: int | None = None) -> np.ndarray:
     """
     path = Path(path)
     with _open(path, offset) as sound:
-        # libsndfile reads a file cut off in the middle without an error and notes the mismatch in its log alone.
-        # (Inside an archive the recording is followed by other data, and the writer has checked it.)
-        if offset is None and "data : " in sound.extra_info and "(should be" in sound.extra_info:
-            raise InputError(f"{path}: cut off: the header announces more audio than the file holds")
         samples = sound.read(dtype="float32", always_2d=True)
         rate = sound.samplerate
+        if len(samples) < sound.frames:
+            raise InputError(f"{path}: cut off: {len(samples)} of {sound.frames} samples can be read")
+    if not samples.size:
+        raise InputError(f"{path}: holds no samples")
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: holds samples that are not finite numbers")
     mono = np.ascontiguousarray(samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0])

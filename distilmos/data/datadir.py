@@ -20,11 +20,22 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
-from distilmos.data.archive import read_scp
+from distilmos.data.archive import read_scp, split_location
 from distilmos.data.audio import audio_seconds
-from distilmos.data.tables import c_locale_key, read_floats, read_lines, read_table, write_table
+from distilmos.data.tables import (
+    ScannedTable,
+    V,
+    c_locale_key,
+    finite_number,
+    read_floats,
+    read_lines,
+    read_table,
+    scan_table,
+    write_table,
+)
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import write_text
 
@@ -95,7 +106,7 @@ def write_data_dir(directory: str | Path, utterances: Iterable[Utterance], notes
     directory = Path(directory)
     ordered = sorted(utterances, key=lambda utterance: c_locale_key(utterance.id))
     faults = [f"utterance id {u.id!r} is empty or has white space" for u in ordered if len(u.id.split()) != 1]
-    faults += [f"utterance {a.id} is given twice" for a, b in zip(ordered, ordered[1:], strict=False) if a.id == b.id]
+    faults += [f"utterance {a.id} is given twice" for a, b in pairwise(ordered) if a.id == b.id]
     durations: dict[str, float] = {}
     for utterance in ordered:
         try:
@@ -113,7 +124,7 @@ def write_data_dir(directory: str | Path, utterances: Iterable[Utterance], notes
         _write_column(temporary / "utt2mos", ordered, _mean_score)
         _write_column(temporary / "utt2spk", ordered, lambda u: u.speaker)
         _write_column(temporary / "text", ordered, lambda u: u.text)
-        lines = [f"{u.id} {listener} {score:g}\n" for u in ordered for listener, score in u.ratings]
+        lines = [f"{u.id} {listener} {_shortest(score)}\n" for u in ordered for listener, score in u.ratings]
         if lines:
             write_text(temporary / "ratings", "".join(lines))
         groups = {u.system: u.group for u in ordered if u.group is not None}
@@ -128,6 +139,11 @@ def write_data_dir(directory: str | Path, utterances: Iterable[Utterance], notes
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return len(ordered)
+
+
+def _shortest(score: float) -> str:
+    """Write a whole rating without a decimal point, and any other so that it reads back exactly."""
+    return str(int(score)) if score == int(score) else str(score)
 
 
 def _mean_score(utterance: Utterance) -> float | None:
@@ -150,7 +166,12 @@ def _replace_directory(new: Path, directory: Path) -> None:
     old = directory.with_name(f".{directory.name}.{os.getpid()}.old")
     if directory.exists():
         directory.rename(old)
-    new.rename(directory)
+    try:
+        new.rename(directory)
+    except BaseException:
+        if old.exists():
+            old.rename(directory)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -190,85 +211,91 @@ def validate_data_dir(directory: str | Path, *, rated: bool = True) -> list[str]
         return [f"{directory}: no such directory"]
     faults: list[str] = []
 
-    def checked(name: str, read: Callable[[Path], dict], required: bool) -> dict:
+    def scan(name: str, convert: Callable[[str], V], required: bool = False) -> ScannedTable[V] | None:
         path = directory / name
         if not required and not path.exists():
-            return {}
+            return None
         try:
-            table = read(path)
+            table = scan_table(path, convert)
         except InputError as error:
             faults.append(str(error))
-            return {}
-        faults.extend(_order_faults(path, list(table)))
+            return None
+        faults.extend(table.faults + _order_faults(table))
         return table
 
-    wavs = checked("wav.scp", read_scp, required=True)
-    tables = {
-        "utt2sys": checked("utt2sys", read_table, required=True),
-        "utt2dur": checked("utt2dur", read_floats, required=True),
-        "utt2mos": checked("utt2mos", read_floats, required=rated),
-        "utt2spk": checked("utt2spk", read_table, required=False),
-        "text": checked("text", read_table, required=False),
-    }
-    checked("sys2group", read_table, required=False)
-    for line, (utterance, (path, _)) in enumerate(wavs.items(), start=1):
-        if not path.is_file():
-            faults.append(f"{directory / 'wav.scp'}:{line}: {utterance}: no such file: {path}")
-    for name, table in tables.items():
-        if table and wavs:
-            faults.extend(_coverage_faults(directory / name, table, wavs))
-    for line, (utterance, seconds) in enumerate(tables["utt2dur"].items(), start=1):
-        if seconds <= 0:
-            faults.append(f"{directory / 'utt2dur'}:{line}: {utterance}: not a positive duration: {seconds}")
-    for line, (utterance, score) in enumerate(tables["utt2mos"].items(), start=1):
-        if not MOS_RANGE[0] <= score <= MOS_RANGE[1]:
-            faults.append(f"{directory / 'utt2mos'}:{line}: {utterance}: {score} is not in 1..5")
+    wavs = scan("wav.scp", split_location, required=True)
+    systems = scan("utt2sys", str, required=True)
+    durations = scan("utt2dur", finite_number, required=True)
+    mos = scan("utt2mos", finite_number, required=rated)
+    groups = scan("sys2group", str)
+    if wavs:
+        complete = [table for table in (systems, durations, mos) if table]
+        partial = [table for table in (scan("utt2spk", str), scan("text", str)) if table]
+        for table in [*complete, *partial]:
+            faults.extend(f"{table.where(key)} is not in wav.scp" for key in table.lines if key not in wavs.lines)
+        for table in complete:
+            name = table.path.name
+            faults.extend(f"{wavs.where(key)} is not in {name}" for key in wavs.lines if key not in table.lines)
+        if not wavs.lines:
+            faults.append(f"{wavs.path}: empty")
+        missing = ((key, path) for key, (path, _) in wavs.values.items() if not path.is_file())
+        faults.extend(f"{wavs.where(key)}: no such file: {path}" for key, path in missing)
+    if systems:
+        for key, system in systems.values.items():
+            if len(system.split()) != 1:
+                faults.append(f"{systems.where(key)}: the system {system!r} has white space")
+            elif groups and system not in groups.lines:
+                faults.append(f"{systems.where(key)}: {system} is not in sys2group")
+    if durations:
+        wrong = ((key, seconds) for key, seconds in durations.values.items() if seconds <= 0)
+        faults.extend(f"{durations.where(key)}: not a positive duration: {seconds}" for key, seconds in wrong)
+    if mos:
+        outside = ((key, score) for key, score in mos.values.items() if not MOS_RANGE[0] <= score <= MOS_RANGE[1])
+        faults.extend(f"{mos.where(key)}: {score} is not in 1..5" for key, score in outside)
     if (directory / "ratings").exists():
-        faults.extend(_rating_faults(directory, wavs, tables["utt2mos"]))
+        faults.extend(_rating_faults(directory / "ratings", wavs.lines if wavs else None, mos.values if mos else {}))
     return faults
 
 
-def _order_faults(path: Path, keys: list[str]) -> list[str]:
-    for line, (before, after) in enumerate(zip(keys, keys[1:], strict=False), start=2):
+def _order_faults(table: ScannedTable) -> list[str]:
+    """Name the first key that is out of order; the others mostly follow from it."""
+    for before, after in pairwise(table.lines):
         if c_locale_key(before) > c_locale_key(after):
-            return [f"{path}:{line}: {after} is out of order (sort with LC_ALL=C)"]
+            return [f"{table.where(after)} is out of order (sort with LC_ALL=C)"]
     return []
 
 
-def _coverage_faults(path: Path, table: dict, wavs: dict) -> list[str]:
-    extra = [f"{path}:{n}: {key} is not in wav.scp" for n, key in enumerate(table, start=1) if key not in wavs]
-    if path.name in ("utt2spk", "text"):
-        return extra
-    lines = enumerate(wavs, start=1)
-    return extra + [f"{path.with_name('wav.scp')}:{n}: {key} is not in {path.name}" for n, key in lines if key not in table]
-
-
-def _rating_faults(directory: Path, wavs: dict, mos: dict[str, float]) -> list[str]:
-    path = directory / "ratings"
+def _rating_faults(path: Path, wavs: dict | None, mos: dict[str, float]) -> list[str]:
     try:
-        ratings, faults = _read_ratings(path)
+        ratings, first_lines, faults = _read_ratings(path)
     except InputError as error:
         return [str(error)]
     for utterance, scores in ratings.items():
-        if utterance not in wavs:
-            faults.append(f"{path}: {utterance} is not in wav.scp")
+        where = f"{path}:{first_lines[utterance]}: {utterance}"
+        if wavs is not None and utterance not in wavs:
+            faults.append(f"{where} is not in wav.scp")
         mean = math.fsum(score for _, score in scores) / len(scores)
         if utterance in mos and abs(mean - mos[utterance]) > MEAN_TOLERANCE:
-            faults.append(f"{path}: {utterance}: the ratings' mean is {mean:.4f}, utt2mos has {mos[utterance]:.4f}")
+            faults.append(f"{where}: the ratings' mean is {mean:.4f}, utt2mos has {mos[utterance]:.4f}")
     return faults
 
 
-def _read_ratings(path: Path) -> tuple[dict[str, list[tuple[str, float]]], list[str]]:
-    """Return utterance -> (listener, score) pairs, and the faulty lines (left out)."""
+def _read_ratings(path: Path) -> tuple[dict[str, list[tuple[str, float]]], dict[str, int], list[str]]:
+    """Return utterance -> (listener, score) pairs, utterance -> its first line, and the faulty lines (left out)."""
     ratings: dict[str, list[tuple[str, float]]] = {}
+    first_lines: dict[str, int] = {}
     faults: list[str] = []
     seen: dict[tuple[str, str], int] = {}
+    last = ""
     for line, text in enumerate(read_lines(path), start=1):
         fields = text.split()
         if len(fields) != 3:
             faults.append(f"{path}:{line}: expected 'utterance listener score', found {text!r}")
             continue
         utterance, listener, value = fields
+        if c_locale_key(utterance) < c_locale_key(last):
+            faults.append(f"{path}:{line}: {utterance} is out of order (sort with LC_ALL=C)")
+        last = utterance
         try:
             score = float(value)
         except ValueError:
@@ -279,5 +306,6 @@ def _read_ratings(path: Path) -> tuple[dict[str, list[tuple[str, float]]], list[
             faults.append(f"{path}:{line}: {utterance} {listener} is already in line {seen[utterance, listener]}")
         else:
             seen[utterance, listener] = line
+            first_lines.setdefault(utterance, line)
             ratings.setdefault(utterance, []).append((listener, score))
-    return ratings, faults
+    return ratings, first_lines, faults

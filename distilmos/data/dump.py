@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,5 +94,6 @@ def merge_shards(directory: str | Path, jobs: int) -> dict[str, int]:
             counts[name] = len(joined)
             for job in range(1, jobs + 1):
                 (shards / f"{name}.{job}").unlink()
-    shards.rmdir()
+    # With it goes what a killed job, or an earlier run with more jobs, left there.
+    shutil.rmtree(shards)
     return counts

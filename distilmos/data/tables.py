@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import write_text
+
+# What separates a key from its value in Kaldi.
+BLANKS = " \t"
+SEPARATOR = re.compile(f"[{BLANKS}]+")
+
+V = TypeVar("V")
 
 
 def c_locale_key(key: str) -> bytes:
@@ -22,7 +32,9 @@ def read_lines(path: str | Path) -> list[str]:
     """
     path = Path(path)
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines(): that also splits at separators such as U+2028, and the line numbers would be wrong.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        return lines if lines[-1] else lines[:-1]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -32,27 +44,85 @@ def read_lines(path: str | Path) -> list[str]:
         raise InputError.at(path, line, "not UTF-8 text") from None
 
 
+@dataclass(frozen=True)
+class ScannedTable(Generic[V]):
+    """A table with its faults, for whoever wants to name more faults before giving up.
+
+    Attributes:
+        path: the file.
+        values: key -> converted value of all good lines, in file order.
+        lines: key -> line number, from 1; also of keys whose value is bad.
+        faults: one line for each bad line.
+    """
+
+    path: Path
+    values: dict[str, V]
+    lines: dict[str, int]
+    faults: list[str]
+
+    def where(self, key: str) -> str:
+        """Return `file:line: key`, the start of a fault's line."""
+        return f"{self.path}:{self.lines[key]}: {key}"
+
+    def checked(self) -> dict[str, V]:
+        """Return the values.
+
+        Raises:
+            InputError: naming all faults, if there is any.
+        """
+        raise_faults(self.faults, str(self.path))
+        return self.values
+
+
+def scan_table(path: str | Path, convert: Callable[[str], V]) -> ScannedTable[V]:
+    """Read a table with one line for each key.
+
+    Args:
+        path: the file.
+        convert: makes a value of the text behind a key; raises InputError if it cannot.
+
+    Raises:
+        InputError: if the file is missing or is not UTF-8. Other faults are in the result.
+    """
+    table: ScannedTable[V] = ScannedTable(Path(path), {}, {}, [])
+    for number, line in enumerate(read_lines(path), start=1):
+        key, value = [*SEPARATOR.split(line.strip(BLANKS), maxsplit=1), ""][:2]
+        if not value:
+            table.faults.append(f"{path}:{number}: expected 'key value', found {line!r}")
+            continue
+        if key in table.lines:
+            table.faults.append(f"{path}:{number}: {key} is already in line {table.lines[key]}")
+            continue
+        table.lines[key] = number
+        try:
+            table.values[key] = convert(value)
+        except InputError as error:
+            table.faults.append(f"{table.where(key)}: {error}")
+    return table
+
+
 def read_table(path: str | Path) -> dict[str, str]:
     """Read a table with one line for each key, in file order.
 
     Raises:
         InputError: naming each line without a value and each repeated key.
     """
-    table: dict[str, str] = {}
-    faults: list[str] = []
-    first_line: dict[str, int] = {}
-    for number, line in enumerate(read_lines(path), start=1):
-        key, _, value = line.strip().partition(" ")
-        value = value.strip()
-        if not value:
-            faults.append(f"{path}:{number}: expected 'key value', found {line!r}")
-        elif key in table:
-            faults.append(f"{path}:{number}: {key} is already in line {first_line[key]}")
-        else:
-            table[key] = value
-            first_line[key] = number
-    raise_faults(faults, str(path))
-    return table
+    return scan_table(path, str).checked()
+
+
+def finite_number(text: str) -> float:
+    """Convert a number.
+
+    Raises:
+        InputError: if it is not a finite number.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"not a finite number: {text!r}")
+    return number
 
 
 def read_floats(path: str | Path) -> dict[str, float]:
@@ -61,18 +131,7 @@ def read_floats(path: str | Path) -> dict[str, float]:
     Raises:
         InputError: naming each line whose value is not a finite number.
     """
-    numbers: dict[str, float] = {}
-    faults: list[str] = []
-    for line, (key, value) in enumerate(read_table(path).items(), start=1):
-        try:
-            number = float(value)
-        except ValueError:
-            number = float("nan")
-        if number - number != 0:  # true for NaN and the infinities alone
-            faults.append(f"{path}:{line}: {key}: not a finite number: {value!r}")
-        numbers[key] = number
-    raise_faults(faults, str(path))
-    return numbers
+    return scan_table(path, finite_number).checked()
 
 
 def write_table(path: str | Path, table: Mapping[str, str | float]) -> None:

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from distilmos.data.archive import open_archive, read_scp
+from distilmos.data.audio import audio_seconds, read_audio
+from distilmos.errors import InputError
+
+
+def tone(rate: int, seconds: float = 0.5, frequency: float = 440.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate)
+
+
+@pytest.mark.parametrize(
+    ("rate", "subtype", "suffix"),
+    [(8000, "PCM_16", ".wav"), (44100, "FLOAT", ".wav"), (48000, "PCM_24", ".flac"), (16000, "PCM_16", ".raw.wav")],
+)
+def test_any_rate_becomes_16_khz(tmp_path: Path, rate: int, subtype: str, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    soundfile.write(path, tone(rate), rate, subtype=subtype)
+    samples = read_audio(path)
+    assert samples.dtype == np.float32
+    assert samples.shape == (8000,)
+    np.testing.assert_allclose(samples[200:-200], tone(16000)[200:-200], atol=2e-3)
+    assert audio_seconds(path) == pytest.approx(0.5)
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    left = tone(16000)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, np.zeros_like(left)], axis=1), 16000, subtype="FLOAT")
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), left / 2, atol=1e-6)
+
+
+def test_silence_is_audio(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
+    assert not read_audio(tmp_path / "a.wav").any()
+
+
+def make_bad(path: Path, kind: str) -> None:
+    soundfile.write(path, tone(16000), 16000)
+    whole = path.read_bytes()
+    if kind == "empty file":
+        path.write_bytes(b"")
+    elif kind == "cut off":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "cut in the header":
+        path.write_bytes(whole[:20])
+    elif kind == "text":
+        path.write_text("this is not audio\n" * 50)
+    elif kind == "no samples":
+        soundfile.write(path, np.zeros(0), 16000)
+    elif kind == "no samples 8k":
+        soundfile.write(path, np.zeros(0), 8000)
+    elif kind == "short":
+        soundfile.write(path, np.zeros(399), 16000)
+    elif kind == "nan":
+        soundfile.write(path, np.full(16000, np.nan), 16000, subtype="FLOAT")
+    elif kind == "infinite":
+        soundfile.write(path, np.full(16000, np.inf), 16000, subtype="FLOAT")
+    elif kind == "missing":
+        path.unlink()
+    elif kind == "directory":
+        path.unlink()
+        path.mkdir()
+
+
+BAD = {
+    "empty file": "empty file",
+    "cut off": "cut off",
+    "cut in the header": "not readable as audio",
+    "text": "not readable as audio",
+    "no samples": "holds no samples",
+    "no samples 8k": "holds no samples",
+    "short": r"24\.9 ms is shorter than one frame",
+    "nan": "not finite",
+    "infinite": "not finite",
+    "missing": "no such file",
+    "directory": "not readable as audio",
+}
+
+
+@pytest.mark.parametrize(("kind", "message"), BAD.items())
+def test_bad_recordings_are_named(tmp_path: Path, kind: str, message: str) -> None:
+    path = tmp_path / "bad.wav"
+    make_bad(path, kind)
+    with pytest.raises(InputError, match=message) as caught:
+        read_audio(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".ogg"])
+def test_compressed_audio_that_is_cut_off(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    generator = np.random.default_rng(0)
+    soundfile.write(path, generator.uniform(-0.5, 0.5, 32000), 16000)
+    assert read_audio(path).size == 32000
+    if suffix == ".flac":
+        path.write_bytes(path.read_bytes()[:20000])
+        with pytest.raises(InputError, match=r"a\.flac"):
+            read_audio(path)
+
+
+def test_a_wav_with_a_chunk_behind_the_audio_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    with soundfile.SoundFile(path, "w", 16000, 1) as sound:
+        sound.write(tone(16000))
+        sound.comment = "some text"
+    assert read_audio(path).size == 8000
+
+
+def test_raw_suffix_without_a_header(tmp_path: Path) -> None:
+    (tmp_path / "a.raw").write_bytes(bytes(64000))
+    with pytest.raises(InputError, match="not readable as audio"):
+        read_audio(tmp_path / "a.raw")
+
+
+def test_audio_inside_an_archive(tmp_path: Path) -> None:
+    values = {f"u{n}": (tone(16000, 0.1 * (n + 1)) * 32768).astype(np.int16) for n in range(3)}
+    with open_archive(tmp_path / "wav") as archive:
+        for utterance, value in values.items():
+            archive.write(utterance, (16000, value))
+    for utterance, location in read_scp(tmp_path / "wav.scp").items():
+        np.testing.assert_array_equal(read_audio(*location) * 32768, values[utterance])
+        assert audio_seconds(*location) == pytest.approx(values[utterance].size / 16000)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distilmos.data.tables import read_floats, read_lines, read_table, write_table
+from distilmos.errors import InputError
+from distilmos.files import atomic_path
+
+
+def test_written_values_read_back_exactly_in_c_order(tmp_path: Path) -> None:
+    numbers = {"b": 0.1 + 0.2, "a": 1 / 3, "B": np.float64(2 / 3), "ä": 5.0}
+    write_table(tmp_path / "t", numbers)
+    assert read_floats(tmp_path / "t") == numbers
+    assert list(read_floats(tmp_path / "t")) == ["B", "a", "b", "ä"]
+
+
+def test_values_keep_their_blanks_and_rare_separators(tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes("a  /x/my file.wav \nb\tx\u2028y\nc z".encode())
+    assert read_table(tmp_path / "t") == {"a": "/x/my file.wav", "b": "x\u2028y", "c": "z"}
+
+
+def test_crlf_and_byte_order_mark_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes(b"\xef\xbb\xbfa 1\r\nb 2\r\n")
+    assert read_lines(tmp_path / "t") == ["a 1", "b 2"]
+    assert read_floats(tmp_path / "t") == {"a": 1.0, "b": 2.0}
+
+
+def test_all_faults_are_named_with_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_text("a 1\nb\n\na 2\nc x\nd nan\ne -inf\n")
+    with pytest.raises(InputError) as caught:
+        read_floats(path)
+    lines = str(caught.value).splitlines()[1:]
+    assert [line.strip().split(":")[1] for line in lines] == ["2", "3", "4", "5", "6", "7"]
+    assert "a is already in line 1" in lines[2]
+    assert "'x'" in lines[3]
+
+
+def test_not_utf8_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes(b"a 1\nb \xff\n")
+    with pytest.raises(InputError, match=r"t:2: not UTF-8"):
+        read_table(tmp_path / "t")
+
+
+def test_missing_file_and_directory(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_table(tmp_path / "t")
+    with pytest.raises(InputError, match="is a directory"):
+        read_table(tmp_path)
+
+
+def test_a_fault_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "t") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("t", "old")]
