@@ -1,0 +1,32 @@
+"""Paired bootstrap between two scored results directories of the same set.
+
+Prints, for each measure at utterance and system level, both values, the difference B - A, the 95 % interval of the
+difference and the two-sided bootstrap p value.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from distilmos.files import write_json
+from distilmos.scoring.bootstrap import SAMPLES
+from distilmos.scoring.compare import compare_results, comparison_table
+from distilmos.scoring.results import count_line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("a", metavar="RESULTS_A", help="scored results, for example exp/sslmos/results/test")
+    parser.add_argument("b", metavar="RESULTS_B", help="scored results of the same set by another model")
+    parser.add_argument("--json", metavar="FILE", help="write the comparison to FILE as well")
+    parser.add_argument("--samples", type=int, default=SAMPLES, metavar="N", help=f"resamples (default: {SAMPLES})")
+    parser.add_argument("--seed", type=int, default=1, help="of the bootstrap (default: 1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare and print the table."""
+    comparison = compare_results(args.a, args.b, args.samples, args.seed)
+    if args.json:
+        write_json(args.json, comparison)
+    print(f"A: {args.a}\nB: {args.b}\n{count_line(comparison)}\n\n{comparison_table(comparison)}", end="")
+    return 0

@@ -1,0 +1,29 @@
+"""Stage 7: score the predictions of one set against its ratings.
+
+Writes RESULTS/metrics.json (MSE, LCC, SRCC, KTAU of utterances and systems, each with a percentile bootstrap
+interval) and RESULTS/scored.tsv. A set without ratings gets the counts only.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from distilmos.scoring.bootstrap import SAMPLES
+from distilmos.scoring.results import count_line, score_results, score_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--data", required=True, metavar="DATA", help="data directory, for example dump/raw/test")
+    parser.add_argument(
+        "--results", required=True, metavar="RESULTS", help="directory with utt2mos, for example exp/<tag>/results/test"
+    )
+    parser.add_argument("--samples", type=int, default=SAMPLES, metavar="N", help=f"resamples (default: {SAMPLES})")
+    parser.add_argument("--seed", type=int, default=1, help="of the bootstrap (default: 1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score and print the table."""
+    metrics = score_results(args.data, args.results, args.samples, args.seed)
+    print(f"{metrics['set']}: {count_line(metrics)}\n\n{score_table(metrics)}", end="")
+    return 0

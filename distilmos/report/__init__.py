@@ -1,0 +1,1 @@
+"""RESULTS.md and the self-contained report.html of an experiment."""

@@ -1,0 +1,240 @@
+"""Figures as inline SVG: the same bytes for the same input, small enough to be read on a telephone.
+
+Texts stay texts, in the font of the page. Legends belong to the page, not to the picture, so that they wrap.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+# M. Okabe and K. Ito, Color Universal Design (2008), without black and the yellow that is too light on white.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+INK, GREY, PALE = "#1f2933", "#616e7c", "#d9dee4"
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "distilmos",
+    "text.parse_math": False,  # a group may be called "$x"
+    "font.size": 10.5,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "grid.linewidth": 0.6,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "lines.linewidth": 1.8,
+}
+WIDTH, HEIGHT, SQUARE = 3.8, 2.7, 4.2  # inches
+LOG_RANGE = 1e-4  # lowest value shown, as a share of the highest
+FEW_POINTS = 12  # a line of so few points gets markers
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of a legend; kind is dot, ring, line, dash, dots or triangle (see report.html's styles)."""
+
+    label: str
+    colour: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with what the page writes around it."""
+
+    title: str
+    svg: Markup
+    legend: list[Key] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: x and y of equal length; NaN leaves a gap."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Training steps to be marked: the best one and those that were averaged."""
+
+    best: int | None = None
+    averaged: Sequence[int] = ()
+
+
+def group_styles(groups: Sequence[str]) -> dict[str, Key]:
+    """Return how each group is drawn: colours first as dots, then once more as rings."""
+    return {
+        group: Key(group, PALETTE[n % len(PALETTE)], ("dot", "ring")[n // len(PALETTE) % 2])
+        for n, group in enumerate(sorted(set(groups)))
+    }
+
+
+def layer_colours(count: int) -> list[str]:
+    """Return `count` colours from dark (first layer) to light (last), even in lightness."""
+    return [to_hex(colormaps["viridis"](share)) for share in np.linspace(0.0, 0.85, count)]
+
+
+def scatter(
+    name: str, title: str, rated: Sequence[float], predicted: Sequence[float], groups: Sequence[str]
+) -> Figure:
+    """Draw predicted against rated scores, both axes at least 1..5, with the identity line.
+
+    Args:
+        name: makes the ids inside the picture unique on the page.
+        title: of the figure.
+        rated: shape (N,).
+        predicted: shape (N,).
+        groups: N names; a single name for all gets no legend.
+    """
+    styles = group_styles(groups)
+    with _axes(SQUARE, SQUARE) as (canvas, axes):
+        low = min(1.0, *rated, *predicted) - 0.15
+        high = max(5.0, *rated, *predicted) + 0.15
+        axes.plot([low, high], [low, high], color=GREY, linewidth=1, dashes=(4, 3))
+        for group, style in styles.items():
+            chosen = [n for n, other in enumerate(groups) if other == group]
+            axes.scatter(
+                [rated[n] for n in chosen],
+                [predicted[n] for n in chosen],
+                s=24 if len(rated) <= 300 else 12,
+                facecolors=style.colour if style.kind == "dot" else "none",
+                edgecolors="white" if style.kind == "dot" else style.colour,
+                linewidths=0.4 if style.kind == "dot" else 1.2,
+                alpha=0.85,
+            )
+        axes.set(xlim=(low, high), ylim=(low, high), xlabel="rated MOS", ylabel="predicted MOS", aspect="equal")
+        axes.set_xticks(range(math.ceil(low), math.floor(high) + 1))
+        axes.set_yticks(range(math.ceil(low), math.floor(high) + 1))
+        svg = _svg(canvas, name, f"{title}: predicted against rated MOS of {len(rated)} points")
+    legend = list(styles.values()) if len(styles) > 1 else []
+    return Figure(title, svg, legend)
+
+
+def curves(
+    name: str,
+    title: str,
+    lines: Sequence[Line],
+    marks: Marks | None = None,
+    logarithmic: bool = False,
+    level: tuple[str, float] | None = None,
+) -> Figure | None:
+    """Draw values over training steps; None if no line has a value.
+
+    Args:
+        name: makes the ids inside the picture unique on the page.
+        title: of the figure.
+        lines: curves; those without any value are left out.
+        marks: steps to be marked.
+        logarithmic: scale of the values; zeros are then left out.
+        level: name and height of a horizontal reference line.
+    """
+    drawn = [line for line in lines if any(math.isfinite(value) for value in line.y)]
+    if not drawn:
+        return None
+    legend = [Key(line.label, line.colour, "dash" if line.dashed else "line") for line in drawn]
+    with _axes(WIDTH, HEIGHT) as (canvas, axes):
+        for line in drawn:
+            marker = "o" if len(line.x) <= FEW_POINTS else ""
+            style = "--" if line.dashed else "-"
+            axes.plot(line.x, line.y, color=line.colour, linestyle=style, marker=marker, markersize=3.5)
+        if logarithmic:
+            axes.set_yscale("log", nonpositive="mask")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-")))
+            axes.yaxis.set_minor_formatter("")
+            # A decay to zero would otherwise fill the picture with its last steps.
+            axes.set_ylim(bottom=LOG_RANGE * max(value for line in drawn for value in line.y if value == value))
+        if level is not None:
+            axes.axhline(level[1], color=INK, linewidth=1, dashes=(1, 2))
+            legend.append(Key(level[0], INK, "dots"))
+        if marks is not None and marks.averaged:
+            bottom = np.zeros(len(marks.averaged))
+            (points,) = axes.plot(marks.averaged, bottom, "^", color=INK, transform=axes.get_xaxis_transform())
+            points.set_clip_on(False)
+            legend.append(Key("averaged", INK, "triangle"))
+        if marks is not None and marks.best is not None:
+            axes.axvline(marks.best, color=GREY, linewidth=1, dashes=(4, 3))
+            legend.append(Key("best step", GREY, "dash"))
+        axes.set_xlabel("step")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+        svg = _svg(canvas, name, f"{title} over training steps")
+    return Figure(title, svg, legend)
+
+
+def layer_bars(
+    name: str, title: str, values: Mapping[int, float], level: tuple[str, float] | None = None
+) -> Figure:
+    """Draw one bar for each layer.
+
+    Args:
+        name: makes the ids inside the picture unique on the page.
+        title: of the figure.
+        values: layer -> value, at least 0.
+        level: name and height of a horizontal reference line.
+    """
+    legend = []
+    with _axes(WIDTH, HEIGHT) as (canvas, axes):
+        names = [str(layer) for layer in values]
+        bars = axes.bar(names, list(values.values()), color=layer_colours(len(values)), width=0.7)
+        if len(values) <= FEW_POINTS:
+            axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=9 if len(values) <= 6 else 7, color=INK)
+        if level is not None:
+            axes.axhline(level[1], color=INK, linewidth=1, dashes=(1, 2))
+            legend.append(Key(level[0], INK, "dots"))
+        axes.grid(visible=False, axis="x")
+        axes.set_xlabel("layer")
+        axes.set_ylim(0, max(1e-9, *values.values(), level[1] if level else 0) * 1.12)
+        svg = _svg(canvas, name, f"{title}, one bar for each layer")
+    return Figure(title, svg, legend)
+
+
+@contextmanager
+def _axes(width: float, height: float) -> Iterator[tuple[Canvas, Axes]]:
+    """Give a picture of `width` x `height` inches, drawn in the report's style whatever the user's own is."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        canvas = Canvas(figsize=(width, height), layout="constrained")
+        yield canvas, canvas.subplots()
+
+
+def _svg(canvas: Canvas, name: str, description: str) -> Markup:
+    """Return the picture as an <svg> element that takes its width from the page."""
+    stream = io.StringIO()
+    canvas.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
+    # Pictures share the page: their ids must not meet, and the page's font replaces the one of the layout.
+    text = re.sub(r'((?: id="|href="#|url\(#))', rf"\g<1>{name}-", text)
+    text = re.sub(r"font-family: [^;\"]*;", "", text)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text)
+    label = Markup(' role="img" aria-label="{}"').format(description)
+    return Markup(text.replace("<svg", f"<svg{label}", 1))

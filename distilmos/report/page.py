@@ -1,0 +1,306 @@
+"""Writes RESULTS.md and report.html of an experiment."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from distilmos.data.tables import c_locale_key
+from distilmos.files import write_text
+from distilmos.metrics import LEVELS, METRICS
+from distilmos.report import figures
+from distilmos.report.experiment import Experiment, ScoredSet, read_experiment
+from distilmos.report.figures import PALETTE, Figure, Line, Marks
+from distilmos.scoring.results import Scored, count_line, level_arrays, score_table
+from distilmos.scoring.tables import bounds, markdown_table, number
+
+WORST_SHOWN = 10
+KMEANS_COLUMNS = {
+    "layer": "layer",
+    "frames": "frames",
+    "clusters": "clusters",
+    "inertia_per_frame": "inertia per frame",
+    "explained_variance": "explained variance",
+    "empty": "empty clusters",
+    "tiny": "tiny clusters",
+    "perplexity": "perplexity",
+}
+BLUE, ORANGE, GREEN = PALETTE[:3]
+
+
+def write_report(directory: str | Path, kmeans: str | Path | None = None) -> list[Path]:
+    """Write RESULTS.md and report.html into an experiment directory.
+
+    Args:
+        directory: exp/<tag>; whatever it lacks is named in the report.
+        kmeans: directory with quality.json of `distilmos kmeans-table`.
+
+    Returns:
+        the two files.
+
+    Raises:
+        InputError: if the directory has nothing to report, or a file in it is faulty.
+    """
+    experiment = read_experiment(directory, kmeans)
+    pages = {"RESULTS.md": _markdown(experiment), "report.html": _html(experiment)}
+    for name, text in pages.items():
+        write_text(experiment.path / name, text)
+    return [experiment.path / name for name in pages]
+
+
+def error_rows(rows: Iterable[Scored], key: str) -> list[dict[str, Any]]:
+    """Return the errors of each group or system, the largest RMSE first.
+
+    Args:
+        rows: scored utterances.
+        key: "group" or "system".
+
+    Returns:
+        for each: name, utterances, bias (mean of predicted - rated) and rmse, both over utterances in MOS.
+    """
+    errors: dict[str, list[float]] = {}
+    for row in rows:
+        errors.setdefault(getattr(row, key), []).append(row.predicted - row.mos)
+    table = [
+        {
+            "name": name,
+            "utterances": len(values),
+            "bias": math.fsum(values) / len(values),
+            "rmse": math.sqrt(math.fsum(value * value for value in values) / len(values)),
+        }
+        for name, values in errors.items()
+    ]
+    return sorted(table, key=lambda row: (-row["rmse"], row["name"]))
+
+
+def _error_tables(scored: ScoredSet) -> list[dict[str, Any]]:
+    """Return the tables of errors per group (where groups are known) and per system, the worst of many only."""
+    tables = []
+    for key in ("group", "system") if any(row.group for row in scored.rows) else ("system",):
+        rows = error_rows(scored.rows, key)
+        shown = rows[:WORST_SHOWN]
+        title = f"Error per {key}" + (f", the worst {WORST_SHOWN} of {len(rows)}" if len(rows) > WORST_SHOWN else "")
+        cells = [
+            [row["name"], str(row["utterances"]), number(row["bias"], sign=True), number(row["rmse"])]
+            for row in shown
+        ]
+        tables.append({"title": title, "header": [key, "utterances", "bias", "RMSE"], "rows": cells})
+    return tables
+
+
+def _facts(experiment: Experiment) -> dict[str, str]:
+    """Return how the experiment was made, name -> text; what is not known is left out."""
+    start, end = experiment.start, experiment.end
+    facts: dict[str, str] = {}
+    if "model" in experiment.config:
+        facts["Model"] = str(experiment.config["model"])
+    if start.get("parameters"):
+        facts["Parameters"] = f"{start['parameters']:,}"
+    if start.get("command"):
+        facts["Command"] = shlex.join(map(str, start["command"]))
+    for name in ("commit", "seed"):
+        if start:
+            value = start.get(name)
+            facts[name.capitalize()] = "not known" if value is None else str(value)
+    if start.get("hardware"):
+        facts["Hardware"] = _hardware(start["hardware"])
+    for name, data in (start.get("data") or {}).items():
+        hours = f", {data['seconds'] / 3600:.2f} h" if data.get("seconds") else ""
+        notes = f". {data['notes']}" if data.get("notes") else ""
+        facts[f"Data ({name})"] = f"{data.get('dir', '?')}: {data.get('utterances', '?')} utterances{hours}{notes}"
+    if start.get("time"):
+        facts["Started"] = str(start["time"])
+    if experiment.continued:
+        facts["Continued at step"] = ", ".join(map(str, experiment.continued))
+    if end:
+        elapsed = f", {_duration(end['elapsed_seconds'])}" if end.get("elapsed_seconds") is not None else ""
+        reason = str(end.get("reason", "ended")).replace("_", " ")
+        facts["Training"] = f"{end['step']} steps ({reason}){elapsed}"
+    if end.get("averaged_steps"):
+        facts["Averaged steps"] = ", ".join(map(str, end["averaged_steps"]))
+    return facts
+
+
+def _hardware(hardware: Mapping[str, Any]) -> str:
+    parts = [hardware.get("gpu") or "no GPU", hardware.get("cpu")]
+    if hardware.get("threads"):
+        parts.append(f"{hardware['threads']} threads")
+    versions = {"PyTorch": hardware.get("torch"), "Python": hardware.get("python")}
+    parts += [f"{name} {version}" for name, version in versions.items() if version]
+    return "; ".join(str(part) for part in parts if part)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _markdown(experiment: Experiment) -> str:
+    parts = [f"# Results of {experiment.tag}\n"]
+    facts = _facts(experiment)
+    if facts:
+        parts.append("".join(f"- {name}: `{text}`\n" for name, text in facts.items()))
+    if experiment.missing:
+        parts.append("Missing:\n\n" + "".join(f"- {line}\n" for line in experiment.missing))
+    if experiment.sets:
+        parts.append("In brackets: 95 % bootstrap intervals. Errors are predicted - rated MOS, over utterances.\n")
+    for scored in experiment.sets:
+        notes = scored.metrics["notes"]
+        parts += [f"## {scored.name}\n", count_line(scored.metrics) + "\n", score_table(scored.metrics)]
+        for table in _error_tables(scored) if scored.rows else []:
+            parts.append(f"{table['title']}. {notes}".strip() + "\n")
+            parts.append(markdown_table(table["header"], table["rows"]))
+    if experiment.kmeans:
+        table = _kmeans_table(experiment)
+        parts += ["## K-means of the layers\n", markdown_table(table["header"], table["rows"], left=0)]
+    return "\n".join(parts)
+
+
+def _kmeans_table(experiment: Experiment) -> dict[str, Any]:
+    def cell(value: Any) -> str:
+        return number(value) if isinstance(value, float) or value is None else f"{value:,}"
+
+    rows = [[cell(row.get(column)) for column in KMEANS_COLUMNS] for row in experiment.kmeans]
+    return {"header": list(KMEANS_COLUMNS.values()), "rows": rows}
+
+
+def _html(experiment: Experiment) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("distilmos.report", package_path="."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html").render(
+        tag=experiment.tag,
+        facts=_facts(experiment),
+        missing=experiment.missing,
+        sets=[_set_view(number, scored) for number, scored in enumerate(experiment.sets, start=1)],
+        training=_training_figures(experiment),
+        dev_notes=(experiment.start.get("data") or {}).get("dev", {}).get("notes") or "",
+        layers=_layer_figures(experiment),
+        kmeans=_kmeans_table(experiment) if experiment.kmeans else None,
+        config=experiment.config_text,
+    )
+
+
+def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
+    metrics = scored.metrics
+    view: dict[str, Any] = {
+        "id": f"set{index}",
+        "name": scored.name,
+        "notes": metrics["notes"],
+        "counts": metrics["counts"],
+        "scores": [],
+        "figures": [],
+        "legend": [],
+        "errors": [],
+    }
+    if not scored.rows:
+        return view
+    for level in LEVELS:
+        cells = [(number(metrics[level][name]["value"]), bounds(metrics[level][name])) for name in METRICS]
+        view["scores"].append({"level": level, "cells": cells})
+    groups = {row.system: row.group for row in scored.rows}
+    levels = level_arrays(scored.rows)
+    names = {
+        "utterance": [row.system for row in sorted(scored.rows, key=lambda row: c_locale_key(row.utterance))],
+        "system": sorted(groups),
+    }
+    for level, (rated, predicted) in levels.items():
+        of_points = [groups[system] for system in names[level]]
+        title = f"{level.capitalize()}s"
+        view["figures"].append(
+            figures.scatter(f"{view['id']}-{level}", title, rated.tolist(), predicted.tolist(), of_points)
+        )
+    view["legend"] = view["figures"][0].legend
+    view["errors"] = _error_tables(scored)
+    return view
+
+
+def _series(events: Sequence[Mapping[str, Any]], *keys: str | int) -> list[float]:
+    """Return one number of each event, NaN where it has none; `keys` lead to it through dicts and lists."""
+    values = []
+    for event in events:
+        value: Any = event
+        for key in keys:
+            value = None if value is None or (isinstance(value, dict) and key not in value) else value[key]
+        values.append(math.nan if value is None else float(value))
+    return values
+
+
+def _training_figures(experiment: Experiment) -> list[Figure]:
+    train, dev = experiment.train, experiment.dev
+    train_steps, dev_steps = [event["step"] for event in train], [event["step"] for event in dev]
+    best = [event["step"] for event in dev if event.get("best")]
+    marks = Marks(best[-1] if best else None, experiment.end.get("averaged_steps") or ())
+
+    def loss(key: str) -> list[Line]:
+        return [
+            Line("train", train_steps, _series(train, key), BLUE),
+            Line("dev", dev_steps, _series(dev, key), ORANGE),
+        ]
+
+    def correlations(level: str) -> list[Line]:
+        colours = zip(METRICS[1:], (BLUE, ORANGE, GREEN), strict=True)
+        return [Line(name, dev_steps, _series(dev, level, name), colour) for name, colour in colours]
+
+    drawn = [
+        figures.curves("loss", "Total loss (train)", [Line("train", train_steps, _series(train, "loss"), BLUE)], marks),
+        figures.curves("regression", "Regression loss", loss("regression"), marks),
+        figures.curves("token", "Token cross-entropy, mean over layers (nats)", loss("token"), marks),
+        figures.curves("dev-utterance", "Dev correlations, utterances", correlations("utterance"), marks),
+        figures.curves("dev-system", "Dev correlations, systems", correlations("system"), marks),
+        figures.curves(
+            "dev-mse",
+            "Dev MSE",
+            [
+                Line(level, dev_steps, _series(dev, level, "MSE"), colour)
+                for level, colour in zip(LEVELS, (BLUE, ORANGE), strict=True)
+            ],
+            marks,
+        ),
+        figures.curves(
+            "rate",
+            "Learning rate",
+            [
+                Line("encoder", train_steps, _series(train, "lr_encoder"), BLUE),
+                Line("heads", train_steps, _series(train, "lr_head"), ORANGE, dashed=True),
+            ],
+            marks,
+            logarithmic=True,
+        ),
+    ]
+    return [figure for figure in drawn if figure is not None]
+
+
+def _layer_figures(experiment: Experiment) -> list[Figure]:
+    """Return layer weights and token accuracies, at the last validation and over training."""
+    drawn: list[Figure | None] = []
+    clusters = experiment.clusters
+    chance = (f"chance, 1/{clusters}", 1 / clusters) if clusters else None
+    for key, title, layers, level in (
+        ("layer_weights", "Layer weight", None, None),
+        ("token_accuracy", "Token accuracy on dev", experiment.config.get("target_layers"), chance),
+    ):
+        last = experiment.last_dev(key)
+        if last is None:
+            continue
+        count = len(last[key])
+        numbers = layers if isinstance(layers, list) and len(layers) == count else list(range(1, count + 1))
+        final = {layer: value for layer, value in zip(numbers, last[key], strict=True) if value is not None}
+        drawn.append(figures.layer_bars(f"{key}-end", f"{title} at step {last['step']}", final, level))
+        steps = [event["step"] for event in experiment.dev]
+        lines = [
+            Line(f"layer {layer}", steps, _series(experiment.dev, key, index), colour)
+            for index, (layer, colour) in enumerate(zip(numbers, figures.layer_colours(count), strict=True))
+        ]
+        drawn.append(figures.curves(f"{key}-steps", f"{title} over training", lines, level=level))
+    return [figure for figure in drawn if figure is not None]

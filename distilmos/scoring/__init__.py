@@ -1,0 +1,1 @@
+"""Scores of predictions against ratings, with bootstrap intervals, and paired comparisons."""

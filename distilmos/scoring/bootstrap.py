@@ -1,0 +1,69 @@
+"""Percentile bootstrap of the four measures (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distilmos.metrics import METRICS, agreement
+
+SAMPLES = 1000
+LEVEL = 0.95
+
+
+def bootstrap_agreement(
+    rated: np.ndarray, predictions: np.ndarray, samples: int, seed: int | tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """Return the measures of every resample; all rows of `predictions` see the same resamples.
+
+    Args:
+        rated: shape (N,), N >= 1.
+        predictions: shape (P, N), P predictions of the same N items.
+        samples: number of resamples, each of N items drawn with replacement.
+        seed: of the draws.
+
+    Returns:
+        measure -> array (samples, P); NaN where a correlation is not defined in that resample.
+    """
+    generator = np.random.default_rng(seed)
+    values = np.empty((samples, len(predictions), len(METRICS)))
+    for sample in range(samples):
+        drawn = generator.integers(rated.size, size=rated.size)
+        for row, predicted in enumerate(predictions):
+            measures = agreement(rated[drawn], predicted[drawn])
+            values[sample, row] = [measures[name] for name in METRICS]
+    return {name: values[:, :, column] for column, name in enumerate(METRICS)}
+
+
+def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float, int]:
+    """Return low end, high end and the number of resamples left out because their value is not defined.
+
+    Args:
+        values: shape (samples,); may hold NaN.
+        level: coverage.
+
+    Returns:
+        the ends are NaN if no resample has a value.
+    """
+    defined = values[~np.isnan(values)]
+    undefined = int(values.size - defined.size)
+    if not defined.size:
+        return float("nan"), float("nan"), undefined
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high), undefined
+
+
+def two_sided_p(differences: np.ndarray) -> float:
+    """Return the bootstrap p value of "there is no difference".
+
+    Twice the smaller share of resamples on either side of zero, with one added to count and total so that it is
+    never 0 (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 4.2); NaN if no resample
+    has a value.
+
+    Args:
+        differences: shape (samples,); may hold NaN, which is left out.
+    """
+    defined = differences[~np.isnan(differences)]
+    if not defined.size:
+        return float("nan")
+    smaller = min(int(np.sum(defined <= 0)), int(np.sum(defined >= 0)))
+    return min(1.0, 2 * (1 + smaller) / (1 + int(defined.size)))

@@ -1,0 +1,80 @@
+"""Paired bootstrap between two predictions of the same rated set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distilmos.errors import InputError, raise_faults
+from distilmos.metrics import LEVELS, METRICS, agreement
+from distilmos.scoring.bootstrap import LEVEL, SAMPLES, bootstrap_agreement, interval, two_sided_p
+from distilmos.scoring.results import Scored, finite, level_arrays, read_metrics, read_scored
+from distilmos.scoring.tables import bounds, markdown_table, number
+
+
+def compare_results(a: str | Path, b: str | Path, samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:
+    """Compare two results directories on the utterances and systems that both have.
+
+    Args:
+        a: scored results directory.
+        b: another one of the same set.
+        samples: bootstrap resamples; a resample draws the same utterances (or systems) for both.
+        seed: of the bootstrap.
+
+    Returns:
+        for each level and measure the values of `a` and `b`, the difference b - a with the interval of the
+        difference, its two-sided p value and the number of undefined resamples.
+
+    Raises:
+        InputError: naming every utterance that only one has, or whose system or rating differs.
+    """
+    if samples < 1:
+        raise InputError(f"the number of bootstrap samples must be at least 1, not {samples}")
+    rows_a, rows_b = read_scored(a), read_scored(b)
+    _check_same_set(a, rows_a, b, rows_b)
+    notes = dict.fromkeys(filter(None, (read_metrics(directory)["notes"] for directory in (a, b))))
+    comparison: dict[str, Any] = {
+        "a": str(a),
+        "b": str(b),
+        "notes": " ".join(notes),
+        "counts": {"utterances": len(rows_a), "systems": len({row.system for row in rows_a})},
+    }
+    arrays_a, arrays_b = level_arrays(rows_a), level_arrays(rows_b)
+    for index, level in enumerate(LEVELS):
+        (rated, predicted_a), (_, predicted_b) = arrays_a[level], arrays_b[level]
+        value_a, value_b = agreement(rated, predicted_a), agreement(rated, predicted_b)
+        resampled = bootstrap_agreement(rated, np.stack([predicted_a, predicted_b]), samples, (seed, index))
+        comparison[level] = {}
+        for name in METRICS:
+            differences = resampled[name][:, 1] - resampled[name][:, 0]
+            low, high, undefined = interval(differences)
+            entry = {"a": value_a[name], "b": value_b[name], "difference": value_b[name] - value_a[name]}
+            entry |= {"low": low, "high": high, "p": two_sided_p(differences)}
+            comparison[level][name] = finite(entry) | {"undefined": undefined}
+    return comparison | {"bootstrap": {"samples": samples, "seed": seed, "level": LEVEL}}
+
+
+def _check_same_set(a: str | Path, rows_a: list[Scored], b: str | Path, rows_b: list[Scored]) -> None:
+    in_a = {row.utterance: row for row in rows_a}
+    in_b = {row.utterance: row for row in rows_b}
+    faults = [f"{a}: {utterance} is not in {b}" for utterance in in_a if utterance not in in_b]
+    faults += [f"{b}: {utterance} is not in {a}" for utterance in in_b if utterance not in in_a]
+    for utterance, row in in_a.items():
+        other = in_b.get(utterance, row)
+        if (row.system, row.mos) != (other.system, other.mos):
+            faults.append(f"{b}: {utterance}: {other.system} rated {other.mos}, in {a} {row.system} rated {row.mos}")
+    raise_faults(faults, "the two results are not of the same rated set")
+
+
+def comparison_table(comparison: Mapping[str, Any]) -> str:
+    """Return a Markdown table of what `compare_results` found."""
+    rows = []
+    for level in LEVELS:
+        for name in METRICS:
+            entry = comparison[level][name]
+            values = [number(entry["a"]), number(entry["b"]), number(entry["difference"], sign=True)]
+            rows.append([level, name, *values, bounds(entry, sign=True), number(entry["p"])])
+    return markdown_table(["level", "metric", "A", "B", "B - A", "95 % interval", "p"], rows, left=2)

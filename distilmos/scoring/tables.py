@@ -1,0 +1,45 @@
+"""Tables that read well on a terminal and in a Markdown file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return a Markdown table with padded cells, ending in a newline.
+
+    Args:
+        header: column names.
+        rows: cells; a `|` in a cell is escaped.
+        left: how many of the first columns are aligned left; the others, numbers, are aligned right.
+    """
+    table = [[cell.replace("|", "\\|") for cell in row] for row in [header, *rows]]
+    widths = [max(3, *(len(row[column]) for row in table)) for column in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (c.ljust(w) if n < left else c.rjust(w) for n, (c, w) in enumerate(zip(cells, widths, strict=True)))
+        return "| " + " | ".join(padded) + " |\n"
+
+    rule = line(["-" * w if n < left else "-" * (w - 1) + ":" for n, w in enumerate(widths)])
+    return line(table[0]) + rule + "".join(map(line, table[1:]))
+
+
+def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
+    """Return a number with `digits` decimals, or a dash where there is none (None or NaN)."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def bounds(entry: Mapping[str, Any], sign: bool = False) -> str:
+    """Return the interval of an entry with `low` and `high` as `[low, high]`, or nothing where it is not defined."""
+    if entry["low"] is None:
+        return ""
+    return f"[{number(entry['low'], sign=sign)}, {number(entry['high'], sign=sign)}]"
+
+
+def with_interval(entry: Mapping[str, Any]) -> str:
+    """Return an entry with `value`, `low` and `high` as `value [low, high]`."""
+    return f"{number(entry['value'])} {bounds(entry)}".strip()

@@ -1,0 +1,89 @@
+import json
+
+import numpy as np
+import pytest
+
+from distilmos.cli import main
+from distilmos.errors import InputError
+from distilmos.metrics import METRICS
+from distilmos.scoring.bootstrap import two_sided_p
+from distilmos.scoring.compare import compare_results
+from distilmos.scoring.results import score_results
+
+
+@pytest.fixture
+def two_results(make_set, rated_rows):
+    """Results A, and B of the same set with much smaller errors."""
+    data, a = make_set(rated_rows, name="a", notes="The ratings are simulated.")
+    better = [(u, s, mos, mos + 0.2 * (predicted - mos)) for u, s, mos, predicted in rated_rows]
+    data_b, b = make_set(better, name="b", notes="The ratings are simulated.")
+    score_results(data, a, samples=5)
+    score_results(data_b, b, samples=5)
+    return a, b
+
+
+def test_a_result_does_not_differ_from_itself(two_results):
+    a, _ = two_results
+    comparison = compare_results(a, a, samples=50)
+    for level in ("utterance", "system"):
+        for name in METRICS:
+            entry = comparison[level][name]
+            assert entry["difference"] == entry["low"] == entry["high"] == 0
+            assert entry["p"] == 1
+
+
+def test_a_clearly_better_result_is_told_and_the_sign_is_b_minus_a(two_results):
+    a, b = two_results
+    forward, backward = compare_results(a, b, samples=99), compare_results(b, a, samples=99)
+    error = forward["utterance"]["MSE"]
+    assert error["b"] == pytest.approx(0.04 * error["a"])
+    assert error["low"] < error["difference"] < error["high"] < 0
+    assert error["p"] == pytest.approx(0.02)  # the smallest that 99 resamples can give
+    assert forward["utterance"]["SRCC"]["low"] > 0
+    for name in METRICS:
+        assert backward["system"][name]["difference"] == -forward["system"][name]["difference"]
+        assert backward["system"][name]["low"] == pytest.approx(-forward["system"][name]["high"])
+        assert backward["system"][name]["p"] == forward["system"][name]["p"]
+
+
+def test_pairing_narrows_the_interval(two_results, make_set, rated_rows):
+    """A constant shift of all predictions leaves correlations alone in every resample."""
+    a, _ = two_results
+    data, shifted = make_set([(u, s, mos, p + 0.5) for u, s, mos, p in rated_rows], name="shifted")
+    score_results(data, shifted, samples=5)
+    entry = compare_results(a, shifted, samples=50)["utterance"]["LCC"]
+    assert max(abs(entry["low"]), abs(entry["high"])) < 1e-9
+
+
+def test_p_value_counts_both_tails():
+    assert two_sided_p(np.array([1.0] * 96 + [-1.0] * 3)) == pytest.approx(2 * 4 / 100)
+    assert two_sided_p(np.array([1.0, -1.0, np.nan])) == 1.0
+    assert np.isnan(two_sided_p(np.array([np.nan])))
+
+
+def test_compare_command_prints_and_writes(two_results, tmp_path, capsys):
+    a, b = map(str, two_results)
+    assert main(["compare", a, b, "--samples", "20", "--json", str(tmp_path / "out.json")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("simulated") == 1
+    assert "| B - A |" in printed.replace("  ", " ").replace("  ", " ")
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["counts"] == {"utterances": 60, "systems": 12}
+    assert f"{written['system']['KTAU']['difference']:+.3f}" in printed
+
+
+def test_different_sets_are_refused_and_the_difference_named(two_results, make_set, rated_rows):
+    a, _ = two_results
+    changed = [("new", "s00", 3.0, 3.0), ("s00-u1", "s00", 4.999, 3.0), *rated_rows[2:]]
+    data, other = make_set(changed, name="other")
+    score_results(data, other, samples=5)
+    with pytest.raises(InputError) as raised:
+        compare_results(a, other)
+    message = str(raised.value)
+    assert "s00-u0 is not in" in message and "new is not in" in message and "s00-u1: s00 rated 4.999" in message
+    assert "s00-u2" not in message
+
+
+def test_unscored_results_are_refused(tmp_path, capsys):
+    assert main(["compare", str(tmp_path), str(tmp_path)]) == 2
+    assert "distilmos score" in capsys.readouterr().err

@@ -1,0 +1,178 @@
+import json
+import random
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from distilmos.cli import main
+from distilmos.errors import InputError
+from distilmos.metrics import METRICS, agreement
+from distilmos.scoring.bootstrap import bootstrap_agreement, interval
+from distilmos.scoring.results import Scored, read_metrics, read_scored, score_levels, score_results
+
+
+def scored(rows):
+    return [Scored(u, s, "", mos, predicted) for u, s, mos, predicted in rows]
+
+
+def strict_json(path):
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_measures_of_a_small_set_are_those_computed_by_hand():
+    rows = [("a", "x", 1.0, 1.5), ("b", "x", 2.0, 2.0), ("c", "y", 2.0, 3.0), ("d", "y", 4.0, 3.5)]
+    scores = score_levels(scored(rows), samples=10)
+    values = {name: entry["value"] for name, entry in scores["utterance"].items()}
+    assert values["MSE"] == pytest.approx((0.25 + 0 + 1 + 0.25) / 4)
+    assert values["KTAU"] == pytest.approx(5 / np.sqrt(5 * 6))  # tau-b: 5 of 6 pairs agree, one is tied in the ratings
+    assert values["SRCC"] == pytest.approx(4.5 / np.sqrt(4.5 * 5))  # Pearson of the ranks 1 2.5 2.5 4 and 1 2 3 4
+    assert values["LCC"] == pytest.approx(3.0 / np.sqrt(4.75 * 2.5))
+    # System means: rated 1.5, 3.0; predicted 1.75, 3.25.
+    assert scores["system"]["MSE"]["value"] == pytest.approx(0.0625)
+    assert scores["system"]["LCC"]["value"] == pytest.approx(1.0)
+
+
+def test_measures_agree_with_scipy_on_ties():
+    generator = np.random.default_rng(0)
+    rated, predicted = generator.integers(1, 6, 80) / 1.0, generator.integers(1, 6, 80) / 1.0
+    rows = [(f"u{n:02d}", f"s{n}", *pair) for n, pair in enumerate(zip(rated, predicted, strict=True))]
+    scores = score_levels(scored(rows), samples=5)["utterance"]
+    assert scores["MSE"]["value"] == pytest.approx(np.mean((rated - predicted) ** 2))
+    assert scores["LCC"]["value"] == pytest.approx(np.corrcoef(rated, predicted)[0, 1])
+    assert scores["SRCC"]["value"] == pytest.approx(np.corrcoef(stats.rankdata(rated), stats.rankdata(predicted))[0, 1])
+    assert scores["KTAU"]["value"] == pytest.approx(stats.kendalltau(rated, predicted).statistic)
+
+
+def test_system_level_weighs_systems_alike():
+    rows = [("a1", "a", 1.0, 1.0), ("b1", "b", 5.0, 3.0), *((f"c{n}", "c", 3.0, 3.0) for n in range(8))]
+    assert score_levels(scored(rows), samples=5)["system"]["MSE"]["value"] == pytest.approx(4 / 3)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("a", "s", 3.0, 2.5)],
+        [("a", "s", 3.0, 2.5), ("b", "t", 3.0, 4.0)],
+        [("a", "s", 3.0, 2.5), ("b", "t", 4.0, 2.5)],
+    ],
+    ids=["one utterance", "constant ratings", "constant predictions"],
+)
+def test_undefined_correlations_are_null_in_valid_json(make_set, rows):
+    data, results = make_set(rows)
+    score_results(data, results, samples=20)
+    metrics = strict_json(results / "metrics.json")
+    for level in ("utterance", "system"):
+        assert metrics[level]["MSE"]["low"] <= metrics[level]["MSE"]["value"] <= metrics[level]["MSE"]["high"]
+        for name in METRICS[1:]:
+            assert metrics[level][name] == {"value": None, "low": None, "high": None, "undefined": 20}
+
+
+def test_resamples_without_a_correlation_are_left_out_and_counted():
+    # Of 3 items, a resample is constant with probability 3/27.
+    rated, predicted = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.5])
+    values = bootstrap_agreement(rated, predicted[np.newaxis], 500, seed=1)
+    low, high, undefined = interval(values["SRCC"][:, 0])
+    assert (low, high) == (pytest.approx(1.0), pytest.approx(1.0))
+    assert 25 < undefined < 95
+    assert interval(values["MSE"][:, 0])[2] == 0
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    generator = np.random.default_rng(7)
+    trials, correlation = 60, 0.7
+    covered = {(name, level): 0 for name in METRICS for level in (0.5, 0.95)}
+    mixing = np.linalg.cholesky([[1.0, correlation], [correlation, 1.0]])
+    truth = {
+        "MSE": 2 - 2 * correlation,
+        "LCC": correlation,
+        "SRCC": 6 / np.pi * np.arcsin(correlation / 2),
+        "KTAU": 2 / np.pi * np.arcsin(correlation),
+    }
+    for trial in range(trials):
+        rated, predicted = mixing @ generator.normal(size=(2, 80))
+        values = bootstrap_agreement(rated, predicted[np.newaxis], 150, seed=trial)
+        for name, level in covered:
+            low, high, _ = interval(values[name][:, 0], level)
+            covered[name, level] += low <= truth[name] <= high
+    for (name, level), count in covered.items():
+        deviation = np.sqrt(trials * level * (1 - level))
+        assert abs(count - trials * level) <= 3 * deviation, f"{name} {level}: {count} of {trials}"
+
+
+def test_bootstrap_is_the_same_for_the_same_seed_and_any_order_of_the_input(rated_rows):
+    rows = scored(rated_rows)
+    shuffled = random.Random(3).sample(rows, len(rows))
+    first = score_levels(rows, samples=50, seed=4)
+    assert score_levels(shuffled, samples=50, seed=4) == first
+    assert score_levels(rows, samples=50, seed=5)["utterance"]["LCC"] != first["utterance"]["LCC"]
+
+
+def test_score_command_writes_the_contract(make_set, rated_rows, capsys):
+    groups = {system: "echo" if system < "s06" else "noise" for _, system, _, _ in rated_rows}
+    data, results = make_set(rated_rows, notes="The ratings are simulated.", groups=groups)
+    assert main(["score", "--data", str(data), "--results", str(results), "--samples", "30"]) == 0
+    assert "simulated" in capsys.readouterr().out
+    metrics = strict_json(results / "metrics.json")
+    assert metrics["set"] == "test"
+    assert metrics["notes"] == (results / "notes").read_text().strip() == "The ratings are simulated."
+    assert metrics["counts"] == {"utterances": 60, "systems": 12}
+    assert metrics["bootstrap"] == {"samples": 30, "seed": 1, "level": 0.95}
+    rated, predicted = (np.array(column) for column in zip(*[row[2:] for row in sorted(rated_rows)], strict=True))
+    for name, value in agreement(rated, predicted).items():
+        entry = metrics["utterance"][name]
+        assert entry["value"] == pytest.approx(value)
+        assert entry["low"] < entry["value"] < entry["high"]
+    assert (results / "scored.tsv").read_text().splitlines()[0] == "utterance\tsystem\tgroup\tmos\tpredicted"
+    assert read_scored(results)[0] == Scored("s00-u0", "s00", "echo", *rated_rows[0][2:])
+    assert {row.group for row in read_scored(results)} == {"echo", "noise"}
+
+
+def test_missing_and_unknown_predictions_are_named(make_set, rated_rows, capsys):
+    data, results = make_set(rated_rows)
+    lines = (results / "utt2mos").read_text().splitlines()
+    (results / "utt2mos").write_text("\n".join([*lines[2:], "stranger 3.0"]) + "\n")
+    assert main(["score", "--data", str(data), "--results", str(results)]) == 2
+    message = capsys.readouterr().err
+    assert "s00-u0 of" in message and "s00-u1 of" in message and "s00-u2 of" not in message
+    assert f"utt2mos:{len(lines) - 1}: stranger is not in" in message
+    assert not (results / "metrics.json").exists()
+
+
+def test_a_set_without_ratings_gets_counts_only(make_set, rated_rows, capsys):
+    data, results = make_set([(u, s, None, predicted) for u, s, _, predicted in rated_rows])
+    (results / "scored.tsv").write_text("of an earlier run")
+    assert main(["score", "--data", str(data), "--results", str(results)]) == 0
+    assert "nothing to score" in capsys.readouterr().out
+    assert strict_json(results / "metrics.json") == {
+        "set": "test",
+        "notes": "",
+        "counts": {"utterances": 60, "systems": 12},
+    }
+    assert not (results / "scored.tsv").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("u1\ts\tg\t3.0", "scored.tsv:2: not utterance"),
+        ("u1\ts\tg\tnan\t3", "scored.tsv:2: u1: not a finite"),
+        ("u1\ts\t\t3\t3\nu1\ts\t\t3\t3", "scored.tsv:3: u1 is given twice"),
+        ("", "no utterance"),
+    ],
+)
+def test_a_damaged_scored_table_is_an_error_with_its_line(tmp_path, line, message):
+    (tmp_path / "scored.tsv").write_text("utterance\tsystem\tgroup\tmos\tpredicted\n" + line + ("\n" if line else ""))
+    with pytest.raises(InputError, match=message):
+        read_scored(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"set": "a", "notes": "", "counts": {}}', "null"])
+def test_damaged_metrics_are_an_error(tmp_path, text):
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(InputError, match=r"not a metrics\.json"):
+        read_metrics(tmp_path)
