@@ -1,0 +1,169 @@
+"""Stage 0 of egs/tcdvoip on the real release, and on altered copies of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distilmos.data.datadir import DataDir, read_data_dir
+
+openpyxl = pytest.importorskip("openpyxl")
+
+RECIPE = Path(__file__).resolve().parents[2] / "egs" / "tcdvoip"
+WORKBOOK = "TCD VOIP - Test Set Conditions and MOS Results.xlsx"
+SHEET = "Subjective Test Scores"
+SETS = ("train", "dev", "test")
+TYPES = ("echo", "chop", "clip", "compspkr", "noise")
+
+
+def prepare(*options: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = ["local/data.sh", *map(str, options)]
+    return subprocess.run(command, cwd=RECIPE, env=environment, capture_output=True, text=True, check=False)
+
+
+def read_sets(datadir: Path) -> dict[str, DataDir]:
+    return {name: read_data_dir(datadir / name) for name in SETS}
+
+
+def kind(utterance: str) -> str:
+    return utterance.split("_")[2].lower()
+
+
+@pytest.fixture
+def release(tcdvoip_root: Path, tmp_path: Path) -> Path:
+    """A copy whose workbook and links to the audio a test may alter."""
+    copy = tmp_path / "tcdvoip"
+    shutil.copytree(tcdvoip_root / "Test Set", copy / "Test Set", copy_function=os.symlink)
+    for directory in (copy / "Test Set", *(copy / "Test Set").iterdir()):
+        directory.chmod(0o755)
+    shutil.copyfile(tcdvoip_root / WORKBOOK, copy / WORKBOOK)
+    return copy
+
+
+def alter(release: Path, cells: dict[str, object]) -> None:
+    book = openpyxl.load_workbook(release / WORKBOOK)
+    for cell, value in cells.items():
+        book[SHEET][cell] = value
+    book.save(release / WORKBOOK)
+
+
+def test_split_by_conditions(tcdvoip_root: Path, tmp_path: Path) -> None:
+    done = prepare("--db_root", tcdvoip_root, "--datadir", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    sets = read_sets(tmp_path)
+    assert sum(len(data.wavs) for data in sets.values()) == 384
+    systems = {name: set(data.systems.values()) for name, data in sets.items()}
+    assert sum(map(len, systems.values())) == len(set.union(*systems.values())) == 96
+    for data in sets.values():
+        assert {kind(utterance) for utterance in data.wavs} == set(TYPES)
+        assert min(data.mos.values()) < 2 < 4 < max(data.mos.values())
+        assert all(len(scores) == 24 for scores in data.ratings.values())
+    # A repeated condition (undegraded, MNRU levels) is in one set, whatever type's number it has.
+    references = [list(data.groups.values()).count("reference") for data in sets.values()]
+    assert sorted(references) == [0, 0, 5]
+    for files in ("C_21_NOISE C_21_CHOP C_11_CLIP C_11_COMPSPKR", "C_24_NOISE C_24_CHOP C_14_CLIP C_14_COMPSPKR"):
+        assert sum(bool(systems[name] & set(files.split())) for name in SETS) == 1
+
+
+def test_values_are_those_of_the_workbook(tcdvoip_root: Path, tmp_path: Path) -> None:
+    assert prepare("--db_root", tcdvoip_root, "--datadir", tmp_path).returncode == 0
+    sets = read_sets(tmp_path)
+    sheet = openpyxl.load_workbook(tcdvoip_root / WORKBOOK, read_only=True, data_only=True)[SHEET]
+    for name, _, mean, _, *scores in list(sheet.iter_rows(values_only=True))[1:]:
+        utterance = name.removesuffix(".wav")
+        data = next(data for data in sets.values() if utterance in data.wavs)
+        assert data.mos[utterance] == pytest.approx(mean)
+        assert data.ratings[utterance] == [(f"L{n:02d}", score) for n, score in enumerate(scores, start=1)]
+        assert data.wavs[utterance][0].name == name
+        assert data.systems[utterance] == utterance[:-3]
+
+
+def test_the_seed_alone_decides_the_split(tcdvoip_root: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert prepare("--db_root", tcdvoip_root, "--datadir", tmp_path / name, "--seed", str(seed)).returncode == 0
+    a, b, c = (
+        {p.relative_to(tmp_path / n): p.read_bytes() for p in sorted((tmp_path / n).rglob("*")) if p.is_file()}
+        for n in "abc"
+    )
+    assert a == b
+    assert a[Path("test/wav.scp")] != c[Path("test/wav.scp")]
+
+
+@pytest.mark.parametrize("held_out", TYPES)
+def test_leave_type_out(tcdvoip_root: Path, tmp_path: Path, held_out: str) -> None:
+    options = ("--split", "leave_type_out", "--held_out", held_out)
+    assert prepare("--db_root", tcdvoip_root, "--datadir", tmp_path, *options).returncode == 0
+    sets = read_sets(tmp_path)
+    assert {kind(utterance) for utterance in sets["test"].wavs} == {held_out}
+    for name in ("train", "dev"):
+        assert {kind(utterance) for utterance in sets[name].wavs} == set(TYPES) - {held_out}
+    assert not set(sets["train"].systems.values()) & set(sets["dev"].systems.values())
+    assert sum(len(data.wavs) for data in sets.values()) == 384
+
+
+def test_report_names_the_mismatches_of_the_release(tcdvoip_root: Path, tmp_path: Path) -> None:
+    done = prepare("--db_root", tcdvoip_root, "--datadir", tmp_path)
+    report = (tmp_path / "report.txt").read_text()
+    assert done.stdout == report
+    assert report.count("no rating in the workbook") == 16
+    assert "Test Set/echo/C_24_ECHO_ML.wav: no rating" in report
+    assert "C_11_CLIP: ConditionID is 21 (mnru_q48)" in report
+    assert "the workbook's mean" not in report
+
+
+def test_other_mismatches_are_reported(release: Path, tmp_path: Path) -> None:
+    alter(release, {"C2": 1.5})
+    shutil.copyfile(release / "Test Set/echo/C_01_ECHO_FA.wav", release / "Test Set/echo/C_99_ECHO_FA.wav")
+    done = prepare("--db_root", release, "--datadir", tmp_path / "data")
+    assert done.returncode == 0
+    assert "row 2: C_01_ECHO_FA.wav: the workbook's mean is 1.5, that of the ratings 4.5833 (used)" in done.stdout
+    assert "C_99_ECHO_FA.wav: no rating" in done.stdout
+
+
+def test_all_errors_are_named_together_and_nothing_is_written(release: Path, tmp_path: Path) -> None:
+    alter(release, {"K17": "x", "L17": 6, "F20": None, "A30": "C_07_ECHO_FA.wav", "B40": 3, "A50": "noise.wav"})
+    (release / "Test Set/noise/C_02_NOISE_FG.wav").unlink()
+    empty = release / "Test Set/chop/C_02_CHOP_FG.wav"
+    empty.unlink()
+    empty.touch()
+    done = prepare("--db_root", release, "--datadir", tmp_path / "data")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    for needle in (
+        f"{WORKBOOK}: sheet '{SHEET}': cell K17: 'x' is not a score",
+        "cell L17: 6 is not",
+        "cell F20: None is not",
+        "cell A30: C_07_ECHO_FA.wav is already in row",
+        "cell B40: C_10_ECHO_MK.wav: 3 is not the number in the file name",
+        "cell A50: 'noise.wav' is not a name",
+        "C_02_NOISE_FG.wav: no such file",
+        "C_02_CHOP_FG.wav: empty file",
+    ):
+        assert needle in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_wrong_db_root_says_where_the_data_come_from(tmp_path: Path) -> None:
+    done = prepare("--db_root", tmp_path, "--datadir", tmp_path / "data")
+    assert done.returncode == 2
+    for needle in (str(tmp_path / WORKBOOK), "Sigmedia", "QoMEX 2015", "downloads/tcdvoip", "--db_root"):
+        assert needle in done.stderr
+    (tmp_path / "Test Set").mkdir()
+    (tmp_path / WORKBOOK).write_text("not a workbook")
+    done = prepare("--db_root", tmp_path, "--datadir", tmp_path / "data")
+    assert done.returncode == 2
+    assert "no readable workbook" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_held_out_needs_its_protocol(tmp_path: Path) -> None:
+    for options in (("--split", "leave_type_out"), ("--held_out", "echo")):
+        done = prepare("--datadir", tmp_path / "data", *options)
+        assert done.returncode == 2
+        assert "--held_out" in done.stderr
