@@ -65,6 +65,10 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our output went away (`distilmos ... | head`): nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # A full disk, a directory that may not be written: the message of the system names the file.
+        print(f"distilmos {name}: failed: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

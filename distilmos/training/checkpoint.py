@@ -1,0 +1,155 @@
+"""Checkpoints from which training continues exactly, and the average of the best models."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from distilmos.errors import InputError
+from distilmos.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome of one evaluation on the dev set.
+
+    Attributes:
+        step: after which it was made.
+        value: of the metric that chooses the best model, its sign turned where less is better; may be NaN.
+        regression: the regression loss.
+    """
+
+    step: int
+    value: float
+    regression: float
+
+    def rank(self) -> tuple[float, float]:
+        """Return a sort key, larger is better: an undefined metric is worst, the lower loss decides between equals."""
+        return (
+            -math.inf if math.isnan(self.value) else self.value,
+            -math.inf if math.isnan(self.regression) else -self.regression,
+        )
+
+
+@dataclass
+class TrainState:
+    """Where training is: all that its future depends on, besides weights, optimiser and settings.
+
+    Random numbers need no state: each step draws from a stream of its own, made of seed and step.
+
+    Attributes:
+        step: optimiser steps done.
+        epoch: of the next batch, counted from 0.
+        place: of the next batch in that epoch.
+        best: the evaluations of the kept models, best first.
+        stale: evaluations since the best one.
+        sums: what the next line of the log averages over.
+        log_bytes: length of log.jsonl.
+        elapsed: seconds of training so far.
+        ended: why training ended; empty before.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    place: int = 0
+    best: list[Evaluation] = field(default_factory=list)
+    stale: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    log_bytes: int = 0
+    elapsed: float = 0.0
+    ended: str = ""
+
+    def note(self, evaluation: Evaluation, keep: int) -> bool:
+        """Take in an evaluation: keep the `keep` best, count those since the best; return whether this is the best."""
+        is_best = not self.best or evaluation.rank() > self.best[0].rank()
+        self.stale = 0 if is_best else self.stale + 1
+        self.best = sorted([*self.best, evaluation], key=Evaluation.rank, reverse=True)[:keep]
+        return is_best
+
+
+@dataclass
+class Checkpoint:
+    """The content of a checkpoint file.
+
+    Attributes:
+        identity: settings, seed, data, encoder and device, by name; continuing with others is refused.
+        threads: CPU threads, on which rounding depends.
+        state: where training is.
+        model: weights and buffers.
+        optimizer: the optimiser's state.
+    """
+
+    identity: dict[str, Any]
+    threads: int
+    state: TrainState
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, atomically: tensors and plain values alone, so that reading it executes nothing."""
+    content = {
+        "identity": checkpoint.identity,
+        "threads": checkpoint.threads,
+        "state": asdict(checkpoint.state),
+        "model": checkpoint.model,
+        "optimizer": checkpoint.optimizer,
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint into CPU memory.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = content.pop("state")
+        best = [Evaluation(**evaluation) for evaluation in state.pop("best")]
+        return Checkpoint(state=TrainState(best=best, **state), **content)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a checkpoint of this version: {error}") from None
+
+
+def weights_path(directory: Path, step: int) -> Path:
+    """Return the file of the weights after `step` in a checkpoint directory."""
+    return directory / f"step_{step:08d}.safetensors"
+
+
+def save_weights(directory: Path, step: int, model: dict[str, Tensor]) -> None:
+    """Write the weights after `step`, atomically."""
+    with atomic_path(weights_path(directory, step)) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.items()}, temporary)
+
+
+def drop_weights(directory: Path, keep: Sequence[int]) -> None:
+    """Remove weights of all steps but those in `keep`, and what a killed process left half written."""
+    kept = {weights_path(directory, step) for step in keep}
+    for path in [*directory.glob("step_*.safetensors"), *directory.glob(".*.tmp")]:
+        if path not in kept:
+            path.unlink()
+
+
+def average_weights(directory: Path, steps: Sequence[int]) -> dict[str, Tensor]:
+    """Return the mean of the weights after each of `steps`; counters (integers) are the first one's.
+
+    The sum is taken in float64, so that it does not depend on the order to within float32.
+    """
+    first = load_file(weights_path(directory, steps[0]))
+    sums = {name: tensor.double() for name, tensor in first.items() if tensor.is_floating_point()}
+    for step in steps[1:]:
+        for name, tensor in load_file(weights_path(directory, step)).items():
+            if name in sums:
+                sums[name] += tensor
+    return first | {name: (total / len(steps)).to(first[name].dtype) for name, total in sums.items()}

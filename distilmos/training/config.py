@@ -1,0 +1,192 @@
+"""The settings of a training: typed, read from YAML, every fault named with its line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
+
+from distilmos.data.tables import read_lines
+from distilmos.errors import raise_faults
+from distilmos.model.config import ModelConfig
+
+Metric = Literal[
+    "utterance_MSE",
+    "utterance_LCC",
+    "utterance_SRCC",
+    "utterance_KTAU",
+    "system_MSE",
+    "system_LCC",
+    "system_SRCC",
+    "system_KTAU",
+]
+
+
+class TrainConfig(ModelConfig):
+    """All that shapes a training; conf/distilmos.yaml holds the defaults and says why they are what they are.
+
+    Attributes:
+        ssl_model: name of an embedded encoder, or path of a checkpoint.
+        freeze_conv: leave the encoder's convolutions as they are.
+        regression_loss: "l1" or "mse".
+        regression_clip: errors up to this many MOS cost nothing.
+        token_weight: weight of the token loss; 0 trains without self-distillation.
+        encoder_lr: peak learning rate of the encoder; 0 leaves it as it is.
+        head_lr: peak learning rate of everything else.
+        weight_decay: of AdamW; biases and norms have none.
+        warmup_steps: steps of linear rise to the peak rates.
+        max_steps: optimiser steps, warm-up included.
+        decay: course of the rates from the peak to `max_steps`; "linear" and "cosine" end at 0.
+        grad_clip: largest norm of the gradient of all weights together.
+        accumulate: batches for each step.
+        batch_seconds: largest padded duration of a batch.
+        max_seconds: longest recording that is accepted.
+        num_workers: processes that read audio; 0 reads in the training process. Has no effect on the result.
+        eval_every: steps between evaluations on the dev set.
+        checkpoint_every: steps between checkpoints; each evaluation is followed by one too.
+        patience: evaluations without a new best after which training stops.
+        best_metric: of the dev set, chooses the best models.
+        n_best: how many of the best models are averaged.
+        precision: "auto" is bfloat16 autocast where a GPU has it, float32 elsewhere.
+        log_every: steps between lines of the log.
+        seed: of initial weights, order of the data and dropout.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False, validate_default=True)
+
+    ssl_model: str = Field(default="hubert_tiny", min_length=1)
+    freeze_conv: bool = True
+    regression_loss: Literal["l1", "mse"] = "l1"
+    regression_clip: float = Field(default=0.1, ge=0, lt=4)
+    token_weight: float = Field(default=0.1, ge=0)
+    encoder_lr: float = Field(default=1e-4, ge=0, lt=1)
+    head_lr: float = Field(default=1e-3, gt=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0, lt=1)
+    max_steps: PositiveInt = 2000
+    warmup_steps: NonNegativeInt = 200
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    grad_clip: float = Field(default=1.0, gt=0)
+    accumulate: PositiveInt = 1
+    max_seconds: float = Field(default=30.0, gt=0)
+    batch_seconds: float = Field(default=80.0, gt=0)
+    num_workers: NonNegativeInt = 2
+    eval_every: PositiveInt = 100
+    checkpoint_every: PositiveInt = 100
+    patience: PositiveInt = 10
+    best_metric: Metric = "system_SRCC"
+    n_best: PositiveInt = 3
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    log_every: PositiveInt = 20
+    seed: NonNegativeInt = 1
+
+    @field_validator("token_weight")
+    @classmethod
+    def _one_token_per_frame(cls, value: float, info: ValidationInfo) -> float:
+        if value > 0 and max(info.data.get("strides", (1,))) > 1:
+            raise ValueError("needs strides of 1: there is one token for each encoder frame")
+        return value
+
+    @field_validator("warmup_steps")
+    @classmethod
+    def _warmup_ends(cls, value: int, info: ValidationInfo) -> int:
+        if value >= info.data.get("max_steps", value + 1):
+            raise ValueError(f"must be less than max_steps ({info.data['max_steps']})")
+        return value
+
+    @field_validator("batch_seconds")
+    @classmethod
+    def _holds_longest(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("max_seconds", 0):
+            raise ValueError(f"must be at least max_seconds ({info.data['max_seconds']:g})")
+        return value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers: PyYAML reads 1e-4, which has no point, as a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read settings from a YAML file of `key: value` lines; what it leaves out has its default.
+
+    Args:
+        path: the file.
+        overrides: `key=value` with a YAML value, which replace what the file says.
+
+    Raises:
+        InputError: naming each unknown or repeated key, wrong type and impossible value, with file and line.
+    """
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    faults = _read_mapping("\n".join(read_lines(path)), str(path), values, places)
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        where = f"--set {override}"
+        if not separator:
+            faults.append(f"{where}: expected key=value")
+            continue
+        try:
+            values[key] = yaml.load(value, _Loader)
+            places[key] = where
+        except yaml.YAMLError:
+            faults.append(f"{where}: not a YAML value")
+    try:
+        config = TrainConfig.model_validate(values)
+    except ValidationError as error:
+        faults += _describe(error.errors(), str(path), places)
+    raise_faults(faults, f"{path}: settings")
+    return config
+
+
+def _read_mapping(text: str, path: str, values: dict[str, Any], places: dict[str, str]) -> list[str]:
+    """Fill `values` (key -> value) and `places` (key -> file and line); return the faults."""
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return []
+        if not isinstance(root, yaml.MappingNode):
+            return [f"{path}:{root.start_mark.line + 1}: expected lines of 'key: value'"]
+        faults = []
+        for key_node, value_node in root.value:
+            key, where = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
+            if key in places:
+                faults.append(f"{where}: {key} is already set in {places[key]}")
+                continue
+            values[key] = loader.construct_object(value_node, deep=True)
+            places[key] = where
+        return faults
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        return [f"{path}{line}: not YAML: {error.problem}"]
+    except (yaml.YAMLError, ValueError) as error:
+        return [f"{path}: not YAML: {error}"]
+    finally:
+        loader.dispose()
+
+
+def _describe(errors: list[ErrorDetails], path: str, places: dict[str, str]) -> list[str]:
+    """Turn pydantic's errors into one line for each setting."""
+    messages: dict[str, list[str]] = {}
+    for error in errors:
+        message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+        # A rule about several settings has no location; its message starts with the name of one.
+        key = str(error["loc"][0]) if error["loc"] else message.partition(" ")[0]
+        if error["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, TrainConfig.model_fields, n=1)
+            message = "no such setting" + (f"; did you mean {near[0]}?" if near else "")
+        elif key in places and error["loc"]:
+            message += f", found {error['input']!r}"
+        messages.setdefault(key, []).append(message[:1].lower() + message[1:])
+    in_order = [key for key in dict.fromkeys([*places, *messages]) if key in messages]
+    return [f"{places.get(key, path)}: {key}: {' or '.join(dict.fromkeys(messages[key]))}" for key in in_order]

@@ -1,0 +1,120 @@
+"""What a training says while it runs: log.jsonl, TensorBoard, a progress bar or plain lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from distilmos.errors import InputError
+
+LOG = "log.jsonl"
+
+
+class Monitor:
+    """Writes each event of a training to log.jsonl and TensorBoard, and tells the user."""
+
+    def __init__(self, directory: Path, log_bytes: int, step: int, max_steps: int) -> None:
+        """Start at the beginning (`log_bytes` 0), or continue: what was logged after the checkpoint is cut off.
+
+        Args:
+            directory: of the experiment.
+            log_bytes: length of the log at the checkpoint.
+            step: of the checkpoint.
+            max_steps: the end of the progress bar.
+
+        Raises:
+            InputError: if the log is shorter than it was at the checkpoint.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / LOG
+        present = path.stat().st_size if path.exists() else 0
+        if present < log_bytes:
+            raise InputError(f"{path}: {present} bytes, {log_bytes} at the last checkpoint: the directory is damaged")
+        self._log = path.open("ab")
+        self._log.truncate(log_bytes)
+        board = directory / "tensorboard"
+        if log_bytes == 0:
+            shutil.rmtree(board, ignore_errors=True)
+        self._board = SummaryWriter(str(board), purge_step=step + 1 if log_bytes else None)
+        self._bar = tqdm(total=max_steps, initial=step, unit="step") if sys.stderr.isatty() else None
+
+    def say(self, line: str) -> None:
+        """Print one line, above the progress bar if there is one."""
+        if self._bar is None:
+            print(line, flush=True)
+        else:
+            self._bar.write(line)
+
+    def advance(self) -> None:
+        """Move the progress bar by one step."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def event(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Write one event; an undefined number becomes null."""
+        values = _without_nan({"event": kind, "step": step} | values)
+        self._log.write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
+        self._log.flush()
+        if kind in ("train", "dev"):
+            for name, value in _scalars(values):
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+            self._tell(kind, step, values)
+
+    def _tell(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        if kind == "train":
+            text = _numbers(values, "loss", "regression", "token")
+            if self._bar is not None:
+                self._bar.set_postfix_str(text)
+                return
+            speed = values["seconds_per_second"]
+            self.say(f"step {step} epoch {values['epoch']}: {text}, {speed:.1f} s of audio a second")
+            return
+        levels = [f"{level} {_numbers(values[level], 'LCC', 'SRCC')}" for level in ("utterance", "system")]
+        star = " (best)" if values["best"] else ""
+        self.say(f"step {step} dev: {', '.join([_numbers(values, 'regression', 'token'), *levels])}{star}")
+
+    def sync(self) -> int:
+        """Bring the log to the disk and return its length in bytes."""
+        os.fsync(self._log.fileno())
+        self._board.flush()
+        return self._log.tell()
+
+    def close(self) -> None:
+        """Close files and progress bar."""
+        self._log.close()
+        self._board.close()
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _numbers(values: dict[str, Any], *names: str) -> str:
+    return ", ".join(f"{name} {values[name]:.4f}" for name in names if values[name] is not None)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _scalars(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """Flatten an event to (name, number) pairs; lists are numbered from 1, as layers are."""
+    found: list[tuple[str, float]] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found += _scalars(value, f"{prefix}{key}/")
+        elif isinstance(value, list):
+            found += _scalars({str(place): item for place, item in enumerate(value, start=1)}, f"{prefix}{key}/")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and key != "step":
+            found.append((prefix + key, float(value)))
+    return found

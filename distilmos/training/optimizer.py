@@ -1,0 +1,65 @@
+"""AdamW with one learning rate for the encoder and one for the heads, and their course over the steps."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+from torch.optim import AdamW
+
+from distilmos.model.networks import MOSNetwork
+from distilmos.training.config import TrainConfig
+
+
+def freeze(model: MOSNetwork, config: TrainConfig) -> None:
+    """Exclude from training what the settings leave as it is; no gradient is computed there."""
+    model.encoder.requires_grad_(config.encoder_lr > 0)
+    if config.freeze_conv:
+        model.encoder.conv.requires_grad_(False)
+
+
+def make_optimizer(model: MOSNetwork, config: TrainConfig) -> AdamW:
+    """Return AdamW over what `freeze` left trainable; each group carries its "peak" rate and its "part".
+
+    Weight decay pulls weights to zero, which means nothing for biases, the gains of norms and the logits of the layer
+    mix: vectors are left out of it.
+    """
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            part = "encoder" if name.startswith("encoder.") else "head"
+            groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
+    rates = {"encoder": config.encoder_lr, "head": config.head_lr}
+    return AdamW(
+        [
+            {
+                "params": parameters,
+                "part": part,
+                "peak": rates[part],
+                "lr": rates[part],
+                "weight_decay": config.weight_decay if decays else 0.0,
+            }
+            for (part, decays), parameters in groups.items()
+        ]
+    )
+
+
+def rate_factor(step: int, config: TrainConfig) -> float:
+    """Return the learning rate of step `step` (counted from 1) as a share of its peak.
+
+    A linear rise over `warmup_steps`, then the configured decay, which reaches 0 one step after `max_steps`.
+    """
+    if step <= config.warmup_steps:
+        return step / config.warmup_steps
+    progress = (step - config.warmup_steps) / (config.max_steps + 1 - config.warmup_steps)
+    if config.decay == "constant":
+        return 1.0
+    return 1 - progress if config.decay == "linear" else (1 + math.cos(math.pi * progress)) / 2
+
+
+def set_rates(optimizer: AdamW, step: int, config: TrainConfig) -> dict[str, float]:
+    """Set the rates of step `step` (counted from 1); return them by part."""
+    factor = rate_factor(step, config)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+    return {"encoder": config.encoder_lr * factor, "head": config.head_lr * factor}

@@ -1,0 +1,82 @@
+"""Settings are typed, and every fault is named with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distilmos.errors import InputError
+from distilmos.training.config import TrainConfig, load_config
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def faults_of(path: Path, text: str, *overrides: str) -> list[str]:
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_config(path, overrides)
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+def test_shipped_settings_are_the_defaults():
+    assert load_config(CONF / "distilmos.yaml") == TrainConfig()
+    assert set(load_config(CONF / "distilmos.yaml").model_fields_set) == set(TrainConfig.model_fields)
+    assert load_config(CONF / "sslmos.yaml") == TrainConfig(model="sslmos", token_weight=0)
+
+
+def test_numbers_as_people_write_them(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("encoder_lr: 2e-5\nhead_lr: 1E-3\ngrad_clip: 2\n")
+    config = load_config(path, ["weight_decay=5e-2", "kernels=[3, 3, 3]"])
+    assert (config.encoder_lr, config.head_lr, config.grad_clip, config.weight_decay) == (2e-5, 1e-3, 2.0, 0.05)
+    assert config.kernels == (3, 3, 3)
+
+
+def test_all_faults_at_once_each_with_its_line(tmp_path):
+    path = tmp_path / "c.yaml"
+    text = "max_steps: 100\nencoder_rl: 1\nwarmup_steps: 100\nmax_steps: 9\nhead_lr: fast\nfreeze_conv: 1\nn_best: 0\n"
+    found = faults_of(path, text, "patience=soon", "seed")
+    expected = {
+        f"{path}:2: encoder_rl: no such setting; did you mean encoder_lr?",
+        f"{path}:3: warmup_steps: must be less than max_steps (100), found 100",
+        f"{path}:4: max_steps is already set in {path}:1",
+        f"{path}:5: head_lr: input should be a valid number, found 'fast'",
+        f"{path}:6: freeze_conv: input should be a valid boolean, found 1",
+        f"{path}:7: n_best: input should be greater than 0, found 0",
+        "--set patience=soon: patience: input should be a valid integer, found 'soon'",
+        "--set seed: expected key=value",
+    }
+    assert set(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("seed: 1\ngrad_clip: .inf\n", 2, "finite"),
+        ("seed: 1\ntoken_weight: .nan\n", 2, "finite"),
+        ("best_metric: SRCC\n", 1, "'system_SRCC'"),
+        ("seed: 1\nbatch_seconds: 10\n", 2, "max_seconds"),
+        ("seed: 1\nkernels: [5, 4, 3]\n", 2, "odd"),
+        ("target_layers: some\n", 1, "'all'"),
+        ("seed: [1\nmodel: sslmos\n", 2, "not YAML"),
+        ("- seed\n", 1, "key: value"),
+        ("seed: 1\nmodel: !!python/name:os.system\n", 2, "not YAML"),
+    ],
+)
+def test_impossible_values(tmp_path, text, line, words):
+    (found,) = faults_of(tmp_path / "c.yaml", text)
+    assert found.startswith(f"{tmp_path / 'c.yaml'}:{line}:")
+    assert words in found
+
+
+def test_strides_leave_no_token_per_frame(tmp_path):
+    (found,) = faults_of(tmp_path / "c.yaml", "strides: [1, 2, 1]\ntoken_weight: 0.1\n")
+    assert "token_weight: needs strides of 1" in found
+    (tmp_path / "c.yaml").write_text("strides: [1, 2, 1]\ntoken_weight: 0\n")
+    assert load_config(tmp_path / "c.yaml").strides == (1, 2, 1)
+
+
+def test_overrides_are_validated_together_with_the_file(tmp_path):
+    (found,) = faults_of(tmp_path / "c.yaml", "warmup_steps: 50\n", "max_steps=10")
+    assert found.startswith(f"{tmp_path / 'c.yaml'}:1: warmup_steps: must be less than max_steps (10)")

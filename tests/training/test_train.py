@@ -1,0 +1,269 @@
+"""`distilmos train` on a small corpus: learns, stops, continues after a kill to the same bits, refuses faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distilmos.cli import main
+from distilmos.data.archive import load_array, open_archive, read_scp
+from distilmos.data.tables import read_table, write_table
+from distilmos.model.networks import build_model
+from distilmos.model.package import load_model_dir
+from distilmos.ssl.load import load_ssl
+from distilmos.ssl.store import save_encoder
+from distilmos.tokens.info import TokenInfo
+from distilmos.training.batching import BatchPlan
+from distilmos.training.config import load_config
+from distilmos.training.dataset import BatchReader, read_rated_set, with_tokens
+from distilmos.training.trainer import Trainer
+
+TIMES = ("time", "elapsed_seconds", "seconds_per_second", "command")
+
+
+def events(out: Path) -> list[dict]:
+    """Return the log without what tells the time."""
+    lines = (out / "log.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
+
+
+def start(arguments: list[str]) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "distilmos.cli", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(arguments: list[str]) -> str:
+    process = start(arguments)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def kill_after(arguments: list[str], log: Path, lines: int, wait: float) -> None:
+    """Start training, and kill it `wait` seconds after its log has `lines` lines."""
+    process = start(arguments)
+    deadline = time.monotonic() + 200
+    while not log.exists() or log.read_bytes().count(b"\n") < lines:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(wait)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, {"accumulate": 2, "num_workers": 0, "eval_every": 8, "log_every": 3}])
+def test_killed_and_started_again_ends_in_the_same_bits(corpus, tmp_path, settings):
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    finish(corpus.arguments(undisturbed, **settings))
+    chance = random.Random()
+    moments = []
+    arguments = corpus.arguments(disturbed, **settings)
+    for lines in (chance.randint(1, 4), chance.randint(5, 8)):
+        moments.append((lines, chance.uniform(0, 0.3)))
+        kill_after(arguments, disturbed / "log.jsonl", *moments[-1])
+    assert "continuing after step" in finish(arguments), moments
+    same = (undisturbed / "final" / "model.safetensors").read_bytes()
+    assert (disturbed / "final" / "model.safetensors").read_bytes() == same, moments
+    assert events(disturbed) == events(undisturbed), moments
+    names = [{path.name for path in (out / "checkpoints").iterdir()} for out in (disturbed, undisturbed)]
+    assert names[0] == names[1]
+    # Once more: it says that it has ended, and leaves everything as it is.
+    before = (disturbed / "log.jsonl").read_bytes()
+    assert "ended already (max_steps" in finish(arguments)
+    assert (disturbed / "log.jsonl").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory) -> Path:
+    """An experiment that was given time to learn."""
+    out = tmp_path_factory.mktemp("exp") / "learn"
+    assert main(corpus.arguments(out, "max_steps=90", "eval_every=15", "patience=50", "token_weight=0.3")) == 0
+    return out
+
+
+@pytest.mark.slow
+def test_a_small_problem_is_learned(trained):
+    log = events(trained)
+    train = [event for event in log if event["event"] == "train"]
+    dev = [event for event in log if event["event"] == "dev"]
+    assert train[-1]["regression"] < train[0]["regression"] / 2
+    assert train[-1]["token"] < train[0]["token"] - 0.2
+    assert dev[-1]["utterance"]["LCC"] > 0.7
+    assert dev[-1]["utterance"]["LCC"] > dev[0]["utterance"]["LCC"]
+    assert max(dev[-1]["token_accuracy"]) > 1.5 / 8
+    assert abs(sum(dev[-1]["layer_weights"]) - 1) < 1e-5
+    assert [event["event"] for event in log if event["event"] not in ("train", "dev")] == ["start", "end"]
+
+
+@pytest.mark.slow
+def test_final_model_is_the_mean_of_the_best(trained):
+    steps = events(trained)[-1]["averaged_steps"]
+    ranked = sorted(
+        (event for event in events(trained) if event["event"] == "dev"),
+        key=lambda event: (event["system"]["SRCC"], -event["regression"]),
+        reverse=True,
+    )
+    assert steps == [event["step"] for event in ranked[:2]]
+    parts = [load_file(trained / "checkpoints" / f"step_{step:08d}.safetensors") for step in steps]
+    final = load_file(trained / "final" / "model.safetensors")
+    assert final.keys() == parts[0].keys()
+    for name, tensor in final.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, (parts[0][name] + parts[1][name]) / 2)
+    assert not torch.equal(final["linear.weight"], parts[0]["linear.weight"])
+    load_model_dir(trained / "final")
+
+
+@pytest.mark.slow
+def test_other_settings_or_data_are_not_continued(corpus, trained, capsys):
+    arguments = corpus.arguments(trained, "max_steps=90", "eval_every=15", "patience=50", "token_weight=0.3")
+    assert main([*arguments, "--set", "num_workers=0"]) == 0  # has no effect on the result
+    assert "ended already" in capsys.readouterr().out
+    assert main([*arguments, "--set", "head_lr=2e-2", "--seed", "9"]) == 2
+    message = capsys.readouterr().err
+    assert "head_lr: 0.01 there, 0.02 now" in message
+    assert "seed: 1 there, 9 now" in message
+    assert "--tag" in message
+    scores = read_table(corpus.raw("dev") / "utt2mos")
+    try:
+        write_table(corpus.raw("dev") / "utt2mos", scores | {"utt00": "1.5"})
+        assert main(arguments) == 2
+        assert "dev data" in capsys.readouterr().err
+    finally:
+        write_table(corpus.raw("dev") / "utt2mos", scores)
+
+
+@pytest.mark.slow
+def test_training_stops_when_the_metric_stops_rising(corpus, tmp_path):
+    # An encoder that stays as it is and a head rate near 0: no evaluation can be better than an early one for long.
+    out = tmp_path / "stop"
+    sets = ("encoder_lr=0", "head_lr=1e-12", "max_steps=500", "eval_every=2", "patience=3", "regression_clip=3.9")
+    assert main(corpus.arguments(out, *sets, num_workers=0)) == 0
+    log = events(out)
+    assert log[-1]["reason"] == "early_stopping"
+    dev = [event for event in log if event["event"] == "dev"]
+    assert [event["best"] for event in dev[-4:]] == [True, False, False, False]
+    assert log[-1]["step"] == dev[-1]["step"] < 500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sets", [("model=sslmos", "token_weight=0"), ("token_weight=0",), ("precision=bfloat16",)])
+def test_baseline_ablation_and_bfloat16(corpus, tmp_path, sets):
+    out = tmp_path / "out"
+    arguments = corpus.arguments(out, *sets, "max_steps=6", num_workers=0)
+    if "model=sslmos" in sets:
+        arguments = arguments[: arguments.index("--train-tokens")]
+    assert main(arguments) == 0
+    dev = next(event for event in events(out) if event["event"] == "dev")
+    assert (dev["token"] is None) == ("precision=bfloat16" not in sets)
+    assert (dev["layer_weights"] is None) == ("model=sslmos" in sets)
+
+
+@pytest.mark.slow
+def test_accumulated_batches_weigh_as_one(corpus, tmp_path):
+    """One step over two unequal batches has the gradient of one batch that holds both, but for batch norm."""
+    encoder = load_ssl(corpus.encoder)
+    arguments = corpus.arguments(tmp_path / "out", dropout=0, encoder_dropout=0, num_workers=0, regression_clip=0)
+    config = load_config(arguments[2])
+    data, clusters = with_tokens(read_rated_set(corpus.raw("train"), 2.0), corpus.tokens("train"), (1, 2), encoder)
+    reader = BatchReader(data)
+
+    def stepped(*groups: tuple[int, ...]) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = build_model(config, load_ssl(corpus.encoder), clusters)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                module.momentum = 0.0
+                module.forward = lambda x, bn=module: torch.nn.functional.batch_norm(
+                    x, bn.running_mean, bn.running_var, bn.weight, bn.bias
+                )
+        trainer = Trainer(config, model, data, data, tmp_path, torch.device("cpu"), {})
+        trainer._step([reader[BatchPlan(0, place, group)] for place, group in enumerate(groups)])
+        return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+    together, apart = stepped((0, 1, 2, 3, 4)), stepped((0,), (1, 2, 3, 4))
+    assert together.keys() == apart.keys()
+    for name, gradient in together.items():
+        torch.testing.assert_close(apart[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def failure(arguments: list[str], capsys) -> str:
+    assert main(arguments) == 2
+    return capsys.readouterr().err
+
+
+def test_tokens_must_fit_the_audio_and_the_encoder(corpus, tmp_path, capsys):
+    source = corpus.tokens("train")
+    bad = tmp_path / "tokens"
+    for layer in (1, 2):
+        with open_archive(bad / f"layer{layer}") as archive:
+            for utterance, location in read_scp(source / f"layer{layer}.scp").items():
+                tokens = load_array(location)
+                archive.write(utterance, tokens[:-1] if (utterance, layer) == ("utt05", 2) else tokens)
+    TokenInfo.read(source).write(bad)
+    arguments = corpus.arguments(tmp_path / "out")
+    arguments[arguments.index("--train-tokens") + 1] = str(bad)
+    message = failure(arguments, capsys)
+    assert "layer2.scp" in message
+    assert "utt05" in message
+    other = corpus.arguments(tmp_path / "out2", "ssl_model=hubert_tiny")
+    assert "another encoder" in failure(other, capsys)
+    assert "--train-tokens" in failure(other[: other.index("--train-tokens")], capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_long_recordings_are_refused_not_cut(corpus, tmp_path, capsys):
+    durations = {u: float(s) for u, s in read_table(corpus.raw("train") / "utt2dur").items()}
+    limit = sorted(durations.values())[-2] - 1e-6
+    message = failure(corpus.arguments(tmp_path / "out", f"max_seconds={limit}"), capsys)
+    assert message.count("utt2dur:") == 2
+    assert max(durations, key=durations.get) in message
+
+
+def test_metric_that_dev_cannot_give_is_refused(corpus, tmp_path, capsys):
+    arguments = corpus.arguments(tmp_path / "out")
+    dev = tmp_path / "dev"
+    dev.mkdir()
+    for path in corpus.raw("dev").iterdir():
+        (dev / path.name).symlink_to(path)
+    (dev / "utt2sys").unlink()
+    write_table(dev / "utt2sys", dict.fromkeys(read_table(corpus.raw("dev") / "utt2sys"), "one"))
+    arguments[arguments.index("--dev") + 1] = str(dev)
+    message = failure(arguments, capsys)
+    assert "system_SRCC" in message
+    assert "1 systems" in message
+
+
+def test_durations_that_are_not_exact_are_refused(corpus, tmp_path):
+    data = read_rated_set(corpus.raw("train"), 2.0)
+    data.num_samples[3] += 7
+    fault = BatchReader(data)[BatchPlan(0, 0, (3,))]
+    assert "stage 1" in str(fault)
+    assert data.utterances[3] in str(fault)
+
+
+def test_a_loss_that_is_not_finite_names_step_and_utterances(corpus, tmp_path, capsys):
+    encoder = load_ssl(corpus.encoder)
+    with torch.no_grad():
+        encoder.layers[0].out.bias.fill_(np.nan)
+    save_encoder(encoder, tmp_path / "nan.safetensors")
+    sets = (f"ssl_model={tmp_path / 'nan.safetensors'}", "model=sslmos", "token_weight=0")
+    assert main(corpus.arguments(tmp_path / "out", *sets, num_workers=0)) == 1
+    message = capsys.readouterr().err
+    assert "step 1: not finite" in message
+    assert "utt" in message.partition("utterances:")[2]
