@@ -1,0 +1,148 @@
+"""Degradations of speech with a graded strength, and how much they change it.
+
+Every entry of DEGRADATIONS is a function (samples, strength, rng) -> samples, all at 16 kHz:
+    samples: float32, shape (N,), speech at about the level of LEVEL; the result has the same shape, and any level.
+    strength: 0 (hardly audible) to 1 (severe).
+    rng: draws whatever is random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.signal import butter, fftconvolve, istft, sosfiltfilt, stft
+
+from distilmos.data.audio import SAMPLE_RATE
+
+LEVEL = -26.0  # dB below full scale (root mean square), the nominal level of ITU-T P.56 test material
+PACKET = SAMPLE_RATE // 50
+SNR_RANGE = (-10.0, 35.0)  # dB, the customary limits of the segmental signal-to-noise ratio
+
+
+def clean(samples: np.ndarray, _strength: float, _rng: np.random.Generator) -> np.ndarray:
+    """Change nothing."""
+    return samples
+
+
+def noise(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Add white noise at 35 to 0 dB signal-to-noise ratio."""
+    return _add(samples, rng.standard_normal(samples.size), 35 - 35 * strength)
+
+
+def babble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Add babble at 30 to -3 dB: six copies of the speech, each backwards and from a random point on."""
+    starts = rng.integers(samples.size, size=6)
+    return _add(samples, np.sum([np.roll(samples[::-1], start) for start in starts], axis=0), 30 - 33 * strength)
+
+
+def clip(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.ndarray:
+    """Clip at 12 to -8 dB relative to the root mean square."""
+    limit = _rms(samples) * 10 ** ((12 - 20 * strength) / 20)
+    return np.clip(samples, -limit, limit).astype(np.float32)
+
+
+def band(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.ndarray:
+    """Keep a band of frequencies that narrows from 50..7000 Hz to 400..900 Hz."""
+    edges = [50 * 8**strength, 7000 * (900 / 7000) ** strength]
+    filtered = sosfiltfilt(butter(4, edges, "bandpass", fs=SAMPLE_RATE, output="sos"), samples)
+    return filtered.astype(np.float32)
+
+
+def loss(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Silence 2 to 45 % of the 20 ms packets, in bursts of one to four."""
+    packets = -(-samples.size // PACKET)
+    lost = np.zeros(packets, bool)
+    while lost.sum() < max(1, round((0.02 + 0.43 * strength) * packets)):
+        start = rng.integers(packets)
+        lost[start : start + rng.integers(1, 2 + round(3 * strength))] = True
+    return np.where(np.repeat(lost, PACKET)[: samples.size], np.float32(0), samples)
+
+
+def quantise(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.ndarray:
+    """Quantise uniformly (mid-rise) to 10 to 2 bits, fractions of a bit included."""
+    step = 2 * np.abs(samples).max() / 2 ** (10 - 8 * strength)
+    return ((np.floor(samples / step) + 0.5) * step).astype(np.float32)
+
+
+def echo(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Repeat the speech after 120 to 200 ms, and again and again, each time at 0.05 to 0.8 of the level."""
+    delay = round(rng.uniform(0.12, 0.2) * SAMPLE_RATE)
+    heard = samples.copy()
+    for start in range(delay, samples.size, delay):
+        later = heard[start : start + delay]
+        later += np.float32(0.05 + 0.75 * strength) * heard[start - delay : start - delay + later.size]
+    return heard
+
+
+def reverb(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Reverberate: exponentially decaying noise, 0.2 to 1.5 s for 60 dB, at -12 to 8 dB relative to the speech."""
+    seconds = 0.2 + 1.3 * strength
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = fftconvolve(samples, rng.standard_normal(time.size) * 10 ** (-3 * time / seconds))[: samples.size]
+    return _add(samples, tail, 12 - 20 * strength)
+
+
+def warble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Let the speed swing by 0.5 to 15 % five times a second."""
+    time = np.arange(samples.size) / SAMPLE_RATE
+    angular = 2 * np.pi * 5
+    swing = (0.005 + 0.145 * strength) / angular * np.sin(angular * time + rng.uniform(0, 2 * np.pi))
+    moved = np.clip(time + swing, 0, time[-1])
+    return CubicSpline(time, samples)(moved).astype(np.float32)
+
+
+def tremolo(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Let the amplitude swing by 10 to 100 % twelve times a second."""
+    time = np.arange(samples.size) / SAMPLE_RATE
+    dip = 0.5 + 0.5 * np.sin(2 * np.pi * 12 * time + rng.uniform(0, 2 * np.pi))
+    return (samples * (1 - (0.1 + 0.9 * strength) * dip)).astype(np.float32)
+
+
+def holes(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Remove 5 to 85 % of the cells (32 ms by 31 Hz) of the spectrogram, as a starved transform codec does."""
+    _, _, cells = stft(samples, SAMPLE_RATE, nperseg=512)
+    cells[rng.random(cells.shape) < 0.05 + 0.8 * strength] = 0
+    return istft(cells, SAMPLE_RATE, nperseg=512)[1][: samples.size].astype(np.float32)
+
+
+DEGRADATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray]] = {
+    function.__name__: function
+    for function in (clean, noise, babble, clip, band, loss, quantise, echo, reverb, warble, tremolo, holes)
+}
+
+
+def at_level(samples: np.ndarray) -> np.ndarray:
+    """Scale to the level LEVEL."""
+    return (samples * (10 ** (LEVEL / 20) / _rms(samples))).astype(np.float32)
+
+
+def segmental_snr(reference: np.ndarray, degraded: np.ndarray) -> float:
+    """Return the mean signal-to-noise ratio of 20 ms segments, each limited to SNR_RANGE, where there is speech.
+
+    Args:
+        reference: the speech before degradation, shape (N,).
+        degraded: the same after it, shape (N,).
+
+    Returns:
+        dB.
+    """
+    count = reference.size // PACKET
+    signal, error = (
+        np.mean(np.square(x[: count * PACKET], dtype=np.float64).reshape(count, PACKET), axis=1)
+        for x in (reference, degraded - reference)
+    )
+    speech = signal > 1e-3 * signal.max()
+    ratio = 10 * np.log10(signal[speech] / np.maximum(error[speech], 1e-20))
+    return float(np.clip(ratio, *SNR_RANGE).mean())
+
+
+def _add(samples: np.ndarray, disturbance: np.ndarray, snr: float) -> np.ndarray:
+    """Add `disturbance`, scaled to `snr` dB below the samples."""
+    gain = _rms(samples) / _rms(disturbance) * 10 ** (-snr / 20)
+    return (samples + gain * disturbance).astype(np.float32)
+
+
+def _rms(samples: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))

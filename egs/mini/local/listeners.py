@@ -1,0 +1,72 @@
+"""Simulated listeners: no human being has rated the speech of this recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CLEAN_QUALITY = 4.6
+# Type of degradation -> (loss of quality at full strength, exponent of the strength). An exponent below 1 means that
+# already a weak degradation annoys.
+QUALITY_LOSS = {
+    "clean": (0.0, 1.0),
+    "noise": (3.2, 1.0),
+    "babble": (3.1, 1.2),
+    "clip": (2.9, 1.3),
+    "band": (2.6, 1.4),
+    "loss": (3.4, 0.7),
+    "quantise": (3.3, 1.2),
+    "echo": (2.5, 0.9),
+    "reverb": (2.8, 0.9),
+    "warble": (3.0, 0.8),
+    "tremolo": (2.3, 1.0),
+    "holes": (3.3, 0.8),
+}
+QUALITY_PER_DB = 0.03
+MAX_DEVIATION = 0.4
+BIAS = 0.35  # standard deviation between listeners
+INCONSISTENCY = 0.55  # standard deviation of one listener's noise
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A simulated listener: `bias` is added to all that she or he hears."""
+
+    id: str
+    bias: float
+
+
+def make_listeners(count: int, rng: np.random.Generator) -> list[Listener]:
+    """Return listeners with random biases, whose mean is zero."""
+    biases = rng.normal(0, BIAS, count)
+    return [Listener(f"simulated{n:02d}", float(bias)) for n, bias in enumerate(biases - biases.mean(), start=1)]
+
+
+def true_quality(kind: str, strength: float, snr_deviation: float) -> float:
+    """Return the quality that listeners without bias and noise perceive.
+
+    Args:
+        kind: type of degradation, a key of QUALITY_LOSS.
+        strength: 0 to 1.
+        snr_deviation: how much better this utterance came out than others of its system, in dB of segmental SNR.
+
+    Returns:
+        about 1 to 5; falls with `strength`, and rises a little with `snr_deviation`.
+    """
+    most, exponent = QUALITY_LOSS[kind]
+    deviation = float(np.clip(QUALITY_PER_DB * snr_deviation, -MAX_DEVIATION, MAX_DEVIATION))
+    return CLEAN_QUALITY - most * strength**exponent + deviation
+
+
+def simulate_ratings(
+    quality: float, listeners: list[Listener], count: int, rng: np.random.Generator
+) -> tuple[tuple[str, float], ...]:
+    """Let `count` of the listeners, drawn at random, rate one utterance.
+
+    Returns:
+        (listener, score) pairs; scores are whole numbers from 1 to 5.
+    """
+    chosen = sorted(rng.choice(len(listeners), count, replace=False))
+    heard = [quality + listeners[n].bias + rng.normal(0, INCONSISTENCY) for n in chosen]
+    return tuple((listeners[n].id, float(np.clip(np.rint(h), 1, 5))) for n, h in zip(chosen, heard, strict=True))
