@@ -1,0 +1,175 @@
+"""Layer-wise tokens: sampled features, k-means, one token for each frame."""
+
+from __future__ import annotations
+
+import json
+
+import joblib
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from distilmos.data.archive import open_archive
+from distilmos.data.datadir import Utterance, write_data_dir
+from distilmos.data.dump import merge_shards
+from distilmos.errors import InputError
+from distilmos.ssl.load import load_ssl
+from distilmos.ssl.store import save_encoder
+from distilmos.tokens.features import dump_features, sample_frames
+from distilmos.tokens.kmeans import learn_kmeans, write_quality_table
+from distilmos.tokens.labels import dump_tokens, nearest, read_tokens
+
+LENGTHS = (16000, 24000, 9001, 30400)
+LAYERS = 6
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory):
+    """Stages 2 to 4 on four recordings: a directory with data, feats, kmeans and tokens."""
+    root = tmp_path_factory.mktemp("tokens")
+    generator = np.random.default_rng(0)
+    utterances = []
+    for index, samples in enumerate(LENGTHS):
+        path = root / f"u{index}.wav"
+        tone = np.sin(np.arange(samples) * 0.02 * (index + 1)) * np.linspace(0, 0.5, samples)
+        soundfile.write(path, tone + 0.05 * generator.standard_normal(samples), 16000)
+        utterances.append(Utterance(f"u{index}", path, f"s{index % 2}", mos=3.0))
+    write_data_dir(root / "data", utterances)
+    features(root, root / "feats", jobs=2)
+    for layer in range(1, LAYERS + 1):
+        learn_kmeans(root / "feats", layer, clusters=10, seed=1, out_dir=root / "kmeans")
+    write_quality_table(root / "kmeans")
+    tokens(root, root / "tokens", jobs=3)
+    return root
+
+
+def features(root, out, jobs, seed=1):
+    for job in range(1, jobs + 1):
+        options = {"max_frames": 120, "seed": seed, "device": "cpu", "batch_seconds": 60.0}
+        dump_features("hubert_tiny", root / "data", out, job=job, jobs=jobs, **options)
+    merge_shards(out, jobs)
+
+
+def tokens(root, out, jobs, ssl="hubert_tiny", batch_seconds=60.0):
+    for job in range(1, jobs + 1):
+        options = {"device": "cpu", "batch_seconds": batch_seconds}
+        dump_tokens(str(ssl), root / "kmeans", root / "data", out, job=job, jobs=jobs, **options)
+    merge_shards(out, jobs)
+
+
+def counts():
+    config = load_ssl("hubert_tiny").config
+    return {f"u{index}": config.num_frames(samples) for index, samples in enumerate(LENGTHS)}
+
+
+def load(directory, layer):
+    return dict(kaldiio.load_scp(str(directory / f"layer{layer}.scp")))
+
+
+def states(index):
+    samples, _ = soundfile.read(index, dtype="float32")
+    with torch.no_grad():
+        return load_ssl("hubert_tiny")(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))[0]
+
+
+def test_sampled_features_are_frames_of_the_hidden_states(flow):
+    chosen = sample_frames(counts(), 120, seed=1)
+    expected = states(flow / "u3.wav")
+    for layer in range(1, LAYERS + 1):
+        stored = load(flow / "feats", layer)
+        assert sum(len(frames) for frames in stored.values()) == 120
+        np.testing.assert_allclose(stored["u3"], expected[layer - 1][0][chosen["u3"]], atol=1e-4)
+
+
+def test_sampling_does_not_depend_on_the_number_of_jobs_but_on_the_seed(flow, tmp_path):
+    features(flow, tmp_path / "one", jobs=1)
+    features(flow, tmp_path / "other", jobs=1, seed=2)
+    before, one, other = (load(d, 4) for d in (flow / "feats", tmp_path / "one", tmp_path / "other"))
+    assert all(np.allclose(before[u], one[u], atol=1e-4) for u in before)
+    assert not any(np.allclose(before[u], other[u], atol=1e-4) for u in before)
+
+
+def test_samples_are_spread_in_proportion_to_length():
+    lengths = {f"u{i}": 1 + i % 7 for i in range(1000)}
+    chosen = sample_frames(lengths, 500, seed=1)
+    assert sum(map(len, chosen.values())) == 500
+    assert all(np.unique(index).size == index.size and index.max() < lengths[u] for u, index in chosen.items())
+    per_length = [sum(len(chosen.get(u, ())) for u in lengths if lengths[u] == n) / (500 * n) for n in (2, 7)]
+    assert per_length[0] == pytest.approx(per_length[1], rel=0.4)
+    assert {u: len(i) for u, i in sample_frames(lengths, 10**6, 1).items()} == lengths
+
+
+def test_tokens_are_what_scikit_learn_predicts(flow):
+    for index, (utterance, frames) in enumerate(counts().items()):
+        expected = states(flow / f"u{index}.wav")
+        for layer in (1, 3, 6):
+            ids = load(flow / "tokens", layer)[utterance]
+            assert ids.dtype == np.int32
+            assert ids.shape == (frames,)
+            model = joblib.load(flow / "kmeans" / f"layer{layer}.joblib")
+            assert (ids == model.predict(expected[layer - 1][0].numpy())).mean() >= 0.99
+
+
+def test_tokens_do_not_depend_on_the_batch(flow, tmp_path):
+    tokens(flow, tmp_path / "alone", jobs=1, batch_seconds=0.1)
+    for layer in (1, 6):
+        alone, batched = load(tmp_path / "alone", layer), load(flow / "tokens", layer)
+        same = np.concatenate([alone[u] == batched[u] for u in alone])
+        assert same.mean() >= 0.995  # a frame midway between two centroids may fall to either side
+
+
+def test_nearest_is_the_smallest_distance():
+    generator = torch.Generator().manual_seed(0)
+    frames, centroids = torch.randn(500, 8, generator=generator), torch.randn(20, 8, generator=generator)
+    assert nearest(frames, centroids).equal(torch.cdist(frames, centroids).argmin(1))
+
+
+def test_quality_table(flow):
+    quality = json.loads((flow / "kmeans" / "quality.json").read_text())
+    assert [row["layer"] for row in quality["layers"]] == list(range(1, LAYERS + 1))
+    for row in quality["layers"]:
+        frames = np.concatenate(list(load(flow / "feats", row["layer"]).values()))
+        model = joblib.load(flow / "kmeans" / f"layer{row['layer']}.joblib")
+        distances = ((frames - model.cluster_centers_[model.labels_]) ** 2).sum(1)
+        assert row["inertia_per_frame"] == pytest.approx(distances.mean(), rel=1e-3)
+        share = np.bincount(model.labels_, minlength=10) / len(frames)
+        assert row["perplexity"] == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-6)
+        assert (row["empty"], row["tiny"]) == ((share == 0).sum(), (share < 0.01).sum())
+        total = ((frames - frames.mean(0)) ** 2).sum(1).mean()
+        assert row["explained_variance"] == pytest.approx(1 - distances.mean() / total, abs=1e-4)
+    assert (flow / "kmeans" / "quality.md").read_text().count("\n| ") == LAYERS + 2
+
+
+def test_clusters_need_frames(flow, tmp_path):
+    with pytest.raises(InputError, match="120 frames are too few for 121 clusters"):
+        learn_kmeans(flow / "feats", 1, clusters=121, seed=1, out_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_encoder_is_refused(flow, tmp_path):
+    encoder = load_ssl("hubert_tiny")
+    with torch.no_grad():
+        encoder.norm.weight[0] += 0.1
+    save_encoder(encoder, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="another encoder"):
+        tokens(flow, tmp_path / "tokens", jobs=1, ssl=tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="another encoder"):
+        read_tokens(flow / "tokens", (1,), counts(), encoder.fingerprint())
+
+
+def test_reading_gives_the_target_layers_and_never_cuts(flow, tmp_path):
+    fingerprint = load_ssl("hubert_tiny").fingerprint()
+    found, clusters = read_tokens(flow / "tokens", (2, 5), counts(), fingerprint)
+    assert clusters == 10
+    assert (found["u2"][1] == load(flow / "tokens", 5)["u2"]).all()
+    with pytest.raises(InputError, match=r"u1 has .* tokens for 3 encoder frames"):
+        read_tokens(flow / "tokens", (2,), counts() | {"u1": 3}, fingerprint)
+    with pytest.raises(InputError, match="u9 has no tokens"):
+        read_tokens(flow / "tokens", (2,), {"u9": 3}, fingerprint)
+    (tmp_path / "info.json").write_text((flow / "tokens" / "info.json").read_text())
+    with open_archive(tmp_path / "layer1") as archive:
+        archive.write("u0", np.array([0, 10, 3], np.int32))
+    with pytest.raises(InputError, match=r"not in 0\.\.9"):
+        read_tokens(tmp_path, (1,), {"u0": 3}, fingerprint)
