@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from distilmos.data.audio import SAMPLE_RATE, read_audio
+from distilmos.data.packing import pack
 from distilmos.errors import InputError
 from distilmos.ssl.encoder import SSLEncoder
 
@@ -40,15 +41,9 @@ def group_by_seconds(durations: dict[str, float], budget: float) -> list[list[st
     Returns:
         groups of utterance ids, longest first, so that a lack of memory shows at once.
     """
-    groups: list[list[str]] = []
-    longest = 0.0
-    for utterance in sorted(durations, key=lambda utterance: (-durations[utterance], utterance)):
-        if groups and longest * (len(groups[-1]) + 1) <= budget:
-            groups[-1].append(utterance)
-        else:
-            groups.append([utterance])
-            longest = durations[utterance]
-    return groups
+    order = sorted(durations, key=lambda utterance: (-durations[utterance], utterance))
+    batches = pack(range(len(order)), [durations[utterance] for utterance in order], budget)
+    return [[order[index] for index in batch] for batch in batches]
 
 
 def pad_audio(recordings: list[Tensor]) -> tuple[Tensor, Tensor]:

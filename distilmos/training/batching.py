@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distilmos.data.packing import pack
+
 # Recordings are sorted by length times exp(uniform(-JITTER, JITTER)): who shares a batch changes from epoch to epoch,
 # and padding stays near JITTER / 2 of a batch where lengths vary widely.
 JITTER = 0.1
@@ -24,36 +26,6 @@ class BatchPlan(NamedTuple):
     epoch: int
     place: int
     members: tuple[int, ...]
-
-
-def pack(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[tuple[int, ...]]:
-    """Cut a sequence of recordings into batches whose padded size, longest length x count, is at most `budget`.
-
-    A last batch of one recording takes a second one from the batch before it, if that has some to spare and both fit:
-    batch normalisation over a single recording says little.
-
-    Args:
-        order: indices of recordings, neighbours of similar length.
-        lengths: length of each recording, in samples.
-        budget: in samples. A recording longer than this gets a batch of its own.
-
-    Returns:
-        indices of each batch; every element of `order` once.
-    """
-    batches: list[list[int]] = []
-    longest = 0
-    for member in order:
-        longest = max(longest, lengths[member])
-        if batches and longest * (len(batches[-1]) + 1) <= budget:
-            batches[-1].append(member)
-        else:
-            batches.append([member])
-            longest = lengths[member]
-    if len(batches) > 1 and len(batches[-1]) == 1 and len(batches[-2]) > 2:
-        spare, last = batches[-2][-1], batches[-1][0]
-        if 2 * max(lengths[spare], lengths[last]) <= budget:
-            batches[-1].append(batches[-2].pop())
-    return [tuple(batch) for batch in batches]
 
 
 def epoch_batches(lengths: Sequence[int], budget: int, seed: int, epoch: int) -> list[tuple[int, ...]]:

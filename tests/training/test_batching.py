@@ -7,7 +7,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from distilmos.training.batching import epoch_batches, evaluation_plans, pack, training_stream
+from distilmos.data.packing import pack
+from distilmos.training.batching import epoch_batches, evaluation_plans, training_stream
 
 
 def some_lengths(seed: int, count: int = 500) -> list[int]:

@@ -1,0 +1,35 @@
+"""Batches of recordings of similar length under a limit of their padded size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def pack(order: Sequence[int], lengths: Sequence[float], budget: float) -> list[tuple[int, ...]]:
+    """Cut a sequence of recordings into batches whose padded size, longest length x count, is at most `budget`.
+
+    A last batch of one recording takes a second one from the batch before it, if that has some to spare and both fit:
+    batch normalisation over a single recording says little.
+
+    Args:
+        order: indices of recordings, neighbours of similar length.
+        lengths: length of each recording.
+        budget: in the unit of the lengths. A recording longer than this gets a batch of its own.
+
+    Returns:
+        indices of each batch; every element of `order` once.
+    """
+    batches: list[list[int]] = []
+    longest = 0.0
+    for member in order:
+        longest = max(longest, lengths[member])
+        if batches and longest * (len(batches[-1]) + 1) <= budget:
+            batches[-1].append(member)
+        else:
+            batches.append([member])
+            longest = lengths[member]
+    if len(batches) > 1 and len(batches[-1]) == 1 and len(batches[-2]) > 2:
+        spare, last = batches[-2][-1], batches[-1][0]
+        if 2 * max(lengths[spare], lengths[last]) <= budget:
+            batches[-1].append(batches[-2].pop())
+    return [tuple(batch) for batch in batches]
