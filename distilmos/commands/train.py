@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
             dev_tokens=args.dev_tokens,
             out=args.out,
             device=choose_device(args.device),
-            command=sys.argv,
+            command=["distilmos", *sys.argv[1:]],
         )
     )
     return 0

@@ -1,0 +1,16 @@
+# shellcheck shell=bash
+# The environment of every recipe, sourced in the recipe's directory: the active virtual environment, else tools/venv.
+# Sorting is always that of the C locale.
+
+export LC_ALL=C
+if [ -z "${VIRTUAL_ENV-}" ] && [ -x ../../tools/venv/bin/distilmos ]; then
+    PATH="$(cd ../../tools/venv/bin && pwd):${PATH}"
+    export PATH
+fi
+if ! command -v distilmos >/dev/null; then
+    echo "path.sh: no distilmos command: run 'make -C tools demo' at the top of the repository first" >&2
+    exit 2
+fi
+# glibc gives large buffers back to the system and asks for fresh, zeroed pages at every step of a training; keeping
+# them halves the system time on a CPU. Other allocators ignore these.
+export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# TCD-VoIP (N. Harte, E. Gillen, A. Hines, QoMEX 2015): degradations of Voice over IP, rated by 24 listeners.
+set -euo pipefail
+cd "$(dirname "$0")"
+. ../TEMPLATE/options.sh
+
+# Options
+db_root=downloads/tcdvoip  # the release: the workbook, and "Test Set" with the audio
+split=conditions           # conditions (no condition is in two sets), or leave_type_out (one type is only in test)
+held_out=                  # with leave_type_out: echo, chop, clip, compspkr or noise
+# End of options
+take_options run.sh "$@"
+
+data_opts=(--db_root "${db_root}" --split "${split}")
+case ${split}:${held_out} in
+    conditions:) protocol= ;;
+    leave_type_out:?*)
+        protocol=/leave_${held_out}_out # directories of its own
+        data_opts+=(--held_out "${held_out}")
+        ;;
+    *) usage_error run.sh "--held_out goes with --split leave_type_out, and only with it" ;;
+esac
+
+../TEMPLATE/distilmos.sh \
+    --datadir "data${protocol}" --dumpdir "dump${protocol}" --expdir "exp${protocol}" \
+    "${rest[@]}" -- "${data_opts[@]}"

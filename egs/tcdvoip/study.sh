@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# DistilMOS against plain fine-tuning: every model of conf/ with several seeds, in domain (conditions) and out of domain
+# (a degradation type held out), and RESULTS.md with the tables. Started again, it goes on with what is not done.
+set -euo pipefail
+cd "$(dirname "$0")"
+. ../TEMPLATE/options.sh
+
+# Options
+db_root=downloads/tcdvoip          # the release
+protocols="conditions echo chop"   # conditions, or a held-out type: echo, chop, clip, compspkr, noise
+models="distilmos sslmos"          # configurations in conf/; the first is compared with the others
+seeds="1 2 3"                      # of training; sampling and k-means have seed 1
+jobs=2                             # trainings at a time, each with one CPU thread
+job=                               # internal: the number of one training
+# End of options
+take_options study.sh "$@"
+case ${rest[0]-} in
+    "") ;;
+    --help) exit 0 ;;
+    *) usage_error study.sh "unknown option ${rest[0]}" ;;
+esac
+
+# protocol_options PROTOCOL: sets `split` to the options of run.sh.
+protocol_options() {
+    case $1 in
+        conditions) split=(--split conditions) ;;
+        *) split=(--split leave_type_out --held_out "$1") ;;
+    esac
+    split+=(--db_root "${db_root}")
+}
+
+runs=()
+for protocol in ${protocols}; do
+    for seed in ${seeds}; do
+        for model in ${models}; do
+            runs+=("${protocol} ${model} ${seed}")
+        done
+    done
+done
+
+if [ -n "${job}" ]; then
+    read -r protocol model seed <<<"${runs[job - 1]}"
+    protocol_options "${protocol}"
+    exec ./run.sh "${split[@]}" --stage 5 --stop_stage 7 --conf "conf/${model}.yaml" --seed "${seed}" --num_threads 1
+fi
+
+. ./path.sh
+. ./cmd.sh
+for protocol in ${protocols}; do
+    protocol_options "${protocol}"
+    dump=dump
+    [ "${protocol}" = conditions ] || dump=dump/leave_${protocol}_out
+    # dump/<protocol>/tokens is the last thing that stage 4 makes.
+    if ! compgen -G "${dump}/tokens_*/dev/layer1.scp" >/dev/null; then
+        ./run.sh "${split[@]}" --stage 0 --stop_stage 4
+    fi
+done
+"${cmd[@]}" --num-threads 1 --max-jobs-run "${jobs}" "JOB=1:${#runs[@]}" exp/study/log/run.JOB.log \
+    ./study.sh --db_root "${db_root}" --protocols "${protocols}" --models "${models}" --seeds "${seeds}" --job JOB
+python3 local/gather.py --protocols "${protocols}" --models "${models}" --seeds "${seeds}" --out RESULTS.md

@@ -1,0 +1,284 @@
+"""egs/mini from stage 0 to 8 with small settings, as a user runs it; kaldiio and joblib read what the stages wrote."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import kaldiio
+import numpy as np
+import pytest
+import yaml
+
+RECIPE = Path(__file__).resolve().parents[2] / "egs" / "mini"
+SETS = ("train", "dev", "test", "test_ood")
+CLUSTERS = 16
+LEVELS = ("utterance", "system")
+# The convolutions of HuBERT's feature extractor: (kernel, stride).
+CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
+SMALL = [
+    *("--size", "small", "--clusters", str(CLUSTERS), "--max_frames", "2000", "--tag", "small"),
+    *("--train_opts", "max_steps=4", "--train_opts", "warmup_steps=1", "--train_opts", "eval_every=2"),
+    *("--train_opts", "max_seconds=10", "--train_opts", "batch_seconds=20", "--train_opts", "num_workers=0"),
+    *("--train_opts", "hidden_dim=32"),
+]
+
+
+class Recipe:
+    """egs/mini with its output below `root`."""
+
+    def __init__(self, root):
+        self.data, self.dump, self.exp = root / "data", root / "dump", root / "exp"
+        self.raw = self.dump / "raw"
+        self.kmeans = self.exp / f"kmeans_hubert_tiny_k{CLUSTERS}"
+        self.tokens = self.dump / f"tokens_hubert_tiny_k{CLUSTERS}"
+        self.model = self.exp / "small"
+
+    def run(self, *options):
+        directories = ["--datadir", self.data, "--dumpdir", self.dump, "--expdir", self.exp]
+        return execute([RECIPE / "run.sh", *SMALL, *directories, *options])
+
+    def stage(self, number, *options):
+        return self.run("--stage", number, "--stop_stage", number, *options)
+
+
+def execute(command):
+    """Run `command` in the virtual environment of the tests; stdout and stderr together, as on a terminal."""
+    environment = os.environ | {
+        "VIRTUAL_ENV": sys.prefix,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    return subprocess.run(
+        [str(part) for part in command], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def keys(table):
+    return [line.split()[0] for line in table.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """The recipe after all stages, in a directory whose name has a space."""
+    recipe = Recipe(tmp_path_factory.mktemp("mini recipe"))
+    done = recipe.run()
+    assert done.returncode == 0, done.stdout
+    recipe.output = done.stdout
+    return recipe
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """The recipe before any stage."""
+    return Recipe(tmp_path)
+
+
+@pytest.mark.slow
+def test_every_stage_tells_its_begin_and_end(recipe):
+    for stage in range(9):
+        assert f"stage {stage}: " in recipe.output
+        assert f"stage {stage}: done in " in recipe.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
+def test_stages_0_and_1_write_16_khz_audio_with_its_tables(recipe, name):
+    raw, data = recipe.raw / name, recipe.data / name
+    archive = kaldiio.load_scp(str(raw / "wav.scp"))
+    durations = dict(line.split() for line in (raw / "utt2dur").read_text().splitlines())
+    assert list(archive) == list(durations) == keys(data / "wav.scp") == sorted(archive)
+    for utterance, (rate, samples) in archive.items():
+        assert (rate, samples.dtype, samples.ndim) == (16000, np.int16, 1)
+        assert float(durations[utterance]) == samples.size / 16000
+    for table in ("utt2sys", "utt2mos", "ratings", "sys2group", "notes"):
+        assert (raw / table).read_bytes() == (data / table).read_bytes()
+    assert "simulated" in (raw / "notes").read_text()
+
+
+@pytest.mark.slow
+def test_stage_2_samples_training_frames_of_every_layer(recipe):
+    layers = [kaldiio.load_scp(str(path)) for path in sorted((recipe.dump / "feats").glob("layer*.scp"))]
+    assert len(layers) > 1
+    frames = {utterance: matrix.shape for utterance, matrix in layers[0].items()}
+    assert 0 < sum(shape[0] for shape in frames.values()) <= 2000
+    assert set(frames) <= set(keys(recipe.raw / "train" / "wav.scp"))
+    for layer in layers:
+        assert {utterance: matrix.shape for utterance, matrix in layer.items()} == frames
+
+
+@pytest.mark.slow
+def test_stage_3_learns_every_layer(recipe):
+    quality = json.loads((recipe.kmeans / "quality.json").read_text())
+    feats = sorted(path.stem for path in (recipe.dump / "feats").glob("layer*.scp"))
+    assert len(feats) == len(quality["layers"])
+    for layer in feats:
+        centroids = np.load(recipe.kmeans / f"{layer}.npy", allow_pickle=False)
+        model = joblib.load(recipe.kmeans / f"{layer}.joblib")
+        assert centroids.shape[0] == CLUSTERS
+        np.testing.assert_array_equal(model.cluster_centers_, centroids)
+    assert (recipe.kmeans / "quality.md").read_text() in recipe.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train", "dev"])
+def test_stage_4_gives_every_encoder_frame_a_token_of_every_layer(recipe, name):
+    audio = kaldiio.load_scp(str(recipe.raw / name / "wav.scp"))
+    layers = sorted((recipe.tokens / name).glob("layer*.scp"))
+    assert [path.name for path in layers] == sorted(path.name for path in (recipe.dump / "feats").glob("layer*.scp"))
+    for path in layers:
+        tokens = kaldiio.load_scp(str(path))
+        assert list(tokens) == list(audio)
+        for utterance, ids in tokens.items():
+            frames = audio[utterance][1].size
+            for kernel, stride in CONVOLUTIONS:
+                frames = (frames - kernel) // stride + 1
+            assert ids.shape == (frames,)
+            assert np.issubdtype(ids.dtype, np.integer)
+            assert ids.min() >= 0 and ids.max() < CLUSTERS
+
+
+@pytest.mark.slow
+def test_stage_5_trains_with_the_settings_given(recipe):
+    events = [json.loads(line) for line in (recipe.model / "log.jsonl").read_text().splitlines()]
+    assert [events[0]["event"], events[-1]["event"]] == ["start", "end"]
+    assert {event["step"] for event in events if event["event"] == "dev"} == {2, 4}
+    assert yaml.safe_load((recipe.model / "config.yaml").read_text())["hidden_dim"] == 32
+    assert (recipe.model / "final" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["test", "test_ood"])
+def test_stages_6_and_7_predict_and_score_every_test_set(recipe, name):
+    results = recipe.model / "results" / name
+    assert keys(results / "utt2mos") == keys(recipe.raw / name / "wav.scp")
+    metrics = json.loads((results / "metrics.json").read_text())
+    for level in LEVELS:
+        assert {"MSE", "LCC", "SRCC", "KTAU"} <= set(metrics[level])
+
+
+@pytest.mark.slow
+def test_stage_7_reports_that_the_ratings_are_simulated(recipe):
+    for name in ("RESULTS.md", "report.html"):
+        assert "simulated" in (recipe.model / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_stage_8_exports_a_model_that_predicts_the_same_elsewhere(recipe, tmp_path):
+    shutil.copytree(recipe.model / "model", tmp_path / "model")
+    out = tmp_path / "utt2mos"
+    done = execute(["distilmos", "predict", recipe.raw / "test", "--model", tmp_path / "model", "--out", out])
+    assert done.returncode == 0, done.stdout
+    assert out.read_text() == (recipe.model / "results" / "test" / "utt2mos").read_text()
+
+
+@pytest.mark.slow
+def test_a_stage_can_be_run_again_with_other_shards(recipe):
+    before = {path: kaldiio.load_scp(str(path)) for path in (recipe.tokens / "dev").glob("layer*.scp")}
+    before = {path: dict(tokens.items()) for path, tokens in before.items()}
+    done = recipe.stage(4, "--nj", 3)
+    assert done.returncode == 0, done.stdout
+    for path, tokens in before.items():
+        again = kaldiio.load_scp(str(path))
+        assert list(again) == list(tokens)
+        for utterance in tokens:
+            np.testing.assert_array_equal(again[utterance], tokens[utterance])
+
+
+@pytest.mark.slow
+def test_sslmos_needs_no_tokens(recipe, tmp_path):
+    shutil.copytree(recipe.raw, tmp_path / "dump" / "raw")
+    baseline = Recipe(tmp_path)
+    done = baseline.run("--stage", 2, "--stop_stage", 5, "--train_opts", "model=sslmos")
+    assert done.returncode == 0, done.stdout
+    for stage in (2, 3, 4):
+        assert f"stage {stage} is skipped" in done.stdout
+    assert (baseline.model / "final" / "model.safetensors").exists()
+
+
+def few_utterances(recipe, root):
+    """A recipe below `root` whose sets are the first two utterances of each of `recipe`'s."""
+    few = Recipe(root)
+    for name in SETS:
+        (few.data / name).mkdir(parents=True)
+        for table in ("wav.scp", "utt2sys", "utt2mos", "utt2dur"):
+            lines = (recipe.data / name / table).read_text(encoding="utf-8").splitlines(keepends=True)
+            (few.data / name / table).write_text("".join(lines[:2]), encoding="utf-8")
+    return few
+
+
+@pytest.mark.slow
+def test_more_shards_than_utterances(recipe, tmp_path):
+    few = few_utterances(recipe, tmp_path)
+    done = few.stage(1, "--nj", 3)
+    assert done.returncode == 0, done.stdout
+    assert len(kaldiio.load_scp(str(few.raw / "dev" / "wav.scp"))) == 2
+
+
+@pytest.mark.slow
+def test_a_failing_shard_fails_its_stage_and_shows_its_log(recipe, tmp_path):
+    few = few_utterances(recipe, tmp_path)
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"no audio")
+    scp = few.data / "dev" / "wav.scp"
+    second = keys(scp)[1]
+    scp.write_text(f"{scp.read_text().splitlines()[0]}\n{second} {broken}\n")
+    done = few.stage(1)
+    assert done.returncode == 1
+    assert f"{scp}:2: {second}" in done.stdout
+    assert "dump_audio.2.log" in done.stdout
+    assert done.stdout.endswith("distilmos.sh: stage 1 failed\n")
+    assert not (few.raw / "dev" / "wav.scp").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing", "maker"),
+    [
+        (1, "data/train/wav.scp", 0),
+        (2, "dump/raw/train/wav.scp", 1),
+        (3, "dump/feats/layer1.scp", 2),
+        (4, f"exp/kmeans_hubert_tiny_k{CLUSTERS}/quality.json", 3),
+        (5, "dump/raw/train/wav.scp", 1),
+        (6, "exp/small/final/config.yaml", 5),
+        (7, "exp/small/results/test/utt2mos", 6),
+        (8, "exp/small/final/config.yaml", 5),
+    ],
+)
+def test_a_stage_without_its_input_says_which_stage_makes_it(fresh, tmp_path, stage, missing, maker):
+    done = fresh.stage(stage)
+    assert done.returncode == 2
+    refusal = f"distilmos.sh: stage {stage} needs {tmp_path / missing}: run stage {maker} first"
+    assert done.stdout.splitlines()[-1] == refusal
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_the_options_of_the_recipe_and_of_the_stages():
+    done = execute([RECIPE / "run.sh", "--nj", "7", "--help"])
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("  --size ") for line in lines)
+    assert any(line.startswith("  --nj ") and line.endswith("[7]") for line in lines)
+    assert any(line.startswith("  8  ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--stages", "3"], "unknown option --stages"),
+        (["--PATH", "/"], "unknown option --PATH"),
+        (["--nj", "two"], "--nj must be a whole number, not 'two'"),
+        (["--nj", "0"], "--nj and --num_threads must be at least 1"),
+        (["--stage"], "option --stage needs a value"),
+        (["--stop_stage", "9"], "no stages from 0 to 9"),
+        (["3"], "unexpected argument '3'"),
+        (["--train_opts", "max_step=3"], "max_step: no such setting"),
+        (["--conf", "conf/no.yaml"], "conf/no.yaml: no such file"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_runs(fresh, tmp_path, options, message):
+    done = fresh.run(*options)
+    assert done.returncode == 2
+    assert message in done.stdout
+    assert list(tmp_path.iterdir()) == []
