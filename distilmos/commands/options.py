@@ -11,12 +11,6 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=1, metavar="NJ", help="number of parallel jobs (default: 1)")
 
 
-def add_encoder_options(parser: argparse.ArgumentParser) -> None:
-    """Declare --ssl and the options of a forward pass."""
-    parser.add_argument("--ssl", required=True, metavar="NAME_OR_FILE", help="hubert_tiny, or a fairseq HuBERT .pt")
-    add_forward_options(parser)
-
-
 def add_forward_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of a forward pass."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")

@@ -7,26 +7,14 @@ cluster, so the frames to keep are drawn beforehand and nothing else touches the
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack
 from itertools import accumulate, pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from distilmos.data.archive import open_archive, shard_of
-from distilmos.data.audio import SAMPLE_RATE
-from distilmos.data.datadir import DataDir, read_data_dir
-from distilmos.data.dump import SHARDS
-from distilmos.ssl.encoder import EncoderConfig
-from distilmos.ssl.forward import choose_device, hidden_states
-from distilmos.ssl.load import load_ssl
+from distilmos.tokens.forward import ForwardOptions, ForwardPass
 from distilmos.tokens.info import TokenInfo
-
-
-def frame_counts(data: DataDir, config: EncoderConfig) -> dict[str, int]:
-    """Return how many encoder frames each utterance has, in the order of `data.utterances`."""
-    return {u: config.num_frames(round(data.durations[u] * SAMPLE_RATE)) for u in data.utterances}
 
 
 def sample_frames(counts: dict[str, int], max_frames: int, seed: int) -> dict[str, np.ndarray]:
@@ -57,30 +45,13 @@ def sample_frames(counts: dict[str, int], max_frames: int, seed: int) -> dict[st
     return chosen
 
 
-def dump_features(
-    ssl: str,
-    data_dir: str | Path,
-    out_dir: str | Path,
-    *,
-    max_frames: int,
-    seed: int,
-    device: str,
-    batch_seconds: float,
-    job: int,
-    jobs: int,
-) -> int:
+def dump_features(options: ForwardOptions, max_frames: int, seed: int) -> int:
     """Write the sampled hidden states of one job's share to `out_dir/shards/layerN.JOB.{ark,scp}`.
 
     Args:
-        ssl: name or path of the encoder.
-        data_dir: dump/raw/<training set>.
-        out_dir: dump/feats.
+        options: what to run; `data_dir` is the training set.
         max_frames: frames of each layer over all jobs.
         seed: of the sampling.
-        device: "auto", "cpu", "cuda", ...
-        batch_seconds: padded seconds in one forward pass.
-        job: number of this job, 1..jobs.
-        jobs: number of jobs.
 
     Returns:
         the number of frames that this job wrote for each layer.
@@ -88,19 +59,14 @@ def dump_features(
     Raises:
         InputError: for a faulty data directory or encoder.
     """
-    target = choose_device(device)
-    encoder = load_ssl(ssl).to(target)
-    data = read_data_dir(data_dir, rated=False)
-    sampled = sample_frames(frame_counts(data, encoder.config), max_frames, seed)
-    share = [utterance for utterance in shard_of(data.utterances, job, jobs) if utterance in sampled]
-    shards = Path(out_dir) / SHARDS
-    num_layers = encoder.config.num_layers
-    with ExitStack() as stack:
-        archives = [stack.enter_context(open_archive(shards / f"layer{n}.{job}")) for n in range(1, num_layers + 1)]
-        durations = {utterance: data.durations[utterance] for utterance in share}
-        for utterance, layers in hidden_states(encoder, data.wavs, durations, target, batch_seconds):
-            index = torch.from_numpy(sampled[utterance]).to(target)
-            for archive, layer in zip(archives, layers, strict=True):
-                archive.write(utterance, layer[index].cpu().numpy())
-    TokenInfo(ssl, encoder.fingerprint(), num_layers).write(out_dir)
-    return sum(len(sampled[utterance]) for utterance in share)
+    forward = ForwardPass(options)
+    sampled = sample_frames(forward.frame_counts(), max_frames, seed)
+
+    def chosen(utterance: str, layers: list[Tensor]) -> list[np.ndarray]:
+        index = torch.from_numpy(sampled[utterance]).to(forward.device)
+        return [layer[index].cpu().numpy() for layer in layers]
+
+    written = forward.write(sampled, chosen)
+    encoder = forward.encoder
+    TokenInfo(options.ssl, encoder.fingerprint(), encoder.config.num_layers).write(options.out_dir)
+    return sum(len(sampled[utterance]) for utterance in written)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distilmos.data.archive import load_array, open_archive, read_scp, shard_of
-from distilmos.data.datadir import read_data_dir
-from distilmos.data.dump import SHARDS
+from distilmos.data.archive import load_array, read_scp
 from distilmos.errors import FailedError, InputError
-from distilmos.ssl.forward import choose_device, hidden_states
-from distilmos.ssl.load import load_ssl
-from distilmos.tokens.features import frame_counts
+from distilmos.tokens.forward import ForwardOptions, ForwardPass
 from distilmos.tokens.info import TokenInfo
 from distilmos.tokens.kmeans import load_centroids
 
@@ -28,28 +23,12 @@ def nearest(frames: Tensor, centroids: Tensor) -> Tensor:
     return (centroids.square().sum(1) - 2 * frames @ centroids.T).argmin(1)
 
 
-def dump_tokens(
-    ssl: str,
-    kmeans_dir: str | Path,
-    data_dir: str | Path,
-    out_dir: str | Path,
-    *,
-    device: str,
-    batch_seconds: float,
-    job: int,
-    jobs: int,
-) -> int:
+def dump_tokens(options: ForwardOptions, kmeans_dir: str | Path) -> int:
     """Write the token ids of one job's share to `out_dir/shards/layerN.JOB.{ark,scp}`, int32 vectors.
 
     Args:
-        ssl: name or path of the encoder.
+        options: what to run.
         kmeans_dir: of stage 3, learned from the same encoder.
-        data_dir: dump/raw/<set>.
-        out_dir: dump/tokens_*/<set>.
-        device: "auto", "cpu", "cuda", ...
-        batch_seconds: padded seconds in one forward pass.
-        job: number of this job, 1..jobs.
-        jobs: number of jobs.
 
     Returns:
         the number of frames.
@@ -58,25 +37,21 @@ def dump_tokens(
         InputError: for a faulty data directory, or k-means models that belong to another encoder.
         FailedError: if the encoder gives another number of frames than its configuration says.
     """
-    target = choose_device(device)
-    encoder = load_ssl(ssl).to(target)
+    forward = ForwardPass(options)
     info = TokenInfo.read(kmeans_dir)
-    info.require_encoder(encoder.fingerprint(), kmeans_dir)
-    centroids = [torch.from_numpy(c).to(target) for c in load_centroids(kmeans_dir, info.layers)]
-    data = read_data_dir(data_dir, rated=False)
-    counts = frame_counts(data, encoder.config)
-    share = shard_of(data.utterances, job, jobs)
-    shards = Path(out_dir) / SHARDS
-    with ExitStack() as stack:
-        archives = [stack.enter_context(open_archive(shards / f"layer{n}.{job}")) for n in range(1, info.layers + 1)]
-        durations = {utterance: data.durations[utterance] for utterance in share}
-        for utterance, layers in hidden_states(encoder, data.wavs, durations, target, batch_seconds):
-            if len(layers[0]) != counts[utterance]:
-                raise FailedError(f"{utterance}: {len(layers[0])} frames instead of {counts[utterance]}")
-            for archive, frames, centers in zip(archives, layers, centroids, strict=True):
-                archive.write(utterance, nearest(frames, centers).cpu().numpy().astype(np.int32))
-    info.write(out_dir)
-    return sum(counts[utterance] for utterance in share)
+    info.require_encoder(forward.encoder.fingerprint(), kmeans_dir)
+    centroids = [torch.from_numpy(c).to(forward.device) for c in load_centroids(kmeans_dir, info.layers)]
+    counts = forward.frame_counts()
+
+    def tokens(utterance: str, layers: list[Tensor]) -> list[np.ndarray]:
+        if len(layers[0]) != counts[utterance]:
+            raise FailedError(f"{utterance}: {len(layers[0])} frames instead of {counts[utterance]}")
+        pairs = zip(layers, centroids, strict=True)
+        return [nearest(frames, centers).cpu().numpy().astype(np.int32) for frames, centers in pairs]
+
+    written = forward.write(counts, tokens)
+    info.write(options.out_dir)
+    return sum(counts[utterance] for utterance in written)
 
 
 def read_tokens(

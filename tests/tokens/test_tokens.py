@@ -18,6 +18,7 @@ from distilmos.errors import InputError
 from distilmos.ssl.load import load_ssl
 from distilmos.ssl.store import save_encoder
 from distilmos.tokens.features import dump_features, sample_frames
+from distilmos.tokens.forward import ForwardOptions
 from distilmos.tokens.kmeans import learn_kmeans, write_quality_table
 from distilmos.tokens.labels import dump_tokens, nearest, read_tokens
 
@@ -47,15 +48,15 @@ def flow(tmp_path_factory):
 
 def features(root, out, jobs, seed=1):
     for job in range(1, jobs + 1):
-        options = {"max_frames": 120, "seed": seed, "device": "cpu", "batch_seconds": 60.0}
-        dump_features("hubert_tiny", root / "data", out, job=job, jobs=jobs, **options)
+        options = ForwardOptions("hubert_tiny", root / "data", out, "cpu", job=job, jobs=jobs)
+        dump_features(options, max_frames=120, seed=seed)
     merge_shards(out, jobs)
 
 
 def tokens(root, out, jobs, ssl="hubert_tiny", batch_seconds=60.0):
     for job in range(1, jobs + 1):
-        options = {"device": "cpu", "batch_seconds": batch_seconds}
-        dump_tokens(str(ssl), root / "kmeans", root / "data", out, job=job, jobs=jobs, **options)
+        options = ForwardOptions(str(ssl), root / "data", out, "cpu", batch_seconds, job, jobs)
+        dump_tokens(options, root / "kmeans")
     merge_shards(out, jobs)
 
 

@@ -17,6 +17,7 @@ from distilmos.data.dump import dump_audio, merge_shards
 from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
 from distilmos.ssl.store import save_encoder
 from distilmos.tokens.features import dump_features
+from distilmos.tokens.forward import ForwardOptions
 from distilmos.tokens.kmeans import learn_kmeans
 from distilmos.tokens.labels import dump_tokens
 
@@ -94,12 +95,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     encoder = SSLEncoder(EncoderConfig(shapes, False, "group", 16, 32, 2, NUM_LAYERS, 15, 4, False, False))
     path = root / "encoder.safetensors"
     save_encoder(encoder, path)
-    one_job = {"device": "cpu", "batch_seconds": 10.0, "job": 1, "jobs": 1}
-    dump_features(str(path), root / "raw" / "train", root / "feats", max_frames=500, seed=1, **one_job)
+    dump_features(ForwardOptions(str(path), root / "raw" / "train", root / "feats", "cpu"), max_frames=500, seed=1)
     merge_shards(root / "feats", 1)
     for layer in range(1, NUM_LAYERS + 1):
         learn_kmeans(root / "feats", layer, CLUSTERS, 1, root / "kmeans")
     for name in ("train", "dev"):
-        dump_tokens(str(path), root / "kmeans", root / "raw" / name, root / "tokens" / name, **one_job)
+        options = ForwardOptions(str(path), root / "raw" / name, root / "tokens" / name, "cpu")
+        dump_tokens(options, root / "kmeans")
         merge_shards(root / "tokens" / name, 1)
     return Corpus(root, path)

@@ -1,0 +1,93 @@
+"""What stages 2 and 4 have in common: one forward pass over a job's share, one archive for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, device
+
+from distilmos.data.archive import open_archive, shard_of
+from distilmos.data.audio import SAMPLE_RATE
+from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.data.dump import SHARDS
+from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.forward import choose_device, hidden_states
+from distilmos.ssl.load import load_ssl
+
+
+@dataclass(frozen=True)
+class ForwardOptions:
+    """What to run through which encoder.
+
+    Attributes:
+        ssl: name or path of the encoder.
+        data_dir: for example dump/raw/train.
+        out_dir: where `shards/layerN.JOB.{ark,scp}` go.
+        device: "auto", "cpu", "cuda", ...
+        batch_seconds: padded seconds in one forward pass.
+        job: number of this job, 1..jobs.
+        jobs: number of jobs that share the recordings.
+    """
+
+    ssl: str
+    data_dir: str | Path
+    out_dir: str | Path
+    device: str = "auto"
+    batch_seconds: float = 60.0
+    job: int = 1
+    jobs: int = 1
+
+
+@dataclass
+class ForwardPass:
+    """The encoder on its device, and the data directory.
+
+    Raises:
+        InputError: for a faulty data directory, encoder or device.
+    """
+
+    options: ForwardOptions
+    device: device = field(init=False)
+    encoder: SSLEncoder = field(init=False)
+    data: DataDir = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Load both."""
+        self.device = choose_device(self.options.device)
+        self.encoder = load_ssl(self.options.ssl).to(self.device)
+        self.data = read_data_dir(self.options.data_dir, rated=False)
+
+    def frame_counts(self) -> dict[str, int]:
+        """Return how many encoder frames each utterance has, in the C locale's order."""
+        config, durations = self.encoder.config, self.data.durations
+        return {u: config.num_frames(round(durations[u] * SAMPLE_RATE)) for u in self.data.utterances}
+
+    def write(self, wanted: Collection[str], convert: Callable[[str, list[Tensor]], list[np.ndarray]]) -> list[str]:
+        """Write what `convert` makes of the hidden states of an utterance, one value for each layer.
+
+        Args:
+            wanted: utterances to run, of which this job takes its share.
+            convert: called with an utterance and its hidden states of layers 1..L, each (T, D).
+
+        Returns:
+            the utterances written.
+        """
+        options = self.options
+        share = [u for u in shard_of(self.data.utterances, options.job, options.jobs) if u in wanted]
+        stems = [
+            Path(options.out_dir) / SHARDS / f"layer{layer}.{options.job}"
+            for layer in range(1, self.encoder.config.num_layers + 1)
+        ]
+        with ExitStack() as stack:
+            archives = [stack.enter_context(open_archive(stem)) for stem in stems]
+            durations = {utterance: self.data.durations[utterance] for utterance in share}
+            for utterance, layers in hidden_states(
+                self.encoder, self.data.wavs, durations, self.device, options.batch_seconds
+            ):
+                for archive, value in zip(archives, convert(utterance, layers), strict=True):
+                    archive.write(utterance, value)
+        return share
