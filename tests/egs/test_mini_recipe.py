@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
+from distilmos.data.tables import read_floats
+
 RECIPE = Path(__file__).resolve().parents[2] / "egs" / "mini"
 SETS = ("train", "dev", "test", "test_ood")
 CLUSTERS = 16
@@ -171,7 +173,8 @@ def test_stage_8_exports_a_model_that_predicts_the_same_elsewhere(recipe, tmp_pa
     out = tmp_path / "utt2mos"
     done = execute(["distilmos", "predict", recipe.raw / "test", "--model", tmp_path / "model", "--out", out])
     assert done.returncode == 0, done.stdout
-    assert out.read_text() == (recipe.model / "results" / "test" / "utt2mos").read_text()
+    # The number of threads, which may differ here, changes the order of sums.
+    assert read_floats(out) == pytest.approx(read_floats(recipe.model / "results" / "test" / "utt2mos"), abs=1e-4)
 
 
 @pytest.mark.slow
