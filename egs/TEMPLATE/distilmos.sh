@@ -186,7 +186,8 @@ if begin 3; then
     need "${feats}/layer1.scp" 2
     [ "$(cat "${feats}/ssl_model")" = "${ssl_model}" ] || refuse "${feats} is not of ${ssl_model}: run stage 2 first"
     layers=("${feats}"/layer*.scp)
-    rm -rf "${kmeans}"
+    # Token ids of an older k-means mean something else: stage 4 must make them anew.
+    rm -rf "${kmeans}" "${tokens}"
     "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${#layers[@]}" "${kmeans}/log/learn_kmeans.JOB.log" \
         distilmos learn-kmeans --feats "${feats}" --layer JOB --clusters "${clusters}" --seed "${seed}" --out "${kmeans}"
     "${cmd[@]}" "${kmeans}/log/kmeans_table.log" distilmos kmeans-table "${kmeans}"

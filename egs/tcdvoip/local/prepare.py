@@ -219,7 +219,8 @@ def split_conditions(recordings: list[Recording], seed: int, held_out: str | Non
 
     Within each type the conditions are sorted by MOS and dealt in rounds of five neighbours, in a random order that
     depends on the seed and the type alone: so each set has its share of each type and of each range of quality.
-    Conditions that several types repeat are one unit, dealt by themselves.
+    Conditions that several types repeat are one unit, dealt by themselves, but for the undegraded recordings, which are
+    no degradation: they go to train, because a model that has never heard clean speech cannot place it.
 
     Args:
         recordings: all rated files.
@@ -230,6 +231,9 @@ def split_conditions(recordings: list[Recording], seed: int, held_out: str | Non
         system -> set.
     """
     assigned = {recording.system: "test" for recording in recordings if recording.kind == held_out}
+    for recording in recordings:
+        if recording.group == "reference":
+            assigned.setdefault(recording.system, "train")
     strata: dict[str, dict[str, list[Recording]]] = defaultdict(lambda: defaultdict(list))
     for recording in recordings:
         if recording.system not in assigned:
