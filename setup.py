@@ -56,8 +56,8 @@ setup(
         "scipy>=1.11",
         "soundfile>=0.12",
         # torchaudio's newest wheel (2.11, CUDA 13.0) refuses to import beside torch 2.15 (CUDA 13.2).
-        "torch>=2.4,<2.15",
-        "torchaudio>=2.4",
+        "torch>=2.7,<2.15",
+        "torchaudio>=2.7",
     ],
     extras_require={"recipes": RECIPES, "test": RECIPES + TEST},
     entry_points={"console_scripts": ["distilmos = distilmos.cli:main"]},

@@ -53,9 +53,11 @@ refuse() {
     exit 2
 }
 
-# need FILE STAGE: ends unless FILE exists, which STAGE makes.
+# need FILE STAGE: ends unless FILE exists, which STAGE makes. Shards beside it mean that STAGE did not get to its end.
 need() {
-    [ -e "$1" ] || refuse "stage ${running} needs $1: run stage $2 first"
+    if [ ! -e "$1" ] || [ -e "${1%/*}/shards" ]; then
+        refuse "stage ${running} needs $1: run stage $2 first"
+    fi
 }
 
 # need_audio SET...: ends unless stage 1 has been run for every SET.
@@ -109,7 +111,9 @@ esac
 for name in stage stop_stage nj num_threads clusters max_frames seed; do
     [[ ${!name} =~ ^(0|[1-9][0-9]*)$ ]] || usage_error "$0" "--${name} must be a whole number, not '${!name}'"
 done
-((nj > 0 && num_threads > 0)) || usage_error "$0" "--nj and --num_threads must be at least 1"
+for name in nj num_threads clusters max_frames; do
+    ((${!name} > 0)) || usage_error "$0" "--${name} must be at least 1"
+done
 ((stage <= stop_stage && stop_stage <= last_stage)) || usage_error "$0" "no stages from ${stage} to ${stop_stage}"
 read -ra tests <<<"${test_sets}"
 
@@ -159,12 +163,14 @@ if begin 1; then
     for set in "${sets[@]}"; do
         source=${datadir}/${set} raw=${dumpdir}/raw/${set}
         rm -rf "${raw}"
-        "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${raw}/log/dump_audio.JOB.log" \
-            distilmos dump-audio "${source}" "${raw}" --job JOB --jobs "${nj}"
-        "${cmd[@]}" "${raw}/log/merge_archives.log" distilmos merge-archives "${raw}" --jobs "${nj}"
+        mkdir -p "${raw}"
+        # Before the audio: wav.scp is what later stages look for, and then nothing may be missing beside it.
         for table in utt2sys utt2mos ratings utt2spk text sys2group notes; do
             [ ! -e "${source}/${table}" ] || cp "${source}/${table}" "${raw}"
         done
+        "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${raw}/log/dump_audio.JOB.log" \
+            distilmos dump-audio "${source}" "${raw}" --job JOB --jobs "${nj}"
+        "${cmd[@]}" "${raw}/log/merge_archives.log" distilmos merge-archives "${raw}" --jobs "${nj}"
         validate "${raw}"
     done
     end
@@ -198,8 +204,8 @@ fi
 if begin 4; then
     need "${kmeans}/quality.json" 3
     need_audio "${train_set}" "${dev_set}"
+    rm -rf "${tokens:?}/${train_set}" "${tokens:?}/${dev_set}"
     for set in "${train_set}" "${dev_set}"; do
-        rm -rf "${tokens:?}/${set}"
         "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${tokens}/${set}/log/dump_tokens.JOB.log" \
             distilmos dump-tokens --ssl "${ssl_model}" --kmeans "${kmeans}" --data "${dumpdir}/raw/${set}" \
             --out "${tokens}/${set}" --job JOB --jobs "${nj}"
@@ -230,6 +236,7 @@ if begin 6; then
     need "${exp}/final/config.yaml" 5
     need_audio "${tests[@]}"
     for set in "${tests[@]}"; do
+        rm -rf "${exp}/results/${set}" # with the scores of an older prediction
         "${cmd[@]}" --num-threads "${num_threads}" "${exp}/results/${set}/log/predict.log" \
             distilmos predict "${dumpdir}/raw/${set}" --model "${exp}/final" --out "${exp}/results/${set}/utt2mos"
     done

@@ -50,9 +50,9 @@ for protocol in ${protocols}; do
     protocol_options "${protocol}"
     dump=dump
     [ "${protocol}" = conditions ] || dump=dump/leave_${protocol}_out
-    # dump/<protocol>/tokens is the last thing that stage 4 makes.
-    if ! compgen -G "${dump}/tokens_*/dev/layer1.scp" >/dev/null; then
+    if [ ! -e "${dump}/.prepared" ]; then
         ./run.sh "${split[@]}" --stage 0 --stop_stage 4
+        touch "${dump}/.prepared"
     fi
 done
 "${cmd[@]}" --num-threads 1 --max-jobs-run "${jobs}" "JOB=1:${#runs[@]}" exp/study/log/run.JOB.log \

@@ -37,7 +37,7 @@ def gather(protocols: list[str], models: list[str], seeds: list[str]) -> str:
         "Made by `./study.sh`; each training's own report is `exp/.../report.html`. In brackets: 95 % bootstrap "
         "intervals over utterances or systems of the test set. `mean` is the mean over seeds and their standard "
         "deviation. `distilmos` is the full model, `sslmos` the mean of the last layer with a linear output.\n",
-        _how(experiment(protocols[0], models[0], seeds[0])),
+        _how([experiment(p, m, s) for p in protocols for m in models for s in seeds]),
     ]
     for protocol in protocols:
         parts += _protocol(protocol, models, seeds)
@@ -45,14 +45,16 @@ def gather(protocols: list[str], models: list[str], seeds: list[str]) -> str:
     return "\n".join(parts)
 
 
-def _how(path: Path) -> str:
-    start = next(event for event in _events(path) if event["event"] == "start")
-    hardware = start["hardware"]
+def _how(experiments: list[Path]) -> str:
+    starts = [event for path in experiments for event in _events(path) if event["event"] == "start"]
+    commits = sorted({f"`{start['commit']}`" for start in starts})
+    times = [start["time"] for start in starts]
+    hardware = starts[0]["hardware"]
     return (
-        f"- commit: `{start['commit']}`\n"
+        f"- commit: {', '.join(commits)}\n"
         f"- hardware: {hardware['gpu'] or 'no GPU'}; {hardware['cpu']}, {hardware['threads']} thread(s) a training; "
         f"PyTorch {hardware['torch']}, Python {hardware['python']}\n"
-        f"- first training: {start['time']}\n"
+        f"- trainings started: {min(times)} to {max(times)}\n"
     )
 
 
@@ -102,8 +104,14 @@ def _score_table(scores: dict[tuple[str, str], dict[str, Any]], models: list[str
             rows.append([model, seed, *(with_interval(scores[model, seed][level][name]) for level, name in columns)])
         if len(seeds) > 1:
             values = [[scores[model, seed][level][name]["value"] for seed in seeds] for level, name in columns]
-            rows.append([f"**{model}**", "mean", *(f"{fmean(v):.3f} ± {stdev(v):.3f}" for v in values)])
+            rows.append([f"**{model}**", "mean", *map(_mean, values)])
     return markdown_table(["model", "seed", *(f"{level} {name}" for level, name in columns)], rows, left=2)
+
+
+def _mean(values: list[float | None]) -> str:
+    """Return mean and standard deviation over seeds; a dash where a correlation is not defined for one of them."""
+    defined = [value for value in values if value is not None]
+    return f"{fmean(defined):.3f} ± {stdev(defined):.3f}" if len(defined) == len(values) else "-"
 
 
 def _difference_table(results: dict[tuple[str, str], Path], first: str, other: str, seeds: list[str]) -> str:
