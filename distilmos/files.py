@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
+def temporary_name(path: Path) -> Path:
+    """Return a hidden name beside `path` that nobody else writes to.
+
+    The process id tells a reader whose it is. It does not make it unique: jobs on other machines, or in containers,
+    that share the file system may have the same one.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is flushed to disk and renamed to `path`.
 
-    On an exception the temporary file is removed and an existing `path` stays as it was. The name holds the
-    process id, so that two jobs writing the same file do not write into each other's.
+    On an exception the temporary file is removed and an existing `path` stays as it was. Of several jobs that write
+    the same path at the same time each has its own temporary file; the last to end wins.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         yield temporary
         with temporary.open("rb") as stream:

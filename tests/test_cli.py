@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from distilmos import __version__
+from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
 
 PIPELINE = [
@@ -86,6 +87,38 @@ def test_bad_usage_and_bad_input_are_2(data: Path, tmp_path: Path, arguments: li
     assert "error: " in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "learn-kmeans --feats f --out o --layer 1 --clusters 0",
+        "learn-kmeans --feats f --out o --layer 1 --seed -1",
+        "learn-kmeans --feats f --out o --layer 1 --seed 4294967296",
+        "learn-kmeans --feats f --out o --layer 0",
+        "score --data d --results r --seed -1",
+        "score --data d --results r --samples 0",
+        "compare a b --seed -1",
+        "compare a b --samples 0",
+        "dump-feats --ssl hubert_tiny --data d --out o --max-frames -5",
+        "dump-feats --ssl hubert_tiny --data d --out o --max-frames 0",
+        "dump-feats --ssl hubert_tiny --data d --out o --seed -1",
+        "dump-tokens --ssl hubert_tiny --kmeans k --data d --out o --batch-seconds 0",
+        "predict a.wav --model m --batch-seconds nan",
+        "predict a.wav --model m --batch-seconds inf",
+        "dump-audio d o --job 0",
+        "dump-audio d o --jobs 0",
+        "merge-archives d --jobs 0",
+        "run --num-threads 0 log true",
+    ],
+)
+def test_option_values_out_of_range_are_2_and_named(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words.split())
+    assert caught.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"distilmos {words.split()[0]}: error: argument --" in last
+    assert " is not a " in last
 
 
 def test_faults_of_several_directories_are_named_together(data: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from distilmos.commands.options import add_bootstrap_options
 from distilmos.files import write_json
 from distilmos.scoring.bootstrap import SAMPLES
 from distilmos.scoring.compare import compare_results, comparison_table
@@ -19,8 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", metavar="RESULTS_A", help="scored results, for example exp/sslmos/results/test")
     parser.add_argument("b", metavar="RESULTS_B", help="scored results of the same set by another model")
     parser.add_argument("--json", metavar="FILE", help="write the comparison to FILE as well")
-    parser.add_argument("--samples", type=int, default=SAMPLES, metavar="N", help=f"resamples (default: {SAMPLES})")
-    parser.add_argument("--seed", type=int, default=1, help="of the bootstrap (default: 1)")
+    add_bootstrap_options(parser, SAMPLES)
 
 
 def run(args: argparse.Namespace) -> int:

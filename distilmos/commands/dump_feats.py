@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from distilmos.commands.layers import add_layer_options, layer_options
+from distilmos.commands.options import add_seed_option, positive_int
 from distilmos.tokens.features import dump_features
 
 
@@ -15,9 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_layer_options(parser)
     parser.add_argument(
-        "--max-frames", type=int, default=40000, help="frames of each layer that all jobs keep (default: 40000)"
+        "--max-frames",
+        type=positive_int,
+        default=40000,
+        metavar="N",
+        help="frames of each layer that all jobs keep (default: 40000)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the sampling (default: 1)")
+    add_seed_option(parser, "the sampling")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 
+from distilmos.commands.options import add_seed_option, positive_int
 from distilmos.tokens.kmeans import learn_kmeans
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--feats", required=True, metavar="DIR", help="for example dump/feats")
-    parser.add_argument("--layer", type=int, required=True, metavar="N", help="encoder layer, from 1")
-    parser.add_argument("--clusters", type=int, default=200, metavar="K", help="number of clusters (default: 200)")
-    parser.add_argument("--seed", type=int, default=1, help="of the initialisation (default: 1)")
+    parser.add_argument("--layer", type=positive_int, required=True, metavar="N", help="encoder layer, from 1")
+    parser.add_argument(
+        "--clusters", type=positive_int, default=200, metavar="K", help="number of clusters (default: 200)"
+    )
+    add_seed_option(parser, "the initialisation")
     parser.add_argument("--out", required=True, metavar="DIR", help="for example exp/kmeans_hubert_tiny_k200")
 
 

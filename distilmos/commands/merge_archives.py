@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from distilmos.commands.options import positive_int
 from distilmos.data.dump import merge_shards
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("directory", metavar="DIR", help="for example dump/raw/train")
-    parser.add_argument("--jobs", type=int, required=True, metavar="NJ", help="number of jobs that wrote")
+    parser.add_argument("--jobs", type=positive_int, required=True, metavar="NJ", help="number of jobs that wrote")
 
 
 def run(args: argparse.Namespace) -> int:

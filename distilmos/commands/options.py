@@ -1,19 +1,75 @@
-"""Options that several subcommands share."""
+"""Options that several subcommands share, and the types of options' values."""
 
 from __future__ import annotations
 
 import argparse
+import math
+
+MAX_SEED = 2**32 - 1  # of numpy's and scikit-learn's generators
+
+
+def positive_int(text: str) -> int:
+    """Convert an option's value to a whole number of at least 1."""
+    return _integer(text, 1, None)
+
+
+def natural(text: str) -> int:
+    """Convert an option's value to a seed, 0..MAX_SEED."""
+    return _integer(text, 0, MAX_SEED)
+
+
+def positive_float(text: str) -> float:
+    """Convert an option's value to a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (number > 0 and math.isfinite(number)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number above 0")
+    return number
+
+
+def _integer(text: str, least: int, most: int | None) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least or (most is not None and number > most):
+        limit = "" if most is None else f" and at most {most}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}{limit}")
+    return number
+
+
+def add_seed_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """Declare --seed; `what` says of what."""
+    parser.add_argument("--seed", type=natural, default=1, metavar="N", help=f"of {what} (default: 1)")
+
+
+def add_bootstrap_options(parser: argparse.ArgumentParser, samples: int) -> None:
+    """Declare --samples, by default `samples`, and --seed."""
+    parser.add_argument(
+        "--samples", type=positive_int, default=samples, metavar="N", help=f"resamples (default: {samples})"
+    )
+    add_seed_option(parser, "the bootstrap")
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
     """Declare --job and --jobs, the share of an array job."""
-    parser.add_argument("--job", type=int, default=1, metavar="J", help="number of this job, 1..NJ (default: 1)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="NJ", help="number of parallel jobs (default: 1)")
+    parser.add_argument(
+        "--job", type=positive_int, default=1, metavar="J", help="number of this job, 1..NJ (default: 1)"
+    )
+    parser.add_argument(
+        "--jobs", type=positive_int, default=1, metavar="NJ", help="number of parallel jobs (default: 1)"
+    )
 
 
 def add_forward_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of a forward pass."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument(
-        "--batch-seconds", type=float, default=60.0, metavar="S", help="padded seconds in a batch (default: 60)"
+        "--batch-seconds",
+        type=positive_float,
+        default=60.0,
+        metavar="S",
+        help="padded seconds in a batch (default: 60)",
     )

@@ -1,7 +1,9 @@
 """Stage 6: predict the MOS of recordings.
 
-An input is a data directory, a wav.scp, or an audio file of any rate and channel count (channels are averaged). Writes
-a Kaldi-style table `utterance MOS`, sorted; for an audio file the utterance is its path.
+An input is a data directory, a wav.scp, or an audio file of any rate and channel count (channels are averaged); for an
+audio file the utterance is its path. With --out writes a Kaldi-style table `utterance MOS`, sorted by utterance, whose
+numbers read back exactly; without it prints the lines in the order of the inputs, to 4 decimals.
+If any recording cannot be used, all such are named and nothing is written.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="data directory, wav.scp or audio file")
     parser.add_argument("--model", required=True, metavar="DIR", help="model directory, for example exp/<tag>/model")
-    parser.add_argument("--out", metavar="FILE", help="utt2mos to write (default: print)")
+    parser.add_argument("--out", metavar="FILE", help="utt2mos to write (default: print, rounded)")
     add_forward_options(parser)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from distilmos.errors import InputError
+from distilmos.commands.options import positive_int
 from distilmos.runner.jobs import parse_jobs, raise_failures
 from distilmos.runner.local import StoppedError, default_parallelism, run_jobs
 
@@ -19,17 +19,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "distilmos run [--num-threads N] [--max-jobs-run N] [JOB=1:n] LOG COMMAND..."
     # An option of COMMAND must never be taken for an abbreviation of ours.
     parser.allow_abbrev = False
-    parser.add_argument("--num-threads", type=int, default=1, metavar="N", help="CPU threads of a job (default: 1)")
     parser.add_argument(
-        "--max-jobs-run", type=int, metavar="N", help="jobs at a time (default: as many as the cores hold)"
+        "--num-threads", type=positive_int, default=1, metavar="N", help="CPU threads of a job (default: 1)"
+    )
+    parser.add_argument(
+        "--max-jobs-run", type=positive_int, metavar="N", help="jobs at a time (default: as many as the cores hold)"
     )
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the jobs."""
-    if args.num_threads < 1 or (args.max_jobs_run is not None and args.max_jobs_run < 1):
-        raise InputError("--num-threads and --max-jobs-run must be at least 1")
     jobs = parse_jobs(args.words)
     try:
         failed = run_jobs(jobs, args.num_threads, args.max_jobs_run or default_parallelism(args.num_threads))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from distilmos.commands.options import add_bootstrap_options
 from distilmos.scoring.bootstrap import SAMPLES
 from distilmos.scoring.results import count_line, score_results, score_table
 
@@ -18,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", required=True, metavar="RESULTS", help="directory with utt2mos, for example exp/<tag>/results/test"
     )
-    parser.add_argument("--samples", type=int, default=SAMPLES, metavar="N", help=f"resamples (default: {SAMPLES})")
-    parser.add_argument("--seed", type=int, default=1, help="of the bootstrap (default: 1)")
+    add_bootstrap_options(parser, SAMPLES)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -66,11 +66,13 @@ def audio_seconds(path: str | Path, offset: int | None = None) -> float:
     """Return the duration that the header of an audio file (or of audio in an archive) gives, in seconds.
 
     Raises:
-        InputError: if the file is missing, empty, cut off or not audio.
+        InputError: if the file is missing, empty, cut off, not audio, or shorter than one encoder frame (25 ms).
     """
     with _open(Path(path), offset) as sound:
         if sound.frames == 0:
             raise InputError(f"{path}: holds no samples")
+        # As many samples as resampling gives.
+        _require_frame(path, -(-sound.frames * SAMPLE_RATE // sound.samplerate))
         return float(sound.frames / sound.samplerate)
 
 
@@ -103,9 +105,13 @@ def read_audio(path: str | Path, offset: int | None = None) -> np.ndarray:
     mono = np.ascontiguousarray(samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0])
     if rate != SAMPLE_RATE:
         mono = _resample(mono, rate)
-    if mono.size < MIN_SAMPLES:
-        raise InputError(f"{path}: {mono.size / SAMPLE_RATE * 1000:.1f} ms is shorter than one frame (25 ms)")
+    _require_frame(path, mono.size)
     return mono
+
+
+def _require_frame(path: str | Path, samples: int) -> None:
+    if samples < MIN_SAMPLES:
+        raise InputError(f"{path}: {samples / SAMPLE_RATE * 1000:.1f} ms is shorter than one frame (25 ms)")
 
 
 def _resample(samples: np.ndarray, rate: int) -> np.ndarray:

@@ -16,7 +16,6 @@ Files (UTF-8, one line an entry, sorted by utterance id in the C locale):
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from distilmos.data.tables import (
     V,
     c_locale_key,
     finite_number,
+    is_utf8,
     read_floats,
     read_lines,
     read_table,
@@ -37,7 +37,7 @@ from distilmos.data.tables import (
     write_table,
 )
 from distilmos.errors import InputError, raise_faults
-from distilmos.files import write_text
+from distilmos.files import temporary_name, write_text
 
 MOS_RANGE = (1.0, 5.0)  # absolute category rating (ITU-T P.800)
 # A mean of ratings in utt2mos may have been rounded by the corpus.
@@ -107,15 +107,24 @@ def write_data_dir(directory: str | Path, utterances: Iterable[Utterance], notes
     ordered = sorted(utterances, key=lambda utterance: c_locale_key(utterance.id))
     faults = [f"utterance id {u.id!r} is empty or has white space" for u in ordered if len(u.id.split()) != 1]
     faults += [f"utterance {a.id} is given twice" for a, b in pairwise(ordered) if a.id == b.id]
+    faults += [
+        f"{u.id} {listener}: the rating is not a finite number: {score}"
+        for u in ordered
+        for listener, score in u.ratings
+        if not math.isfinite(score)
+    ]
     durations: dict[str, float] = {}
     for utterance in ordered:
+        if not is_utf8(f"{utterance.id} {utterance.audio}"):
+            faults.append(f"{utterance.id!r}: the name is not UTF-8 text: {str(utterance.audio)!r}")
+            continue
         try:
             durations[utterance.id] = audio_seconds(utterance.audio)
         except InputError as error:
             faults.append(f"{utterance.id}: {error}")
     raise_faults(faults, f"preparing {directory}")
 
-    temporary = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(directory)
     try:
         temporary.mkdir(parents=True)
         write_table(temporary / "wav.scp", {u.id: str(Path(u.audio).absolute()) for u in ordered})
@@ -163,7 +172,7 @@ def _write_column(
 
 def _replace_directory(new: Path, directory: Path) -> None:
     """Rename `new` to `directory`; an older one disappears only once the new one is ready."""
-    old = directory.with_name(f".{directory.name}.{os.getpid()}.old")
+    old = temporary_name(directory)
     if directory.exists():
         directory.rename(old)
     try:

@@ -16,6 +16,7 @@ from distilmos.data.tables import read_table, write_table
 from distilmos.errors import InputError, raise_faults
 
 SHARDS = "shards"
+_SHARD = re.compile(r"(?P<name>.+)\.(?P<job>[0-9]+)(?P<suffix>\.ark|\.scp|)")
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,11 @@ def merge_shards(directory: str | Path, jobs: int) -> dict[str, int]:
         name -> number of utterances.
 
     Raises:
-        InputError: if a job's share is missing.
+        InputError: if a job's share is missing, there are shards of more jobs, or two hold the same utterance.
     """
     directory = Path(directory)
     shards = directory / SHARDS
-    names = sorted({match[1] for p in shards.glob("*.1*") if (match := re.fullmatch(r"(.+)\.1(?:\.scp)?", p.name))})
-    if not names:
-        raise InputError(f"{shards}: no shards to merge")
+    names = _shard_names(shards, jobs)
     counts: dict[str, int] = {}
     for name in names:
         if (shards / f"{name}.1.scp").exists():
@@ -89,11 +88,39 @@ def merge_shards(directory: str | Path, jobs: int) -> dict[str, int]:
         else:
             joined: dict[str, str | float] = {}
             for job in range(1, jobs + 1):
-                joined.update(read_table(shards / f"{name}.{job}"))
+                part = read_table(shards / f"{name}.{job}")
+                twice = [f"{shards}/{name}.{job}: {key} is in another shard too" for key in part if key in joined]
+                raise_faults(twice, f"merging {shards}")
+                joined |= part
             write_table(directory / name, joined)
             counts[name] = len(joined)
             for job in range(1, jobs + 1):
                 (shards / f"{name}.{job}").unlink()
-    # With it goes what a killed job, or an earlier run with more jobs, left there.
-    shutil.rmtree(shards)
+    shutil.rmtree(shards)  # what is left there are temporary files of killed jobs
     return counts
+
+
+def _shard_names(shards: Path, jobs: int) -> list[str]:
+    """Return the names of all shards.
+
+    Raises:
+        InputError: unless each name has the shards 1..jobs and no other. Nothing has been merged then.
+    """
+    found: dict[str, set[int]] = {}
+    surplus = []
+    for path in sorted(shards.glob("*")):
+        match = _SHARD.fullmatch(path.name)
+        if match and not 1 <= int(match["job"]) <= jobs:
+            surplus.append(f"{path}: there are only {jobs} jobs")
+        elif match:
+            # An ark without its scp is that of a job that was killed.
+            found.setdefault(match["name"], set()).update([int(match["job"])] if match["suffix"] != ".ark" else [])
+    raise_faults(surplus, f"{shards} has shards of more jobs, which would be lost")
+    if not found:
+        raise InputError(f"{shards}: no shards to merge")
+    missing = [(name, job) for name in sorted(found) for job in range(1, jobs + 1) if job not in found[name]]
+    raise_faults(
+        [f"{shards}/{name}.{job}: no such shard: its job has not ended, or failed" for name, job in missing],
+        f"merging {shards}",
+    )
+    return sorted(found)

@@ -21,7 +21,12 @@ V = TypeVar("V")
 
 def c_locale_key(key: str) -> bytes:
     """Return the sort key that orders strings as `LC_ALL=C sort` does."""
-    return key.encode("utf-8")
+    return key.encode("utf-8", "surrogateescape")
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a table can hold `text`: a file name may have bytes that are not UTF-8 (surrogates in Python)."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def read_lines(path: str | Path) -> list[str]:

@@ -9,7 +9,8 @@ import torch
 from distilmos.data.archive import read_scp
 from distilmos.data.audio import audio_seconds
 from distilmos.data.datadir import read_data_dir
-from distilmos.errors import InputError
+from distilmos.data.tables import is_utf8
+from distilmos.errors import InputError, raise_faults
 from distilmos.model.networks import MOSNetwork
 from distilmos.ssl.forward import padded_batches
 
@@ -21,30 +22,37 @@ def find_recordings(inputs: list[str]) -> tuple[dict[str, tuple[Path, int | None
         inputs: data directories, `wav.scp` files or audio files. An audio file's path is its utterance id.
 
     Returns:
-        utterance -> location, and utterance -> seconds.
+        utterance -> location, and utterance -> seconds, of which the header of the recording tells.
 
     Raises:
-        InputError: if an input does not exist, or two recordings have the same id.
+        InputError: if an input does not exist; or naming every recording whose id is no utterance id or that of another
+            one, and every one whose header is unreadable or tells of less than 25 ms.
     """
     wavs: dict[str, tuple[Path, int | None]] = {}
     durations: dict[str, float] = {}
+    faults: list[str] = []
     for name in inputs:
-        path = Path(name)
-        if path.is_dir():
-            data = read_data_dir(path, rated=False)
-            found, seconds = data.wavs, data.durations
-        elif path.suffix == ".scp":
-            found = read_scp(path)
-            seconds = {utterance: audio_seconds(*location) for utterance, location in found.items()}
-        else:
-            found, seconds = {name: (path, None)}, {name: audio_seconds(path)}
-            if len(name.split()) != 1:
-                raise InputError(f"{name!r}: an utterance id cannot have white space; list the file in a wav.scp")
-        for utterance in found.keys() & wavs.keys():
-            raise InputError(f"{name}: {utterance} is in another input too")
-        wavs |= found
-        durations |= seconds
+        for utterance, location in _recordings(name).items():
+            if utterance in wavs:
+                faults.append(f"{name}: {utterance} is in another input too")
+            elif len(utterance.split()) != 1 or not is_utf8(utterance):
+                reason = "an utterance id is UTF-8 text without white space; list the file in a wav.scp"
+                faults.append(f"{utterance!r}: {reason}")
+            else:
+                wavs[utterance] = location
+                try:
+                    durations[utterance] = audio_seconds(*location)
+                except InputError as error:
+                    faults.append(str(error) if utterance == name else f"{name}: {utterance}: {error}")
+    raise_faults(faults, "looking for the recordings")
     return wavs, durations
+
+
+def _recordings(name: str) -> dict[str, tuple[Path, int | None]]:
+    path = Path(name)
+    if path.is_dir():
+        return read_data_dir(path, rated=False).wavs
+    return read_scp(path) if path.suffix == ".scp" else {name: (path, None)}
 
 
 def predict(
@@ -67,7 +75,7 @@ def predict(
         utterance -> MOS, in the order of `wavs`.
 
     Raises:
-        InputError: if a recording is unreadable.
+        InputError: naming every recording that is unreadable.
     """
     scores: dict[str, float] = {}
     for group, audio, num_samples in padded_batches(wavs, durations, batch_seconds):

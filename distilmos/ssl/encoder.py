@@ -47,6 +47,21 @@ class EncoderConfig:
     norm_first: bool
     normalize_input: bool
 
+    def __post_init__(self) -> None:
+        """Refuse a shape that no encoder has.
+
+        Raises:
+            ValueError: says what is wrong.
+        """
+        sizes = [size for shape in self.conv_layers for size in shape]
+        sizes += [self.embed_dim, self.ffn_dim, self.num_heads, self.num_layers, self.pos_kernel, self.pos_groups]
+        if not self.conv_layers or min(sizes) < 1:
+            raise ValueError("an encoder needs convolutions, and every size must be at least 1")
+        if self.embed_dim % self.num_heads or self.embed_dim % self.pos_groups:
+            raise ValueError(
+                f"{self.num_heads} heads and {self.pos_groups} groups must divide the width {self.embed_dim}"
+            )
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
         """Return the configuration that `to_dict` gave."""

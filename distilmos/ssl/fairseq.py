@@ -32,19 +32,18 @@ def load_fairseq(path: str | Path) -> SSLEncoder:
         InputError: if the file is not such a checkpoint; says what was found.
     """
     checkpoint = _read(Path(path))
-    if not isinstance(checkpoint, dict) or "model" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         raise InputError(f"{path}: not a fairseq checkpoint: it holds no 'model'")
-    settings = checkpoint.get("cfg") or {}
-    model = settings.get("model") or {}
+    settings = _section(checkpoint, "cfg", str(path))
+    model = _section(settings, "model", str(path))
     if model.get("_name") != "hubert":
         name = model.get("_name") or "an unknown model"
         raise InputError(f"{path}: a fairseq checkpoint of {name}; HuBERT is supported")
-    config = _config(model, settings.get("task") or {}, str(path))
+    config = _config(model, _section(settings, "task", str(path)), str(path))
     encoder = SSLEncoder(config)
-    weights = convert_weights(checkpoint["model"], config, str(path))
     try:
-        encoder.load_state_dict(weights)
-    except RuntimeError as error:
+        encoder.load_state_dict(convert_weights(checkpoint["model"], config, str(path)))
+    except (RuntimeError, IndexError) as error:
         raise InputError(f"{path}: the weights do not fit the checkpoint's own configuration: {error}") from None
     return encoder.eval()
 
@@ -60,6 +59,14 @@ def _read(path: Path) -> Any:
         raise InputError(f"{path}: refused: not plain weights and settings ({first})") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not readable as a PyTorch checkpoint: {error}") from None
+
+
+def _section(settings: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    """Return a part of the settings; an empty one if it is not there."""
+    section = settings.get(name) or {}
+    if not isinstance(section, dict):
+        raise InputError(f"{where}: the checkpoint's settings {name!r} are {type(section).__name__}, not a dictionary")
+    return section
 
 
 def _config(model: dict[str, Any], task: dict[str, Any], where: str) -> EncoderConfig:
@@ -111,7 +118,7 @@ def convert_weights(weights: dict[str, Tensor], config: EncoderConfig, where: st
 
     def take(name: str, *sources: str) -> None:
         for source in sources:
-            if source not in weights:
+            if not isinstance(weights.get(source), Tensor):
                 raise InputError(f"{where}: the checkpoint has no weight {source!r}")
         tensors = [weights[source].float() for source in sources]
         result[name] = tensors[0] if len(tensors) == 1 else torch.cat(tensors)

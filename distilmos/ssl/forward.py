@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from distilmos.data.audio import SAMPLE_RATE, read_audio
 from distilmos.data.packing import pack
-from distilmos.errors import InputError
+from distilmos.errors import InputError, raise_faults
 from distilmos.ssl.encoder import SSLEncoder
 
 
@@ -65,11 +65,19 @@ def padded_batches(
         utterance ids, zero padded 16 kHz waveforms (B, N), and the numbers of valid samples (B,).
 
     Raises:
-        InputError: if a recording is unreadable.
+        InputError: after the last batch, naming every recording that is unreadable; its batch comes without it.
     """
+    faults = []
     for group in group_by_seconds(durations, batch_seconds):
-        audio, num_samples = pad_audio([torch.from_numpy(read_audio(*wavs[utterance])) for utterance in group])
-        yield group, audio, num_samples
+        recordings = {}
+        for utterance in group:
+            try:
+                recordings[utterance] = torch.from_numpy(read_audio(*wavs[utterance]))
+            except InputError as error:
+                faults.append(f"{utterance}: {error}")
+        if recordings:
+            yield list(recordings), *pad_audio(list(recordings.values()))
+    raise_faults(faults, "reading the recordings")
 
 
 def hidden_states(

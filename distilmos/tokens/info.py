@@ -25,12 +25,14 @@ class TokenInfo:
         fingerprint: hash of its weights.
         layers: its number of layers.
         clusters: K; 0 for features.
+        kmeans: hash of the centroids of all layers, of tokens alone: layers of a k-means are learned in parallel.
     """
 
     ssl: str
     fingerprint: str
     layers: int
     clusters: int = 0
+    kmeans: str = ""
 
     def write(self, directory: str | Path) -> None:
         """Write `directory/info.json`, atomically."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from distilmos.data.archive import load_array, read_scp
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_json, write_text
-from distilmos.tokens.info import TokenInfo
+from distilmos.tokens.info import INFO, TokenInfo
 
 # A cluster with less than this share of an even distribution is called tiny.
 TINY = 0.1
@@ -97,22 +98,39 @@ def learn_kmeans(
     return quality
 
 
-def load_centroids(kmeans_dir: str | Path, num_layers: int) -> list[np.ndarray]:
+def load_centroids(kmeans_dir: str | Path, info: TokenInfo) -> list[np.ndarray]:
     """Read the centroids of all layers, each (K, D).
 
+    Args:
+        kmeans_dir: exp/kmeans_*.
+        info: of that directory.
+
     Raises:
-        InputError: if one is missing or damaged.
+        InputError: if one is missing or damaged, or has not K rows.
     """
     centroids = []
-    for layer in range(1, num_layers + 1):
+    for layer in range(1, info.layers + 1):
         path = Path(kmeans_dir) / f"layer{layer}.npy"
         try:
-            centroids.append(np.load(path, allow_pickle=False))
+            array = np.load(path, allow_pickle=False)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
-        except ValueError as error:
+        except (ValueError, EOFError) as error:
             raise InputError(f"{path}: not an array of centroids: {error}") from None
+        if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype != np.float32:
+            raise InputError(f"{path}: not a float32 matrix of centroids")
+        if len(array) != info.clusters:
+            raise InputError(f"{path}: {len(array)} clusters, {info.clusters} in {INFO}: learn all layers again")
+        centroids.append(array)
     return centroids
+
+
+def hash_centroids(centroids: list[np.ndarray]) -> str:
+    """Return a hash of the centroids of all layers, which tells whether token ids mean the same."""
+    digest = hashlib.sha256()
+    for array in centroids:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 COLUMNS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from distilmos.data.archive import load_array, read_scp
 from distilmos.errors import FailedError, InputError
 from distilmos.tokens.forward import ForwardOptions, ForwardPass
 from distilmos.tokens.info import TokenInfo
-from distilmos.tokens.kmeans import load_centroids
+from distilmos.tokens.kmeans import hash_centroids, load_centroids
 
 
 def nearest(frames: Tensor, centroids: Tensor) -> Tensor:
@@ -40,7 +41,8 @@ def dump_tokens(options: ForwardOptions, kmeans_dir: str | Path) -> int:
     forward = ForwardPass(options)
     info = TokenInfo.read(kmeans_dir)
     info.require_encoder(forward.encoder.fingerprint(), kmeans_dir)
-    centroids = [torch.from_numpy(c).to(forward.device) for c in load_centroids(kmeans_dir, info.layers)]
+    arrays = load_centroids(kmeans_dir, info)
+    centroids = [torch.from_numpy(array).to(forward.device) for array in arrays]
     counts = forward.frame_counts()
 
     def tokens(utterance: str, layers: list[Tensor]) -> list[np.ndarray]:
@@ -50,13 +52,13 @@ def dump_tokens(options: ForwardOptions, kmeans_dir: str | Path) -> int:
         return [nearest(frames, centers).cpu().numpy().astype(np.int32) for frames, centers in pairs]
 
     written = forward.write(counts, tokens)
-    info.write(options.out_dir)
+    replace(info, kmeans=hash_centroids(arrays)).write(options.out_dir)
     return sum(counts[utterance] for utterance in written)
 
 
 def read_tokens(
     directory: str | Path, layers: tuple[int, ...], counts: dict[str, int], fingerprint: str
-) -> tuple[dict[str, np.ndarray], int]:
+) -> tuple[dict[str, np.ndarray], TokenInfo]:
     """Read the token ids of some layers, checked against the frames that the encoder will give.
 
     Args:
@@ -66,16 +68,16 @@ def read_tokens(
         fingerprint: of the encoder that is fine-tuned.
 
     Returns:
-        utterance -> token ids, int16 (len(layers), T), and the number of clusters K.
+        utterance -> token ids, int32 (len(layers), T), and where they come from.
 
     Raises:
-        InputError: if a layer or an utterance is missing, an id is not in 0..K-1, there is not exactly one token for
-            each frame, or the tokens were made with another encoder.
+        InputError: if a layer or an utterance is missing, an id is not an integer in 0..K-1, there is not exactly one
+            token for each frame, or the tokens were made with another encoder.
     """
     directory = Path(directory)
     info = TokenInfo.read(directory)
     info.require_encoder(fingerprint, directory)
-    tokens = {utterance: np.empty((len(layers), frames), np.int16) for utterance, frames in counts.items()}
+    tokens = {utterance: np.empty((len(layers), frames), np.int32) for utterance, frames in counts.items()}
     for row, layer in enumerate(layers):
         scp = directory / f"layer{layer}.scp"
         locations = read_scp(scp)
@@ -83,9 +85,11 @@ def read_tokens(
             if utterance not in locations:
                 raise InputError(f"{scp}: {utterance} has no tokens")
             ids = load_array(locations[utterance])
-            if ids.shape != (frames,):
+            if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+                raise InputError(f"{scp}: {utterance} has {ids.dtype} of shape {ids.shape}, not a vector of integers")
+            if len(ids) != frames:
                 raise InputError(f"{scp}: {utterance} has {len(ids)} tokens for {frames} encoder frames")
             if ids.min(initial=0) < 0 or ids.max(initial=0) >= info.clusters:
                 raise InputError(f"{scp}: {utterance} has a token that is not in 0..{info.clusters - 1}")
             tokens[utterance][row] = ids
-    return tokens, info.clusters
+    return tokens, info

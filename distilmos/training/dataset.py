@@ -94,7 +94,7 @@ def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
 def with_tokens(
     data: RatedSet, directory: str | Path, layers: tuple[int, ...], encoder: SSLEncoder
 ) -> tuple[RatedSet, int]:
-    """Read the tokens of `data` into memory (two bytes a frame and layer).
+    """Read the tokens of `data` into memory (four bytes a frame and layer).
 
     Args:
         data: the recordings.
@@ -110,8 +110,8 @@ def with_tokens(
     """
     frames = map(encoder.config.num_frames, data.num_samples)
     counts = dict(zip(data.utterances, frames, strict=True))
-    tokens, clusters = read_tokens(directory, layers, counts, encoder.fingerprint())
-    return replace(data, tokens=[tokens[u] for u in data.utterances] if layers else None), clusters
+    tokens, info = read_tokens(directory, layers, counts, encoder.fingerprint())
+    return replace(data, tokens=[tokens[u] for u in data.utterances] if layers else None), info.clusters
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,17 @@ def test_bad_recordings_are_named(tmp_path: Path, kind: str, message: str) -> No
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(("rate", "frames"), [(16000, 400), (44100, 1101), (8000, 200), (48000, 1198)])
+def test_the_header_tells_what_is_too_short(tmp_path: Path, rate: int, frames: int) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(frames), rate)
+    assert read_audio(tmp_path / "a.wav").size == 400
+    assert audio_seconds(tmp_path / "a.wav") == frames / rate
+    soundfile.write(tmp_path / "a.wav", np.zeros(frames - 5), rate)
+    for read in (read_audio, audio_seconds):
+        with pytest.raises(InputError, match="ms is shorter than one frame"):
+            read(tmp_path / "a.wav")
+
+
 @pytest.mark.parametrize("suffix", [".flac", ".ogg"])
 def test_compressed_audio_that_is_cut_off(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"

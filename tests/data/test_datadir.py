@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import os
 import signal
 import subprocess
 import sys
@@ -172,6 +174,23 @@ def test_writing_names_all_faults_and_leaves_the_old_directory(
             write_data_dir(data, [bad])
         assert tree(data) == before
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["data"]
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_a_rating_that_is_no_number_is_named(data: Path, tmp_path: Path, score: float) -> None:
+    before = tree(data)
+    audio = recording(tmp_path / "a.wav")
+    with pytest.raises(InputError, match=rf"a L2: the rating is not a finite number: {score}"):
+        write_data_dir(data, [Utterance("a", audio, "s", ratings=(("L1", 3), ("L2", score)))])
+    assert tree(data) == before
+
+
+def test_a_file_name_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    audio = recording(tmp_path / "a.wav").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    with pytest.raises(InputError, match=r"'a': the name is not UTF-8 text: .*caf"):
+        write_data_dir(tmp_path / "data", [Utterance("a", audio, "s", mos=3.0)])
+    with pytest.raises(InputError, match="the name is not UTF-8 text"):
+        write_data_dir(tmp_path / "data", [Utterance(audio.stem, audio, "s", mos=3.0)])
 
 
 def test_writing_replaces_an_older_directory_as_a_whole(data: Path, tmp_path: Path) -> None:

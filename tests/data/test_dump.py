@@ -71,10 +71,39 @@ def test_merging_needs_every_job(data: Path, tmp_path: Path) -> None:
         merge_shards(tmp_path / "other", 2)
 
 
-def test_merging_ignores_what_an_earlier_run_left(data: Path, tmp_path: Path) -> None:
-    for job in (1, 2, 3):
-        dump_audio(data, tmp_path / "raw", job, 3)
-    (tmp_path / "raw/shards/.wav.1.ark.99.tmp").touch()
+def test_merging_ignores_what_a_killed_job_left(data: Path, tmp_path: Path) -> None:
     dump_audio(data, tmp_path / "raw", 1, 1)
+    (tmp_path / "raw/shards/.wav.1.ark.99.tmp").touch()
     assert merge_shards(tmp_path / "raw", 1) == {"utt2dur": 5, "wav": 5}
     assert not (tmp_path / "raw/shards").exists()
+
+
+def test_merging_fewer_jobs_than_wrote_loses_nothing(data: Path, tmp_path: Path) -> None:
+    for job in (1, 2, 3, 4):
+        dump_audio(data, tmp_path / "raw", job, 4)
+    with pytest.raises(InputError) as caught:
+        merge_shards(tmp_path / "raw", 1)
+    for job in (2, 3, 4):
+        assert f"shards/utt2dur.{job}: " in str(caught.value)
+        assert f"shards/wav.{job}.ark: " in str(caught.value)
+    assert merge_shards(tmp_path / "raw", 4) == {"utt2dur": 5, "wav": 5}
+
+
+def test_merging_needs_every_shard_of_every_name(data: Path, tmp_path: Path) -> None:
+    for job in (1, 2):
+        dump_audio(data, tmp_path / "raw", job, 2)
+    (tmp_path / "raw/shards/wav.1.scp").rename(tmp_path / "kept")
+    with pytest.raises(InputError, match=r"wav\.1: no such shard"):
+        merge_shards(tmp_path / "raw", 2)
+    (tmp_path / "kept").rename(tmp_path / "raw/shards/wav.1.scp")
+    assert merge_shards(tmp_path / "raw", 2) == {"utt2dur": 5, "wav": 5}
+
+
+def test_an_utterance_in_two_shards_of_a_table_is_refused(data: Path, tmp_path: Path) -> None:
+    for job in (1, 2):
+        dump_audio(data, tmp_path / "raw", job, 2)
+    second = tmp_path / "raw/shards/utt2dur.2"
+    second.write_text("u0 1\n" + second.read_text())
+    with pytest.raises(InputError, match=r"utt2dur\.2: u0 is in another shard too"):
+        merge_shards(tmp_path / "raw", 2)
+    assert second.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -72,6 +73,39 @@ def test_bad_inputs_are_named(tmp_path, model_dir, wavs, capsys):
     assert main(["predict", str(wavs[0]), "--model", str(tmp_path)]) == 2
     assert "config.yaml: no such file" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_headers_and_names_are_checked_before_anything_is_computed(tmp_path, model_dir, wavs, capsys):
+    (tmp_path / "x.wav").write_text("not audio")
+    soundfile.write(tmp_path / "short.wav", np.zeros(300), 16000)
+    odd = wavs[1].rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    inputs = map(str, [tmp_path / "x.wav", wavs[0], tmp_path / "short.wav", odd, tmp_path / "none.wav", "a b.wav"])
+    assert main(["predict", *inputs, "--model", str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    for needle in ("5 faults", "x.wav: not readable", "short.wav: 18.8 ms", "caf\\udce9.wav", "none.wav", "'a b.wav'"):
+        assert needle in error
+    assert "config.yaml" not in error
+
+
+def test_all_recordings_that_cannot_be_decoded_are_named_and_nothing_is_written(tmp_path, model_dir, wavs, capsys):
+    for path in (wavs[0], wavs[2]):
+        soundfile.write(path, np.full(16000, np.nan), 16000, subtype="FLOAT")
+    write_data_dir(tmp_path / "data", [Utterance(path.stem, path, "s") for path in wavs])
+    out = tmp_path / "utt2mos"
+    assert main(["predict", str(tmp_path / "data"), "--model", str(model_dir), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "2 faults" in error
+    for utterance in ("u0", "u2"):
+        assert f"{utterance}: {tmp_path}/{utterance}.wav: holds samples that are not finite" in error
+    assert not out.exists()
+
+
+def test_without_out_the_order_is_that_of_the_inputs_with_4_decimals(tmp_path, model_dir, wavs, capsys):
+    chosen = [str(wavs[1]), str(wavs[0])]
+    assert main(["predict", *chosen, "--model", str(model_dir)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, _ in lines] == chosen
+    assert all(len(mos.partition(".")[2]) == 4 for _, mos in lines)
 
 
 def test_export_is_loadable_and_its_card_tells_data_scores_and_notes(tmp_path, model_dir, wavs):

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from distilmos.errors import InputError
 from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
-from distilmos.ssl.forward import group_by_seconds, pad_audio
+from distilmos.ssl.forward import group_by_seconds, pad_audio, padded_batches
 from distilmos.ssl.load import embedded_names, load_ssl
 from distilmos.ssl.store import load_encoder, save_encoder
 
-fairseq_hubert = pytest.importorskip("fairseq.models.hubert.hubert", reason="fairseq is not installed")
+CONFIGS = {
+    large: EncoderConfig(
+        conv_layers=((32, 10, 5), *[(32, 3, 2)] * 4, *[(32, 2, 2)] * 2),
+        conv_bias=large,
+        conv_norm="layer" if large else "group",
+        embed_dim=32 if large else 48,
+        ffn_dim=64,
+        num_heads=4,
+        num_layers=3,
+        pos_kernel=17 if large else 16,
+        pos_groups=4,
+        norm_first=large,
+        normalize_input=large,
+    )
+    for large in (False, True)
+}
 
 
 def waveform(samples: int, seed: int = 0) -> torch.Tensor:
@@ -28,38 +46,95 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-def write_fairseq_checkpoint(path, *, large: bool, seed: int = 0):
-    """A small HuBERT with random weights, in the layout that fairseq's trainer writes; returns fairseq's module."""
+def random_encoder(config: EncoderConfig) -> SSLEncoder:
+    torch.manual_seed(0)
+    encoder = SSLEncoder(config).eval()
+    for parameter in encoder.parameters():  # fresh norms are all ones and zeros, which would hide a mistake
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return encoder
+
+
+def fairseq_model(config: EncoderConfig) -> dict:
+    """The settings of fairseq's HuBERT for that shape."""
+    return {
+        "_name": "hubert",
+        "label_rate": 50,
+        "extractor_mode": {"group": "default", "layer": "layer_norm"}[config.conv_norm],
+        "conv_bias": config.conv_bias,
+        "layer_norm_first": config.norm_first,
+        "conv_feature_layers": " + ".join(f"[{shape}]" for shape in config.conv_layers),
+        "encoder_layers": config.num_layers,
+        "encoder_embed_dim": config.embed_dim,
+        "encoder_ffn_embed_dim": config.ffn_dim,
+        "encoder_attention_heads": config.num_heads,
+        "conv_pos": config.pos_kernel,
+        "conv_pos_groups": config.pos_groups,
+        "final_dim": 8,
+    }
+
+
+def fairseq_weights(encoder: SSLEncoder) -> dict[str, torch.Tensor]:
+    """The weights under fairseq's names: the inverse of `convert_weights`."""
+    norms = "2.1" if encoder.config.conv_norm == "layer" else "2"
+    names = {
+        r"conv\.layers\.(\d+)": r"feature_extractor.conv_layers.\1.0",
+        r"conv\.norms\.(\d+)": rf"feature_extractor.conv_layers.\1.{norms}",
+        "feature_norm": "layer_norm",
+        "projection": "post_extract_proj",
+        "norm": "encoder.layer_norm",
+        "pos_conv": "encoder.pos_conv.0",
+        r"(layers\.\d+)\.out": r"encoder.\1.self_attn.out_proj",
+        r"(layers\.\d+)\.attention_norm": r"encoder.\1.self_attn_layer_norm",
+        r"(layers\.\d+)\.ffn_in": r"encoder.\1.fc1",
+        r"(layers\.\d+)\.ffn_out": r"encoder.\1.fc2",
+        r"(layers\.\d+)\.ffn_norm": r"encoder.\1.final_layer_norm",
+        r"(layers\.\d+)\.qkv": r"encoder.\1.self_attn.{}_proj",
+    }
+    result = {}
+    for name, tensor in encoder.state_dict().items():
+        module, _, part = name.rpartition(".")
+        source, target = next((old, new) for old, new in names.items() if re.fullmatch(old, module))
+        renamed = f"{re.sub(source, target, module)}.{part}"
+        if name == "pos_conv.weight":  # weight normalisation: the gain is the norm, the direction has any length
+            gain = tensor.norm(dim=(0, 1), keepdim=True)
+            result[f"{renamed}_g"], result[f"{renamed}_v"] = gain, tensor * torch.linspace(0.5, 2, gain.numel())
+        elif "{}" in renamed:
+            result |= {renamed.format(letter): rows for letter, rows in zip("qkv", tensor.chunk(3), strict=True)}
+        else:
+            result[renamed] = tensor
+    return result
+
+
+def fairseq_state(encoder: SSLEncoder) -> dict:
+    """What fairseq's trainer writes, as far as plain types go."""
+    task = {"_name": "hubert_pretraining", "normalize": encoder.config.normalize_input}
+    cfg = {"model": fairseq_model(encoder.config), "task": task}
+    return {"args": None, "cfg": cfg, "model": fairseq_weights(encoder)}
+
+
+def write_fairseq_checkpoint(path: Path, encoder: SSLEncoder):
+    """Put the weights into fairseq's own module, write that as fairseq's trainer does, and return it."""
+    hubert = pytest.importorskip("fairseq.models.hubert.hubert", reason="fairseq is not installed")
     from fairseq.data.dictionary import Dictionary
     from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
     from omegaconf import OmegaConf
 
-    torch.manual_seed(seed)
     dictionary = Dictionary()
     for unit in range(10):
         dictionary.add_symbol(str(unit))
-    task = HubertPretrainingConfig(data="", sample_rate=16000, normalize=large)
-    config = fairseq_hubert.HubertConfig(
-        label_rate=50,
-        extractor_mode="layer_norm" if large else "default",
-        conv_bias=large,
-        layer_norm_first=large,
-        conv_feature_layers="[(32,10,5)] + [(32,3,2)] * 4 + [(32,2,2)] * 2",
-        encoder_layers=3,
-        encoder_embed_dim=32 if large else 48,
-        encoder_ffn_embed_dim=64,
-        encoder_attention_heads=4,
-        conv_pos=17 if large else 16,
-        conv_pos_groups=4,
-        final_dim=8,
-    )
-    module = fairseq_hubert.HubertModel(config, task, [dictionary]).eval()
-    for parameter in module.parameters():  # fresh norms are all ones and zeros, which would hide a mistake
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    model = {**OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True), "_name": "hubert"}
-    cfg = {"model": model, "task": {"_name": "hubert_pretraining", "normalize": large}}
-    state = {"args": None, "cfg": cfg, "model": module.state_dict(), "task_state": {"dictionaries": [dictionary]}}
-    torch.save(state, path)
+    state = fairseq_state(encoder)
+    settings = {key: value for key, value in state["cfg"]["model"].items() if key != "_name"}
+    config = hubert.HubertConfig(**settings)
+    task = HubertPretrainingConfig(data="", sample_rate=16000, normalize=encoder.config.normalize_input)
+    module = hubert.HubertModel(config, task, [dictionary]).eval()
+    missing, unexpected = module.load_state_dict(state["model"], strict=False)
+    only_pretraining = {"mask_emb", "label_embs_concat", "final_proj.weight", "final_proj.bias"}
+    if encoder.config.norm_first:  # the norm behind the last layer
+        only_pretraining |= {"encoder.layer_norm.weight", "encoder.layer_norm.bias"}
+    assert (set(missing), unexpected) == (only_pretraining, [])
+    whole = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    state["cfg"]["model"] = {**whole, "_name": "hubert"}
+    torch.save({**state, "model": module.state_dict(), "task_state": {"dictionaries": [dictionary]}}, path)
     return module
 
 
@@ -75,12 +150,21 @@ def assert_same_layers(encoder: SSLEncoder, module, normalize: bool) -> None:
 
 @pytest.mark.parametrize("large", [False, True], ids=["group norm, post-norm", "layer norm, pre-norm"])
 def test_layers_equal_those_of_a_checkpoint_fairseq_wrote(tmp_path, large):
-    module = write_fairseq_checkpoint(tmp_path / "hubert.pt", large=large)
+    module = write_fairseq_checkpoint(tmp_path / "hubert.pt", random_encoder(CONFIGS[large]))
     with torch.no_grad():
         assert_same_layers(load_ssl(tmp_path / "hubert.pt"), module, normalize=large)
 
 
+def test_layers_of_the_embedded_encoder_equal_those_of_fairseqs_own_module(tmp_path):
+    embedded = load_ssl("hubert_tiny")
+    module = write_fairseq_checkpoint(tmp_path / "hubert.pt", embedded)
+    with torch.no_grad():
+        for encoder in (embedded, load_ssl(tmp_path / "hubert.pt")):
+            assert_same_layers(encoder, module, normalize=False)
+
+
 def test_layers_of_hubert_tiny_equal_fairseqs_own(hubert_tiny_pt):
+    pytest.importorskip("fairseq", reason="fairseq is not installed")
     from fairseq import checkpoint_utils
     from fairseq.data.dictionary import Dictionary
 
@@ -98,14 +182,9 @@ def test_embedded_encoder_is_faithful_in_half_precision(hubert_tiny_pt):
     assert max(relative(h, f) for h, f in zip(half, full, strict=True)) < 1e-2
 
 
-def random_encoder(tmp_path, large: bool) -> SSLEncoder:
-    write_fairseq_checkpoint(tmp_path / "hubert.pt", large=large)
-    return load_ssl(tmp_path / "hubert.pt")
-
-
 @pytest.mark.parametrize("large", [False, True], ids=["group norm", "layer norm and input normalisation"])
-def test_states_do_not_depend_on_the_batch(tmp_path, large):
-    encoder = random_encoder(tmp_path, large)
+def test_states_do_not_depend_on_the_batch(large):
+    encoder = random_encoder(CONFIGS[large])
     recordings = [waveform(samples, seed) for seed, samples in enumerate([400, 1000, 16000, 20001, 48000])]
     with torch.no_grad():
         layers, frames = encoder(*pad_audio(recordings))
@@ -159,8 +238,9 @@ def test_unusable_checkpoints_say_what_they_are(tmp_path):
     (tmp_path / "text.pt").write_text("hello")
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"model": {}, "cfg": {"model": {"_name": "data2vec"}}}, tmp_path / "other.pt")
-    write_fairseq_checkpoint(tmp_path / "good.pt", large=False)
-    state = torch.load(tmp_path / "good.pt", weights_only=False)
+    state = fairseq_state(random_encoder(CONFIGS[False]))
+    torch.save(state, tmp_path / "good.pt")
+    assert load_ssl(tmp_path / "good.pt").config == CONFIGS[False]
     del state["model"]["encoder.layers.1.fc1.weight"]
     torch.save(state, tmp_path / "incomplete.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:5000])
@@ -176,8 +256,53 @@ def test_unusable_checkpoints_say_what_they_are(tmp_path):
             load_ssl(tmp_path / name)
 
 
+MALFORMED = {
+    "cfg is text": ({"cfg": "text"}, "settings 'cfg' are str"),
+    "cfg.model is text": ({"cfg": {"model": "hubert"}}, "settings 'model' are str"),
+    "cfg.task is text": ({"task": "hubert_pretraining"}, "settings 'task' are str"),
+    "weights are text": ({"model": "text"}, "no 'model'"),
+    "a weight is text": ({"weights": {"layer_norm.weight": "text"}}, "no weight 'layer_norm.weight'"),
+    "a weight of another rank": ({"weights": {"encoder.pos_conv.0.weight_v": torch.zeros(3)}}, "do not fit"),
+    "no convolutions": ({"settings": {"conv_feature_layers": "[]"}}, "needs convolutions"),
+    "a convolution without stride": ({"settings": {"conv_feature_layers": "[(32,10,0)]"}}, "at least 1"),
+    "no layers": ({"settings": {"encoder_layers": 0}}, "at least 1"),
+    "groups": ({"settings": {"conv_pos_groups": 5}}, "5 groups must divide the width 48"),
+    "heads": ({"settings": {"encoder_attention_heads": 5}}, "5 heads and 4 groups must divide the width 48"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed_checkpoints_are_named(tmp_path, changes, message):
+    state = fairseq_state(random_encoder(CONFIGS[False]))
+    state["model"] |= changes.get("weights", {})
+    state["cfg"]["model"] |= changes.get("settings", {})
+    if "task" in changes:
+        state["cfg"]["task"] = changes["task"]
+    state |= {key: changes[key] for key in ("cfg", "model") if key in changes}
+    torch.save(state, tmp_path / "bad.pt")
+    with pytest.raises(InputError, match=message) as caught:
+        load_ssl(tmp_path / "bad.pt")
+    assert f"{tmp_path}/bad.pt: " in str(caught.value)
+
+
 def test_embedded_names():
     assert embedded_names() == ["hubert_tiny"]
+
+
+def test_a_batch_comes_without_its_unreadable_recordings_which_are_all_named_at_the_end(tmp_path):
+    for index in range(5):
+        soundfile.write(tmp_path / f"u{index}.wav", waveform(8000 + index, index), 16000)
+    for index in (1, 4):
+        soundfile.write(tmp_path / f"u{index}.wav", np.full(8000, np.nan), 16000, subtype="FLOAT")
+    wavs = {f"u{index}": (tmp_path / f"u{index}.wav", None) for index in range(5)}
+    read = {}
+    with pytest.raises(InputError, match="2 faults") as caught:
+        for group, audio, num_samples in padded_batches(wavs, dict.fromkeys(wavs, 0.5), batch_seconds=1.0):
+            assert audio.shape == (len(group), num_samples.max())
+            read |= dict(zip(group, num_samples.tolist(), strict=True))
+    assert read == {"u0": 8000, "u2": 8002, "u3": 8003}
+    for index in (1, 4):
+        assert f"u{index}: {tmp_path}/u{index}.wav: holds samples that are not finite" in str(caught.value)
 
 
 def test_groups_stay_under_the_budget_and_hold_each_recording_once():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 
 import joblib
 import kaldiio
@@ -162,8 +164,8 @@ def test_another_encoder_is_refused(flow, tmp_path):
 
 def test_reading_gives_the_target_layers_and_never_cuts(flow, tmp_path):
     fingerprint = load_ssl("hubert_tiny").fingerprint()
-    found, clusters = read_tokens(flow / "tokens", (2, 5), counts(), fingerprint)
-    assert clusters == 10
+    found, info = read_tokens(flow / "tokens", (2, 5), counts(), fingerprint)
+    assert info.clusters == 10
     assert (found["u2"][1] == load(flow / "tokens", 5)["u2"]).all()
     with pytest.raises(InputError, match=r"u1 has .* tokens for 3 encoder frames"):
         read_tokens(flow / "tokens", (2,), counts() | {"u1": 3}, fingerprint)
@@ -174,3 +176,53 @@ def test_reading_gives_the_target_layers_and_never_cuts(flow, tmp_path):
         archive.write("u0", np.array([0, 10, 3], np.int32))
     with pytest.raises(InputError, match=r"not in 0\.\.9"):
         read_tokens(tmp_path, (1,), {"u0": 3}, fingerprint)
+
+
+def stored_tokens(flow, directory, ids, **changes):
+    info = json.loads((flow / "tokens" / "info.json").read_text())
+    directory.mkdir(exist_ok=True)
+    (directory / "info.json").write_text(json.dumps({**info, **changes}))
+    with open_archive(directory / "layer1") as archive:
+        archive.write("u0", ids)
+    return read_tokens(directory, (1,), {"u0": 3}, info["fingerprint"])[0]["u0"]
+
+
+def test_tokens_are_vectors_of_integers(flow, tmp_path):
+    for ids in (np.array([0.5, 1, 2], np.float32), np.zeros((3, 2), np.float32), np.zeros((2, 3), np.float32)):
+        with pytest.raises(InputError, match=rf"u0 has float32 of shape \({ids.shape[0]},.*, not a vector of integers"):
+            stored_tokens(flow, tmp_path, ids)
+
+
+def test_ids_beyond_16_bits_are_kept(flow, tmp_path):
+    ids = np.array([0, 32768, 69999], np.int32)
+    assert (stored_tokens(flow, tmp_path, ids, clusters=70000) == ids).all()
+
+
+def test_tokens_tell_which_kmeans_made_them(flow, tmp_path):
+    fingerprint = load_ssl("hubert_tiny").fingerprint()
+    digest = hashlib.sha256()
+    for layer in range(1, LAYERS + 1):
+        digest.update(np.load(flow / "kmeans" / f"layer{layer}.npy").tobytes())
+    assert read_tokens(flow / "tokens", (), {}, fingerprint)[1].kmeans == digest.hexdigest()[:16]
+    shutil.copytree(flow / "kmeans", tmp_path / "kmeans")
+    learn_kmeans(flow / "feats", LAYERS, clusters=10, seed=2, out_dir=tmp_path / "kmeans")
+    dump_tokens(ForwardOptions("hubert_tiny", flow / "data", tmp_path / "tokens", "cpu"), tmp_path / "kmeans")
+    assert read_tokens(tmp_path / "tokens", (), {}, fingerprint)[1].kmeans not in ("", digest.hexdigest()[:16])
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (None, "not an array of centroids"),
+        (np.zeros(10, np.float32), "not a float32 matrix"),
+        (np.zeros((9, 64), np.float32), "9 clusters, 10 in info.json"),
+    ],
+)
+def test_damaged_centroids_are_named(flow, tmp_path, array, message):
+    shutil.copytree(flow / "kmeans", tmp_path / "kmeans")
+    (tmp_path / "kmeans" / "layer3.npy").write_bytes(b"")
+    if array is not None:
+        np.save(tmp_path / "kmeans" / "layer3.npy", array)
+    options = ForwardOptions("hubert_tiny", flow / "data", tmp_path / "tokens", "cpu")
+    with pytest.raises(InputError, match=f"layer3.npy: {message}"):
+        dump_tokens(options, tmp_path / "kmeans")
