@@ -10,7 +10,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from distilmos.ssl.forward import choose_device
 from distilmos.training.config import load_config
 from distilmos.training.job import TrainJob, run_training
 
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
             train_tokens=args.train_tokens,
             dev_tokens=args.dev_tokens,
             out=args.out,
-            device=choose_device(args.device),
+            device=args.device,
             command=["distilmos", *sys.argv[1:]],
         )
     )

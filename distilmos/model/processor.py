@@ -31,10 +31,22 @@ class SeparableBlock(nn.Module):
         lengths = torch.div(lengths - 1, self.stride, rounding_mode="floor") + 1
         mask = valid_mask(lengths, x.shape[2])
         # Only valid frames, as rows, go through the norm: padding must not enter its statistics.
-        frames = F.gelu(self.bn(x.transpose(1, 2)[mask]))
+        frames = F.gelu(self._norm(x.transpose(1, 2)[mask]))
         output = frames.new_zeros(x.shape[0], x.shape[2], x.shape[1])
         output[mask] = frames
         return output.transpose(1, 2), lengths
+
+    def _norm(self, frames: Tensor) -> Tensor:
+        """Normalise frames (N, H).
+
+        A single frame, from a batch of one recording shorter than two frames, has no variance and minus its mean is
+        nothing: in training too it is normalised with the running statistics, and leaves them as they are.
+        """
+        bn = self.bn
+        if len(frames) == 1:
+            return F.batch_norm(frames, bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=bn.eps)
+        normed: Tensor = bn(frames)
+        return normed
 
 
 class FeatureProcessor(nn.Module):

@@ -31,8 +31,8 @@ class Experiment:
         path: the directory.
         config: settings of config.yaml.
         config_text: config.yaml as it stands.
-        start: first "start" event of log.jsonl.
-        continued: steps at which the training was started again.
+        start: "start" event of log.jsonl.
+        continued: steps of the "resume" events, after which the training was continued.
         train: "train" events in the order of steps; dev: "dev" events.
         end: "end" event.
         clusters: K of the token predictors, from final/config.yaml or the k-means.
@@ -64,9 +64,16 @@ class Experiment:
         """Whether the training predicted tokens."""
         return any(event.get("token") is not None for event in self.train + self.dev)
 
-    def last_dev(self, key: str) -> dict[str, Any] | None:
-        """Return the last "dev" event that has a value for `key`."""
-        return next((event for event in reversed(self.dev) if event.get(key) is not None), None)
+    @property
+    def dev_notes(self) -> str:
+        """What must be shown beside results on the dev set."""
+        return (self.start.get("data") or {}).get("dev", {}).get("notes") or ""
+
+    def final_dev(self, key: str) -> tuple[Any, str] | None:
+        """Return the last value of `key` on dev, and whose it is: the final model's, or that of a step."""
+        values = [(event.get(key), f"at step {event['step']}") for event in self.dev]
+        values.append(((self.end.get("dev") or {}).get(key), "of the final model"))
+        return next(((value, whose) for value, whose in reversed(values) if value is not None), None)
 
 
 def read_experiment(directory: str | Path, kmeans: str | Path | None = None) -> Experiment:
@@ -131,7 +138,9 @@ def _read_log(experiment: Experiment) -> None:
                 break  # a killed training may leave half a line at the end
             raise InputError.at(path, number, f"not an event of a training log ({error!r})") from None
         if kind == "start":
-            _start_again(experiment, event, step)
+            experiment.start = event
+        elif kind == "resume":
+            experiment.continued.append(step)
         elif kind == "train":
             experiment.train.append(event)
         elif kind == "dev":
@@ -142,17 +151,6 @@ def _read_log(experiment: Experiment) -> None:
         experiment.missing.append("log.jsonl: no validation yet")
     if not experiment.end:
         experiment.missing.append("log.jsonl: the training has not ended")
-
-
-def _start_again(experiment: Experiment, event: dict[str, Any], step: int) -> None:
-    """Take over a "start" event: a training continued at `step` does the later steps once more."""
-    experiment.train = [earlier for earlier in experiment.train if earlier["step"] <= step]
-    experiment.dev = [earlier for earlier in experiment.dev if earlier["step"] <= step]
-    experiment.end = {}
-    if step > 0:
-        experiment.continued.append(step)
-    if step == 0 or not experiment.start:
-        experiment.start = event
 
 
 def _read_sets(experiment: Experiment) -> None:

@@ -116,14 +116,21 @@ def _facts(experiment: Experiment) -> dict[str, str]:
     if start.get("time"):
         facts["Started"] = str(start["time"])
     if experiment.continued:
-        facts["Continued at step"] = ", ".join(map(str, experiment.continued))
+        facts["Continued after step"] = ", ".join(map(str, experiment.continued))
     if end:
         elapsed = f", {_duration(end['elapsed_seconds'])}" if end.get("elapsed_seconds") is not None else ""
         reason = str(end.get("reason", "ended")).replace("_", " ")
         facts["Training"] = f"{end['step']} steps ({reason}){elapsed}"
     if end.get("averaged_steps"):
         facts["Averaged steps"] = ", ".join(map(str, end["averaged_steps"]))
+    if end.get("dev"):
+        levels = [f"{level} {_correlations(end['dev'][level])}" for level in LEVELS]
+        facts["Dev (final model)"] = "; ".join(levels) + (f". {experiment.dev_notes}" if experiment.dev_notes else "")
     return facts
+
+
+def _correlations(values: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name} {number(values[name])}" for name in ("LCC", "SRCC"))
 
 
 def _hardware(hardware: Mapping[str, Any]) -> str:
@@ -184,7 +191,7 @@ def _html(experiment: Experiment) -> str:
         missing=experiment.missing,
         sets=[_set_view(number, scored) for number, scored in enumerate(experiment.sets, start=1)],
         training=_training_figures(experiment),
-        dev_notes=(experiment.start.get("data") or {}).get("dev", {}).get("notes") or "",
+        dev_notes=experiment.dev_notes,
         layers=_layer_figures(experiment),
         kmeans=_kmeans_table(experiment) if experiment.kmeans else None,
         config=experiment.config_text,
@@ -282,7 +289,7 @@ def _training_figures(experiment: Experiment) -> list[Figure]:
 
 
 def _layer_figures(experiment: Experiment) -> list[Figure]:
-    """Return layer weights and token accuracies, at the last validation and over training."""
+    """Return layer weights and token accuracies, of the final model and over training."""
     drawn: list[Figure | None] = []
     clusters = experiment.clusters
     chance = (f"chance, 1/{clusters}", 1 / clusters) if clusters else None
@@ -290,13 +297,14 @@ def _layer_figures(experiment: Experiment) -> list[Figure]:
         ("layer_weights", "Layer weight", None, None),
         ("token_accuracy", "Token accuracy on dev", experiment.config.get("target_layers"), chance),
     ):
-        last = experiment.last_dev(key)
-        if last is None:
+        found = experiment.final_dev(key)
+        if found is None:
             continue
-        count = len(last[key])
+        values, whose = found
+        count = len(values)
         numbers = layers if isinstance(layers, list) and len(layers) == count else list(range(1, count + 1))
-        final = {layer: value for layer, value in zip(numbers, last[key], strict=True) if value is not None}
-        drawn.append(figures.layer_bars(f"{key}-end", f"{title} at step {last['step']}", final, level))
+        final = {layer: value for layer, value in zip(numbers, values, strict=True) if value is not None}
+        drawn.append(figures.layer_bars(f"{key}-end", f"{title} {whose}", final, level))
         steps = [event["step"] for event in experiment.dev]
         lines = [
             Line(f"layer {layer}", steps, _series(experiment.dev, key, index), colour)

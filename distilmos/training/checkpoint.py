@@ -118,7 +118,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         state = content.pop("state")
         best = [Evaluation(**evaluation) for evaluation in state.pop("best")]
         return Checkpoint(state=TrainState(best=best, **state), **content)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a checkpoint of this version: {error}") from None
 
 

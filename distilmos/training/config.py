@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from distilmos.data.tables import read_lines
@@ -85,13 +94,6 @@ class TrainConfig(ModelConfig):
     log_every: PositiveInt = 20
     seed: NonNegativeInt = 1
 
-    @field_validator("token_weight")
-    @classmethod
-    def _one_token_per_frame(cls, value: float, info: ValidationInfo) -> float:
-        if value > 0 and max(info.data.get("strides", (1,))) > 1:
-            raise ValueError("needs strides of 1: there is one token for each encoder frame")
-        return value
-
     @field_validator("warmup_steps")
     @classmethod
     def _warmup_ends(cls, value: int, info: ValidationInfo) -> int:
@@ -105,6 +107,12 @@ class TrainConfig(ModelConfig):
         if value < info.data.get("max_seconds", 0):
             raise ValueError(f"must be at least max_seconds ({info.data['max_seconds']:g})")
         return value
+
+    @model_validator(mode="after")
+    def _one_token_per_frame(self) -> TrainConfig:
+        if self.model == "distilmos" and self.token_weight > 0 and max(self.strides) > 1:
+            raise ValueError("strides above 1 need token_weight 0: there is one token for each encoder frame")
+        return self
 
 
 class _Loader(yaml.SafeLoader):
@@ -138,7 +146,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
         try:
             values[key] = yaml.load(value, _Loader)
             places[key] = where
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             faults.append(f"{where}: not a YAML value")
     try:
         config = TrainConfig.model_validate(values)
@@ -159,7 +167,10 @@ def _read_mapping(text: str, path: str, values: dict[str, Any], places: dict[str
             return [f"{path}:{root.start_mark.line + 1}: expected lines of 'key: value'"]
         faults = []
         for key_node, value_node in root.value:
-            key, where = str(key_node.value), f"{path}:{key_node.start_mark.line + 1}"
+            key, where = key_node.value, f"{path}:{key_node.start_mark.line + 1}"
+            if not isinstance(key, str):
+                faults.append(f"{where}: expected 'key: value'")
+                continue
             if key in places:
                 faults.append(f"{where}: {key} is already set in {places[key]}")
                 continue

@@ -19,6 +19,7 @@ from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.errors import InputError, raise_faults
 from distilmos.model.losses import NO_TOKEN
 from distilmos.ssl.encoder import SSLEncoder
+from distilmos.tokens.info import TokenInfo
 from distilmos.tokens.labels import read_tokens
 from distilmos.training.batching import BatchPlan
 
@@ -53,7 +54,11 @@ class RatedSet:
         return sum(self.num_samples) / SAMPLE_RATE
 
     def digest(self) -> str:
-        """Return a hash of ids, lengths, scores, systems and tokens, which tells whether two sets are the same."""
+        """Return a hash of ids, lengths, scores, systems and tokens, which tells whether two sets are the same.
+
+        The audio itself is not read for it, which would take minutes for a large corpus: other samples of exactly the
+        same length, in the same directory, go unnoticed.
+        """
         rows = zip(self.utterances, self.num_samples, self.mos, self.systems, strict=True)
         digest = hashlib.sha256(json.dumps(list(rows)).encode())
         for tokens in self.tokens or ():
@@ -93,7 +98,7 @@ def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
 
 def with_tokens(
     data: RatedSet, directory: str | Path, layers: tuple[int, ...], encoder: SSLEncoder
-) -> tuple[RatedSet, int]:
+) -> tuple[RatedSet, TokenInfo]:
     """Read the tokens of `data` into memory (four bytes a frame and layer).
 
     Args:
@@ -103,7 +108,7 @@ def with_tokens(
         encoder: the one that is fine-tuned.
 
     Returns:
-        the set with tokens, and the number of clusters.
+        the set with tokens, and where they come from.
 
     Raises:
         InputError: if another encoder made the tokens, or a recording has not exactly one valid token for each frame.
@@ -111,7 +116,7 @@ def with_tokens(
     frames = map(encoder.config.num_frames, data.num_samples)
     counts = dict(zip(data.utterances, frames, strict=True))
     tokens, info = read_tokens(directory, layers, counts, encoder.fingerprint())
-    return replace(data, tokens=[tokens[u] for u in data.utterances] if layers else None), info.clusters
+    return replace(data, tokens=[tokens[u] for u in data.utterances] if layers else None), info
 
 
 @dataclass(frozen=True)

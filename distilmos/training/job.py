@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +21,17 @@ from distilmos.files import write_text
 from distilmos.metrics import agreement_at_levels
 from distilmos.model.networks import MOSNetwork, build_model
 from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.forward import choose_device
 from distilmos.ssl.load import load_ssl
+from distilmos.tokens.info import TokenInfo
 from distilmos.training.checkpoint import Checkpoint, load_checkpoint
 from distilmos.training.config import TrainConfig
 from distilmos.training.dataset import RatedSet, read_rated_set, with_tokens
 from distilmos.training.monitor import Monitor
 from distilmos.training.optimizer import freeze
 from distilmos.training.trainer import LAST, Trainer, checkpoint_dir
+
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class TrainJob:
         train_tokens: token directory of stage 4; not needed for a baseline.
         dev_tokens: token directory of stage 4; not needed for a baseline.
         out: directory of the experiment; a training that was interrupted there continues.
-        device: where to compute.
+        device: where to compute, as `choose_device` takes it.
         command: the command line, for the log.
     """
 
@@ -48,34 +55,79 @@ class TrainJob:
     train_tokens: Path | None
     dev_tokens: Path | None
     out: Path
-    device: torch.device
+    device: str
     command: list[str]
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a job names, read and checked; `tokens` is None where none are predicted."""
+
+    device: torch.device
+    encoder: SSLEncoder
+    train: RatedSet
+    dev: RatedSet
+    tokens: TokenInfo | None
 
 
 def run_training(job: TrainJob) -> None:
     """Train, or continue a training, to its end; say so if it has ended already.
 
     Raises:
-        InputError: if inputs are faulty, or `job.out` holds a training with other settings or data.
+        InputError: if inputs are faulty, another training runs in `job.out`, or it holds one with other settings or
+            data.
         FailedError: if a loss is not finite.
     """
-    stored = _stored(job.out)
-    _make_reproducible(job.device, stored)
+    # CUDA's matrix products give the same bits each time with this alone; it is read when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    inputs = _read_inputs(job)
+    with _locked(job.out):
+        _train(job, inputs)
+
+
+def _read_inputs(job: TrainJob) -> _Inputs:
+    device = choose_device(job.device)
     encoder = load_ssl(job.config.ssl_model)
     train = read_rated_set(job.train, job.config.max_seconds)
     dev = read_rated_set(job.dev, job.config.max_seconds)
     _check_metric(dev, job.config)
-    clusters = None
+    tokens = None
     if job.config.model == "distilmos":
-        train, dev, clusters = _add_tokens(job, train, dev, encoder)
-    identity = _identity(job, train, dev, encoder)
+        train, dev, tokens = _add_tokens(job, train, dev, encoder)
+    return _Inputs(device, encoder, train, dev, tokens)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Keep every other training out of `out`; the system ends the lock with the process, however that ends.
+
+    It is a lock of the process (POSIX), not of the open file: the processes that read audio are forks, which outlive a
+    killed training by seconds and must not hold its lock.
+
+    Raises:
+        InputError: if another process holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK).open("wb") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise InputError(f"{out}: a training is running in this directory; wait for it, or end it") from None
+        yield
+
+
+def _train(job: TrainJob, inputs: _Inputs) -> None:
+    """Train in `job.out`, which no other process changes meanwhile."""
+    stored = _stored(job.out)
+    _make_reproducible(inputs.device, stored)
+    identity = _identity(job.config, inputs)
     if stored is not None:
         _check_identity(stored, identity, job.out)
         if stored.state.ended:
             print(f"{job.out}: training has ended already ({stored.state.ended} at step {stored.state.step})")
             return
-    model = _make_model(job, train, encoder, clusters)
-    trainer = Trainer(job.config, model, train, dev, job.out, job.device, identity)
+    model = _make_model(job.config, inputs)
+    trainer = Trainer(job.config, model, inputs.train, inputs.dev, job.out, inputs.device, identity)
     if stored is not None:
         trainer.restore(stored)
     settings = yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -83,8 +135,9 @@ def run_training(job: TrainJob) -> None:
     monitor = Monitor(job.out, trainer.state.log_bytes, trainer.state.step, job.config.max_steps)
     try:
         if stored is None:
-            monitor.event("start", 0, _start(job, train, dev, model))
+            monitor.event("start", 0, _start(job, inputs, model))
         else:
+            monitor.event("resume", stored.state.step, {"time": _now()})
             monitor.say(f"{job.out}: continuing after step {stored.state.step}")
         trainer.run(monitor)
     finally:
@@ -97,11 +150,13 @@ def _stored(out: Path) -> Checkpoint | None:
 
 
 def _make_reproducible(device: torch.device, stored: Checkpoint | None) -> None:
-    """Compute the same bits each time; a continued training uses the threads that it began with."""
+    """Compute the same bits each time, on a CPU; a continued training uses the threads that it began with.
+
+    On CUDA what PyTorch can make deterministic is, but some operators, such as the backward pass of memory-efficient
+    attention, are not and only warn: there, equal bits are not promised, and nobody has compared them.
+    """
     if stored is not None:
         torch.set_num_threads(stored.threads)
-    # CUDA's matrix products are reproducible with this alone; it is read when CUDA starts.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     # Deterministic mode would fill all fresh memory with NaN, a check for operators that read it; ours do not.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -118,17 +173,22 @@ def _check_metric(dev: RatedSet, config: TrainConfig) -> None:
         )
 
 
-def _add_tokens(job: TrainJob, train: RatedSet, dev: RatedSet, encoder: SSLEncoder) -> tuple[RatedSet, RatedSet, int]:
-    """Return both sets with their tokens, and the number of clusters."""
+def _add_tokens(
+    job: TrainJob, train: RatedSet, dev: RatedSet, encoder: SSLEncoder
+) -> tuple[RatedSet, RatedSet, TokenInfo]:
+    """Return both sets with their tokens, and where these come from."""
     if job.train_tokens is None or job.dev_tokens is None:
         raise InputError("model distilmos needs --train-tokens and --dev-tokens")
     # Without self-distillation nothing but the number of clusters, which shapes the network, is needed.
     layers = _target_layers(job.config, encoder) if job.config.token_weight > 0 else ()
-    train, clusters = with_tokens(train, job.train_tokens, layers, encoder)
-    dev, dev_clusters = with_tokens(dev, job.dev_tokens, layers, encoder)
-    if clusters != dev_clusters:
-        raise InputError(f"{job.dev_tokens}: tokens of {dev_clusters} clusters, {clusters} in {job.train_tokens}")
-    return train, dev, clusters
+    train, info = with_tokens(train, job.train_tokens, layers, encoder)
+    dev, dev_info = with_tokens(dev, job.dev_tokens, layers, encoder)
+    if (info.clusters, info.kmeans) != (dev_info.clusters, dev_info.kmeans):
+        raise InputError(
+            f"{job.dev_tokens}: tokens of another k-means ({dev_info.clusters} clusters, {dev_info.kmeans}) than in "
+            f"{job.train_tokens} ({info.clusters} clusters, {info.kmeans})"
+        )
+    return train, dev, info
 
 
 def _target_layers(config: TrainConfig, encoder: SSLEncoder) -> tuple[int, ...]:
@@ -138,14 +198,15 @@ def _target_layers(config: TrainConfig, encoder: SSLEncoder) -> tuple[int, ...]:
         raise InputError(f"settings: {error} ({config.ssl_model})") from None
 
 
-def _identity(job: TrainJob, train: RatedSet, dev: RatedSet, encoder: SSLEncoder) -> dict[str, Any]:
+def _identity(config: TrainConfig, inputs: _Inputs) -> dict[str, Any]:
     """Return what decides the result of a training, by name."""
-    settings = job.config.model_dump(mode="json", exclude={"num_workers"})
+    settings = config.model_dump(mode="json", exclude={"num_workers"})
     return settings | {
-        "training data": f"{train.path} ({train.digest()})",
-        "dev data": f"{dev.path} ({dev.digest()})",
-        "encoder": encoder.fingerprint(),
-        "device": job.device.type,
+        "training data": f"{inputs.train.path} ({inputs.train.digest()})",
+        "dev data": f"{inputs.dev.path} ({inputs.dev.digest()})",
+        "encoder": inputs.encoder.fingerprint(),
+        "k-means": inputs.tokens.kmeans if inputs.tokens else None,
+        "device": inputs.device.type,
     }
 
 
@@ -164,26 +225,30 @@ def _check_identity(stored: Checkpoint, identity: dict[str, Any], out: Path) -> 
         )
 
 
-def _make_model(job: TrainJob, train: RatedSet, encoder: SSLEncoder, clusters: int | None) -> MOSNetwork:
-    _target_layers(job.config, encoder)
-    torch.manual_seed(job.config.seed)
-    model = build_model(job.config, encoder, clusters)
-    model.init_output(sum(train.mos) / len(train.mos))
-    freeze(model, job.config)
-    return model.to(job.device)
+def _make_model(config: TrainConfig, inputs: _Inputs) -> MOSNetwork:
+    _target_layers(config, inputs.encoder)
+    torch.manual_seed(config.seed)
+    model = build_model(config, inputs.encoder, inputs.tokens.clusters if inputs.tokens else None)
+    model.init_output(sum(inputs.train.mos) / len(inputs.train.mos))
+    freeze(model, config)
+    return model.to(inputs.device)
 
 
-def _start(job: TrainJob, train: RatedSet, dev: RatedSet, model: MOSNetwork) -> dict[str, Any]:
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _start(job: TrainJob, inputs: _Inputs, model: MOSNetwork) -> dict[str, Any]:
     """Return the values of the log's first line."""
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": _now(),
         "command": job.command,
         "commit": _commit(),
         "seed": job.config.seed,
         "hardware": {
             "cpu": _cpu(),
             "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else None,
+            "gpu": torch.cuda.get_device_name(inputs.device) if inputs.device.type == "cuda" else None,
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
@@ -194,7 +259,7 @@ def _start(job: TrainJob, train: RatedSet, dev: RatedSet, model: MOSNetwork) -> 
                 "seconds": data.seconds,
                 "notes": data.notes,
             }
-            for name, data in (("train", train), ("dev", dev))
+            for name, data in (("train", inputs.train), ("dev", inputs.dev))
         },
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }

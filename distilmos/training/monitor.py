@@ -24,6 +24,8 @@ class Monitor:
     def __init__(self, directory: Path, log_bytes: int, step: int, max_steps: int) -> None:
         """Start at the beginning (`log_bytes` 0), or continue: what was logged after the checkpoint is cut off.
 
+        The "resume" events in there stay: what else is cut off will be done again, but that restart has been.
+
         Args:
             directory: of the experiment.
             log_bytes: length of the log at the checkpoint.
@@ -38,8 +40,11 @@ class Monitor:
         present = path.stat().st_size if path.exists() else 0
         if present < log_bytes:
             raise InputError(f"{path}: {present} bytes, {log_bytes} at the last checkpoint: the directory is damaged")
+        resumed = _resume_lines(path, log_bytes) if log_bytes else []
         self._log = path.open("ab")
         self._log.truncate(log_bytes)
+        self._log.writelines(resumed)
+        self._log.flush()
         board = directory / "tensorboard"
         if log_bytes == 0:
             shutil.rmtree(board, ignore_errors=True)
@@ -93,6 +98,13 @@ class Monitor:
         self._board.close()
         if self._bar is not None:
             self._bar.close()
+
+
+def _resume_lines(path: Path, log_bytes: int) -> list[bytes]:
+    """Return the whole lines of "resume" events behind the first `log_bytes` bytes of a log."""
+    with path.open("rb") as log:
+        log.seek(log_bytes)
+        return [line for line in log if line.startswith(b'{"event": "resume"') and line.endswith(b"}\n")]
 
 
 def _numbers(values: dict[str, Any], *names: str) -> str:

@@ -76,8 +76,11 @@ class Trainer:
         self.state = TrainState()
         self.optimizer = make_optimizer(model, config)
         self._budget = round(config.batch_seconds * SAMPLE_RATE)
+        # GPUs older than Ampere emulate bfloat16, which is slower than float32.
         self._bfloat16 = config.precision == "bfloat16" or (
-            config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+            config.precision == "auto"
+            and device.type == "cuda"
+            and torch.cuda.is_bf16_supported(including_emulation=False)
         )
         pin = device.type == "cuda"
         self._dev_loader = make_loader(dev, evaluation_plans(dev.num_samples, self._budget), config.num_workers, pin)
@@ -136,7 +139,7 @@ class Trainer:
         frames = sum(batch.num_token_frames for batch in batches)
         sums = torch.zeros(3, device=self.device)
         for batch in batches:
-            _, losses = self._losses(batch)
+            _, losses = self._losses(self.model, batch)
             regression = losses.regression * (len(batch.utterances) / utterances)
             token = torch.zeros_like(regression) if losses.token is None else losses.token * (losses.frames / frames)
             total = regression + self.config.token_weight * token
@@ -154,14 +157,14 @@ class Trainer:
         self._count(dict(zip(("loss", "regression", "token", "grad_norm"), values, strict=True)), batches)
         return rates
 
-    def _losses(self, batch: Batch) -> tuple[Prediction, Losses]:
-        """Return what the model says of a batch, and its losses.
+    def _losses(self, model: MOSNetwork, batch: Batch) -> tuple[Prediction, Losses]:
+        """Return what a model says of a batch, and its losses.
 
         Autocast is for training alone: a dev score is the one that prediction gives.
         """
         batch = batch.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16 and self.model.training):
-            prediction = self.model(batch.audio, batch.num_samples)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16 and model.training):
+            prediction = model(batch.audio, batch.num_samples)
             losses = multitask_loss(
                 prediction,
                 batch.mos,
@@ -206,7 +209,7 @@ class Trainer:
 
     def _evaluate(self, monitor: Monitor) -> None:
         """Score the dev set, in float32 as prediction does, and keep the weights if they are among the best."""
-        result = self._score_dev()
+        result = self._score_dev(self.model)
         level, metric = self.config.best_metric.split("_")
         value = result[level][metric]
         evaluation = Evaluation(self.state.step, -value if metric == "MSE" else value, result["regression"])
@@ -217,21 +220,22 @@ class Trainer:
         self._tick()
 
     @torch.no_grad()
-    def _score_dev(self) -> dict[str, Any]:
-        self.model.eval()
+    def _score_dev(self, model: MOSNetwork) -> dict[str, Any]:
+        """Return what the log says of a model on the dev set."""
+        model.eval()
         predicted: dict[str, float] = {}
         regression = token = 0.0
         frames = 0
-        correct = torch.zeros(len(self.model.target_layers), dtype=torch.long, device=self.device)
+        correct = torch.zeros(len(model.target_layers), dtype=torch.long, device=self.device)
         for batch in map(checked, self._dev_loader):
-            prediction, losses = self._losses(batch)
+            prediction, losses = self._losses(model, batch)
             predicted |= zip(batch.utterances, prediction.mos.tolist(), strict=True)
             regression += float(losses.regression) * len(batch.utterances)
             if losses.token is not None and losses.correct is not None:
                 token += float(losses.token) * losses.frames
                 correct += losses.correct
                 frames += losses.frames
-        weights = self.model.layer_weights()
+        weights = model.layer_weights()
         dev = self.dev
         return {
             "regression": regression / len(dev.utterances),
@@ -260,14 +264,15 @@ class Trainer:
         drop_weights(directory, [evaluation.step for evaluation in self.state.best])
 
     def _finish(self, monitor: Monitor, reason: str) -> None:
-        """Average the best models into `final/`; the last checkpoint then says that this is done."""
+        """Average the best models into `final/` and score that; the last checkpoint then says that this is done."""
         steps = [evaluation.step for evaluation in self.state.best]
         averaged = copy.deepcopy(self.model)
         averaged.load_state_dict(average_weights(checkpoint_dir(self.directory), steps))
         about = {"ssl_model": self.config.ssl_model, "seed": self.config.seed, "averaged_steps": steps}
         save_model_dir(self.directory / "final", averaged, about)
+        dev = self._score_dev(averaged)
         self._tick()
-        values = {"reason": reason, "averaged_steps": steps, "elapsed_seconds": self.state.elapsed}
+        values = {"reason": reason, "averaged_steps": steps, "elapsed_seconds": self.state.elapsed, "dev": dev}
         monitor.event("end", self.state.step, values)
         self.state.ended = reason
         self._save(monitor)

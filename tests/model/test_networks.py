@@ -119,6 +119,22 @@ def test_padding_does_not_enter_the_batch_statistics_of_training():
     torch.testing.assert_close(found[0], found[1])
 
 
+def test_a_single_frame_has_no_statistics_to_train_on():
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(dropout=0.0, encoder_dropout=0.0), load_ssl("hubert_tiny"), 50)
+    buffers = {name: buffer.clone() for name, buffer in model.feature_processor.named_buffers()}
+    wave, samples = 0.1 * torch.randn(1, 500), torch.tensor([500])
+    trained = model.train()(wave, samples)
+    assert trained.num_frames.tolist() == [1]
+    trained.mos.sum().backward()
+    gradients = {name: p.grad for name, p in model.feature_processor.named_parameters() if name.endswith("pw.weight")}
+    assert gradients and all(gradient.abs().sum() > 0 for gradient in gradients.values())
+    for name, buffer in model.feature_processor.named_buffers():
+        assert torch.equal(buffer, buffers[name])
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(wave, samples).mos, trained.mos)
+
+
 def test_target_layers_choose_the_predictors():
     assert len(build_model(ModelConfig(target_layers=(1, 6)), load_ssl("hubert_tiny"), 50).predictors) == 2
     for layers in ((0,), (7,), (2, 2)):

@@ -65,8 +65,12 @@ def test_report_of_a_complete_experiment(experiments, capsys):
     page = Page(text)
     for expected in ("test", "test_real", "Regression loss", "Token cross-entropy, mean over layers (nats)"):
         assert expected in page.headings
-    for expected in ("Learning rate", "Layer weight at step 400", "Token accuracy on dev at step 400"):
+    for expected in ("Learning rate", "Layer weight of the final model", "Token accuracy on dev of the final model"):
         assert expected in page.headings
+    assert ">0.78</text>" in text
+    final = f"utterance LCC 0.951, SRCC 0.942; system LCC 0.963, SRCC -. {SIMULATED}"
+    assert f"<dt>Dev (final model)</dt><dd>{final}</dd>" in text
+    assert f"- Dev (final model): `{final}`" in markdown
     assert "chance, 1/200" in text
     assert "best step" in text and "averaged" in text
     for known in ("0a1b2c3", "A CPU", "4,321,987", "dump/raw/train: 240 utterances, 0.28 h", "12 min 34 s"):
@@ -149,15 +153,24 @@ def test_an_unfinished_training_is_reported(experiments):
     assert Page(text).headings.count("Regression loss") == 1
 
 
-def test_steps_done_twice_after_a_kill_are_shown_once(experiments):
+def test_layers_of_a_training_that_has_not_ended_are_those_of_the_last_validation(experiments):
+    exp = experiments / "exp" / "distilmos"
+    lines = (exp / "log.jsonl").read_text().splitlines(keepends=True)
+    (exp / "log.jsonl").write_text("".join(lines[:-5]))
+    markdown, text = report(exp)
+    assert {"Layer weight at step 350", "Token accuracy on dev at step 350"} <= set(Page(text).headings)
+    assert "Dev (final model)" not in markdown + text
+
+
+def test_restarts_are_named_and_change_no_figure(experiments):
     exp = experiments / "exp" / "sslmos"
     plain = report(exp)[1]
-    events = [json.loads(line) for line in (exp / "log.jsonl").read_text().splitlines()]
-    before = [event for event in events if event["step"] <= 150]
-    after = [{**events[0], "step": 100}, *(event for event in events if event["step"] > 100)]
-    (exp / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in before + after))
+    lines = (exp / "log.jsonl").read_text().splitlines(keepends=True)
+    for place, step in ((20, 150), (12, 100)):
+        lines.insert(place, json.dumps({"event": "resume", "step": step, "time": "2026-01-05T13:00:00+00:00"}) + "\n")
+    (exp / "log.jsonl").write_text("".join(lines))
     markdown, continued = report(exp)
-    assert "- Continued at step: `100`" in markdown
+    assert "- Continued after step: `100, 150`" in markdown
     assert re.findall(r"<svg.*?</svg>", continued, re.DOTALL) == re.findall(r"<svg.*?</svg>", plain, re.DOTALL)
 
 

@@ -58,6 +58,13 @@ def test_a_checkpoint_comes_back_whole(tmp_path):
     assert repr(read.optimizer) == repr(written.optimizer)
 
 
+def test_other_files_are_not_checkpoints(tmp_path):
+    for content in (1, [2], {"state": 3}, {"state": {"best": [4]}}):
+        torch.save(content, tmp_path / "last.pt")
+        with pytest.raises(InputError, match="not a checkpoint"):
+            load_checkpoint(tmp_path / "last.pt")
+
+
 class Exploit:
     def __reduce__(self):
         return exec, ("raise SystemExit('executed')",)

@@ -61,6 +61,7 @@ def test_all_faults_at_once_each_with_its_line(tmp_path):
         ("target_layers: some\n", 1, "'all'"),
         ("seed: [1\nmodel: sslmos\n", 2, "not YAML"),
         ("- seed\n", 1, "key: value"),
+        ("seed: 1\n? [seed]\n: 2\n", 2, "expected 'key: value'"),
         ("seed: 1\nmodel: !!python/name:os.system\n", 2, "not YAML"),
     ],
 )
@@ -71,10 +72,16 @@ def test_impossible_values(tmp_path, text, line, words):
 
 
 def test_strides_leave_no_token_per_frame(tmp_path):
-    (found,) = faults_of(tmp_path / "c.yaml", "strides: [1, 2, 1]\ntoken_weight: 0.1\n")
-    assert "token_weight: needs strides of 1" in found
-    (tmp_path / "c.yaml").write_text("strides: [1, 2, 1]\ntoken_weight: 0\n")
-    assert load_config(tmp_path / "c.yaml").strides == (1, 2, 1)
+    path = tmp_path / "c.yaml"
+    (found,) = faults_of(path, "seed: 1\nstrides: [1, 2, 1]\n")
+    assert found.startswith(f"{path}:2: strides: strides above 1 need token_weight 0")
+    for other in ("token_weight=0", "model=sslmos"):
+        assert load_config(path, [other]).strides == (1, 2, 1)
+
+
+def test_overrides_that_are_no_value_are_faults(tmp_path):
+    (tmp_path / "c.yaml").write_text("seed: 1\n")
+    assert faults_of(tmp_path / "c.yaml", "", "seed=2024-13-45") == ["--set seed=2024-13-45: not a YAML value"]
 
 
 def test_overrides_are_validated_together_with_the_file(tmp_path):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from safetensors.torch import load_file
 from distilmos.cli import main
 from distilmos.data.archive import load_array, open_archive, read_scp
 from distilmos.data.tables import read_table, write_table
+from distilmos.metrics import agreement_at_levels
 from distilmos.model.networks import build_model
 from distilmos.model.package import load_model_dir
 from distilmos.ssl.load import load_ssl
@@ -33,9 +36,11 @@ TIMES = ("time", "elapsed_seconds", "seconds_per_second", "command")
 
 
 def events(out: Path) -> list[dict]:
-    """Return the log without what tells the time."""
-    lines = (out / "log.jsonl").read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
+    """Return the log without what tells the time, and without restarts."""
+    log = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    return [
+        {key: value for key, value in event.items() if key not in TIMES} for event in log if event["event"] != "resume"
+    ]
 
 
 def start(arguments: list[str]) -> subprocess.Popen:
@@ -76,7 +81,10 @@ def test_killed_and_started_again_ends_in_the_same_bits(corpus, tmp_path, settin
     for lines in (chance.randint(1, 4), chance.randint(5, 8)):
         moments.append((lines, chance.uniform(0, 0.3)))
         kill_after(arguments, disturbed / "log.jsonl", *moments[-1])
-    assert "continuing after step" in finish(arguments), moments
+    output = finish(arguments)
+    resumes = [json.loads(line) for line in (disturbed / "log.jsonl").read_text().splitlines() if '"resume"' in line]
+    assert 1 <= len(resumes) <= 2, moments
+    assert f"continuing after step {resumes[-1]['step']}\n" in output, moments
     same = (undisturbed / "final" / "model.safetensors").read_bytes()
     assert (disturbed / "final" / "model.safetensors").read_bytes() == same, moments
     assert events(disturbed) == events(undisturbed), moments
@@ -86,6 +94,29 @@ def test_killed_and_started_again_ends_in_the_same_bits(corpus, tmp_path, settin
     before = (disturbed / "log.jsonl").read_bytes()
     assert "ended already (max_steps" in finish(arguments)
     assert (disturbed / "log.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_one_training_in_a_directory(corpus, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = corpus.arguments(out, "log_every=1")
+    running = start(arguments)
+    deadline = time.monotonic() + 200
+    # Behind its first step it has the process that reads audio.
+    while not (out / "log.jsonl").exists() or b'"event": "train"' not in (out / "log.jsonl").read_bytes():
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    running.send_signal(signal.SIGSTOP)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert f"{out}: a training is running" in failure(arguments, capsys)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    running.kill()
+    running.wait()
+    running.stdout.close()
+    # At once: what a killed training leaves running for a while holds nothing.
+    assert main(arguments) == 0
+    assert events(out)[-1]["event"] == "end"
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +161,25 @@ def test_final_model_is_the_mean_of_the_best(trained):
 
 
 @pytest.mark.slow
+def test_the_last_line_scores_the_final_model(corpus, trained):
+    data = read_rated_set(corpus.raw("dev"), 2.0)
+    model = load_model_dir(trained / "final")
+    predicted = {}
+    with torch.no_grad():
+        for member, utterance in enumerate(data.utterances):
+            batch = BatchReader(data)[BatchPlan(0, 0, (member,))]
+            predicted[utterance] = float(model(batch.audio, batch.num_samples).mos)
+    rated, systems = (dict(zip(data.utterances, values, strict=True)) for values in (data.mos, data.systems))
+    dev, *validations = (event for event in reversed(events(trained)) if event["event"] in ("end", "dev"))
+    dev = dev["dev"]
+    assert dev.keys() == validations[0].keys() - {"event", "step", "best"}
+    for level, values in agreement_at_levels(rated, predicted, systems).items():
+        assert dev[level] == pytest.approx(values, abs=1e-4)
+    assert dev["layer_weights"] == pytest.approx(model.layer_weights().tolist())
+    assert all(dev["regression"] != event["regression"] for event in validations)
+
+
+@pytest.mark.slow
 def test_other_settings_or_data_are_not_continued(corpus, trained, capsys):
     arguments = corpus.arguments(trained, "max_steps=90", "eval_every=15", "patience=50", "token_weight=0.3")
     assert main([*arguments, "--set", "num_workers=0"]) == 0  # has no effect on the result
@@ -139,6 +189,16 @@ def test_other_settings_or_data_are_not_continued(corpus, trained, capsys):
     assert "head_lr: 0.01 there, 0.02 now" in message
     assert "seed: 1 there, 9 now" in message
     assert "--tag" in message
+    infos = {name: TokenInfo.read(corpus.tokens(name)) for name in ("train", "dev")}
+    assert infos["train"].kmeans
+    try:
+        for name, info in infos.items():
+            replace(info, kmeans="another").write(corpus.tokens(name))
+        assert main(arguments) == 2
+        assert f"k-means: {infos['train'].kmeans!r} there, 'another' now" in capsys.readouterr().err
+    finally:
+        for name, info in infos.items():
+            info.write(corpus.tokens(name))
     scores = read_table(corpus.raw("dev") / "utt2mos")
     try:
         write_table(corpus.raw("dev") / "utt2mos", scores | {"utt00": "1.5"})
@@ -180,12 +240,12 @@ def test_accumulated_batches_weigh_as_one(corpus, tmp_path):
     encoder = load_ssl(corpus.encoder)
     arguments = corpus.arguments(tmp_path / "out", dropout=0, encoder_dropout=0, num_workers=0, regression_clip=0)
     config = load_config(arguments[2])
-    data, clusters = with_tokens(read_rated_set(corpus.raw("train"), 2.0), corpus.tokens("train"), (1, 2), encoder)
+    data, tokens = with_tokens(read_rated_set(corpus.raw("train"), 2.0), corpus.tokens("train"), (1, 2), encoder)
     reader = BatchReader(data)
 
     def stepped(*groups: tuple[int, ...]) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
-        model = build_model(config, load_ssl(corpus.encoder), clusters)
+        model = build_model(config, load_ssl(corpus.encoder), tokens.clusters)
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm1d):
                 module.momentum = 0.0
@@ -225,6 +285,18 @@ def test_tokens_must_fit_the_audio_and_the_encoder(corpus, tmp_path, capsys):
     assert "another encoder" in failure(other, capsys)
     assert "--train-tokens" in failure(other[: other.index("--train-tokens")], capsys)
     assert not (tmp_path / "out").exists()
+
+
+def test_tokens_of_train_and_dev_are_of_one_kmeans(corpus, tmp_path, capsys):
+    other = shutil.copytree(corpus.tokens("dev"), tmp_path / "tokens")
+    arguments = corpus.arguments(tmp_path / "out")
+    arguments[arguments.index("--dev-tokens") + 1] = str(other)
+    info = TokenInfo.read(other)
+    for changed in (replace(info, kmeans="another"), replace(info, clusters=9)):
+        changed.write(other)
+        message = failure(arguments, capsys)
+        assert f"{other}: tokens of another k-means" in message
+        assert str(corpus.tokens("train")) in message
 
 
 def test_long_recordings_are_refused_not_cut(corpus, tmp_path, capsys):
