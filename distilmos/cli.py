@@ -13,6 +13,7 @@ from distilmos.errors import FailedError, InputError
 # In the order in which a recipe uses them. The module of a command is imported only when it is called, so that
 # `--help` and light commands do not wait for torch.
 COMMANDS = {
+    "download": "stage 0: fetch a corpus or a checkpoint, verified",
     "validate-data": "check a Kaldi-style data directory and name every fault",
     "dump-audio": "stage 1: 16 kHz mono audio of a data directory into one archive",
     "dump-feats": "stage 2: hidden states of all layers, frames sampled for clustering",

@@ -1,0 +1,203 @@
+"""Corpora and checkpoints from the web: resumed, verified, and unpacked whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from distilmos.errors import FailedError, InputError
+from distilmos.files import temporary_name
+
+CHUNK = 1 << 20
+TIMEOUT = 60.0  # seconds without a byte
+ATTEMPTS = 5  # in a row without a new byte
+PAUSE = 2.0  # seconds before the second attempt, doubled before each further one
+# A server that is overloaded or restarted says one of these; all other 4xx answers will not change.
+TEMPORARY = {408, 425, 429}
+
+
+class _RefusedError(Exception):
+    """The server's answer will be the same the next time."""
+
+
+def download(url: str, path: str | Path, *, size: int | None = None, md5: str | None = None) -> bool:
+    """Fetch a file unless it is there already.
+
+    What has arrived is kept in `path.part`, and the next call goes on from there. Proxies are taken from the usual
+    environment variables (`https_proxy`, `no_proxy`).
+
+    Args:
+        url: http, https or file.
+        path: where to.
+        size: bytes that the file must have, where known.
+        md5: hexadecimal checksum that it must have, where known.
+
+    Returns:
+        whether anything was fetched.
+
+    Raises:
+        InputError: if `path` exists and is another file.
+        FailedError: if the file cannot be fetched, or is not what `size` and `md5` announce; it is removed then.
+    """
+    path = Path(path)
+    if path.exists():
+        if fault := _fault(path, size, md5):
+            raise InputError(f"{path}: {fault}; remove it to fetch it again")
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    _fetch(url, part, size)
+    if fault := _fault(part, size, md5):
+        part.unlink()
+        raise FailedError(f"{url}: {fault}; what was fetched is removed: try again, or another mirror")
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())
+    part.replace(path)
+    return True
+
+
+def _fault(path: Path, size: int | None, md5: str | None) -> str:
+    """Return what is wrong with a complete file, or nothing."""
+    found = path.stat().st_size
+    if size is not None and found != size:
+        return f"{found:,} bytes instead of {size:,}"
+    if md5 is not None:
+        with path.open("rb") as stream:
+            # Not for security: it is what the archives publish.
+            digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if digest != md5.lower():
+            return f"md5 {digest} instead of {md5.lower()}"
+    return ""
+
+
+def _fetch(url: str, part: Path, size: int | None) -> None:
+    """Bring `part` to its end, over as many connections as it takes."""
+    failures = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        if size is not None and before == size:
+            return
+        try:
+            _receive(url, part, before)
+            return
+        except _RefusedError as refusal:
+            raise FailedError(f"{url}: {refusal}") from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            grown = part.exists() and part.stat().st_size > before
+            failures = 1 if grown else failures + 1
+            if failures >= ATTEMPTS:
+                hint = f"{part} is kept, and the next attempt goes on from there" if part.exists() else "nothing came"
+                raise FailedError(f"{url}: {reason} ({ATTEMPTS} attempts; {hint})") from None
+            print(f"{url}: {reason}; trying again", flush=True)
+            time.sleep(PAUSE * 2 ** (failures - 1))
+
+
+def _receive(url: str, part: Path, start: int) -> None:
+    """Append what one connection gives to `part`, which has `start` bytes.
+
+    Raises:
+        _RefusedError: if another attempt would not help.
+        OSError: if the connection broke off.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "distilmos"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and start:  # nothing lies behind what is there, or the file has changed
+            size = re.fullmatch(r"bytes \*/([0-9]+)", error.headers.get("Content-Range", ""))
+            if size and int(size[1]) == start:
+                return
+            part.unlink()
+            raise OSError("the file on the server has another size now") from None
+        if 400 <= error.code < 500 and error.code not in TEMPORARY:
+            raise _RefusedError(f"HTTP status {error.code} {error.reason}") from None
+        raise
+    with response:
+        resumed = response.status == 206
+        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise OSError("the server sent another range than the one asked for")
+        kept = start if resumed else 0
+        announced = response.headers.get("Content-Length")
+        total = None if announced is None else kept + int(announced)
+        with part.open("ab" if resumed else "wb") as stream:
+            done = kept
+            for chunk in iter(lambda: response.read(CHUNK), b""):
+                stream.write(chunk)
+                _report(part, done, done + len(chunk), total)
+                done += len(chunk)
+        # http.client ends a broken connection like a complete one.
+        if total is not None and done < total:
+            raise OSError(f"the connection broke off after {done:,} of {total:,} bytes")
+
+
+def _report(part: Path, before: int, now: int, total: int | None) -> None:
+    """Print a line at each tenth of the file."""
+    if total is not None and 10 * before // total < 10 * now // total:
+        print(f"{part.name.removesuffix('.part')}: {now / 1e6:,.1f} of {total / 1e6:,.1f} MB", flush=True)
+
+
+def unpack(archive: str | Path, directory: str | Path, members: tuple[str, ...] = ()) -> None:
+    """Unpack a tar or zip archive to `directory`, which appears when everything is in it.
+
+    Args:
+        archive: its path.
+        directory: must not exist.
+        members: archives inside the archive, by path, that are unpacked where they lie, and removed.
+
+    Raises:
+        InputError: if the archive is damaged, lacks one of `members`, or has a path that leads out of `directory`;
+            or if `directory` exists.
+    """
+    archive, directory = Path(archive), Path(directory)
+    if directory.exists():
+        raise InputError(f"{directory}: exists already")
+    temporary = temporary_name(directory)
+    try:
+        temporary.mkdir(parents=True)
+        _extract(archive, temporary)
+        for member in members:
+            inner = temporary / member
+            if not inner.is_file():
+                raise InputError(f"{archive}: has no {member}")
+            _extract(inner, inner.parent)
+            inner.unlink()
+        temporary.replace(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _extract(archive: Path, directory: Path) -> None:
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as packed:
+                # zipfile would silently put a path that leads out of the directory somewhere inside.
+                if names := [name for name in packed.namelist() if _leads_out(name)]:
+                    raise InputError(f"{archive}: {names[0]!r} leads out of the directory")
+                packed.extractall(directory)
+        else:
+            with tarfile.open(archive) as packed:
+                packed.extractall(directory, filter="data")
+    except FileNotFoundError:
+        raise InputError(f"{archive}: no such file") from None
+    except tarfile.FilterError as error:
+        raise InputError(f"{archive}: {error}") from None
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise InputError(f"{archive}: not a complete tar or zip archive: {error}") from None
+
+
+def _leads_out(name: str) -> bool:
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts

@@ -1,0 +1,153 @@
+"""Downloads from a real server on loopback: resumed, verified, unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.fileserver import FileServer, serve
+
+from distilmos.cli import main
+from distilmos.data import download as module
+from distilmos.data.download import download, unpack
+from distilmos.errors import FailedError, InputError
+
+CONTENT = bytes(range(256)) * 20000  # five chunks
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSE", 0.01)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[FileServer]:
+    root = tmp_path / "served"
+    root.mkdir()
+    (root / "file").write_bytes(CONTENT)
+    with serve(root) as running:
+        yield running
+
+
+def test_fetches_once(server: FileServer, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    assert download(f"{server.url}/file", path, size=len(CONTENT), md5=MD5.upper())
+    assert path.read_bytes() == CONTENT
+    assert not download(f"{server.url}/file", path, size=len(CONTENT), md5=MD5)
+    assert len(server.requests) == 1
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_a_broken_transfer_goes_on_where_it_broke_off(server: FileServer, tmp_path: Path) -> None:
+    server.break_after = [1_000_000, 2_000_000]
+    server.statuses = [503]
+    assert download(f"{server.url}/file", tmp_path / "file", md5=MD5)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.requests] == [None, None, "bytes=1000000-", "bytes=3000000-"]
+
+
+def test_a_later_call_goes_on_too(server: FileServer, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(CONTENT[:4321])
+    assert download(f"{server.url}/file", tmp_path / "file", md5=MD5)
+    assert server.requests == [("/file", "bytes=4321-")]
+    # All had arrived, and the process was killed before it was renamed.
+    (tmp_path / "file").rename(tmp_path / "file.part")
+    assert download(f"{server.url}/file", tmp_path / "file", md5=MD5)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_server_that_cannot_send_parts(server: FileServer, tmp_path: Path) -> None:
+    server.ranges = False
+    (tmp_path / "file.part").write_bytes(b"x" * 4321)
+    assert download(f"{server.url}/file", tmp_path / "file", md5=MD5)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_part_longer_than_the_file_is_fetched_anew(server: FileServer, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(CONTENT + b"x")
+    assert download(f"{server.url}/file", tmp_path / "file", md5=MD5)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [({"md5": "0" * 32}, f"md5 {MD5} instead of 0000"), ({"size": 7}, "5,120,000 bytes instead")]
+)
+def test_another_file_is_refused(server: FileServer, tmp_path: Path, wrong: dict, message: str) -> None:
+    with pytest.raises(FailedError, match=message):
+        download(f"{server.url}/file", tmp_path / "file", **wrong)
+    assert [p.name for p in tmp_path.iterdir()] == ["served"]
+    (tmp_path / "file").write_bytes(CONTENT)
+    with pytest.raises(InputError, match=message):
+        download(f"{server.url}/file", tmp_path / "file", **wrong)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_missing_file_is_asked_for_once(server: FileServer, tmp_path: Path) -> None:
+    with pytest.raises(FailedError, match=f"{server.url}/no: HTTP status 404"):
+        download(f"{server.url}/no", tmp_path / "no")
+    assert len(server.requests) == 1
+
+
+def test_gives_up_and_keeps_what_came(server: FileServer, tmp_path: Path) -> None:
+    server.break_after = [100] + [0] * 9
+    with pytest.raises(FailedError, match=r"broke off after 100 of .*file.part is kept"):
+        download(f"{server.url}/file", tmp_path / "file")
+    assert (tmp_path / "file.part").read_bytes() == CONTENT[:100]
+    assert not (tmp_path / "file").exists()
+
+
+def tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as packed:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            packed.addfile(info, io.BytesIO(content))
+    return path
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as packed:
+        for name, content in members.items():
+            packed.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_command_fetches_and_unpacks(server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outer = zipped({"audios.zip": zipped({"audios/a.wav": b"a"}), "readme.txt": b"r"})
+    (server.root / "corpus.zip").write_bytes(outer)
+    command = ["download", f"{server.url}/corpus.zip", str(tmp_path / "corpus.zip"), "--unpack", str(tmp_path / "out")]
+    command += ["--nested", "audios.zip", "--md5", hashlib.md5(outer).hexdigest()]
+    assert main(command) == 0
+    found = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert found == {"audios/a.wav", "readme.txt"}
+    (tmp_path / "corpus.zip").unlink()  # once unpacked it is not needed
+    assert main(command) == 0
+    assert capsys.readouterr().out.endswith("exists, nothing to fetch\n")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_nothing_is_left_of_a_bad_archive(tmp_path: Path, kind: str) -> None:
+    def pack(members: dict[str, bytes]) -> Path:
+        path = tmp_path / "archive"
+        if kind == "tar":
+            return tar(path, members)
+        path.write_bytes(zipped(members))
+        return path
+
+    with pytest.raises(InputError, match="evil"):
+        unpack(pack({"good": b"g", "../evil": b"e"}), tmp_path / "out")
+    with pytest.raises(InputError, match=r"has no audios\.zip"):
+        unpack(pack({"good": b"g"}), tmp_path / "out", ("audios.zip",))
+    path = pack({"good": CONTENT})
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(InputError, match="not a complete tar or zip archive"):
+        unpack(path, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["archive"]
