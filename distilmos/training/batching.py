@@ -49,6 +49,11 @@ def training_stream(lengths: Sequence[int], budget: int, seed: int, epoch: int, 
         epoch, place = epoch + 1, 0
 
 
+def first_epoch(lengths: Sequence[int], budget: int, seed: int) -> list[BatchPlan]:
+    """Return the batches that a training begins with, one pass over all recordings."""
+    return [BatchPlan(0, place, members) for place, members in enumerate(epoch_batches(lengths, budget, seed, 0))]
+
+
 def evaluation_plans(lengths: Sequence[int], budget: int) -> list[BatchPlan]:
     """Return one pass over all recordings, sorted by length, so that padding is smallest."""
     order = sorted(range(len(lengths)), key=lambda member: -lengths[member])

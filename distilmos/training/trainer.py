@@ -19,7 +19,8 @@ from distilmos.metrics import agreement_at_levels
 from distilmos.model.losses import Losses, multitask_loss
 from distilmos.model.networks import MOSNetwork, Prediction
 from distilmos.model.package import save_model_dir
-from distilmos.training.batching import evaluation_plans, training_stream
+from distilmos.training.batching import evaluation_plans, first_epoch, training_stream
+from distilmos.training.calibrate import recompute_batch_norm
 from distilmos.training.checkpoint import (
     Checkpoint,
     Evaluation,
@@ -35,6 +36,7 @@ from distilmos.training.monitor import Monitor
 from distilmos.training.optimizer import make_optimizer, set_rates
 
 LAST = "last.pt"
+CALIBRATION_BATCHES = 50  # their statistics hardly change with more
 
 
 def checkpoint_dir(directory: Path) -> Path:
@@ -268,6 +270,9 @@ class Trainer:
         steps = [evaluation.step for evaluation in self.state.best]
         averaged = copy.deepcopy(self.model)
         averaged.load_state_dict(average_weights(checkpoint_dir(self.directory), steps))
+        plans = first_epoch(self.train.num_samples, self._budget, self.config.seed)[:CALIBRATION_BATCHES]
+        loader = make_loader(self.train, plans, self.config.num_workers, pin=False)
+        recompute_batch_norm(averaged, (checked(batch).to(self.device) for batch in loader))
         about = {"ssl_model": self.config.ssl_model, "seed": self.config.seed, "averaged_steps": steps}
         save_model_dir(self.directory / "final", averaged, about)
         dev = self._score_dev(averaged)

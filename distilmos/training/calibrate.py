@@ -1,0 +1,40 @@
+"""Batch normalisation after weights have been averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from distilmos.model.networks import MOSNetwork
+from distilmos.training.dataset import Batch
+
+
+@torch.no_grad()
+def recompute_batch_norm(model: MOSNetwork, batches: Iterable[Batch]) -> None:
+    """Replace the running statistics of all batch norms by those of `batches`, each batch counting the same.
+
+    The statistics in a mean of weights belong to none of the activations that these weights make (P. Izmailov et al.,
+    "Averaging weights leads to wider optima and better generalization", UAI 2018, section 3.2); and a running mean over
+    the last few small batches is a poor estimate even of a single model's (Y. Wu, J. Johnson, "Rethinking 'batch' in
+    BatchNorm", arXiv 2105.07576, section 3). Nothing else of the model is in training mode: no dropout disturbs them.
+
+    Args:
+        model: with the averaged weights; in evaluation mode afterwards.
+        batches: of the training set, on the model's device.
+    """
+    model.eval()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over batches
+        norm.train()
+    for batch in batches:
+        model(batch.audio, batch.num_samples)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
