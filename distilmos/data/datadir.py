@@ -8,8 +8,10 @@ Files (UTF-8, one line an entry, sorted by utterance id in the C locale):
     ratings   utt  listener  score                    (where known; several lines an utterance)
     utt2dur   utt  seconds
     utt2spk   utt  speaker                            (optional)
+    utt2sent  utt  sentence, what is said              (optional)
     text      utt  transcript                         (optional)
     sys2group system  group, such as a degradation type  (optional)
+    sys2mos   system  its true MOS, where that is not the mean of its utterances here  (optional)
     notes     one line that whoever shows results of this set must show too, such as "The ratings are simulated."
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -55,6 +57,7 @@ class Utterance:
         mos: mean score; None takes the mean of `ratings`, and no score where there are no ratings either.
         ratings: (listener, score) pairs.
         speaker: speaker id, where known.
+        sentence: id of what is said, where known; the same for all who say it.
         text: transcript, where known.
         group: what kind of system this is, such as the type of degradation; the same for all of a system.
     """
@@ -65,13 +68,14 @@ class Utterance:
     mos: float | None = None
     ratings: tuple[tuple[str, float], ...] = ()
     speaker: str | None = None
+    sentence: str | None = None
     text: str | None = None
     group: str | None = None
 
 
 @dataclass
 class DataDir:
-    """A data directory in memory; every mapping is keyed by utterance id, but `groups` by system."""
+    """A data directory in memory; every mapping is keyed by utterance id, but `groups` and `system_mos` by system."""
 
     path: Path
     wavs: dict[str, tuple[Path, int | None]]
@@ -80,6 +84,7 @@ class DataDir:
     mos: dict[str, float] = field(default_factory=dict)
     ratings: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
+    system_mos: dict[str, float] = field(default_factory=dict)
     notes: str = ""
 
     @property
@@ -89,26 +94,64 @@ class DataDir:
 
 
 def write_data_dir(directory: str | Path, utterances: Iterable[Utterance], notes: str = "") -> int:
-    """Write a data directory, replacing an older one as a whole.
+    """Write one data directory, as `write_data_dirs` does; return the number of utterances."""
+    directory = Path(directory)
+    return write_data_dirs(directory.parent, {directory.name: utterances}, notes)[directory.name]
+
+
+def write_data_dirs(
+    parent: str | Path,
+    sets: Mapping[str, Iterable[Utterance]],
+    notes: str = "",
+    system_mos: Mapping[str, float] | None = None,
+) -> dict[str, int]:
+    """Write the data directories of a corpus, replacing older ones; all of them or, if anything is wrong, none.
 
     Args:
-        directory: for example data/train.
-        utterances: in any order.
-        notes: one line for the file `notes`; none is written if it is empty.
+        parent: for example data.
+        sets: name of the directory below `parent` -> its utterances in any order.
+        notes: one line for the file `notes` of each; none is written if it is empty.
+        system_mos: true MOS of systems for sys2mos; must have all systems of all sets. None leaves sys2mos out.
 
     Returns:
-        the number of utterances.
+        name -> number of utterances.
 
     Raises:
-        InputError: naming every fault that `validate_data_dir` finds, and every unreadable recording. The
-            directory is then left as it was.
+        InputError: naming every fault that `validate_data_dir` finds, and every unreadable recording. All
+            directories are then left as they were.
     """
-    directory = Path(directory)
-    ordered = sorted(utterances, key=lambda utterance: c_locale_key(utterance.id))
-    faults = [f"utterance id {u.id!r} is empty or has white space" for u in ordered if len(u.id.split()) != 1]
-    faults += [f"utterance {a.id} is given twice" for a, b in pairwise(ordered) if a.id == b.id]
+    parent = Path(parent)
+    ordered = {name: sorted(members, key=lambda u: c_locale_key(u.id)) for name, members in sets.items()}
+    directories = {name: parent / name for name in sets}
+    faults: list[str] = []
+    durations = {name: _durations(directories[name], ordered[name], faults) for name in sets}
+    raise_faults(faults, f"preparing {', '.join(map(str, directories.values()))}")
+
+    temporary = {name: temporary_name(directory) for name, directory in directories.items()}
+    try:
+        for name, new in temporary.items():
+            _write_tables(new, ordered[name], durations[name], notes)
+            if system_mos is not None:
+                systems = {u.system for u in ordered[name]} & system_mos.keys()
+                write_table(new / "sys2mos", {system: system_mos[system] for system in systems})
+            found = validate_data_dir(new, rated=(new / "utt2mos").exists())
+            faults += [fault.replace(str(new), str(directories[name])) for fault in found]
+        raise_faults(faults, f"preparing {', '.join(map(str, directories.values()))}")
+        for name, new in temporary.items():
+            _replace_directory(new, directories[name])
+    finally:
+        for new in temporary.values():
+            shutil.rmtree(new, ignore_errors=True)
+    return {name: len(members) for name, members in ordered.items()}
+
+
+def _durations(directory: Path, ordered: list[Utterance], faults: list[str]) -> dict[str, float]:
+    """Return utterance -> seconds, and add to `faults` what no table can hold and what is no audio."""
+    bad = [utterance.id for utterance in ordered if len(utterance.id.split()) != 1]
+    faults += [f"{directory}: utterance id {name!r} is empty or has white space" for name in bad]
+    faults += [f"{directory}: utterance {a.id} is given twice" for a, b in pairwise(ordered) if a.id == b.id]
     faults += [
-        f"{u.id} {listener}: the rating is not a finite number: {score}"
+        f"{directory}: {u.id} {listener}: the rating is not a finite number: {score}"
         for u in ordered
         for listener, score in u.ratings
         if not math.isfinite(score)
@@ -116,38 +159,33 @@ def write_data_dir(directory: str | Path, utterances: Iterable[Utterance], notes
     durations: dict[str, float] = {}
     for utterance in ordered:
         if not is_utf8(f"{utterance.id} {utterance.audio}"):
-            faults.append(f"{utterance.id!r}: the name is not UTF-8 text: {str(utterance.audio)!r}")
+            faults.append(f"{directory}: {utterance.id!r}: the name is not UTF-8 text: {str(utterance.audio)!r}")
             continue
         try:
             durations[utterance.id] = audio_seconds(utterance.audio)
         except InputError as error:
-            faults.append(f"{utterance.id}: {error}")
-    raise_faults(faults, f"preparing {directory}")
+            faults.append(f"{directory}: {utterance.id}: {error}")
+    return durations
 
-    temporary = temporary_name(directory)
-    try:
-        temporary.mkdir(parents=True)
-        write_table(temporary / "wav.scp", {u.id: str(Path(u.audio).absolute()) for u in ordered})
-        write_table(temporary / "utt2dur", durations)
-        _write_column(temporary / "utt2sys", ordered, lambda u: u.system)
-        _write_column(temporary / "utt2mos", ordered, _mean_score)
-        _write_column(temporary / "utt2spk", ordered, lambda u: u.speaker)
-        _write_column(temporary / "text", ordered, lambda u: u.text)
-        lines = [f"{u.id} {listener} {_shortest(score)}\n" for u in ordered for listener, score in u.ratings]
-        if lines:
-            write_text(temporary / "ratings", "".join(lines))
-        groups = {u.system: u.group for u in ordered if u.group is not None}
-        if groups:
-            write_table(temporary / "sys2group", groups)
-        if notes:
-            write_text(temporary / "notes", notes + "\n")
-        rated = (temporary / "utt2mos").exists()
-        faults = [fault.replace(str(temporary), str(directory)) for fault in validate_data_dir(temporary, rated=rated)]
-        raise_faults(faults, f"preparing {directory}")
-        _replace_directory(temporary, directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return len(ordered)
+
+def _write_tables(directory: Path, ordered: list[Utterance], durations: dict[str, float], notes: str) -> None:
+    """Make the files of a data directory."""
+    directory.mkdir(parents=True)
+    write_table(directory / "wav.scp", {u.id: str(Path(u.audio).absolute()) for u in ordered})
+    write_table(directory / "utt2dur", durations)
+    _write_column(directory / "utt2sys", ordered, lambda u: u.system)
+    _write_column(directory / "utt2mos", ordered, _mean_score)
+    _write_column(directory / "utt2spk", ordered, lambda u: u.speaker)
+    _write_column(directory / "utt2sent", ordered, lambda u: u.sentence)
+    _write_column(directory / "text", ordered, lambda u: u.text)
+    lines = [f"{u.id} {listener} {_shortest(score)}\n" for u in ordered for listener, score in u.ratings]
+    if lines:
+        write_text(directory / "ratings", "".join(lines))
+    groups = {u.system: u.group for u in ordered if u.group is not None}
+    if groups:
+        write_table(directory / "sys2group", groups)
+    if notes:
+        write_text(directory / "notes", notes + "\n")
 
 
 def _shortest(score: float) -> str:
@@ -204,6 +242,7 @@ def read_data_dir(directory: str | Path, *, rated: bool = True) -> DataDir:
         mos=read_floats(directory / "utt2mos") if (directory / "utt2mos").exists() else {},
         ratings=_read_ratings(directory / "ratings")[0] if (directory / "ratings").exists() else {},
         groups=read_table(directory / "sys2group") if (directory / "sys2group").exists() else {},
+        system_mos=read_floats(directory / "sys2mos") if (directory / "sys2mos").exists() else {},
         notes=" ".join(read_lines(directory / "notes")).strip() if (directory / "notes").exists() else "",
     )
 
@@ -237,9 +276,10 @@ def validate_data_dir(directory: str | Path, *, rated: bool = True) -> list[str]
     durations = scan("utt2dur", finite_number, required=True)
     mos = scan("utt2mos", finite_number, required=rated)
     groups = scan("sys2group", str)
+    system_mos = scan("sys2mos", finite_number)
     if wavs:
         complete = [table for table in (systems, durations, mos) if table]
-        partial = [table for table in (scan("utt2spk", str), scan("text", str)) if table]
+        partial = [table for table in (scan("utt2spk", str), scan("utt2sent", str), scan("text", str)) if table]
         for table in [*complete, *partial]:
             faults.extend(f"{table.where(key)} is not in wav.scp" for key in table.lines if key not in wavs.lines)
         for table in complete:
@@ -253,14 +293,15 @@ def validate_data_dir(directory: str | Path, *, rated: bool = True) -> list[str]
         for key, system in systems.values.items():
             if len(system.split()) != 1:
                 faults.append(f"{systems.where(key)}: the system {system!r} has white space")
-            elif groups and system not in groups.lines:
-                faults.append(f"{systems.where(key)}: {system} is not in sys2group")
+            else:
+                absent = [t.path.name for t in (groups, system_mos) if t and system not in t.lines]
+                faults.extend(f"{systems.where(key)}: {system} is not in {name}" for name in absent)
     if durations:
         wrong = ((key, seconds) for key, seconds in durations.values.items() if seconds <= 0)
         faults.extend(f"{durations.where(key)}: not a positive duration: {seconds}" for key, seconds in wrong)
-    if mos:
-        outside = ((key, score) for key, score in mos.values.items() if not MOS_RANGE[0] <= score <= MOS_RANGE[1])
-        faults.extend(f"{mos.where(key)}: {score} is not in 1..5" for key, score in outside)
+    for scores in filter(None, (mos, system_mos)):
+        outside = ((key, score) for key, score in scores.values.items() if not MOS_RANGE[0] <= score <= MOS_RANGE[1])
+        faults.extend(f"{scores.where(key)}: {score} is not in 1..5" for key, score in outside)
     if (directory / "ratings").exists():
         faults.extend(_rating_faults(directory / "ratings", wavs.lines if wavs else None, mos.values if mos else {}))
     return faults

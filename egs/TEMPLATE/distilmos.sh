@@ -165,7 +165,7 @@ if begin 1; then
         rm -rf "${raw}"
         mkdir -p "${raw}"
         # Before the audio: wav.scp is what later stages look for, and then nothing may be missing beside it.
-        for table in utt2sys utt2mos ratings utt2spk text sys2group notes; do
+        for table in utt2sys utt2mos ratings utt2spk utt2sent text sys2group sys2mos notes; do
             [ ! -e "${source}/${table}" ] || cp "${source}/${table}" "${raw}"
         done
         "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${raw}/log/dump_audio.JOB.log" \

@@ -1,0 +1,154 @@
+"""The rating lists of corpora: delimited text, read with the file and line of everything that is wrong."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distilmos.data.datadir import MOS_RANGE
+from distilmos.data.tables import finite_number, read_lines
+from distilmos.errors import InputError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a list: its values by column, without white space around them."""
+
+    path: Path
+    line: int
+    values: dict[str, str]
+
+    @property
+    def where(self) -> str:
+        """`file:line`, the start of a fault."""
+        return f"{self.path}:{self.line}"
+
+    def __getitem__(self, column: str) -> str:
+        """Return the value of a column."""
+        return self.values[column]
+
+
+def read_rows(
+    path: str | Path, columns: Sequence[str], faults: list[str], *, header: bool, delimiter: str = ","
+) -> list[Row]:
+    """Read a list; a byte order mark, CRLF and blank lines are accepted.
+
+    Args:
+        path: the file.
+        columns: with a header, those that must be there, in any order and with others between them; without, all of
+            them in their order.
+        faults: gets a line for each line that is not as `columns` say; such lines are left out.
+        header: whether the first line names the columns.
+        delimiter: between values; values may be quoted.
+
+    Raises:
+        InputError: if the file is missing, not UTF-8, or its header lacks a column.
+    """
+    path = Path(path)
+    reader = csv.reader(read_lines(path), delimiter=delimiter)
+    names = list(columns)
+    rows = []
+    if header:
+        names = [name.strip() for name in next(reader, [])]
+        if missing := [column for column in columns if column not in names]:
+            raise InputError.at(path, 1, f"no column {', '.join(missing)} in the header {delimiter.join(names)!r}")
+    for fields in reader:
+        values = [value.strip() for value in fields]
+        if not any(values):
+            continue
+        if len(values) != len(names):
+            wanted = f"{len(names)} ({', '.join(names)})"
+            faults.append(f"{path}:{reader.line_num}: {len(values)} values instead of {wanted}")
+            continue
+        row = Row(path, reader.line_num, dict(zip(names, values, strict=True)))
+        empty = [column for column in columns if not row[column]]
+        if empty:
+            faults.append(f"{row.where}: no {', '.join(empty)}")
+        else:
+            rows.append(row)
+    return rows
+
+
+def score(row: Row, column: str, faults: list[str], *, whole: bool = False) -> float | None:
+    """Return the score in a column; None, and a line in `faults`, if it is none in 1..5.
+
+    Args:
+        row: a line of a list.
+        column: its name.
+        faults: gets the fault.
+        whole: whether it must be a whole number, as a single rating on the ACR scale is.
+    """
+    low, high = MOS_RANGE
+    try:
+        value = finite_number(row[column])
+    except InputError:
+        value = low - 1
+    if not low <= value <= high or (whole and value != int(value)):
+        faults.append(f"{row.where}: {column} {row[column]!r} is not a {'whole ' if whole else ''}number in 1..5")
+        return None
+    return value
+
+
+@dataclass
+class RatedItem:
+    """What a list of single ratings says of one recording.
+
+    Attributes:
+        name: what the list calls the recording.
+        system: of the recording.
+        row: where it comes first.
+        ratings: (listener, score) pairs in the order of the list.
+    """
+
+    name: str
+    system: str
+    row: Row
+    ratings: list[tuple[str, float]] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        """Mean of the ratings, of which there is at least one."""
+        return sum(value for _, value in self.ratings) / len(self.ratings)
+
+
+@dataclass(frozen=True)
+class RatingColumns:
+    """Which columns of a list hold what; ids are strings, leading zeros count."""
+
+    name: str
+    system: str
+    score: str
+    listener: str
+
+
+def gather_ratings(
+    rows: Iterable[Row], columns: RatingColumns, faults: list[str], repeated: list[str]
+) -> dict[str, RatedItem]:
+    """Gather a list with one line for each rating.
+
+    Args:
+        rows: its lines.
+        columns: what they hold.
+        faults: gets a line for each score that is not one of 1, 2, 3, 4 and 5, and each change of a recording's system.
+        repeated: gets a line for each further rating of a recording by the same listener; only the first one counts.
+
+    Returns:
+        name of the recording -> what was found, in the order of the list. One whose ratings are all bad is there, too.
+    """
+    items: dict[str, RatedItem] = {}
+    seen: dict[tuple[str, str], int] = {}
+    for row in rows:
+        name, system, listener = row[columns.name], row[columns.system], row[columns.listener]
+        item = items.setdefault(name, RatedItem(name, system, row))
+        if system != item.system:
+            faults.append(f"{row.where}: {name} is of system {system}, in line {item.row.line} of {item.system}")
+        first = seen.setdefault((name, listener), row.line)
+        if first != row.line:
+            repeated.append(f"{row.where}: {listener} has rated {name} in line {first} already")
+            continue
+        value = score(row, columns.score, faults, whole=True)
+        if value is not None:
+            item.ratings.append((listener, value))
+    return items

@@ -1,0 +1,133 @@
+"""Stage 0 of a corpus: all that is wrong is collected and reported together, and nothing is written if it counts."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from distilmos.data.audio import audio_seconds
+from distilmos.data.datadir import Utterance, write_data_dirs
+from distilmos.errors import InputError, raise_faults
+from distilmos.files import write_text
+
+REPORT = "report.txt"
+
+
+class Preparation:
+    """The data directories of a corpus in the making.
+
+    Two kinds of findings: `faults` end the preparation; `gaps` (a recording that is missing or unreadable, a count that
+    is not the published one, a rating given twice) do so unless a partial corpus is allowed, and are listed in the
+    report then.
+    """
+
+    def __init__(self, corpus: str, datadir: str | Path, *, allow_partial: bool) -> None:
+        """Begin.
+
+        Args:
+            corpus: its name, for the reader.
+            datadir: where the data directories will be.
+            allow_partial: whether gaps are accepted.
+        """
+        self.corpus = corpus
+        self.datadir = Path(datadir)
+        self.allow_partial = allow_partial
+        self.faults: list[str] = []
+        self.gaps: list[str] = []
+        self.remarks: list[str] = []
+        self.sets: dict[str, dict[str, Utterance]] = {}
+        self._listed: dict[str, tuple[str, str]] = {}
+        self._files: set[Path] = set()
+
+    def begin(self, name: str) -> None:
+        """Begin a set, which may stay empty."""
+        self.sets.setdefault(name, {})
+
+    def add(self, name: str, utterance: Utterance, where: str) -> None:
+        """Add an utterance to a set; a faulty one or one without audio is not added.
+
+        Args:
+            name: of the set.
+            utterance: what is known of it.
+            where: `file:line` of the list that names it.
+        """
+        self.begin(name)
+        words = {"utterance id": utterance.id, "system": utterance.system}
+        bad = [f"{what} {word!r}" for what, word in words.items() if len(word.split()) != 1]
+        bad += [f"listener {listener!r}" for listener, _ in utterance.ratings if len(listener.split()) != 1]
+        self.faults += [f"{where}: {what} is empty or has white space" for what in bad]
+        first, elsewhere = self._listed.setdefault(utterance.id, (name, where))
+        if elsewhere != where:
+            self.faults.append(f"{where}: {utterance.id} is in {elsewhere} ({first}) too")
+            return
+        self._files.add(Path(utterance.audio))
+        try:
+            audio_seconds(utterance.audio)
+        except InputError as error:
+            self.gaps.append(f"{where}: {error}")
+            return
+        self.sets[name][utterance.id] = utterance
+
+    def leave_out(self, audio: Path) -> None:
+        """Note an audio file that a list names but that is not used, for a reason that is in the remarks."""
+        self._files.add(audio)
+
+    def unlisted(self, found: Iterable[Path]) -> None:
+        """Note the audio files that no list names."""
+        self.gaps += [f"{path}: in no list" for path in sorted(found) if path not in self._files]
+
+    def expect(self, what: str, found: int, published: int) -> None:
+        """Note a count that is not the published one."""
+        if found != published:
+            self.gaps.append(f"{what}: {found:,} instead of {published:,}")
+
+    def write(self, notes: str = "", system_mos: Mapping[str, float] | None = None) -> None:
+        """Write all data directories and the report, and print the report.
+
+        Args:
+            notes: one line that whoever shows results must show.
+            system_mos: true MOS of systems, where it is not the mean of their utterances in the set.
+
+        Raises:
+            InputError: naming all findings that forbid it. Nothing is written then.
+        """
+        self.faults += [f"{name}: no utterance is left" for name, members in self.sets.items() if not members]
+        hint = "" if self.allow_partial or not self.gaps else " (--allow_partial true prepares the rest)"
+        raise_faults(self.faults + ([] if self.allow_partial else self.gaps), f"preparing {self.corpus}{hint}")
+        sets = {name: members.values() for name, members in self.sets.items()}
+        write_data_dirs(self.datadir, sets, notes, system_mos)
+        report = self._report()
+        write_text(self.datadir / REPORT, report)
+        print(report, end="")
+
+    def _report(self) -> str:
+        lines = [f"{self.corpus}, prepared in {self.datadir}"]
+        for name, members in self.sets.items():
+            systems = {utterance.system for utterance in members.values()}
+            ratings = sum(len(utterance.ratings) for utterance in members.values())
+            counts = f"{len(members):,} utterances, {len(systems):,} systems, {ratings:,} ratings"
+            lines.append(f"  {name}: {counts}")
+        lines += self.remarks
+        if self.gaps:
+            lines += [f"Not as published, and allowed by --allow_partial ({len(self.gaps)}):"]
+            lines += [f"  {gap}" for gap in self.gaps]
+        return "\n".join(lines) + "\n"
+
+
+def boolean(text: str) -> bool:
+    """Convert the value of an option in Kaldi's style."""
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"
+
+
+def add_partial_option(parser: argparse.ArgumentParser) -> None:
+    """Declare --allow_partial."""
+    parser.add_argument(
+        "--allow_partial",
+        type=boolean,
+        default=False,
+        metavar="true|false",
+        help="prepare what is there, and list what is missing (default: false)",
+    )

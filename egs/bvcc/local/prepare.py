@@ -1,0 +1,203 @@
+"""Prepare the data directories train, dev and test of BVCC (VoiceMOS Challenge 2022, main track).
+
+Reads DB_ROOT/DATA (DB_ROOT may also be the directory above `main` or `phase1-main`). Every rating of every listener is
+kept; what is known of the listeners goes to DATADIR/listeners.tsv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+
+from distilmos.data.datadir import Utterance
+from distilmos.data.lists import RatedItem, RatingColumns, Row, gather_ratings, read_rows, score
+from distilmos.data.prepare import Preparation, add_partial_option
+from distilmos.errors import InputError, run_main
+from distilmos.files import write_text
+
+RATING_LISTS = {"train": "TRAINSET", "dev": "DEVSET", "test": "TESTSET"}
+MEAN_LISTS = {"train": "train_mos_list.txt", "dev": "val_mos_list.txt", "test": "test_mos_list.txt"}
+TEST_NAMES = "test.scp"  # some packages have the names of the test set alone
+UTTERANCES = {"train": 4974, "dev": 1066, "test": 1066}
+SYSTEMS = {"train": 175, "dev": 181, "test": 187}
+RATINGS = 8
+SILENT = "sys4bafa-uttc2e86f6.wav"
+COLUMNS = ("system", "name", "rating", "ignored", "listener_info")
+LISTENER_FIELDS = ("age", "listener", "gender", "hearing_impairment")
+GENDERS = ("Male", "Female", "Others")
+MEAN_TOLERANCE = 0.005
+GATHERING = """\
+The Blizzard Challenge wavs are not in the archive. With a Blizzard licence, run its own scripts in {root}:
+  01_get.py           downloads what the challenges publish
+  02_gather.py        puts the wavs of BVCC together, under their names
+  03_preprocess.py    makes them 16 kHz mono (sox) and brings them to one level (sv56, which install_sv56.sh builds)
+then run stage 0 again with --db_root {root}; or prepare what is there with --allow_partial true."""
+
+
+def main() -> None:
+    """Read the command line and write the data directories."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--db_root", type=Path, required=True, metavar="DIR", help="unpacked main.tar.gz")
+    parser.add_argument("--datadir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--silent", choices=("drop", "keep"), default="drop", help=f"what to do with {SILENT}")
+    parser.add_argument(
+        "--system_truth",
+        choices=("split", "corpus"),
+        default="split",
+        help="a system's true MOS: mean of its utterances in the set, or mydata_system.csv (default: %(default)s)",
+    )
+    add_partial_option(parser)
+    args = parser.parse_args()
+
+    root = find_root(args.db_root)
+    corpus = BVCC(root, Preparation("BVCC", args.datadir, allow_partial=args.allow_partial))
+    for name in RATING_LISTS:
+        corpus.add_set(name, drop_silent=args.silent == "drop")
+    corpus.finish(args.system_truth == "corpus")
+
+
+def find_root(root: Path) -> Path:
+    """Return the directory that holds DATA.
+
+    Raises:
+        InputError: if there is none.
+    """
+    candidates = [root, root / "main", root / "phase1-main"]
+    for candidate in candidates:
+        if (candidate / "DATA" / "sets").is_dir():
+            return candidate
+    raise InputError(f"{root}: has no DATA/sets, main/DATA/sets or phase1-main/DATA/sets: not an unpacked main.tar.gz")
+
+
+class BVCC:
+    """The corpus while it is read."""
+
+    def __init__(self, root: Path, preparation: Preparation) -> None:
+        """Read from `root`, the directory that holds DATA."""
+        self.root = root
+        self.preparation = preparation
+        self.listeners: dict[str, tuple[str, ...]] = {}
+        self.missing: list[tuple[str, str]] = []
+
+    def add_set(self, name: str, drop_silent: bool) -> None:
+        """Read one of train, dev and test."""
+        preparation = self.preparation
+        items = self._rated(name)
+        preparation.expect(f"{name}: utterances", len(items), UTTERANCES[name])
+        preparation.expect(f"{name}: systems", len({item.system for item in items.values()}), SYSTEMS[name])
+        preparation.gaps += [
+            f"{item.row.where}: {item.name}: {len(item.ratings)} ratings instead of {RATINGS}"
+            for item in items.values()
+            if item.ratings and len(item.ratings) != RATINGS
+        ]
+        if drop_silent and items.pop(SILENT, None):
+            preparation.remarks.append(f"{name}: {SILENT} is digital silence, and left out (--silent keep keeps it)")
+            preparation.leave_out(self.root / "DATA" / "wav" / SILENT)
+        preparation.begin(name)
+        for item, mos in self._with_means(name, items):
+            audio = self.root / "DATA" / "wav" / item.name
+            if not audio.exists():
+                self.missing.append((item.name, item.system))
+                continue
+            utterance = Utterance(audio.stem, audio, item.system, mos, tuple(item.ratings))
+            preparation.add(name, utterance, item.row.where)
+
+    def _rated(self, name: str) -> dict[str, RatedItem]:
+        """Return the recordings of a set with their ratings; without ratings where the package has none."""
+        faults, gaps, remarks = self.preparation.faults, self.preparation.gaps, self.preparation.remarks
+        path = self.root / "DATA" / "sets" / RATING_LISTS[name]
+        if path.exists() or name != "test":
+            rows = read_rows(path, COLUMNS, faults, header=False)
+            columns = RatingColumns("name", "system", "rating", "listener")
+            return gather_ratings(map(self._with_listener, rows), columns, faults, gaps)
+        means, names = path.with_name(MEAN_LISTS[name]), path.with_name(TEST_NAMES)
+        if means.exists():
+            remarks.append(f"{name}: no {path.name}: the means of {means.name}, without single ratings")
+            rows = read_rows(means, ("name", "mean"), faults, header=False)
+        elif names.exists():
+            remarks.append(f"{name}: no {path.name}, and {names.name} has names alone: there is nothing to score")
+            rows = read_rows(names, ("name",), faults, header=False)
+        else:
+            raise InputError(f"{path}: no such file, and neither {means.name} nor {names.name}")
+        return {file_name(row["name"]): RatedItem(file_name(row["name"]), system_of(row["name"]), row) for row in rows}
+
+    def _with_listener(self, row: Row) -> Row:
+        """Check the ids of a line and note its listener; return it with a column for the listener's id."""
+        faults = self.preparation.faults
+        name = file_name(row["name"])
+        if row["system"] != system_of(name):
+            faults.append(f"{row.where}: {name} in a line of system {row['system']}")
+        fields = row["listener_info"].split("_")
+        if len(fields) != 7 or fields[3] not in GENDERS or fields[6] not in ("Yes", "No"):
+            faults.append(
+                f"{row.where}: {row['listener_info']!r} is not {{}}_<age>_<listener>_<gender>_<...>_<...>_<Yes|No>"
+            )
+            return Row(row.path, row.line, row.values | {"name": name, "listener": row["listener_info"]})
+        _, age, listener, gender, _, _, impaired = fields
+        known = self.listeners.setdefault(listener, (age, gender, impaired))
+        if known != (age, gender, impaired):
+            self.preparation.remarks.append(
+                f"{row.where}: listener {listener} is {age} {gender} {impaired}, before {' '.join(known)}"
+            )
+        return Row(row.path, row.line, row.values | {"name": name, "listener": listener})
+
+    def _with_means(self, name: str, items: dict[str, RatedItem]) -> list[tuple[RatedItem, float | None]]:
+        """Return the recordings, each with the listed mean if it has no ratings; note where the two disagree."""
+        preparation = self.preparation
+        path = self.root / "DATA" / "sets" / MEAN_LISTS[name]
+        if not path.exists():
+            return [(item, None) for item in items.values()]
+        listed: dict[str, float] = {}
+        for row in read_rows(path, ("name", "mean"), preparation.faults, header=False):
+            mos = score(row, "mean", preparation.faults)
+            key = file_name(row["name"])
+            if mos is None:
+                continue
+            listed[key] = mos
+            item = items.get(key)
+            if item is None:
+                if key != SILENT:
+                    preparation.gaps.append(f"{row.where}: {key} has a mean, but no line in {RATING_LISTS[name]}")
+            elif item.ratings and abs(item.mean - mos) > MEAN_TOLERANCE:
+                preparation.gaps.append(f"{row.where}: {key}: mean {mos}, that of its ratings is {item.mean:.4f}")
+        return [(item, None if item.ratings else listed.get(item.name)) for item in items.values()]
+
+    def finish(self, corpus_truth: bool) -> None:
+        """Write what was read."""
+        preparation = self.preparation
+        if self.missing:
+            systems = Counter(system for _, system in self.missing)
+            count = f"{len(self.missing):,} wavs of {len(systems)} systems are missing"
+            listing = ", ".join(f"{system} ({missing})" for system, missing in sorted(systems.items()))
+            gathering = GATHERING.format(root=self.root)
+            preparation.gaps.insert(0, f"{self.root / 'DATA' / 'wav'}: {count}: {listing}\n{gathering}")
+        preparation.unlisted((self.root / "DATA" / "wav").glob("*.wav"))
+        preparation.write(system_mos=self._system_means() if corpus_truth else None)
+        stream = io.StringIO()
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(["listener", "age", "gender", "hearing_impairment"])
+        writer.writerows([listener, *facts] for listener, facts in sorted(self.listeners.items()))
+        write_text(preparation.datadir / "listeners.tsv", stream.getvalue())
+
+    def _system_means(self) -> dict[str, float]:
+        faults = self.preparation.faults
+        rows = read_rows(self.root / "DATA" / "mydata_system.csv", ("system_ID", "mean"), faults, header=True)
+        means = {row["system_ID"]: score(row, "mean", faults) for row in rows}
+        return {system: mean for system, mean in means.items() if mean is not None}
+
+
+def file_name(name: str) -> str:
+    """Return the name of the wav: the out-of-domain lists leave `.wav` out."""
+    return name if name.endswith(".wav") else f"{name}.wav"
+
+
+def system_of(name: str) -> str:
+    """Return the system in an utterance's name: what is before the hyphen, of whatever width."""
+    return name.partition("-")[0]
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,38 @@
+"""Prepare the test set of HablaMOS (Spanish) as data directory hablamos; its list has one score for each recording."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from distilmos.data.datadir import Utterance
+from distilmos.data.lists import read_rows, score
+from distilmos.data.prepare import Preparation, add_partial_option
+from distilmos.errors import run_main
+
+SET, FILES = "hablamos", 408
+
+
+def main() -> None:
+    """Read the command line and write the data directory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--db_root", type=Path, required=True, metavar="DIR", help="unpacked HablaMOS.tar.gz")
+    parser.add_argument("--datadir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
+    add_partial_option(parser)
+    args = parser.parse_args()
+
+    preparation = Preparation("HablaMOS test set", args.datadir, allow_partial=args.allow_partial)
+    columns = ("wav_path", "system_id", "sample_id", "speaker_id", "score")
+    rows = read_rows(args.db_root / "test.csv", columns, preparation.faults, header=True)
+    preparation.expect("test.csv: files", len(rows), FILES)
+    preparation.begin(SET)
+    for row in rows:
+        audio = args.db_root / row["wav_path"]
+        mos = score(row, "score", preparation.faults)
+        utterance = Utterance(audio.stem, audio, row["system_id"], mos, speaker=row["speaker_id"])
+        preparation.add(SET, utterance, row.where)
+    preparation.write()
+
+
+if __name__ == "__main__":
+    run_main(main)

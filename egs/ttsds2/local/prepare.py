@@ -1,0 +1,46 @@
+"""Prepare the listening test of TTSDS2 as data directory ttsds2; a system is counted once for each of its data sets."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from distilmos.data.datadir import Utterance
+from distilmos.data.lists import RatingColumns, Row, gather_ratings, read_rows
+from distilmos.data.prepare import Preparation, add_partial_option
+from distilmos.errors import run_main
+
+SET, RATINGS = "ttsds2", 4731
+COLUMNS = RatingColumns(name="audio", system="dataset_system", score="value", listener="annotator")
+
+
+def main() -> None:
+    """Read the command line and write the data directory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--db_root", type=Path, required=True, metavar="DIR", help="unpacked ttsds2.zip")
+    parser.add_argument("--datadir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
+    add_partial_option(parser)
+    args = parser.parse_args()
+
+    preparation = Preparation("TTSDS2", args.datadir, allow_partial=args.allow_partial)
+    columns = ("audio", "dataset", "system", "rating_type", "value", "annotator")
+    rows = read_rows(args.db_root / "subjective_results.csv", columns, preparation.faults, header=True)
+    wanted = [with_system(row) for row in rows if row["rating_type"].lower() == "mos"]
+    preparation.expect("subjective_results.csv: MOS ratings", len(wanted), RATINGS)
+    preparation.begin(SET)
+    for item in gather_ratings(wanted, COLUMNS, preparation.faults, preparation.gaps).values():
+        # Files of different systems may have the same name.
+        name = "-".join(Path(item.name).with_suffix("").parts)
+        group = item.row["dataset"]
+        utterance = Utterance(name, args.db_root / item.name, item.system, None, tuple(item.ratings), group=group)
+        preparation.add(SET, utterance, item.row.where)
+    preparation.write()
+
+
+def with_system(row: Row) -> Row:
+    """Return the row with the system as the corpus counts it: on one of its data sets."""
+    return Row(row.path, row.line, row.values | {COLUMNS.system: f"{row['dataset']}-{row['system']}"})
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,301 @@
+"""Stage 0 of the recipes whose corpora cannot be fetched here, on generated corpora in the published layouts."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers.corpora import write_bvcc, write_hablamos, write_nisqa, write_somos, write_ttsds2
+from helpers.fileserver import serve
+from helpers.recipes import EGS, run_script
+
+from distilmos.data.datadir import read_data_dir
+from distilmos.data.tables import read_table
+
+SETS = ("train", "dev", "test")
+SILENT = "sys4bafa-uttc2e86f6.wav"
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "bvcc": write_bvcc,
+    "somos": write_somos,
+    "nisqa": write_nisqa,
+    "hablamos": write_hablamos,
+    "ttsds2": write_ttsds2,
+}
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("corpora")
+    return {name: write(root / name) for name, write in WRITERS.items()}
+
+
+@pytest.fixture
+def copy_of(corpora: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Copies of a corpus that a test may alter."""
+    return lambda name: Path(shutil.copytree(corpora[name], tmp_path / "db"))
+
+
+def prepare(recipe: str, root: Path, datadir: Path, *options: str, partial: bool = True) -> tuple[int, str]:
+    """Run stage 0's script; return its status and all it says."""
+    allow = ("--allow_partial", "true") if partial else ()
+    done = run_script(EGS / recipe / "local" / "data.sh", "--db_root", root, "--datadir", datadir, *allow, *options)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_bvcc(corpora: dict[str, Path], tmp_path: Path) -> None:
+    status, said = prepare("bvcc", corpora["bvcc"], tmp_path)
+    assert status == 0, said
+    sets = {name: read_data_dir(tmp_path / name) for name in SETS}
+    assert [len(data.wavs) for data in sets.values()] == [12, 6, 6]
+    for name, source in zip(SETS, ("TRAINSET", "DEVSET", "TESTSET"), strict=True):
+        rows = [line.split(",") for line in (corpora["bvcc"] / "DATA/sets" / source).read_text().splitlines()]
+        ratings = [(u, listener, score) for u, pairs in sets[name].ratings.items() for listener, score in pairs]
+        assert sorted(ratings) == sorted((r[1][:-4], r[4].split("_")[2], float(r[2])) for r in rows)
+        assert all(system == utterance.split("-")[0] for utterance, system in sets[name].systems.items())
+        assert all(mos * 8 == round(mos * 8) for mos in sets[name].mos.values())
+    table = [line.split("\t") for line in (tmp_path / "listeners.tsv").read_text().splitlines()]
+    assert table[0] == ["listener", "age", "gender", "hearing_impairment"]
+    heard = {listener for data in sets.values() for pairs in data.ratings.values() for listener, _ in pairs}
+    assert {row[0] for row in table[1:]} == heard
+    assert ["simulated07", "50-59", "Female", "Yes"] in table
+    assert (tmp_path / "report.txt").read_text() in said
+
+
+def test_counts_must_be_the_published_ones(corpora: dict[str, Path], tmp_path: Path) -> None:
+    for recipe, message in (
+        ("bvcc", "train: utterances: 12 instead of 4,974"),
+        ("somos", "dev: utterances: 6 instead of 3,000"),
+        ("nisqa", "NISQA_TEST_LIVETALK: files: 6 instead of 232"),
+        ("hablamos", "test.csv: files: 6 instead of 408"),
+        ("ttsds2", "subjective_results.csv: MOS ratings: 48 instead of 4,731"),
+    ):
+        status, said = prepare(recipe, corpora[recipe], tmp_path / recipe, partial=False)
+        assert status == 2
+        assert message in said
+        assert "--allow_partial true prepares the rest" in said
+        assert not (tmp_path / recipe).exists()
+
+
+def add_silent(root: Path) -> None:
+    """Give BVCC its silent utterance, whose name has another width than the others."""
+    soundfile.write(root / "DATA/wav" / SILENT, np.zeros(8000), 16000)
+    with (root / "DATA/sets/TRAINSET").open("a") as stream:
+        for number in range(8):
+            stream.write(f"sys4bafa,{SILENT},1,x,{{}}_18-29_l{number}_Male_Valid_1_No\n")
+
+
+def test_bvcc_silent_utterance(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    root = copy_of("bvcc")
+    add_silent(root)
+    status, said = prepare("bvcc", root, tmp_path / "drop")
+    assert status == 0, said
+    assert f"train: {SILENT} is digital silence, and left out" in said
+    assert "sys4bafa-uttc2e86f6" not in read_data_dir(tmp_path / "drop/train").wavs
+    assert "train: utterances: 13 instead" in said  # it counts in the published number
+    assert prepare("bvcc", root, tmp_path / "keep", "--silent", "keep")[0] == 0
+    assert read_data_dir(tmp_path / "keep/train").systems["sys4bafa-uttc2e86f6"] == "sys4bafa"
+
+
+def test_bvcc_system_truth(corpora: dict[str, Path], tmp_path: Path) -> None:
+    assert prepare("bvcc", corpora["bvcc"], tmp_path, "--system_truth", "corpus")[0] == 0
+    lines = (corpora["bvcc"] / "DATA/mydata_system.csv").read_text().splitlines()[1:]
+    listed = {line.split(",")[0]: float(line.split(",")[1]) for line in lines}
+    for name in SETS:
+        assert read_data_dir(tmp_path / name).system_mos == pytest.approx(listed)
+    assert prepare("bvcc", corpora["bvcc"], tmp_path)[0] == 0
+    assert not (tmp_path / "test" / "sys2mos").exists()
+
+
+def test_bvcc_without_test_ratings(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    root = copy_of("bvcc")
+    sets = root / "DATA" / "sets"
+    (sets / "TESTSET").unlink()
+    status, said = prepare("bvcc", root, tmp_path / "means")
+    assert status == 0, said
+    assert "test: no TESTSET: the means of test_mos_list.txt, without single ratings" in said
+    data = read_data_dir(tmp_path / "means/test")
+    listed = dict(line.split(",") for line in (sets / "test_mos_list.txt").read_text().splitlines())
+    assert data.mos == {name[:-4]: float(mean) for name, mean in listed.items()}
+    assert data.ratings == {}
+
+    (sets / "test_mos_list.txt").unlink()
+    (sets / "test.scp").write_text("".join(f"{name[:-4]}\n" for name in listed))  # as out-of-domain lists have them
+    status, said = prepare("bvcc", root, tmp_path / "names")
+    assert status == 0, said
+    assert "there is nothing to score" in said
+    data = read_data_dir(tmp_path / "names/test", rated=False)
+    assert (set(data.wavs), data.mos) == ({name[:-4] for name in listed}, {})
+
+    (sets / "test.scp").unlink()
+    status, said = prepare("bvcc", root, tmp_path / "none")
+    assert status == 2
+    assert "TESTSET: no such file, and neither test_mos_list.txt nor test.scp" in said
+
+
+def test_bvcc_before_the_gathering(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    root = copy_of("bvcc")
+    system = next((root / "DATA/wav").iterdir()).name.split("-")[0]
+    gone = [path for path in (root / "DATA/wav").iterdir() if path.name.startswith(system)]
+    for path in gone:
+        path.unlink()
+    status, said = prepare("bvcc", root, tmp_path / "data", partial=False)
+    assert status == 2
+    assert f"{len(gone)} wavs of 1 systems are missing: {system} ({len(gone)})" in said
+    assert all(script in said for script in ("01_get.py", "02_gather.py", "03_preprocess.py", "sv56"))
+    status, said = prepare("bvcc", root, tmp_path / "data")
+    assert status == 0, said
+    assert sum(len(read_data_dir(tmp_path / "data" / name).wavs) for name in SETS) == 24 - len(gone)
+
+
+def test_bvcc_root_may_be_above_or_the_challenge_copy(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    root = copy_of("bvcc")
+    (tmp_path / "up").mkdir()
+    root.rename(tmp_path / "up" / "phase1-main")
+    assert prepare("bvcc", tmp_path / "up", tmp_path / "data")[0] == 0
+    status, said = prepare("bvcc", tmp_path, tmp_path / "data2")
+    assert (status, "not an unpacked main.tar.gz" in said) == (2, True)
+
+
+@pytest.mark.parametrize("variant", ["full", "clean"])
+def test_somos(corpora: dict[str, Path], tmp_path: Path, variant: str) -> None:
+    status, said = prepare("somos", corpora["somos"], tmp_path, "--variant", variant)
+    assert status == 0, said
+    lists = corpora["somos"] / "training_files" / "split1" / variant
+    for name, source in zip(SETS, ("TRAINSET", "VALIDSET", "TESTSET"), strict=True):
+        data = read_data_dir(tmp_path / name)
+        rows = [line.split(",") for line in (lists / source).read_text().splitlines()[1:]]
+        ratings = [(u, listener, score) for u, pairs in data.ratings.items() for listener, score in pairs]
+        assert sorted(ratings) == sorted((row[1][:-4], row[3], float(row[2])) for row in rows)
+        assert set(data.systems.values()) == {row[0] for row in rows}  # 000, not 0
+        assert data.groups["000"] == "natural"
+        sentences = read_table(tmp_path / name / "utt2sent")
+        assert all(u == f"{sentences[u]}_{data.systems[u]}" for u in data.wavs)
+
+
+def test_foreign_test_sets(corpora: dict[str, Path], tmp_path: Path) -> None:
+    for recipe in ("nisqa", "hablamos", "ttsds2"):
+        status, said = prepare(recipe, corpora[recipe], tmp_path)
+        assert status == 0, said
+    for name in ("nisqa_for", "nisqa_p501", "nisqa_livetalk", "hablamos", "ttsds2"):
+        data = read_data_dir(tmp_path / name)
+        assert len(data.wavs) == 6
+        assert len(set(data.systems.values())) == 6
+    ttsds2 = read_data_dir(tmp_path / "ttsds2")
+    assert {system.split("-")[0] for system in ttsds2.systems.values()} == {"noisy", "kids"}
+    assert all(len(ratings) == 8 for ratings in ttsds2.ratings.values())
+
+
+def spoil(root: Path) -> list[str]:
+    """Do everything to a SOMOS tree that may happen to one; return what must be said."""
+    lists = root / "training_files/split1/clean"
+    train = (lists / "TRAINSET").read_text().splitlines()
+    names = list(dict.fromkeys(line.split(",")[1] for line in train[1:]))
+    by_name = {name: next(n for n, line in enumerate(train, start=1) if f",{name}," in line) for name in names}
+    audios = root / "audios"
+    expected = []
+
+    def bad(number: int, message: str) -> Path:
+        path = audios / names[number]
+        expected.append(f"TRAINSET:{by_name[names[number]]}: {path}: {message}")
+        return path
+
+    bad(0, "empty file").write_bytes(b"")
+    path = bad(1, "cut off")
+    path.write_bytes(path.read_bytes()[:-1000])
+    bad(2, "not readable as audio").write_bytes(b"no audio at all")
+    bad(3, "no such file").unlink()
+    soundfile.write(bad(4, "10.0 ms is shorter than one frame"), np.zeros(240), 24000)
+    line = by_name[names[5]]
+    for value in ("6", "0", "x", "3.5", ""):
+        train.append(f"{names[5].rsplit('_', 1)[1][:-4]},{names[5]},{value},new{value}")
+        where = f"TRAINSET:{len(train)}: "
+        expected.append(where + (f"choice '{value}' is not a whole number in 1..5" if value else "no choice"))
+    listener = train[line - 1].split(",")[3]
+    train.append(train[line - 1])
+    expected.append(f"TRAINSET:{len(train)}: {listener} has rated {names[5]} in line {line} already")
+    train.append(f"009,{names[5]},3,another")
+    expected.append(f"TRAINSET:{len(train)}: {names[5]} is of system 009, in line {line} of")
+    train.append(f"001,has blank_{1:03d}.wav,3,another")
+    expected.append(f"TRAINSET:{len(train)}: utterance id 'has blank_001' is empty or has white space")
+    train.append("001,half a line")
+    expected.append(f"TRAINSET:{len(train)}: 2 values instead of 4")
+    # With the line ends and the mark that a spreadsheet leaves.
+    (lists / "TRAINSET").write_bytes(b"\xef\xbb\xbf" + "".join(f"{line}\r\n" for line in train).encode())
+    with (lists / "TESTSET").open("a") as stream:
+        stream.write(f"{names[6].rsplit('_', 1)[1][:-4]},{names[6]},3,another\n")
+    expected.append(f"{names[6][:-4]} is in")
+    expected.append(f"TRAINSET:{by_name[names[6]]} (train) too")
+    shutil.copy(audios / names[7], audios / "unrated_000.wav")
+    expected.append(f"{audios / 'unrated_000.wav'}: in no list")
+    return expected
+
+
+def test_one_run_names_everything_that_is_wrong(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    root = copy_of("somos")
+    expected = spoil(root)
+    old = tmp_path / "data"
+    assert prepare("somos", root, old)[0] == 2
+    assert not old.exists()
+    status, said = prepare("somos", root, old, partial=False)
+    assert status == 2
+    assert [line for line in expected if line not in said] == []
+    assert "Traceback" not in said
+    assert not old.exists()
+
+
+def test_unusual_but_usable_audio(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    root = copy_of("hablamos")
+    wavs = sorted((root / "wavs").iterdir())
+    listed = {line.split(",")[0] for line in (root / "test.csv").read_text().splitlines()[1:]}
+    stereo, narrow, floating, long = [root / name for name in sorted(listed)][:4]
+    soundfile.write(stereo, np.full((8000, 2), 0.1), 16000)
+    soundfile.write(narrow, np.full(8000, 0.1), 8000)
+    soundfile.write(floating, np.full(44100, 0.1), 44100, subtype="FLOAT")
+    soundfile.write(long, np.full(1200 * 8000, 0.01, np.float32), 8000, subtype="PCM_U8")
+    new = root / "wavs" / "señal_ñ.wav"
+    stereo.rename(new)
+    text = (root / "test.csv").read_text().replace(stereo.name, new.name)
+    (root / "test.csv").write_text(text, encoding="utf-8")
+    assert prepare("hablamos", root, tmp_path / "data")[0] == 0
+    data = read_data_dir(tmp_path / "data/hablamos")
+    assert len(data.wavs) == 6 <= len(wavs)
+    assert data.durations[long.stem] == pytest.approx(1200)
+    assert "señal_ñ" in data.wavs
+
+
+def test_bvcc_is_fetched(corpora: dict[str, Path], tmp_path: Path) -> None:
+    """A mirror that has another file is refused, and nothing of it is left."""
+    served = tmp_path / "served"
+    served.mkdir()
+    with tarfile.open(served / "main.tar.gz", "w:gz") as packed:
+        packed.add(corpora["bvcc"], "main")
+    downloads = tmp_path / "downloads"
+    with serve(served) as server:
+        options = ("--base_url", server.url, "--download_dir", downloads, "--datadir", tmp_path / "data")
+        done = run_script(EGS / "bvcc/local/data.sh", *options, "--allow_partial", "true")
+    assert done.returncode == 1
+    md5 = hashlib.md5((served / "main.tar.gz").read_bytes()).hexdigest()
+    assert f"main.tar.gz: md5 {md5} instead of fc880c2a208c3285a47bd9a64f34eb11" in done.stderr
+    assert list(downloads.iterdir()) == []
+    assert not (tmp_path / "data").exists()
+
+
+def test_somos_is_fetched(corpora: dict[str, Path], tmp_path: Path) -> None:
+    served = tmp_path / "served"
+    served.mkdir()
+    with zipfile.ZipFile(served / "somos.zip", "w") as packed:
+        packed.write(corpora["somos"] / "audios", "audios")
+    with serve(served) as server:
+        server.break_after = [10]
+        options = ("--base_url", server.url, "--download_dir", tmp_path / "downloads", "--datadir", tmp_path / "data")
+        done = run_script(EGS / "somos/local/data.sh", *options)
+        assert server.requests[1][1] == "bytes=10-"
+    assert done.returncode == 1
+    assert "bytes instead of 3,971,669,902" in done.stderr
