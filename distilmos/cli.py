@@ -15,6 +15,11 @@ from distilmos.errors import FailedError, InputError
 COMMANDS = {
     "download": "stage 0: fetch a corpus or a checkpoint, verified",
     "validate-data": "check a Kaldi-style data directory and name every fault",
+    "summarize-data": "stage 0: a card of each data directory",
+    "fix-data": "repair a data directory",
+    "combine-data": "join data directories",
+    "subset-data": "a part of a data directory",
+    "split-data": "a data directory into train, dev and test",
     "dump-audio": "stage 1: 16 kHz mono audio of a data directory into one archive",
     "dump-feats": "stage 2: hidden states of all layers, frames sampled for clustering",
     "learn-kmeans": "stage 3: k-means of one layer",

@@ -138,7 +138,7 @@ def write_data_dirs(
             faults += [fault.replace(str(new), str(directories[name])) for fault in found]
         raise_faults(faults, f"preparing {', '.join(map(str, directories.values()))}")
         for name, new in temporary.items():
-            _replace_directory(new, directories[name])
+            replace_directory(new, directories[name])
     finally:
         for new in temporary.values():
             shutil.rmtree(new, ignore_errors=True)
@@ -208,7 +208,7 @@ def _write_column(
         write_table(path, column)
 
 
-def _replace_directory(new: Path, directory: Path) -> None:
+def replace_directory(new: Path, directory: Path) -> None:
     """Rename `new` to `directory`; an older one disappears only once the new one is ready."""
     old = temporary_name(directory)
     if directory.exists():

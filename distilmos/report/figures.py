@@ -213,6 +213,22 @@ def layer_bars(
     return Figure(title, svg, legend)
 
 
+def histogram(values: Sequence[float]) -> str:
+    """Return an SVG file with the distribution of MOS, in steps of a quarter.
+
+    Args:
+        values: scores in 1..5.
+    """
+    with _axes(WIDTH, HEIGHT) as (canvas, axes):
+        axes.hist(values, bins=np.arange(0.875, 5.2, 0.25).tolist(), color=PALETTE[0], rwidth=0.9)
+        axes.grid(visible=False, axis="x")
+        axes.set(xlim=(0.8, 5.2), xlabel="MOS", ylabel="utterances")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        stream = io.StringIO()
+        canvas.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return stream.getvalue()
+
+
 @contextmanager
 def _axes(width: float, height: float) -> Iterator[tuple[Canvas, Axes]]:
     """Give a picture of `width` x `height` inches, drawn in the report's style whatever the user's own is."""

@@ -1,0 +1,137 @@
+"""Repair of data directories."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from distilmos.data.archive import split_location
+from distilmos.data.audio import audio_seconds
+from distilmos.data.datadir import MOS_RANGE, replace_directory, validate_data_dir
+from distilmos.data.tables import finite_number, read_lines, scan_table
+from distilmos.data.tableset import BY_SYSTEM, BY_UTTERANCE, Tables, write_files
+from distilmos.errors import InputError, raise_faults
+from distilmos.files import temporary_name
+
+
+def fix_data(directory: str | Path) -> list[str]:
+    """Repair a data directory as far as it can be done without guessing.
+
+    Sorts the tables; drops lines that are malformed or repeat a key, utterances that lack readable audio, a system or
+    (where others have one) a score, and what belongs to none of the others; adds missing durations. The tables as they
+    were are kept in `.backup` in the directory.
+
+    Returns:
+        one line for each thing that was dropped or added, and for each table that was only sorted; none if nothing had
+        to be done.
+
+    Raises:
+        InputError: if wav.scp or utt2sys is missing, no utterance is left, or there are other faults. The directory is
+            left as it was then.
+    """
+    directory = Path(directory)
+    changes: list[str] = []
+    tables = Tables(notes=" ".join(read_lines(directory / "notes")).strip() if (directory / "notes").exists() else "")
+    for names, found in ((BY_UTTERANCE, tables.utterance), (BY_SYSTEM, tables.system)):
+        for name in names:
+            if (directory / name).exists() or name in ("wav.scp", "utt2sys"):
+                found[name] = _good_lines(directory / name, CHECKS.get(name, str), changes)
+    if (directory / "ratings").exists():
+        tables.ratings = _good_ratings(directory / "ratings", changes)
+    tables = _complete(tables, directory, changes)
+
+    temporary = temporary_name(directory)
+    present = [name for name in (*BY_UTTERANCE, *BY_SYSTEM, "ratings", "notes") if (directory / name).exists()]
+    try:
+        shutil.copytree(directory, temporary, symlinks=True, ignore=shutil.ignore_patterns(".backup", *present))
+        write_files(temporary, tables)
+        faults = validate_data_dir(temporary, rated="utt2mos" in tables.utterance)
+        raise_faults([f.replace(str(temporary), str(directory)) for f in faults], f"{directory}: cannot be repaired")
+        texts = {name: (directory / name).read_bytes() for name in present}
+        new = {name: (temporary / name).read_bytes() for name in present if (temporary / name).exists()}
+        changed = [name for name in texts if new.get(name) != texts[name]]
+        if not changed and not changes:
+            return []
+        changes += [
+            f"{directory / name}: sorted" for name in changed if not any(f"{directory / name}:" in c for c in changes)
+        ]
+        (temporary / ".backup").mkdir()
+        for name in present:
+            shutil.copyfile(directory / name, temporary / ".backup" / name)
+        replace_directory(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return changes
+
+
+def _mos(text: str) -> float:
+    value = finite_number(text)
+    if not MOS_RANGE[0] <= value <= MOS_RANGE[1]:
+        raise InputError(f"{text} is not in 1..5")
+    return value
+
+
+# What the value of a table must be convertible to.
+CHECKS: dict[str, Callable[[str], object]] = {
+    "wav.scp": split_location,
+    "utt2dur": finite_number,
+    "utt2mos": _mos,
+    "sys2mos": _mos,
+}
+
+
+def _good_lines(path: Path, convert: Callable[[str], object], changes: list[str]) -> dict[str, str]:
+    """Return the lines of a table that are good, the first one of each key."""
+
+    def checked(text: str) -> str:
+        convert(text)
+        return text
+
+    table = scan_table(path, checked)
+    changes += [f"{fault}: dropped" for fault in table.faults]
+    return table.values
+
+
+def _good_ratings(path: Path, changes: list[str]) -> dict[str, list[tuple[str, str]]]:
+    """Return the ratings that are good, the first one of each listener for an utterance."""
+    ratings: dict[str, dict[str, str]] = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        fields = line.split()
+        try:
+            utterance, listener, score = fields
+            _mos(score)
+        except (ValueError, InputError):
+            changes.append(f"{path}:{number}: {line!r} is not 'utterance listener score': dropped")
+            continue
+        if ratings.setdefault(utterance, {}).setdefault(listener, score) is not score:
+            changes.append(f"{path}:{number}: {utterance} has a rating of {listener} already: dropped")
+    return {utterance: list(scores.items()) for utterance, scores in ratings.items()}
+
+
+def _complete(tables: Tables, directory: Path, changes: list[str]) -> Tables:
+    """Return what concerns the utterances that have all they need; add their durations where there are none."""
+    needed = [name for name in ("utt2sys", "utt2mos") if tables.utterance.get(name)]
+    durations = tables.utterance.setdefault("utt2dur", {})
+    kept = []
+    for utterance in tables.utterances:
+        lacking = [f"not in {name}" for name in needed if utterance not in tables.utterance[name]]
+        path, offset = split_location(tables.utterance["wav.scp"][utterance])
+        try:
+            seconds = audio_seconds(path, offset)
+        except InputError as error:
+            lacking.append(str(error))
+        if lacking:
+            changes.append(f"{directory / 'wav.scp'}: {utterance} dropped: {', '.join(lacking)}")
+            continue
+        kept.append(utterance)
+        if utterance not in durations or not float(durations[utterance]) > 0:
+            durations[utterance] = str(seconds)
+            changes.append(f"{directory / 'utt2dur'}: {utterance} added")
+    if not kept:
+        raise InputError(f"{directory}: no utterance is left; the first reasons: " + "; ".join(changes[:3]))
+    named: dict[str, Collection[str]] = {**tables.utterance, "ratings": tables.ratings}
+    for name, utterances in named.items():
+        strays = [u for u in utterances if u not in tables.utterance["wav.scp"]]
+        changes += [f"{directory / name}: {u} dropped: not in wav.scp" for u in strays]
+    return tables.only(kept)

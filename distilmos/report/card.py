@@ -1,0 +1,214 @@
+"""The card of a data directory: what is in it, how well its listeners agree, and what it shares with other sets."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.data.tables import read_table
+from distilmos.files import write_text
+from distilmos.report.figures import histogram
+from distilmos.scoring.tables import markdown_table, number
+
+CARD, PICTURE = "SUMMARY.md", "mos_histogram.svg"
+SPLITS = 100  # random halves of the listeners
+SEED = 1
+LONG_SECONDS = 30.0  # conf/distilmos.yaml: max_seconds
+SYSTEMS_SHOWN = 5
+
+
+def write_cards(directories: Sequence[str | Path]) -> list[Path]:
+    """Write SUMMARY.md, and a picture of the scores where there are any, into each data directory.
+
+    Args:
+        directories: the sets of a corpus; each card has their overlap with the others.
+
+    Returns:
+        the cards.
+
+    Raises:
+        InputError: if a directory is faulty. No card is written then.
+    """
+    sets = {Path(d): read_data_dir(d, rated=(Path(d) / "utt2mos").exists()) for d in directories}
+    pages = {path: _page(data, [other for other in sets.values() if other is not data]) for path, data in sets.items()}
+    for path, page in pages.items():
+        if sets[path].mos:
+            write_text(path / PICTURE, histogram(list(sets[path].mos.values())))
+        write_text(path / CARD, page)
+    return [path / CARD for path in pages]
+
+
+def _page(data: DataDir, others: Sequence[DataDir]) -> str:
+    parts = [f"# {data.path.name}\n"]
+    if data.notes:
+        parts.append(f"**{data.notes}**\n")
+    facts = _facts(data)
+    parts.append(markdown_table(["", "count"], [[name, text] for name, text in facts.items()]))
+    if data.mos:
+        parts.append(f"![histogram of the MOS of utterances]({PICTURE})\n")
+        parts.append(_systems(data))
+    if data.ratings:
+        parts.append(_agreement(data.ratings))
+    if others:
+        header = ["shared with", "utterances", "systems", "listeners", "speakers", "sentences"]
+        parts.append(markdown_table(header, [[other.path.name, *_shared(data, other)] for other in others]))
+    long = [u for u, seconds in data.durations.items() if seconds > LONG_SECONDS]
+    if long:
+        shown = ", ".join(sorted(long)[:SYSTEMS_SHOWN])
+        parts.append(
+            f"{len(long)} utterances are longer than {LONG_SECONDS:g} s, for example {shown}: training refuses what is "
+            "longer than max_seconds of its configuration.\n"
+        )
+    return "\n".join(parts)
+
+
+def _facts(data: DataDir) -> dict[str, str]:
+    seconds = list(data.durations.values())
+    facts = {
+        "utterances": f"{len(data.wavs):,}",
+        "hours": f"{sum(seconds) / 3600:.3f}",
+        "seconds of an utterance": f"{min(seconds):.2f} to {max(seconds):.2f}, mean {np.mean(seconds):.2f}",
+        "systems": f"{len(set(data.systems.values())):,}",
+    }
+    sizes = Counter(data.systems.values()).values()
+    facts["utterances of a system"] = _range(sizes)
+    if data.mos:
+        values = list(data.mos.values())
+        facts["MOS"] = f"{min(values):.2f} to {max(values):.2f}, mean {np.mean(values):.2f}, sd {np.std(values):.2f}"
+    else:
+        facts["MOS"] = "not known: to be predicted, not scored"
+    if data.ratings:
+        heard = Counter(listener for pairs in data.ratings.values() for listener, _ in pairs)
+        facts["ratings"] = f"{sum(heard.values()):,}"
+        facts["ratings of an utterance"] = _range([len(pairs) for pairs in data.ratings.values()])
+        facts["listeners"] = f"{len(heard):,}"
+        facts["ratings of a listener"] = _range(heard.values())
+    for group, count in sorted(Counter(data.groups.get(s, "") for s in set(data.systems.values())).items()):
+        if group:
+            facts[f"systems of group {group}"] = str(count)
+    return facts
+
+
+def _range(counts: Iterable[int]) -> str:
+    values = sorted(counts)
+    low, high = values[0], values[-1]
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}, median {np.median(values):g}"
+
+
+def _systems(data: DataDir) -> str:
+    """Return the best and the worst systems."""
+    scores: dict[str, list[float]] = {}
+    for utterance, mos in data.mos.items():
+        scores.setdefault(data.systems[utterance], []).append(mos)
+    means = {system: data.system_mos.get(system, math.fsum(v) / len(v)) for system, v in scores.items()}
+    ranked = sorted(means, key=lambda system: (-means[system], system))
+    shown = ranked if len(ranked) <= 2 * SYSTEMS_SHOWN else ranked[:SYSTEMS_SHOWN] + ranked[-SYSTEMS_SHOWN:]
+    rows = [[system, f"{len(scores[system])}", number(means[system], 2)] for system in shown]
+    if len(shown) < len(ranked):
+        rows.insert(SYSTEMS_SHOWN, [f"({len(ranked) - len(shown)} others)", "", ""])
+    return markdown_table(["system", "utterances", "MOS"], rows)
+
+
+def split_half(ratings: Mapping[str, Sequence[tuple[str, float]]], splits: int = SPLITS, seed: int = SEED) -> float:
+    """Return how well the mean scores by two halves of the listeners correlate (LCC), averaged over random halves.
+
+    An upper limit of what a prediction could reach against the mean of half as many ratings as there are. The listeners
+    are divided, not the ratings of each utterance: whoever is severe is so in one half alone.
+
+    Args:
+        ratings: utterance -> (listener, score) pairs.
+        splits: number of random divisions.
+        seed: of the divisions.
+
+    Returns:
+        LCC, or NaN where no division has two utterances with both halves and different scores.
+    """
+    listeners = sorted({listener for pairs in ratings.values() for listener, _ in pairs})
+    places = {listener: place for place, listener in enumerate(listeners)}
+    utterance, listener, score = _columns(ratings, places)
+    random = np.random.default_rng(seed)
+    correlations = []
+    for _ in range(splits):
+        half = random.permutation(len(listeners)) < len(listeners) / 2
+        means = []
+        for chosen in (half[listener], ~half[listener]):
+            counts = np.bincount(utterance[chosen], minlength=len(ratings))
+            sums = np.bincount(utterance[chosen], score[chosen], minlength=len(ratings))
+            means.append(np.divide(sums, counts, out=np.full(len(ratings), np.nan), where=counts > 0))
+        both = ~np.isnan(means[0]) & ~np.isnan(means[1])
+        if both.sum() > 1 and np.ptp(means[0][both]) > 0 and np.ptp(means[1][both]) > 0:
+            correlations.append(np.corrcoef(means[0][both], means[1][both])[0, 1])
+    return float(np.mean(correlations)) if correlations else math.nan
+
+
+def intraclass_correlation(ratings: Mapping[str, Sequence[tuple[str, float]]]) -> tuple[float, float]:
+    """Return ICC(1,1), of a single rating, and ICC(1,k), of the mean of the ratings that an utterance has.
+
+    One-way random effects: P. E. Shrout, J. L. Fleiss, "Intraclass correlations: uses in assessing rater reliability",
+    Psychological Bulletin 86 (1979), with the effective number of ratings k0 = (N - sum k_i^2 / N) / (n - 1) where
+    utterances have different numbers of them (S. R. Searle, Linear Models, 1971, section 9.8).
+
+    Args:
+        ratings: utterance -> (listener, score) pairs.
+
+    Returns:
+        both, or NaN where they are not defined (fewer than two utterances, no utterance rated twice, no variance).
+    """
+    utterance, _, score = _columns(ratings, None)
+    counts = np.bincount(utterance).astype(float)
+    total, items = counts.sum(), counts.size
+    if items < 2 or total == items:
+        return math.nan, math.nan
+    means = np.bincount(utterance, score) / counts
+    between = float((counts * (means - score.mean()) ** 2).sum()) / (items - 1)
+    within = float(((score - means[utterance]) ** 2).sum()) / (total - items)
+    size = (total - float((counts**2).sum()) / total) / (items - 1)
+    if between + (size - 1) * within == 0 or between == 0:
+        return math.nan, math.nan
+    return (between - within) / (between + (size - 1) * within), (between - within) / between
+
+
+def _columns(
+    ratings: Mapping[str, Sequence[tuple[str, float]]], places: Mapping[str, int] | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return, for every rating, the number of its utterance, the place of its listener, and the score; each (N,)."""
+    rows = [
+        (n, places[listener] if places else 0, value)
+        for n, pairs in enumerate(ratings.values())
+        for listener, value in pairs
+    ]
+    utterance, listener, score = zip(*rows, strict=True)
+    return np.array(utterance), np.array(listener), np.array(score)
+
+
+def _agreement(ratings: Mapping[str, Sequence[tuple[str, float]]]) -> str:
+    single, mean = intraclass_correlation(ratings)
+    rows = [
+        [f"LCC between the means of random halves of the listeners, average of {SPLITS}", number(split_half(ratings))],
+        ["ICC(1,1): reliability of one rating", number(single)],
+        ["ICC(1,k): reliability of an utterance's mean", number(mean)],
+    ]
+    return markdown_table(["listener agreement", "value"], rows)
+
+
+def _shared(data: DataDir, other: DataDir) -> list[str]:
+    cells = []
+    for mine, theirs in zip(_names(data), _names(other), strict=True):
+        cells.append("not known" if mine is None or theirs is None else f"{len(mine & theirs):,} of {len(mine):,}")
+    return cells
+
+
+def _names(data: DataDir) -> list[set[str] | None]:
+    """Return the utterances, systems, listeners, speakers and sentences of a set; None for what is not known."""
+    listeners = {listener for pairs in data.ratings.values() for listener, _ in pairs}
+    speakers, sentences, texts = (_values(data.path / name) for name in ("utt2spk", "utt2sent", "text"))
+    return [set(data.wavs), set(data.systems.values()), listeners or None, speakers, sentences or texts]
+
+
+def _values(path: Path) -> set[str] | None:
+    return set(read_table(path).values()) if path.exists() else None
