@@ -15,6 +15,7 @@ from distilmos.errors import FailedError, InputError
 COMMANDS = {
     "download": "stage 0: fetch a corpus or a checkpoint, verified",
     "validate-data": "check a Kaldi-style data directory and name every fault",
+    "fetch-ssl": "stage 0: fetch an SSL encoder that is known by name",
     "summarize-data": "stage 0: a card of each data directory",
     "fix-data": "repair a data directory",
     "combine-data": "join data directories",

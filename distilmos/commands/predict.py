@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="data directory, wav.scp or audio file")
     parser.add_argument("--model", required=True, metavar="DIR", help="model directory, for example exp/<tag>/model")
+    parser.add_argument(
+        "--corpus", metavar="NAME", help="corpus on whose scale scores shall be, for a model trained on several"
+    )
     parser.add_argument("--out", metavar="FILE", help="utt2mos to write (default: print, rounded)")
     add_forward_options(parser)
 
@@ -29,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     """Predict and write."""
     wavs, durations = find_recordings(args.inputs)
     device = choose_device(args.device)
-    scores = predict(load_model_dir(args.model).to(device), wavs, durations, device, args.batch_seconds)
+    model = load_model_dir(args.model).to(device)
+    scores = predict(model, wavs, durations, device, args.batch_seconds, args.corpus)
     if args.out:
         write_table(args.out, scores)
         print(f"{args.out}: {len(scores)} utterances")

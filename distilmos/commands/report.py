@@ -15,10 +15,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("experiment", metavar="EXP", help="experiment directory, for example exp/<tag>")
     parser.add_argument("--kmeans", metavar="DIR", help="directory with quality.json of `distilmos kmeans-table`")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="sets", metavar="NAME", help="test set that should be there"
+    )
+    parser.add_argument("--published", metavar="FILE", help="tab-separated table of published figures")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the report and print where it is."""
-    for path in write_report(args.experiment, args.kmeans):
+    for path in write_report(args.experiment, args.kmeans, args.sets, args.published):
         print(path)
     return 0

@@ -10,6 +10,7 @@ Files (UTF-8, one line an entry, sorted by utterance id in the C locale):
     utt2spk   utt  speaker                            (optional)
     utt2sent  utt  sentence, what is said              (optional)
     text      utt  transcript                         (optional)
+    utt2corpus utt corpus                             (where several are joined)
     sys2group system  group, such as a degradation type  (optional)
     sys2mos   system  its true MOS, where that is not the mean of its utterances here  (optional)
     notes     one line that whoever shows results of this set must show too, such as "The ratings are simulated."
@@ -85,6 +86,7 @@ class DataDir:
     ratings: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     system_mos: dict[str, float] = field(default_factory=dict)
+    corpora: dict[str, str] = field(default_factory=dict)
     notes: str = ""
 
     @property
@@ -242,6 +244,7 @@ def read_data_dir(directory: str | Path, *, rated: bool = True) -> DataDir:
         mos=read_floats(directory / "utt2mos") if (directory / "utt2mos").exists() else {},
         ratings=_read_ratings(directory / "ratings")[0] if (directory / "ratings").exists() else {},
         groups=read_table(directory / "sys2group") if (directory / "sys2group").exists() else {},
+        corpora=read_table(directory / "utt2corpus") if (directory / "utt2corpus").exists() else {},
         system_mos=read_floats(directory / "sys2mos") if (directory / "sys2mos").exists() else {},
         notes=" ".join(read_lines(directory / "notes")).strip() if (directory / "notes").exists() else "",
     )
@@ -275,10 +278,11 @@ def validate_data_dir(directory: str | Path, *, rated: bool = True) -> list[str]
     systems = scan("utt2sys", str, required=True)
     durations = scan("utt2dur", finite_number, required=True)
     mos = scan("utt2mos", finite_number, required=rated)
+    corpora = scan("utt2corpus", str)
     groups = scan("sys2group", str)
     system_mos = scan("sys2mos", finite_number)
     if wavs:
-        complete = [table for table in (systems, durations, mos) if table]
+        complete = [table for table in (systems, durations, mos, corpora) if table]
         partial = [table for table in (scan("utt2spk", str), scan("utt2sent", str), scan("text", str)) if table]
         for table in [*complete, *partial]:
             faults.extend(f"{table.where(key)} is not in wav.scp" for key in table.lines if key not in wavs.lines)

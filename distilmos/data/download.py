@@ -125,6 +125,10 @@ def _receive(url: str, part: Path, start: int) -> None:
         if 400 <= error.code < 500 and error.code not in TEMPORARY:
             raise _RefusedError(f"HTTP status {error.code} {error.reason}") from None
         raise
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, FileNotFoundError):  # a file: URL
+            raise _RefusedError(error.reason) from None
+        raise
     with response:
         resumed = response.status == 206
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):

@@ -61,6 +61,7 @@ def predict(
     durations: dict[str, float],
     device: torch.device,
     batch_seconds: float,
+    corpus: str | None = None,
 ) -> dict[str, float]:
     """Predict the MOS of recordings.
 
@@ -70,16 +71,30 @@ def predict(
         durations: utterance -> seconds.
         device: where to compute.
         batch_seconds: padded seconds in one forward pass.
+        corpus: one that the model was trained on, on whose scale the scores shall be; None for their mean scale.
 
     Returns:
         utterance -> MOS, in the order of `wavs`.
 
     Raises:
-        InputError: naming every recording that is unreadable.
+        InputError: naming every recording that is unreadable; or if the model does not know `corpus`.
     """
+    offset = _offset(model, corpus)
     scores: dict[str, float] = {}
     for group, audio, num_samples in padded_batches(wavs, durations, batch_seconds):
         with torch.inference_mode():
             mos = model(audio.to(device), num_samples.to(device)).mos
-        scores.update(zip(group, mos.tolist(), strict=True))
+        scores.update(zip(group, (mos + offset).tolist(), strict=True))
     return {utterance: scores[utterance] for utterance in wavs}
+
+
+@torch.inference_mode()
+def _offset(model: MOSNetwork, corpus: str | None) -> float:
+    if corpus is None:
+        return 0.0
+    names = model.corpus_offsets.names if model.corpus_offsets else ()
+    if model.corpus_offsets is None or corpus not in names:
+        known = ", ".join(names) or "a single one: it has no scales to choose from"
+        raise InputError(f"the model was not trained on a corpus {corpus!r} among others, but on {known}")
+    device = model.corpus_offsets.values.device
+    return float(model.corpus_offsets(torch.tensor(names.index(corpus), device=device)))

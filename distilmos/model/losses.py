@@ -32,36 +32,56 @@ class Losses:
     frames: int
 
 
-def regression_loss(predicted: Tensor, rated: Tensor, kind: str, clip: float) -> Tensor:
-    """Return the mean L1 or squared error of (B,) scores; an absolute error up to `clip` costs nothing.
+@dataclass(frozen=True)
+class ScorePairs:
+    """Predicted scores and what they should be: of utterances, or of single ratings.
+
+    Attributes:
+        predicted: float (R,).
+        rated: float (R,).
+        weights: float (R,), sum 1.
+    """
+
+    predicted: Tensor
+    rated: Tensor
+    weights: Tensor
+
+
+def utterance_pairs(predicted: Tensor, rated: Tensor) -> ScorePairs:
+    """Compare (B,) scores of utterances, all of the same weight."""
+    return ScorePairs(predicted, rated, torch.full_like(rated, 1 / rated.numel()))
+
+
+def regression_loss(pairs: ScorePairs, kind: str, clip: float) -> Tensor:
+    """Return the weighted mean of L1 or squared errors; an absolute error up to `clip` costs nothing.
 
     Clipping after T. Saeki et al., "UTMOS", Interspeech 2022: listeners disagree by more than small errors.
     """
-    error = (predicted - rated).abs()
+    error = (pairs.predicted - pairs.rated).abs()
     cost = error if kind == "l1" else error.square()
-    return torch.where(error > clip, cost, torch.zeros_like(cost)).mean()
+    return (torch.where(error > clip, cost, torch.zeros_like(cost)) * pairs.weights).sum()
 
 
 def multitask_loss(
-    prediction: Prediction, rated: Tensor, tokens: Tensor | None, *, kind: str, clip: float, token_weight: float
+    prediction: Prediction, pairs: ScorePairs, tokens: Tensor | None, *, kind: str, clip: float, token_weight: float
 ) -> Losses:
     """Compute all losses of a batch.
 
     Args:
         prediction: of B utterances.
-        rated: mean opinion scores, float (B,).
+        pairs: what the regression compares.
         tokens: token ids of the target layers, long (B, L, T), NO_TOKEN at padding; None where there are none.
         kind: "l1" or "mse".
         clip: errors up to this cost nothing.
         token_weight: weight of the token loss.
     """
-    regression = regression_loss(prediction.mos, rated, kind, clip)
+    regression = regression_loss(pairs, kind, clip)
     if tokens is None or not prediction.token_logits:
         return Losses(regression, regression, None, None, 0)
-    pairs = list(zip(prediction.token_logits, tokens.unbind(1), strict=True))
+    layers = list(zip(prediction.token_logits, tokens.unbind(1), strict=True))
     token = torch.stack(
-        [F.cross_entropy(logits.flatten(0, 1), ids.flatten(), ignore_index=NO_TOKEN) for logits, ids in pairs]
+        [F.cross_entropy(logits.flatten(0, 1), ids.flatten(), ignore_index=NO_TOKEN) for logits, ids in layers]
     ).mean()
-    correct = torch.stack([(logits.argmax(2) == ids).sum() for logits, ids in pairs])
+    correct = torch.stack([(logits.argmax(2) == ids).sum() for logits, ids in layers])
     frames = int((tokens[:, 0] != NO_TOKEN).sum())
     return Losses(regression + token_weight * token, regression, token, correct, frames)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from distilmos.model.config import ModelConfig
 from distilmos.model.mixing import LayerMix
+from distilmos.model.offsets import Offsets
 from distilmos.model.processor import Decoder, FeatureProcessor, TokenPredictor
 from distilmos.ssl.encoder import SSLEncoder, valid_mask
 
@@ -37,11 +38,19 @@ def _mean_over_frames(frame_mos: Tensor, num_frames: Tensor) -> Tensor:
 
 
 class MOSNetwork(nn.Module):
-    """What all networks have in common: an encoder, and a last linear layer that gives frame scores."""
+    """What all networks have in common: an encoder, and a last linear layer that gives frame scores.
 
-    def __init__(self, config: ModelConfig, encoder: SSLEncoder, width: int) -> None:
+    Attributes:
+        corpus_offsets: how the scales of the corpora that it was trained on differ; None for a single corpus. Scores
+            are on the mean scale unless a caller adds an offset.
+        listener_offsets: how listeners differ; there in training alone, for scores are those of the mean listener.
+    """
+
+    def __init__(self, config: ModelConfig, encoder: SSLEncoder, width: int, corpora: tuple[str, ...]) -> None:
         """Take over `encoder`; `width` is that of the frames which the last layer scores."""
         super().__init__()
+        self.corpus_offsets = Offsets(corpora) if corpora else None
+        self.listener_offsets: Offsets | None = None
         self.config = config
         self.encoder = encoder
         self.encoder.set_dropout(config.encoder_dropout)
@@ -73,9 +82,9 @@ class DistilMOS(MOSNetwork):
     After J. Yang, W. Nakata, Y. Saito, H. Saruwatari, arXiv 2601.13700, and the authors' released model.
     """
 
-    def __init__(self, config: ModelConfig, encoder: SSLEncoder, clusters: int) -> None:
+    def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...], clusters: int) -> None:
         """Build the heads for token ids 0..clusters-1 on `encoder`."""
-        super().__init__(config, encoder, config.hidden_dim)
+        super().__init__(config, encoder, config.hidden_dim, corpora)
         source = encoder.config.embed_dim
         self.clusters = clusters
         self.weighted_sum = LayerMix(encoder.config.num_layers, source)
@@ -103,9 +112,9 @@ class SSLMOS(MOSNetwork):
     of the mean.
     """
 
-    def __init__(self, config: ModelConfig, encoder: SSLEncoder) -> None:
+    def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...]) -> None:
         """Put the linear layer on `encoder`."""
-        super().__init__(config, encoder, encoder.config.embed_dim)
+        super().__init__(config, encoder, encoder.config.embed_dim, corpora)
 
     def score_layers(self, layers: list[Tensor], num_frames: Tensor) -> Prediction:
         """Score the last of the L hidden states (B, T, D)."""
@@ -113,19 +122,22 @@ class SSLMOS(MOSNetwork):
         return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, [])
 
 
-def build_model(config: ModelConfig, encoder: SSLEncoder, clusters: int | None) -> MOSNetwork:
+def build_model(
+    config: ModelConfig, encoder: SSLEncoder, clusters: int | None, corpora: tuple[str, ...] = ()
+) -> MOSNetwork:
     """Build the network that `config.model` names.
 
     Args:
         config: its shape.
         encoder: becomes part of the network.
         clusters: number K of token ids; None is enough for a baseline.
+        corpora: whose scales it learns apart; none for a single one.
 
     Raises:
         ValueError: if the target layers do not exist, or a DistilMOS network is asked for without `clusters`.
     """
     if config.model == "sslmos":
-        return SSLMOS(config, encoder)
+        return SSLMOS(config, encoder, corpora)
     if clusters is None:
         raise ValueError("model: distilmos needs the number of clusters")
-    return DistilMOS(config, encoder, clusters)
+    return DistilMOS(config, encoder, corpora, clusters)

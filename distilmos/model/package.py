@@ -34,6 +34,7 @@ def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, An
         "format": FORMAT,
         "encoder": model.encoder.config.to_dict(),
         "clusters": model.clusters if isinstance(model, DistilMOS) else None,
+        "corpora": list(model.corpus_offsets.names) if model.corpus_offsets else [],
         "model": {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in ModelConfig.model_dump(model.config, include=set(ModelConfig.model_fields)).items()
@@ -59,7 +60,8 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
         if config["format"] != FORMAT:
             raise InputError(f"{path}: format {config['format']} is not {FORMAT}; use a newer distilmos")
         encoder = SSLEncoder(EncoderConfig.from_dict(config["encoder"]))
-        model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"])
+        corpora = tuple(map(str, config.get("corpora", ())))
+        model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], corpora)
     except (yaml.YAMLError, KeyError, TypeError, ValueError, ValidationError) as error:
         raise InputError(f"{path}: not the configuration of a model: {error}") from None
     weights = directory / WEIGHTS

@@ -16,6 +16,7 @@ from distilmos.metrics import LEVELS, METRICS
 from distilmos.report import figures
 from distilmos.report.experiment import Experiment, ScoredSet, read_experiment
 from distilmos.report.figures import PALETTE, Figure, Line, Marks
+from distilmos.report.overview import overview_table, published_table, read_published
 from distilmos.scoring.results import Scored, count_line, level_arrays, score_table
 from distilmos.scoring.tables import bounds, markdown_table, number
 
@@ -33,12 +34,19 @@ KMEANS_COLUMNS = {
 BLUE, ORANGE, GREEN = PALETTE[:3]
 
 
-def write_report(directory: str | Path, kmeans: str | Path | None = None) -> list[Path]:
+def write_report(
+    directory: str | Path,
+    kmeans: str | Path | None = None,
+    names: Sequence[str] = (),
+    published: str | Path | None = None,
+) -> list[Path]:
     """Write RESULTS.md and report.html into an experiment directory.
 
     Args:
         directory: exp/<tag>; whatever it lacks is named in the report.
         kmeans: directory with quality.json of `distilmos kmeans-table`.
+        names: test sets that should be there; those that are not are shown as not run.
+        published: table of published figures (see `overview.COLUMNS`), shown beside this experiment's.
 
     Returns:
         the two files.
@@ -47,10 +55,22 @@ def write_report(directory: str | Path, kmeans: str | Path | None = None) -> lis
         InputError: if the directory has nothing to report, or a file in it is faulty.
     """
     experiment = read_experiment(directory, kmeans)
-    pages = {"RESULTS.md": _markdown(experiment), "report.html": _html(experiment)}
+    overview = _overview(experiment, names, published)
+    pages = {"RESULTS.md": _markdown(experiment, overview), "report.html": _html(experiment, overview)}
     for name, text in pages.items():
         write_text(experiment.path / name, text)
     return [experiment.path / name for name in pages]
+
+
+def _overview(experiment: Experiment, names: Sequence[str], published: str | Path | None) -> list[dict[str, Any]]:
+    """Return the tables that stand before those of the single sets; none where there is nothing to compare."""
+    tables = []
+    if len({*names, *(scored.name for scored in experiment.sets)}) > 1:
+        tables.append(overview_table(experiment, names) | {"title": "All test sets"})
+    if published is not None:
+        table = published_table(experiment, read_published(published))
+        tables.append(table | {"title": "Beside published figures"})
+    return tables
 
 
 def error_rows(rows: Iterable[Scored], key: str) -> list[dict[str, Any]]:
@@ -148,13 +168,15 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def _markdown(experiment: Experiment) -> str:
+def _markdown(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
     parts = [f"# Results of {experiment.tag}\n"]
     facts = _facts(experiment)
     if facts:
         parts.append("".join(f"- {name}: `{text}`\n" for name, text in facts.items()))
     if experiment.missing:
         parts.append("Missing:\n\n" + "".join(f"- {line}\n" for line in experiment.missing))
+    for table in overview:
+        parts += [f"## {table['title']}\n", markdown_table(table["header"], table["rows"])]
     if experiment.sets:
         parts.append("In brackets: 95 % bootstrap intervals. Errors are predicted - rated MOS, over utterances.\n")
     for scored in experiment.sets:
@@ -177,7 +199,7 @@ def _kmeans_table(experiment: Experiment) -> dict[str, Any]:
     return {"header": list(KMEANS_COLUMNS.values()), "rows": rows}
 
 
-def _html(experiment: Experiment) -> str:
+def _html(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("distilmos.report", package_path="."),
         autoescape=True,
@@ -189,6 +211,7 @@ def _html(experiment: Experiment) -> str:
         tag=experiment.tag,
         facts=_facts(experiment),
         missing=experiment.missing,
+        overview=overview,
         sets=[_set_view(number, scored) for number, scored in enumerate(experiment.sets, start=1)],
         training=_training_figures(experiment),
         dev_notes=experiment.dev_notes,

@@ -64,7 +64,7 @@ def _check_same_set(a: str | Path, rows_a: list[Scored], b: str | Path, rows_b: 
     faults += [f"{b}: {utterance} is not in {a}" for utterance in in_b if utterance not in in_a]
     for utterance, row in in_a.items():
         other = in_b.get(utterance, row)
-        if (row.system, row.mos) != (other.system, other.mos):
+        if (row.system, row.mos, row.system_mos) != (other.system, other.mos, other.system_mos):
             faults.append(f"{b}: {utterance}: {other.system} rated {other.mos}, in {a} {row.system} rated {row.mos}")
     raise_faults(faults, "the two results are not of the same rated set")
 

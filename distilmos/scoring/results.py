@@ -4,7 +4,7 @@ Files:
 
     utt2mos       utt  predicted MOS                                  (written by `distilmos predict`)
     metrics.json  MSE, LCC, SRCC, KTAU of both levels with intervals, and the counts
-    scored.tsv    utterance, system, group, mos (rated), predicted    (absent where nothing is rated)
+    scored.tsv    utterance, system, group, mos (rated), predicted, system_mos  (absent where nothing is rated)
     notes         the notes of the data directory, where it has any
 """
 
@@ -29,18 +29,28 @@ from distilmos.metrics import LEVELS, METRICS, agreement, system_means
 from distilmos.scoring.bootstrap import LEVEL, SAMPLES, bootstrap_agreement, interval
 from distilmos.scoring.tables import markdown_table, with_interval
 
-HEADER = ["utterance", "system", "group", "mos", "predicted"]
+HEADER = ["utterance", "system", "group", "mos", "predicted", "system_mos"]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One rated and predicted utterance; `group` is empty where the data directory knows none."""
+    """One rated and predicted utterance.
+
+    Attributes:
+        utterance: its id.
+        system: of the utterance.
+        group: of the system; empty where the data directory knows none.
+        mos: rated.
+        predicted: MOS.
+        system_mos: true MOS of the system by sys2mos; None takes the mean of its utterances.
+    """
 
     utterance: str
     system: str
     group: str
     mos: float
     predicted: float
+    system_mos: float | None = None
 
 
 def score_results(data: str | Path, results: str | Path, samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:
@@ -74,8 +84,8 @@ def score_results(data: str | Path, results: str | Path, samples: int = SAMPLES,
         (results / "notes").unlink(missing_ok=True)
     if truth.mos:
         rows = [
-            Scored(u, truth.systems[u], truth.groups.get(truth.systems[u], ""), truth.mos[u], predicted[u])
-            for u in truth.utterances
+            Scored(u, system, truth.groups.get(system, ""), truth.mos[u], predicted[u], truth.system_mos.get(system))
+            for u, system in ((u, truth.systems[u]) for u in truth.utterances)
         ]
         metrics |= score_levels(rows, samples, seed)
         write_text(results / "scored.tsv", _scored_text(rows))
@@ -98,13 +108,17 @@ def _read_predictions(path: Path, truth: DataDir) -> dict[str, float]:
 def level_arrays(rows: Sequence[Scored]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return, for each level, rated and predicted scores, each of shape (N,), in the order of utterances or systems.
 
-    System scores are the means of the system's utterances (see `metrics.system_means`).
+    System scores are the means of the system's utterances (see `metrics.system_means`), but for the rated ones of a
+    system that has a true score of its own.
     """
     ordered = sorted(rows, key=lambda row: c_locale_key(row.utterance))
     systems = {row.utterance: row.system for row in ordered}
     levels = []
     for scores in ({r.utterance: r.mos for r in ordered}, {r.utterance: r.predicted for r in ordered}):
         levels.append([np.array(list(level.values())) for level in (scores, system_means(scores, systems))])
+    own = {row.system: row.system_mos for row in ordered if row.system_mos is not None}
+    for place, system in enumerate(system_means({r.utterance: r.mos for r in ordered}, systems)):
+        levels[0][1][place] = own.get(system, levels[0][1][place])
     return {level: (levels[0][n], levels[1][n]) for n, level in enumerate(LEVELS)}
 
 
@@ -135,7 +149,9 @@ def _scored_text(rows: Sequence[Scored]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
     writer.writerow(HEADER)
-    writer.writerows([row.utterance, row.system, row.group, row.mos, row.predicted] for row in rows)
+    writer.writerows(
+        [row.utterance, row.system, row.group, row.mos, row.predicted, row.system_mos] for row in rows
+    )
     return stream.getvalue()
 
 
@@ -154,11 +170,13 @@ def read_scored(results: str | Path) -> list[Scored]:
     rows: dict[str, Scored] = {}
     for line, fields in enumerate(lines, start=2):
         try:
-            utterance, system, group, mos, predicted = fields
-            row = Scored(utterance, system, group, float(mos), float(predicted))
+            utterance, system, group, mos, predicted, system_mos = fields
+            row = Scored(
+                utterance, system, group, float(mos), float(predicted), float(system_mos) if system_mos else None
+            )
         except ValueError:
-            raise InputError.at(path, line, f"not utterance, system, group, mos, predicted: {fields}") from None
-        if not math.isfinite(row.mos) or not math.isfinite(row.predicted):
+            raise InputError.at(path, line, f"not {', '.join(HEADER)}: {fields}") from None
+        if not all(map(math.isfinite, (row.mos, row.predicted, row.system_mos or 0.0))):
             raise InputError.at(path, line, f"{utterance}: not a finite score")
         if utterance in rows:
             raise InputError.at(path, line, f"{utterance} is given twice")

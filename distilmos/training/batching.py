@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -28,30 +29,45 @@ class BatchPlan(NamedTuple):
     members: tuple[int, ...]
 
 
-def epoch_batches(lengths: Sequence[int], budget: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
-    """Return the batches of one epoch, in the order of training: a function of its arguments and nothing else.
+@dataclass(frozen=True)
+class BatchOrder:
+    """What decides the batches of a training.
 
-    Every process of a distributed training would compute the same list and take its share.
+    Attributes:
+        lengths: samples of each recording.
+        budget: largest padded number of samples of a batch.
+        seed: of the order.
+        shares: how often each recording is drawn in an epoch, on average; None draws each once.
     """
-    random = np.random.default_rng([seed, epoch])
-    jittered = np.log(np.asarray(lengths, dtype=np.float64)) + random.uniform(-JITTER, JITTER, len(lengths))
-    # From long to short, so that what is left over for the last batch is short and finds a partner.
-    batches = pack(np.argsort(-jittered, kind="stable").tolist(), lengths, budget)
-    return [batches[place] for place in random.permutation(len(batches))]
 
+    lengths: Sequence[int]
+    budget: int
+    seed: int
+    shares: Sequence[float] | None = None
 
-def training_stream(lengths: Sequence[int], budget: int, seed: int, epoch: int, place: int) -> Iterator[BatchPlan]:
-    """Yield batches without end, epoch after epoch, from batch `place` of `epoch` on."""
-    while True:
-        for number, members in enumerate(epoch_batches(lengths, budget, seed, epoch)):
-            if number >= place:
-                yield BatchPlan(epoch, number, members)
-        epoch, place = epoch + 1, 0
+    def epoch(self, epoch: int) -> list[BatchPlan]:
+        """Return the batches of one epoch, in the order of training: a function of this order and nothing else.
 
+        Every process of a distributed training would compute the same list and take its share.
+        """
+        random = np.random.default_rng([self.seed, epoch])
+        jittered = np.log(np.asarray(self.lengths, dtype=np.float64))
+        jittered = jittered + random.uniform(-JITTER, JITTER, len(self.lengths))
+        # From long to short, so that what is left over for the last batch is short and finds a partner.
+        order = np.argsort(-jittered, kind="stable")
+        if self.shares is not None:
+            # A share of 1.3 is one time in each epoch, and a second time in three of ten.
+            times = np.floor(np.asarray(self.shares) + random.uniform(0, 1, len(self.lengths))).astype(int)
+            order = np.repeat(order, times[order])
+        batches = pack(order.tolist(), self.lengths, self.budget)
+        places = random.permutation(len(batches))
+        return [BatchPlan(epoch, number, batches[place]) for number, place in enumerate(places)]
 
-def first_epoch(lengths: Sequence[int], budget: int, seed: int) -> list[BatchPlan]:
-    """Return the batches that a training begins with, one pass over all recordings."""
-    return [BatchPlan(0, place, members) for place, members in enumerate(epoch_batches(lengths, budget, seed, 0))]
+    def stream(self, epoch: int, place: int) -> Iterator[BatchPlan]:
+        """Yield batches without end, epoch after epoch, from batch `place` of `epoch` on."""
+        while True:
+            yield from self.epoch(epoch)[place:]
+            epoch, place = epoch + 1, 0
 
 
 def evaluation_plans(lengths: Sequence[int], budget: int) -> list[BatchPlan]:

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -45,6 +45,9 @@ class TrainConfig(ModelConfig):
         freeze_conv: leave the encoder's convolutions as they are.
         regression_loss: "l1" or "mse".
         regression_clip: errors up to this many MOS cost nothing.
+        corpus_offsets: learn how the scales of several corpora differ; no effect on a single one.
+        corpus_weights: corpus -> how often each of its utterances is drawn in an epoch, on average; 1 where not named.
+        listener_offsets: regress the single ratings, with a learned offset for each listener.
         token_weight: weight of the token loss; 0 trains without self-distillation.
         encoder_lr: peak learning rate of the encoder; 0 leaves it as it is.
         head_lr: peak learning rate of everything else.
@@ -73,6 +76,9 @@ class TrainConfig(ModelConfig):
     freeze_conv: bool = True
     regression_loss: Literal["l1", "mse"] = "l1"
     regression_clip: float = Field(default=0.1, ge=0, lt=4)
+    corpus_offsets: bool = True
+    corpus_weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
+    listener_offsets: bool = False
     token_weight: float = Field(default=0.1, ge=0)
     encoder_lr: float = Field(default=1e-4, ge=0, lt=1)
     head_lr: float = Field(default=1e-3, gt=0, lt=1)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from distilmos.data.audio import SAMPLE_RATE, read_audio
 from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.errors import InputError, raise_faults
 from distilmos.model.losses import NO_TOKEN
+from distilmos.model.offsets import UNKNOWN
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.tokens.info import TokenInfo
 from distilmos.tokens.labels import read_tokens
@@ -37,6 +37,8 @@ class RatedSet:
         systems: the system of each.
         notes: what must be shown beside results on this set, such as that its ratings are simulated.
         tokens: of each recording, integers (target layers, frames); None trains without them.
+        corpora: the corpus of each, where several are mixed.
+        ratings: (listener, score) pairs of each; an empty list where they are not known.
     """
 
     path: Path
@@ -47,6 +49,8 @@ class RatedSet:
     systems: list[str]
     notes: str
     tokens: list[np.ndarray] | None
+    corpora: list[str]
+    ratings: list[list[tuple[str, float]]]
 
     @property
     def seconds(self) -> float:
@@ -54,13 +58,13 @@ class RatedSet:
         return sum(self.num_samples) / SAMPLE_RATE
 
     def digest(self) -> str:
-        """Return a hash of ids, lengths, scores, systems and tokens, which tells whether two sets are the same.
+        """Return a hash of ids, lengths, scores, ratings, systems and tokens, by which two sets are the same.
 
         The audio itself is not read for it, which would take minutes for a large corpus: other samples of exactly the
         same length, in the same directory, go unnoticed.
         """
         rows = zip(self.utterances, self.num_samples, self.mos, self.systems, strict=True)
-        digest = hashlib.sha256(json.dumps(list(rows)).encode())
+        digest = hashlib.sha256(json.dumps([list(rows), self.corpora, self.ratings]).encode())
         for tokens in self.tokens or ():
             digest.update(np.ascontiguousarray(tokens).tobytes())
         return digest.hexdigest()[:16]
@@ -93,6 +97,8 @@ def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
         systems=[data.systems[u] for u in utterances],
         notes=data.notes,
         tokens=None,
+        corpora=[data.corpora[u] for u in utterances] if data.corpora else [],
+        ratings=[data.ratings.get(u, []) for u in utterances],
     )
 
 
@@ -120,6 +126,27 @@ def with_tokens(
 
 
 @dataclass(frozen=True)
+class BatchRatings:
+    """The single ratings of a batch of B recordings; one without any has its mean score, by nobody known.
+
+    Attributes:
+        member: which recording, long (R,).
+        listener: number of the listener, long (R,), UNKNOWN where that is not known.
+        score: float (R,).
+        weight: 1 / (B x number of ratings of the recording), float (R,): every recording counts the same.
+    """
+
+    member: Tensor
+    listener: Tensor
+    score: Tensor
+    weight: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> BatchRatings:
+        """Return the same with `change` made to each tensor."""
+        return BatchRatings(*(change(t) for t in (self.member, self.listener, self.score, self.weight)))
+
+
+@dataclass(frozen=True)
 class Batch:
     """Recordings, zero padded.
 
@@ -129,6 +156,8 @@ class Batch:
         audio: float (B, N).
         num_samples: long (B,).
         mos: float (B,).
+        corpora: numbers of their corpora, long (B,), UNKNOWN where that is not known.
+        ratings: single ratings, where they are asked for.
         tokens: long (B, target layers, T), NO_TOKEN at padding; None without tokens.
     """
 
@@ -137,6 +166,8 @@ class Batch:
     audio: Tensor
     num_samples: Tensor
     mos: Tensor
+    corpora: Tensor
+    ratings: BatchRatings | None
     tokens: Tensor | None
 
     @property
@@ -152,12 +183,14 @@ class Batch:
         """Return the batch in page-locked memory; torch's DataLoader calls this."""
         return self._map(Tensor.pin_memory)
 
-    def _map(self, change: Any) -> Batch:
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
             self,
             audio=change(self.audio),
             num_samples=change(self.num_samples),
             mos=change(self.mos),
+            corpora=change(self.corpora),
+            ratings=None if self.ratings is None else self.ratings.map(change),
             tokens=None if self.tokens is None else change(self.tokens),
         )
 
@@ -165,9 +198,17 @@ class Batch:
 class BatchReader(Dataset):
     """Reads the batch of a plan; runs in worker processes and draws no random numbers."""
 
-    def __init__(self, data: RatedSet) -> None:
-        """Read from `data`."""
+    def __init__(self, data: RatedSet, corpora: tuple[str, ...] = (), listeners: tuple[str, ...] | None = None) -> None:
+        """Read from `data`.
+
+        Args:
+            data: the recordings.
+            corpora: their names by number.
+            listeners: their names by number; None reads no single ratings.
+        """
         self.data = data
+        self._corpora = {name: number for number, name in enumerate(corpora)}
+        self._listeners = None if listeners is None else {name: number for number, name in enumerate(listeners)}
 
     def __getitem__(self, plan: BatchPlan) -> Batch | InputError:
         """Return the batch, or the fault of a recording: raised in a worker it would arrive with a traceback."""
@@ -195,8 +236,22 @@ class BatchReader(Dataset):
             audio=audio,
             num_samples=torch.tensor(lengths),
             mos=torch.tensor([data.mos[member] for member in plan.members]),
+            corpora=torch.tensor([self._corpus(member) for member in plan.members]),
+            ratings=None if self._listeners is None else self._ratings(plan.members, self._listeners),
             tokens=self._tokens(plan.members),
         )
+
+    def _corpus(self, member: int) -> int:
+        return self._corpora.get(self.data.corpora[member], UNKNOWN) if self.data.corpora else UNKNOWN
+
+    def _ratings(self, members: tuple[int, ...], listeners: dict[str, int]) -> BatchRatings:
+        rows: list[tuple[int, int, float, float]] = []
+        for place, member in enumerate(members):
+            known = [(listeners.get(name, UNKNOWN), score) for name, score in self.data.ratings[member]]
+            pairs = known or [(UNKNOWN, self.data.mos[member])]
+            rows += [(place, listener, score, 1 / (len(members) * len(pairs))) for listener, score in pairs]
+        member_column, listener_column, scores, weights = zip(*rows, strict=True)
+        return BatchRatings(*map(torch.tensor, (member_column, listener_column, scores, weights)))
 
     def _tokens(self, members: tuple[int, ...]) -> Tensor | None:
         if self.data.tokens is None:
@@ -209,10 +264,10 @@ class BatchReader(Dataset):
         return padded
 
 
-def make_loader(data: RatedSet, plans: Iterable[BatchPlan], num_workers: int, pin: bool) -> DataLoader:
+def make_loader(reader: BatchReader, plans: Iterable[BatchPlan], num_workers: int, pin: bool) -> DataLoader:
     """Return a loader of the batches of `plans`; worker processes, if any, live as long as it does."""
     return DataLoader(
-        BatchReader(data),
+        reader,
         sampler=plans,
         batch_size=None,
         num_workers=num_workers,

@@ -20,6 +20,7 @@ from distilmos.errors import InputError
 from distilmos.files import write_text
 from distilmos.metrics import agreement_at_levels
 from distilmos.model.networks import MOSNetwork, build_model
+from distilmos.model.offsets import Offsets
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import choose_device
 from distilmos.ssl.load import load_ssl
@@ -91,6 +92,7 @@ def _read_inputs(job: TrainJob) -> _Inputs:
     train = read_rated_set(job.train, job.config.max_seconds)
     dev = read_rated_set(job.dev, job.config.max_seconds)
     _check_metric(dev, job.config)
+    _check_raters(train, job.config)
     tokens = None
     if job.config.model == "distilmos":
         train, dev, tokens = _add_tokens(job, train, dev, encoder)
@@ -173,6 +175,16 @@ def _check_metric(dev: RatedSet, config: TrainConfig) -> None:
         )
 
 
+def _check_raters(train: RatedSet, config: TrainConfig) -> None:
+    known = set(train.corpora)
+    unknown = [name for name in config.corpus_weights if name not in known]
+    if unknown:
+        listing = ", ".join(sorted(known)) or "no utt2corpus, it is a single corpus"
+        raise InputError(f"{train.path}: corpus_weights names {', '.join(unknown)}; there is {listing}")
+    if config.listener_offsets and not any(train.ratings):
+        raise InputError(f"{train.path / 'ratings'}: no such file, which listener_offsets needs")
+
+
 def _add_tokens(
     job: TrainJob, train: RatedSet, dev: RatedSet, encoder: SSLEncoder
 ) -> tuple[RatedSet, RatedSet, TokenInfo]:
@@ -228,7 +240,11 @@ def _check_identity(stored: Checkpoint, identity: dict[str, Any], out: Path) -> 
 def _make_model(config: TrainConfig, inputs: _Inputs) -> MOSNetwork:
     _target_layers(config, inputs.encoder)
     torch.manual_seed(config.seed)
-    model = build_model(config, inputs.encoder, inputs.tokens.clusters if inputs.tokens else None)
+    corpora = tuple(sorted(set(inputs.train.corpora))) if config.corpus_offsets else ()
+    clusters = inputs.tokens.clusters if inputs.tokens else None
+    model = build_model(config, inputs.encoder, clusters, corpora if len(corpora) > 1 else ())
+    if config.listener_offsets:
+        model.listener_offsets = Offsets(tuple(sorted({name for pairs in inputs.train.ratings for name, _ in pairs})))
     model.init_output(sum(inputs.train.mos) / len(inputs.train.mos))
     freeze(model, config)
     return model.to(inputs.device)

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.errors import FailedError
 from distilmos.metrics import agreement_at_levels
-from distilmos.model.losses import Losses, multitask_loss
+from distilmos.model.losses import Losses, ScorePairs, multitask_loss, utterance_pairs
 from distilmos.model.networks import MOSNetwork, Prediction
 from distilmos.model.package import save_model_dir
-from distilmos.training.batching import evaluation_plans, first_epoch, training_stream
+from distilmos.training.batching import BatchOrder, evaluation_plans
 from distilmos.training.calibrate import recompute_batch_norm
 from distilmos.training.checkpoint import (
     Checkpoint,
@@ -31,7 +32,7 @@ from distilmos.training.checkpoint import (
     save_weights,
 )
 from distilmos.training.config import TrainConfig
-from distilmos.training.dataset import Batch, RatedSet, checked, make_loader
+from distilmos.training.dataset import Batch, BatchReader, RatedSet, checked, make_loader
 from distilmos.training.monitor import Monitor
 from distilmos.training.optimizer import make_optimizer, set_rates
 
@@ -85,7 +86,12 @@ class Trainer:
             and torch.cuda.is_bf16_supported(including_emulation=False)
         )
         pin = device.type == "cuda"
-        self._dev_loader = make_loader(dev, evaluation_plans(dev.num_samples, self._budget), config.num_workers, pin)
+        corpora = model.corpus_offsets.names if model.corpus_offsets else ()
+        listeners = model.listener_offsets.names if model.listener_offsets else None
+        self._reader = BatchReader(train, corpora, listeners)
+        self._order = BatchOrder(train.num_samples, self._budget, config.seed, _shares(train, config))
+        plans = evaluation_plans(dev.num_samples, self._budget)
+        self._dev_loader = make_loader(BatchReader(dev, corpora), plans, config.num_workers, pin)
         self._clock = time.perf_counter()
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -119,9 +125,8 @@ class Trainer:
         self._finish(monitor, reason)
 
     def _training_batches(self) -> Iterator[Batch]:
-        config, state = self.config, self.state
-        plans = training_stream(self.train.num_samples, self._budget, config.seed, state.epoch, state.place)
-        return map(checked, make_loader(self.train, plans, config.num_workers, self.device.type == "cuda"))
+        plans = self._order.stream(self.state.epoch, self.state.place)
+        return map(checked, make_loader(self._reader, plans, self.config.num_workers, self.device.type == "cuda"))
 
     def _end(self) -> str:
         """Return why training is over, or nothing."""
@@ -169,7 +174,7 @@ class Trainer:
             prediction = model(batch.audio, batch.num_samples)
             losses = multitask_loss(
                 prediction,
-                batch.mos,
+                _score_pairs(model, prediction, batch),
                 batch.tokens,
                 kind=self.config.regression_loss,
                 clip=self.config.regression_clip,
@@ -231,7 +236,8 @@ class Trainer:
         correct = torch.zeros(len(model.target_layers), dtype=torch.long, device=self.device)
         for batch in map(checked, self._dev_loader):
             prediction, losses = self._losses(model, batch)
-            predicted |= zip(batch.utterances, prediction.mos.tolist(), strict=True)
+            mos = _on_own_scale(model, prediction.mos, batch.corpora.to(self.device))
+            predicted |= zip(batch.utterances, mos.tolist(), strict=True)
             regression += float(losses.regression) * len(batch.utterances)
             if losses.token is not None and losses.correct is not None:
                 token += float(losses.token) * losses.frames
@@ -270,9 +276,10 @@ class Trainer:
         steps = [evaluation.step for evaluation in self.state.best]
         averaged = copy.deepcopy(self.model)
         averaged.load_state_dict(average_weights(checkpoint_dir(self.directory), steps))
-        plans = first_epoch(self.train.num_samples, self._budget, self.config.seed)[:CALIBRATION_BATCHES]
-        loader = make_loader(self.train, plans, self.config.num_workers, pin=False)
+        plans = self._order.epoch(0)[:CALIBRATION_BATCHES]
+        loader = make_loader(self._reader, plans, self.config.num_workers, pin=False)
         recompute_batch_norm(averaged, (checked(batch).to(self.device) for batch in loader))
+        averaged.listener_offsets = None  # scores are those of the mean listener
         about = {"ssl_model": self.config.ssl_model, "seed": self.config.seed, "averaged_steps": steps}
         save_model_dir(self.directory / "final", averaged, about)
         dev = self._score_dev(averaged)
@@ -282,6 +289,27 @@ class Trainer:
         self.state.ended = reason
         self._save(monitor)
         monitor.say(f"{reason} at step {self.state.step}; {self.directory / 'final'} is the mean of steps {steps}")
+
+
+def _shares(data: RatedSet, config: TrainConfig) -> list[float] | None:
+    """Return how often each recording is drawn in an epoch; None if each is drawn once."""
+    if not config.corpus_weights:
+        return None
+    return [config.corpus_weights.get(corpus, 1.0) for corpus in data.corpora]
+
+
+def _on_own_scale(model: MOSNetwork, mos: Tensor, corpora: Tensor) -> Tensor:
+    """Move scores (B,) to the scales of their corpora (B,)."""
+    return mos if model.corpus_offsets is None else mos + model.corpus_offsets(corpora)
+
+
+def _score_pairs(model: MOSNetwork, prediction: Prediction, batch: Batch) -> ScorePairs:
+    """Return what the regression compares: means of utterances, or single ratings with what is known of who rated."""
+    mos = _on_own_scale(model, prediction.mos, batch.corpora)
+    if batch.ratings is None or model.listener_offsets is None:
+        return utterance_pairs(mos, batch.mos)
+    ratings = batch.ratings
+    return ScorePairs(mos[ratings.member] + model.listener_offsets(ratings.listener), ratings.score, ratings.weight)
 
 
 def _seed_step(seed: int, step: int) -> None:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From a corpus to a scored model: every stage that the recipes share. A recipe's run.sh calls this script in the
-# recipe's directory, with its settings; what follows `--` are arguments for the recipe's local/data.sh.
+# recipe's directory, with its settings. Options that local/data.sh declares are passed on to it, and so is what follows
+# `--`.
 set -euo pipefail
 
 . "$(dirname "$0")/options.sh"
@@ -13,10 +14,12 @@ num_threads=2             # CPU threads of stages 5 and 6
 datadir=data              # where the data directories are
 dumpdir=dump              # where audio, features and tokens go
 expdir=exp                # where models and results go
-train_set=train           # set to train on
-dev_set=dev               # set to choose the model with
-test_sets="test"          # sets to test on, separated by spaces
+train_sets="train"        # sets to train on, separated by spaces: this recipe's, or CORPUS/SET of another recipe
+dev_sets="dev"            # sets to choose the model with
+test_sets="test"          # sets to test on; those of other recipes are scored if they are prepared
+published=                # table of published figures to be shown beside ours
 ssl_model=                # SSL encoder, a name or the path of a checkpoint; if empty: that of the configuration
+ssl_url=                  # where to fetch it from, if not from where it is published
 clusters=200              # k-means clusters of each layer
 max_frames=40000          # training frames sampled for k-means
 conf=conf/distilmos.yaml  # training configuration
@@ -40,6 +43,10 @@ last_stage=$((${#titles[@]} - 1))
 
 usage() {
     local number
+    if [ -n "$(declared_options local/data.sh)" ]; then
+        echo
+        print_options local/data.sh
+    fi
     echo
     echo "Stages:"
     for number in "${!titles[@]}"; do
@@ -60,12 +67,103 @@ need() {
     fi
 }
 
+# is_own SET: whether SET is one of this recipe's, as far as stages 0 and 1 have been run.
+is_own() {
+    [[ $1 == "${corpus}"/* || ($1 != */* && (-e ${datadir}/$1 || -e ${dumpdir}/raw/$1)) ]]
+}
+
+# raw_of SET: sets `raw` to where stage 1 puts SET: of this recipe; CORPUS/SET of another one; or a name that only another
+# recipe's set has.
+raw_of() {
+    local candidate
+    raw=${dumpdir}/raw/${1#"${corpus}"/}
+    if [[ $1 == */* && $1 != "${corpus}"/* ]]; then
+        raw=../${1%%/*}/dump/raw/${1#*/}
+    elif ! is_own "$1"; then
+        for candidate in ../*/dump/raw/"$1"; do
+            [ ! -e "${candidate}/wav.scp" ] || raw=${candidate}
+        done
+    fi
+}
+
+# label_of SET: sets `label` to the recipe that SET is of.
+label_of() {
+    local raw
+    raw_of "$1"
+    label=${corpus}
+    [[ ${raw} == "${dumpdir}/raw/"* ]] || { label=${raw#../} && label=${label%%/*}; }
+}
+
 # need_audio SET...: ends unless stage 1 has been run for every SET.
 need_audio() {
-    local name
+    local name raw
     for name; do
-        need "${dumpdir}/raw/${name}/wav.scp" 1
+        raw_of "${name}"
+        if [[ ${raw} != "${dumpdir}/raw/"* && ! -e ${raw}/wav.scp ]]; then
+            refuse "stage ${running} needs ${raw}/wav.scp: run stages 0 and 1 of ${raw%/dump/raw/*} first"
+        fi
+        need "${raw}/wav.scp" 1
     done
+}
+
+# join_sets SET...: sets `joined` to the name of one set that has all of them.
+join_sets() {
+    local names=("${@//\//_}")
+    printf -v joined '+%s' "${names[@]}"
+    joined=${joined#+}
+    [ $# -gt 1 ] || joined=$1
+}
+
+# write_joint SET...: makes the joint set of several SETs, without copying audio.
+write_joint() {
+    local name sources=() joined raw label
+    [ $# -gt 1 ] || return 0
+    need_audio "$@"
+    for name; do
+        raw_of "${name}"
+        label_of "${name}"
+        sources+=("${label}=${raw}")
+    done
+    join_sets "$@"
+    distilmos combine-data "${dumpdir}/raw/${joined}" "${sources[@]}"
+}
+
+# own_sets: sets `own` to the names of this recipe's sets, without a corpus, as stage 0 has made them.
+own_sets() {
+    local name
+    own=()
+    for name in "${trains[@]}" "${devs[@]}" "${tests[@]}"; do
+        if [[ ${name} == */* && ${name} != "${corpus}"/* ]]; then
+            continue # another recipe's
+        fi
+        name=${name#"${corpus}"/}
+        if is_own "${name}" || [[ " ${trains[*]} ${devs[*]} " == *" ${name} "* ]]; then
+            own+=("${name}")
+        fi
+    done
+}
+
+# prepared_tests: sets `prepared` to the test sets that can be scored; names the others.
+prepared_tests() {
+    local name raw
+    prepared=()
+    for name in "${tests[@]}"; do
+        raw_of "${name}"
+        if [ -e "${raw}/wav.scp" ]; then
+            prepared+=("${name}")
+        elif is_own "${name}"; then
+            need "${raw}/wav.scp" 1
+        else
+            echo "not prepared, so not scored: ${name}"
+        fi
+    done
+    [ ${#prepared[@]} -gt 0 ] || refuse "stage ${running} needs a test set of '${test_sets}': run stages 0 and 1 first"
+}
+
+# results_of SET: sets `results` to the directory of its results.
+results_of() {
+    results=${1#"${corpus}"/}
+    results=${exp}/results/${results//\//_}
 }
 
 # validate DIR: ends unless DIR is a valid data directory; a test set may be without ratings.
@@ -105,9 +203,16 @@ case ${rest[0]-} in
         usage
         exit 0
         ;;
-    "" | --) data_opts=("${rest[@]:1}") ;;
-    *) usage_error "$0" "unknown option ${rest[0]}" ;;
 esac
+data_opts=()
+declared=" $(declared_options local/data.sh | cut -f 1 | tr '\n' ' ')"
+while [[ ${#rest[@]} -gt 0 && ${rest[0]} != -- ]]; do
+    name=${rest[0]#--}
+    [[ ${declared} == *" ${name//-/_} "* ]] || usage_error "$0" "unknown option ${rest[0]}"
+    data_opts+=("${rest[@]:0:2}")
+    rest=("${rest[@]:2}")
+done
+data_opts+=("${rest[@]:1}")
 for name in stage stop_stage nj num_threads clusters max_frames seed; do
     [[ ${!name} =~ ^(0|[1-9][0-9]*)$ ]] || usage_error "$0" "--${name} must be a whole number, not '${!name}'"
 done
@@ -115,13 +220,21 @@ for name in nj num_threads clusters max_frames; do
     ((${!name} > 0)) || usage_error "$0" "--${name} must be at least 1"
 done
 ((stage <= stop_stage && stop_stage <= last_stage)) || usage_error "$0" "no stages from ${stage} to ${stop_stage}"
+read -ra trains <<<"${train_sets}"
+read -ra devs <<<"${dev_sets}"
 read -ra tests <<<"${test_sets}"
+corpus=$(basename "${PWD}")
 
 . ./path.sh
 . ./cmd.sh
 
-# The configuration is checked before the first stage, not when training begins; it says which model there will be.
+# The configuration is checked before the first stage, not when training begins; it says which model there will be. A
+# recipe of test sets has none.
 [ -z "${ssl_model}" ] || train_opts+=("ssl_model=${ssl_model}")
+if [ ${#trains[@]} -eq 0 ]; then
+    ((stop_stage <= 1)) || usage_error "$0" "this recipe has test sets only, and stages 0 and 1: score them from another one"
+    conf=/dev/null
+fi
 chosen=$(python3 - "${conf}" "${train_opts[@]}" <<'END'
 import sys
 
@@ -132,35 +245,51 @@ try:
     config = load_config(sys.argv[1], sys.argv[2:])
 except InputError as error:
     sys.exit(f"distilmos.sh: {error}")
-print(config.model, config.ssl_model)
+print(config.model, config.corpus_offsets, config.ssl_model)
 END
 ) || exit 2
-read -r model ssl_model <<<"${chosen}"
+read -r model corpus_offsets ssl_model <<<"${chosen}"
 
-sets=("${train_set}" "${dev_set}" "${tests[@]}")
+join_sets "${trains[@]}"
+train_set=${joined}
+suffix=
+labels=()
+if [ ${#trains[@]} -gt 1 ]; then
+    suffix=_${joined} # what is made of several corpora has a name of its own
+    for set in "${trains[@]}"; do
+        label_of "${set}"
+        labels+=("${label}")
+    done
+fi
+join_sets "${devs[@]}"
+dev_set=${joined}
 ssl_name=$(basename "${ssl_model}" .pt)
 conf_name=$(basename "${conf}" .yaml)
-feats=${dumpdir}/feats
-kmeans=${expdir}/kmeans_${ssl_name}_k${clusters}
-tokens=${dumpdir}/tokens_${ssl_name}_k${clusters}
-exp=${expdir}/${tag:-${conf_name}_seed${seed}}
+feats=${dumpdir}/feats${suffix}
+kmeans=${expdir}/kmeans_${ssl_name}_k${clusters}${suffix}
+tokens=${dumpdir}/tokens_${ssl_name}_k${clusters}${suffix}
+exp=${expdir}/${tag:-${conf_name}_seed${seed}${suffix}}
 
 running=
 trap report_failure EXIT
 
 if begin 0; then
+    [ ${#trains[@]} -eq 0 ] || distilmos fetch-ssl "${ssl_model}" ${ssl_url:+--base-url "${ssl_url}"}
     local/data.sh --datadir "${datadir}" "${data_opts[@]}"
-    for set in "${sets[@]}"; do
+    own_sets
+    for set in "${own[@]}"; do
         validate "${datadir}/${set}"
     done
+    distilmos summarize-data "${own[@]/#/${datadir}/}"
     end
 fi
 
 if begin 1; then
-    for set in "${sets[@]}"; do
+    own_sets
+    for set in "${own[@]}"; do
         need "${datadir}/${set}/wav.scp" 0
     done
-    for set in "${sets[@]}"; do
+    for set in "${own[@]}"; do
         source=${datadir}/${set} raw=${dumpdir}/raw/${set}
         rm -rf "${raw}"
         mkdir -p "${raw}"
@@ -173,16 +302,19 @@ if begin 1; then
         "${cmd[@]}" "${raw}/log/merge_archives.log" distilmos merge-archives "${raw}" --jobs "${nj}"
         validate "${raw}"
     done
+    write_joint "${trains[@]}"
+    write_joint "${devs[@]}"
     end
 fi
 
 if begin 2; then
     need_audio "${train_set}"
+    raw_of "${train_set}"
     rm -rf "${feats}"
     mkdir -p "${feats}"
     echo "${ssl_model}" >"${feats}/ssl_model"
     "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${feats}/log/dump_feats.JOB.log" \
-        distilmos dump-feats --ssl "${ssl_model}" --data "${dumpdir}/raw/${train_set}" --out "${feats}" \
+        distilmos dump-feats --ssl "${ssl_model}" --data "${raw}" --out "${feats}" \
         --max-frames "${max_frames}" --seed "${seed}" --job JOB --jobs "${nj}"
     "${cmd[@]}" "${feats}/log/merge_archives.log" distilmos merge-archives "${feats}" --jobs "${nj}"
     end
@@ -204,10 +336,11 @@ fi
 if begin 4; then
     need "${kmeans}/quality.json" 3
     need_audio "${train_set}" "${dev_set}"
-    rm -rf "${tokens:?}/${train_set}" "${tokens:?}/${dev_set}"
     for set in "${train_set}" "${dev_set}"; do
+        raw_of "${set}"
+        rm -rf "${tokens:?}/${set}"
         "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${tokens}/${set}/log/dump_tokens.JOB.log" \
-            distilmos dump-tokens --ssl "${ssl_model}" --kmeans "${kmeans}" --data "${dumpdir}/raw/${set}" \
+            distilmos dump-tokens --ssl "${ssl_model}" --kmeans "${kmeans}" --data "${raw}" \
             --out "${tokens}/${set}" --job JOB --jobs "${nj}"
         "${cmd[@]}" "${tokens}/${set}/log/merge_archives.log" distilmos merge-archives "${tokens}/${set}" --jobs "${nj}"
     done
@@ -225,32 +358,49 @@ if begin 5; then
         need "${tokens}/${dev_set}/layer1.scp" 4
         train_args+=(--train-tokens "${tokens}/${train_set}" --dev-tokens "${tokens}/${dev_set}")
     fi
+    raw_of "${train_set}"
+    train_args+=(--train "${raw}")
+    raw_of "${dev_set}"
+    train_args+=(--dev "${raw}")
     echo "progress: ${exp}/log/train.log"
     "${cmd[@]}" --num-threads "${num_threads}" "${exp}/log/train.log" \
-        distilmos train --config "${conf}" --train "${dumpdir}/raw/${train_set}" --dev "${dumpdir}/raw/${dev_set}" \
-        --out "${exp}" "${train_args[@]}"
+        distilmos train --config "${conf}" --out "${exp}" "${train_args[@]}"
     end "${exp}"
 fi
 
 if begin 6; then
     need "${exp}/final/config.yaml" 5
-    need_audio "${tests[@]}"
-    for set in "${tests[@]}"; do
-        rm -rf "${exp}/results/${set}" # with the scores of an older prediction
-        "${cmd[@]}" --num-threads "${num_threads}" "${exp}/results/${set}/log/predict.log" \
-            distilmos predict "${dumpdir}/raw/${set}" --model "${exp}/final" --out "${exp}/results/${set}/utt2mos"
+    prepared_tests
+    for set in "${prepared[@]}"; do
+        raw_of "${set}"
+        results_of "${set}"
+        predict_args=()
+        label_of "${set}"
+        if [[ -n ${suffix} && ${corpus_offsets} = True && " ${labels[*]} " == *" ${label} "* ]]; then
+            predict_args=(--corpus "${label}") # the model knows this corpus' scale
+        fi
+        rm -rf "${results}" # with the scores of an older prediction
+        "${cmd[@]}" --num-threads "${num_threads}" "${results}/log/predict.log" \
+            distilmos predict "${raw}" --model "${exp}/final" --out "${results}/utt2mos" "${predict_args[@]}"
     done
     end
 fi
 
 if begin 7; then
-    for set in "${tests[@]}"; do
-        need "${exp}/results/${set}/utt2mos" 6
-        "${cmd[@]}" "${exp}/results/${set}/log/score.log" \
-            distilmos score --data "${dumpdir}/raw/${set}" --results "${exp}/results/${set}"
+    prepared_tests
+    for set in "${prepared[@]}"; do
+        raw_of "${set}"
+        results_of "${set}"
+        need "${results}/utt2mos" 6
+        "${cmd[@]}" "${results}/log/score.log" distilmos score --data "${raw}" --results "${results}"
     done
     report_args=()
-    [ "${model}" = sslmos ] || report_args=(--kmeans "${kmeans}")
+    for set in "${tests[@]}"; do
+        results_of "${set}"
+        report_args+=(--set "${results##*/}")
+    done
+    [ "${model}" = sslmos ] || report_args+=(--kmeans "${kmeans}")
+    [ -z "${published}" ] || report_args+=(--published "${published}")
     "${cmd[@]}" "${exp}/log/report.log" distilmos report "${exp}" "${report_args[@]}"
     end "${exp}/RESULTS.md" "${exp}/report.html"
 fi

@@ -7,20 +7,24 @@
 # between the lines `# Options` and `# End of options`, and then calls take_options. Only these names are options, so that
 # no other variable can be set from the command line.
 
-# declared_options SCRIPT: prints `name<TAB>meaning` for every option that SCRIPT declares.
+# declared_options SCRIPT: prints `name<TAB>default<TAB>meaning` for every option that SCRIPT declares.
 declared_options() {
-    sed -n '/^# Options$/,/^# End of options$/s/^\([a-z][a-z0-9_]*\)=.*[[:space:]]# \(.*\)$/\1\t\2/p' "$1"
+    sed -n '/^# Options$/,/^# End of options$/s/^\([a-z][a-z0-9_]*\)=\(.*[^ ]\|\)  *# \(.*\)$/\1\t\2\t\3/p' "$1"
 }
 
-# print_options SCRIPT: its options, and their values as they are now.
+# print_options SCRIPT: its options, and their values as they are now, or their defaults if SCRIPT is another script.
 print_options() {
-    local name meaning
+    local name default meaning
     echo "Options of ${1##*/}:"
-    while IFS=$'\t' read -r name meaning; do
-        local -n present="${name}"
-        printf '  --%-14s %s [%s]\n' "${name}" "${meaning}" "${present[*]-}"
-        unset -n present
-    done < <(declared_options "$1")
+    while IFS=$'\x1f' read -r name default meaning; do
+        if declare -p "${name}" >/dev/null 2>&1; then
+            local -n present="${name}"
+            default=${present[*]-}
+            unset -n present
+        fi
+        default=${default#\"} default=${default%\"}
+        printf '  --%-14s %s [%s]\n' "${name}" "${meaning}" "${default}"
+    done < <(declared_options "$1" | tr '\t' '\037')
 }
 
 # take_options SCRIPT ARGUMENT...: sets the options that SCRIPT declares. Options that it does not declare stay, with
@@ -59,4 +63,14 @@ take_options() {
 usage_error() {
     echo "${1##*/}: error: $2 (--help lists the options)" >&2
     exit 2
+}
+
+# take_all_options SCRIPT ARGUMENT...: take_options for a script that passes nothing on; after --help it ends.
+take_all_options() {
+    take_options "$@"
+    case ${rest[0]-} in
+        "") ;;
+        --help) exit 0 ;;
+        *) usage_error "$1" "unknown option ${rest[0]}" ;;
+    esac
 }

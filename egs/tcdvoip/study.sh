@@ -13,12 +13,7 @@ seeds="1 2 3"                      # of training; sampling and k-means have seed
 jobs=2                             # trainings at a time, each with one CPU thread
 job=                               # internal: the number of one training
 # End of options
-take_options study.sh "$@"
-case ${rest[0]-} in
-    "") ;;
-    --help) exit 0 ;;
-    *) usage_error study.sh "unknown option ${rest[0]}" ;;
-esac
+take_all_options study.sh "$@"
 
 # protocol_options PROTOCOL: sets `split` to the options of run.sh.
 protocol_options() {

@@ -9,7 +9,7 @@ from entmax import entmax15 as reference_entmax15
 
 from distilmos.errors import InputError
 from distilmos.model.config import ModelConfig
-from distilmos.model.losses import NO_TOKEN, multitask_loss, regression_loss
+from distilmos.model.losses import NO_TOKEN, ScorePairs, multitask_loss, regression_loss, utterance_pairs
 from distilmos.model.mixing import entmax15
 from distilmos.model.networks import Prediction, build_model
 from distilmos.model.package import load_model_dir, save_model_dir
@@ -152,7 +152,8 @@ def test_token_loss_is_the_mean_over_layers_of_the_cross_entropy_over_valid_fram
     logits = torch.randn(2, 1, 4, 3, generator=generator)  # layers, B, T, K
     tokens = torch.tensor([[[0, 1, 2, NO_TOKEN], [2, 2, 0, NO_TOKEN]]])
     batch = prediction([3.0], logits)
-    losses = multitask_loss(batch, torch.tensor([4.0]), tokens, kind="l1", clip=0.0, token_weight=2.0)
+    pairs = utterance_pairs(batch.mos, torch.tensor([4.0]))
+    losses = multitask_loss(batch, pairs, tokens, kind="l1", clip=0.0, token_weight=2.0)
     log_probabilities = logits.log_softmax(-1)
     expected = -np.mean([log_probabilities[layer, 0, t, tokens[0, layer, t]] for layer in range(2) for t in range(3)])
     assert losses.token.item() == pytest.approx(expected, rel=1e-5)
@@ -166,9 +167,12 @@ def test_token_loss_is_the_mean_over_layers_of_the_cross_entropy_over_valid_fram
 
 def test_regression_losses():
     predicted, rated = torch.tensor([3.0, 3.0, 3.0]), torch.tensor([3.2, 4.0, 1.0])
-    assert regression_loss(predicted, rated, "l1", 0.0).item() == pytest.approx((0.2 + 1 + 2) / 3)
-    assert regression_loss(predicted, rated, "mse", 0.0).item() == pytest.approx((0.04 + 1 + 4) / 3)
-    assert regression_loss(predicted, rated, "mse", 0.25).item() == pytest.approx((1 + 4) / 3)
+    pairs = utterance_pairs(predicted, rated)
+    assert regression_loss(pairs, "l1", 0.0).item() == pytest.approx((0.2 + 1 + 2) / 3)
+    assert regression_loss(pairs, "mse", 0.0).item() == pytest.approx((0.04 + 1 + 4) / 3)
+    assert regression_loss(pairs, "mse", 0.25).item() == pytest.approx((1 + 4) / 3)
+    weighted = ScorePairs(predicted, rated, torch.tensor([0.5, 0.25, 0.25]))
+    assert regression_loss(weighted, "l1", 0.0).item() == pytest.approx(0.1 + 0.25 + 0.5)
 
 
 def test_model_directory_round_trip(tmp_path):

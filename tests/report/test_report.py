@@ -8,6 +8,7 @@ import pytest
 
 from distilmos.cli import main
 from distilmos.errors import InputError
+from distilmos.metrics import METRICS
 from distilmos.report.page import error_rows, write_report
 from distilmos.scoring.results import Scored, read_metrics
 
@@ -92,7 +93,7 @@ def test_page_needs_no_other_file(experiments):
 
 def test_simulated_ratings_are_called_so_beside_every_table(experiments):
     markdown, text = report(experiments / "exp" / "distilmos", experiments / "kmeans")
-    scores, groups, systems, real_scores, real_systems, kmeans = Page(text).tables
+    _, scores, groups, systems, real_scores, real_systems, kmeans = Page(text).tables
     assert all(SIMULATED in table for table in (scores, groups, systems))
     assert not any("simulated" in table for table in (real_scores, real_systems, kmeans))
     sections = markdown.split("\n## ")
@@ -253,3 +254,52 @@ def test_chance_level_without_kmeans_directory_comes_from_the_final_model(experi
     (exp / "final").mkdir()
     (exp / "final" / "config.yaml").write_text("model: {model: distilmos}\nclusters: 50\n")
     assert "chance, 1/50" in report(exp)[1]
+
+
+PUBLISHED = """set\tlevel\tmetric\tvalue\tmodel\ttrained_on\tsource
+test\tutterance\tSRCC\t0.889\tA model\tBVCC\tA paper
+somos_test\tnot stated\tLCC\t0.404\tA model\tBVCC\tA paper
+test_real\tnot stated\tLCC\t0.5\tA model\tBVCC\tA paper
+"""
+
+
+def test_overview_names_what_was_not_run(experiments):
+    exp = experiments / "exp" / "distilmos"
+    table = experiments / "published.tsv"
+    table.write_text(PUBLISHED)
+    command = ["report", str(exp), "--published", str(table)]
+    for name in ("test", "hablamos"):
+        command += ["--set", name]
+    assert main(command) == 0
+    values = {name: read_metrics(exp / "results" / name) for name in ("test", "test_real")}
+
+    def value(name, level, metric):
+        return f"{values[name][level][metric]['value']:.3f}"
+
+    markdown = " ".join((exp / "RESULTS.md").read_text().split())
+    page = Page((exp / "report.html").read_text())
+    html = " ".join(" ".join(page.tables).split())
+    assert "Overview" in page.headings
+    rows = [
+        ["test", *(value("test", level, m) for level in ("utterance", "system") for m in METRICS), SIMULATED],
+        ["hablamos", *["not run"] * 8, ""],
+        ["test", "utterance", "SRCC", value("test", "utterance", "SRCC"), "0.889", "A model", "BVCC", "A paper"],
+        ["somos_test", "not stated", "LCC", "not run", "0.404", "A model", "BVCC", "A paper"],
+    ]
+    both = f"{value('test_real', 'utterance', 'LCC')} / {value('test_real', 'system', 'LCC')}"
+    rows.append(["test_real", "not stated", "LCC", both, "0.5", "A model", "BVCC", "A paper"])
+    for row in rows:
+        assert " ".join(f"| {' | '.join(row)} |".split()) in markdown
+        assert " ".join(" ".join(row).split()) in html
+    assert markdown.index("| test |") < markdown.index("| hablamos |") < markdown.index("| test_real |")
+
+
+def test_faults_of_published_figures_are_named(experiments, capsys):
+    table = experiments / "published.tsv"
+    lines = ["test\tutterance\tPCC\t0.9\tm\tt\ts", "test\tsystem\tLCC\tabout 0.9\tm\tt\ts", "test\tsystem\tLCC"]
+    table.write_text("\n".join([PUBLISHED.splitlines()[0], *lines]))
+    assert main(["report", str(experiments / "exp" / "sslmos"), "--published", str(table)]) == 2
+    said = capsys.readouterr().err
+    assert f"{table}:2: no level and metric 'utterance', 'PCC'" in said
+    assert f"{table}:3: not a finite number: 'about 0.9'" in said
+    assert f"{table}:4: 3 values instead of 7" in said

@@ -6,10 +6,11 @@ import pytest
 from scipy import stats
 
 from distilmos.cli import main
+from distilmos.data.tables import write_table
 from distilmos.errors import InputError
 from distilmos.metrics import METRICS, agreement
 from distilmos.scoring.bootstrap import bootstrap_agreement, interval
-from distilmos.scoring.results import Scored, read_metrics, read_scored, score_levels, score_results
+from distilmos.scoring.results import HEADER, Scored, read_metrics, read_scored, score_levels, score_results
 
 
 def scored(rows):
@@ -127,9 +128,26 @@ def test_score_command_writes_the_contract(make_set, rated_rows, capsys):
         entry = metrics["utterance"][name]
         assert entry["value"] == pytest.approx(value)
         assert entry["low"] < entry["value"] < entry["high"]
-    assert (results / "scored.tsv").read_text().splitlines()[0] == "utterance\tsystem\tgroup\tmos\tpredicted"
+    assert (results / "scored.tsv").read_text().splitlines()[0] == "\t".join(HEADER)
     assert read_scored(results)[0] == Scored("s00-u0", "s00", "echo", *rated_rows[0][2:])
     assert {row.group for row in read_scored(results)} == {"echo", "noise"}
+
+
+def test_true_scores_of_systems_replace_their_means(make_set, capsys):
+    rows = [("a", "x", 1.0, 1.5), ("b", "x", 2.0, 2.0), ("c", "y", 2.0, 3.0), ("d", "y", 4.0, 3.5)]
+    rows.append(("e", "z", 3.0, 4.0))
+    data, results = make_set(rows)
+    write_table(data / "sys2mos", {"x": 2.0, "y": 3.0, "z": 3.5})
+    metrics = score_results(data, results, samples=5)
+    # Predicted 1.75, 3.25, 4; the means of the utterances would be 1.5, 3 and 3.
+    assert metrics["system"]["MSE"]["value"] == pytest.approx((0.0625 + 0.0625 + 0.25) / 3)
+    assert metrics["utterance"]["MSE"]["value"] == pytest.approx((0.25 + 0 + 1 + 0.25 + 1) / 5)
+    assert [row.system_mos for row in read_scored(results)] == [2.0, 2.0, 3.0, 3.0, 3.5]
+    write_table(data / "sys2mos", {"x": 2.0, "y": 6.0})
+    assert main(["score", "--data", str(data), "--results", str(results)]) == 2
+    said = capsys.readouterr().err
+    assert "sys2mos:2: y: 6.0 is not in 1..5" in said
+    assert "z is not in sys2mos" in said
 
 
 def test_missing_and_unknown_predictions_are_named(make_set, rated_rows, capsys):
@@ -159,14 +177,14 @@ def test_a_set_without_ratings_gets_counts_only(make_set, rated_rows, capsys):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("u1\ts\tg\t3.0", "scored.tsv:2: not utterance"),
-        ("u1\ts\tg\tnan\t3", "scored.tsv:2: u1: not a finite"),
-        ("u1\ts\t\t3\t3\nu1\ts\t\t3\t3", "scored.tsv:3: u1 is given twice"),
+        ("u1\ts\tg\t3.0\t3", "scored.tsv:2: not utterance"),
+        ("u1\ts\tg\tnan\t3\t", "scored.tsv:2: u1: not a finite"),
+        ("u1\ts\t\t3\t3\t\nu1\ts\t\t3\t3\t", "scored.tsv:3: u1 is given twice"),
         ("", "no utterance"),
     ],
 )
 def test_a_damaged_scored_table_is_an_error_with_its_line(tmp_path, line, message):
-    (tmp_path / "scored.tsv").write_text("utterance\tsystem\tgroup\tmos\tpredicted\n" + line + ("\n" if line else ""))
+    (tmp_path / "scored.tsv").write_text("\t".join(HEADER) + "\n" + line + ("\n" if line else ""))
     with pytest.raises(InputError, match=message):
         read_scored(tmp_path)
 

@@ -250,7 +250,7 @@ def test_unusable_checkpoints_say_what_they_are(tmp_path):
         "other.pt": "data2vec",
         "incomplete.pt": "encoder.layers.1.fc1.weight",
         "cut.pt": "cut.pt: not readable",
-        "missing.pt": "neither a file nor an embedded encoder",
+        "missing.pt": "neither a file, nor an embedded encoder",
     }.items():
         with pytest.raises(InputError, match=message):
             load_ssl(tmp_path / name)

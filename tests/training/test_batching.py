@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from distilmos.data.packing import pack
-from distilmos.training.batching import epoch_batches, evaluation_plans, training_stream
+from distilmos.training.batching import BatchOrder, evaluation_plans
+
+
+def epoch_batches(lengths: list[int], budget: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
+    plans = BatchOrder(lengths, budget, seed).epoch(epoch)
+    assert [(plan.epoch, plan.place) for plan in plans] == [(epoch, place) for place in range(len(plans))]
+    return [plan.members for plan in plans]
 
 
 def some_lengths(seed: int, count: int = 500) -> list[int]:
@@ -52,12 +58,30 @@ def test_companions_change_from_epoch_to_epoch():
 
 def test_a_stream_continues_where_it_was_left():
     lengths = some_lengths(0, count=40)
-    whole = list(islice(training_stream(lengths, 320_000, 5, 0, 0), 60))
+    whole = list(islice(BatchOrder(lengths, 320_000, 5).stream(0, 0), 60))
     assert whole[-1].epoch > 1
     for done in (1, 7, 23, 41):
         plan = whole[done - 1]
-        rest = training_stream(lengths, 320_000, 5, plan.epoch, plan.place + 1)
+        rest = BatchOrder(lengths, 320_000, 5).stream(plan.epoch, plan.place + 1)
         assert list(islice(rest, 60 - done)) == whole[done:]
+
+
+def test_shares_are_kept_on_average():
+    lengths = some_lengths(0, count=300)
+    shares = [2.0] * 100 + [0.5] * 100 + [1.3] * 100
+    order = BatchOrder(lengths, 1_000_000, 1, shares)
+    times = np.zeros((20, 300), int)
+    for epoch in range(20):
+        for plan in order.epoch(epoch):
+            assert max(lengths[m] for m in plan.members) * len(plan.members) <= 1_000_000
+            np.add.at(times[epoch], list(plan.members), 1)
+    assert (times[:, :100] == 2).all()
+    assert set(times[:, 100:200].ravel()) == {0, 1}
+    assert set(times[:, 200:].ravel()) == {1, 2}
+    assert times[:, 100:200].mean() == pytest.approx(0.5, abs=0.04)
+    assert times[:, 200:].mean() == pytest.approx(1.3, abs=0.04)
+    assert (times[0] != times[1]).any()
+    assert order.epoch(3) == BatchOrder(lengths, 1_000_000, 1, shares).epoch(3)
 
 
 def test_evaluation_passes_over_all_once():

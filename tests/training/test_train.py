@@ -28,7 +28,7 @@ from distilmos.model.package import load_model_dir
 from distilmos.ssl.load import load_ssl
 from distilmos.ssl.store import save_encoder
 from distilmos.tokens.info import TokenInfo
-from distilmos.training.batching import BatchPlan, first_epoch
+from distilmos.training.batching import BatchOrder, BatchPlan
 from distilmos.training.calibrate import recompute_batch_norm
 from distilmos.training.config import load_config
 from distilmos.training.dataset import BatchReader, read_rated_set, with_tokens
@@ -170,7 +170,7 @@ def test_batch_norm_of_the_final_model_fits_its_weights(corpus, trained):
     means = []
     block = model.feature_processor.blocks[0]
     block.bn.register_forward_pre_hook(lambda _, inputs: means.append(inputs[0].mean(0)))
-    batches = [BatchReader(data)[plan] for plan in first_epoch(data.num_samples, 6 * 16000, seed=1)]
+    batches = [BatchReader(data)[plan] for plan in BatchOrder(data.num_samples, 6 * 16000, 1).epoch(0)]
     with torch.no_grad():
         for batch in batches:
             model(batch.audio, batch.num_samples)

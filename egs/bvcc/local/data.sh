@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # Stage 0: fetches BVCC unless --db_root says where it is, and writes data directories. Run in the recipe's directory.
-# Other options than these are those of local/prepare.py.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR/..
@@ -9,15 +8,20 @@ set -euo pipefail
 . ../TEMPLATE/options.sh
 
 # Options
-db_root=                                               # unpacked main.tar.gz; if empty, it is downloaded
-download_dir=downloads                                 # where to
-base_url=https://zenodo.org/records/6572573/files      # Zenodo, or a mirror
+datadir=data            # where to write
+db_root=                # the unpacked corpus; if empty, it is downloaded
+download_dir=downloads  # where to
+base_url=https://zenodo.org/records/6572573/files  # of main.tar.gz: Zenodo, or a mirror
+silent=drop             # what to do with the silent utterance of the training set: drop or keep
+system_truth="split"    # MOS of a system: split (mean of its utterances in the set) or corpus (mydata_system.csv)
+allow_partial=false     # true prepares what there is, and lists what is missing
 # End of options
-take_options "$0" "$@"
+take_all_options "$0" "$@"
 
 if [ -z "${db_root}" ]; then
     db_root=${download_dir}/bvcc
     distilmos download --md5 fc880c2a208c3285a47bd9a64f34eb11 --unpack "${db_root}" \
         "${base_url}/main.tar.gz" "${download_dir}/main.tar.gz"
 fi
-exec python3 local/prepare.py --db_root "${db_root}" "${rest[@]}"
+exec python3 local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}" \
+    --silent "${silent}" --system_truth "${system_truth}"

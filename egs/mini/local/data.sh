@@ -1,9 +1,16 @@
 #!/usr/bin/env bash
-# Stage 0: speaks, degrades and rates (simulated) the embedded corpus. Run in the recipe's directory; --help lists the
-# options.
+# Stage 0: speaks, degrades and rates (simulated) the embedded corpus. Run in the recipe's directory.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR/..
 . ./path.sh
+# shellcheck source-path=SCRIPTDIR/..
+. ../TEMPLATE/options.sh
 
-exec python3 local/prepare.py "$@"
+# Options
+datadir=data  # where to write
+size=full     # of the corpus: full or small
+# End of options
+take_all_options "$0" "$@"
+
+exec python3 local/prepare.py --datadir "${datadir}" --size "${size}"

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # Stage 0: fetches TTSDS2 unless --db_root says where it is, and writes data directories. Run in the recipe's directory.
-# Other options than these are those of local/prepare.py.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR/..
@@ -9,14 +8,16 @@ set -euo pipefail
 . ../TEMPLATE/options.sh
 
 # Options
-db_root=                 # unpacked ttsds2.zip; if empty, it is downloaded
-download_dir=downloads   # where to
-base_url=https://huggingface.co/datasets/urgent-challenge/urgent26_track2_sqa/resolve/main  # the corpus' own place, or a mirror
+datadir=data            # where to write
+db_root=                # the unpacked corpus; if empty, it is downloaded
+download_dir=downloads  # where to
+base_url=https://huggingface.co/datasets/urgent-challenge/urgent26_track2_sqa/resolve/main  # of ttsds2.zip
+allow_partial=false     # true prepares what there is, and lists what is missing
 # End of options
-take_options "$0" "$@"
+take_all_options "$0" "$@"
 
 if [ -z "${db_root}" ]; then
-    distilmos download --unpack "${download_dir}/ttsds2" "${base_url}/ttsds2.zip" "${download_dir}/ttsds2.zip"
     db_root=${download_dir}/ttsds2
+    distilmos download --unpack "${db_root}" "${base_url}/ttsds2.zip" "${download_dir}/ttsds2.zip"
 fi
-exec python3 local/prepare.py --db_root "${db_root}" "${rest[@]}"
+exec python3 local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}"

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# BVCC, the main track of the VoiceMOS Challenge 2022: text-to-speech and voice conversion, and out of domain the test sets
+# of other recipes, as far as they are prepared.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+../TEMPLATE/distilmos.sh \
+    --nj 4 \
+    --test_sets "test somos/test nisqa_for nisqa_p501 nisqa_livetalk hablamos ttsds2" \
+    --published published.tsv \
+    "$@"

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# SOMOS: one voice by 200 systems of neural text-to-speech, and out of domain the test sets of other recipes, as far as
+# they are prepared.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+../TEMPLATE/distilmos.sh \
+    --nj 4 \
+    --test_sets "test bvcc/test nisqa_for nisqa_p501 nisqa_livetalk hablamos ttsds2" \
+    "$@"

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Test data only: TTSDS2, recent text-to-speech in four domains. Recipes that train score it with --test_sets.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+../TEMPLATE/distilmos.sh --train_sets "" --dev_sets "" --test_sets "ttsds2" --stop_stage 1 "$@"
