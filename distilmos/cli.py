@@ -22,6 +22,7 @@ COMMANDS = {
     "subset-data": "a part of a data directory",
     "split-data": "a data directory into train, dev and test",
     "dump-audio": "stage 1: 16 kHz mono audio of a data directory into one archive",
+    "plan": "before stage 2: time, disk and memory that the stages will take",
     "dump-feats": "stage 2: hidden states of all layers, frames sampled for clustering",
     "learn-kmeans": "stage 3: k-means of one layer",
     "kmeans-table": "stage 3: one quality table of all layers",

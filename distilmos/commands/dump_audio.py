@@ -22,7 +22,6 @@ def run(args: argparse.Namespace) -> int:
     """Write one job's share and report what was noticed."""
     summary = dump_audio(args.data, args.out, args.job, args.jobs)
     print(f"{summary.utterances} utterances, {summary.seconds / 3600:.3f} hours")
-    for what, utterances in (("cut to full scale", summary.clipped), ("silent", summary.silent)):
-        if utterances:
-            print(f"{len(utterances)} {what}: {' '.join(utterances)}")
+    for warning in summary.warnings:
+        print(f"warning: {warning}")
     return 0

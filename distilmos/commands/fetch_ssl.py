@@ -21,5 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fetch it or find it."""
-    print(fetch_known(args.name, args.base_url) if args.name in KNOWN else find_checkpoint(args.name))
+    path = fetch_known(args.name, args.base_url) if args.name in KNOWN else find_checkpoint(args.name)
+    print(f"SSL encoder: {path}")
     return 0

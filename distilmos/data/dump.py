@@ -26,14 +26,13 @@ class DumpSummary:
     Attributes:
         utterances: number of recordings written.
         seconds: their total duration.
-        clipped: recordings with samples beyond full scale (after resampling), cut to 16 bits.
-        silent: recordings whose samples are all zero.
+        warnings: one line for each recording that is used but looks wrong: with samples beyond full scale (after
+            resampling), which are cut to 16 bits, or silent.
     """
 
     utterances: int
     seconds: float
-    clipped: list[str]
-    silent: list[str]
+    warnings: list[str]
 
 
 def dump_audio(data_dir: str | Path, out_dir: str | Path, job: int, jobs: int) -> DumpSummary:
@@ -47,25 +46,25 @@ def dump_audio(data_dir: str | Path, out_dir: str | Path, job: int, jobs: int) -
     shards = Path(out_dir) / SHARDS
     durations: dict[str, float] = {}
     faults: list[str] = []
-    clipped: list[str] = []
-    silent: list[str] = []
+    warnings: list[str] = []
     with open_archive(shards / f"wav.{job}") as archive:
         for utterance in shard_of(data.utterances, job, jobs):
+            where = f"{data.path / 'wav.scp'}:{lines[utterance]}: {utterance}"
             try:
                 samples = read_audio(*data.wavs[utterance])
             except InputError as error:
-                faults.append(f"{data.path / 'wav.scp'}:{lines[utterance]}: {utterance}: {error}")
+                faults.append(f"{where}: {error}")
                 continue
             scaled = np.rint(samples * 32768.0)
             if scaled.max() > 32767 or scaled.min() < -32768:
-                clipped.append(utterance)
+                warnings.append(f"{where}: samples beyond full scale are cut")
             if not samples.any():
-                silent.append(utterance)
+                warnings.append(f"{where}: silent")
             archive.write(utterance, (SAMPLE_RATE, np.clip(scaled, -32768, 32767).astype(np.int16)))
             durations[utterance] = samples.size / SAMPLE_RATE
         raise_faults(faults, f"reading the audio of {data.path}")
     write_table(shards / f"utt2dur.{job}", durations)
-    return DumpSummary(len(durations), sum(durations.values()), clipped, silent)
+    return DumpSummary(len(durations), sum(durations.values()), warnings)
 
 
 def merge_shards(directory: str | Path, jobs: int) -> dict[str, int]:

@@ -111,7 +111,7 @@ join_sets() {
     local names=("${@//\//_}")
     printf -v joined '+%s' "${names[@]}"
     joined=${joined#+}
-    [ $# -gt 1 ] || joined=$1
+    [ $# -gt 1 ] || joined=${1-}
 }
 
 # write_joint SET...: makes the joint set of several SETs, without copying audio.
@@ -301,17 +301,34 @@ if begin 1; then
             distilmos dump-audio "${source}" "${raw}" --job JOB --jobs "${nj}"
         "${cmd[@]}" "${raw}/log/merge_archives.log" distilmos merge-archives "${raw}" --jobs "${nj}"
         validate "${raw}"
+        grep -h '^warning: ' "${raw}"/log/dump_audio.*.log || true
     done
     write_joint "${trains[@]}"
     write_joint "${devs[@]}"
     end
 fi
 
+# What the configuration is changed by, for the commands that take one.
+config_args=(--config "${conf}")
+for pair in "${train_opts[@]}"; do
+    config_args+=(--set "${pair}")
+done
+
 if begin 2; then
-    need_audio "${train_set}"
-    raw_of "${train_set}"
+    need_audio "${train_set}" "${dev_set}"
     rm -rf "${feats}"
     mkdir -p "${feats}"
+    raw_of "${dev_set}"
+    plan_args=(--dev "${raw}")
+    for set in "${tests[@]}"; do
+        raw_of "${set}"
+        [ ! -e "${raw}/wav.scp" ] || plan_args+=(--test "${raw}")
+    done
+    raw_of "${train_set}"
+    "${cmd[@]}" --num-threads 1 "${feats}/log/plan.log" \
+        distilmos plan "${config_args[@]}" --train "${raw}" "${plan_args[@]}" --clusters "${clusters}" \
+        --max-frames "${max_frames}"
+    grep -v '^#' "${feats}/log/plan.log"
     echo "${ssl_model}" >"${feats}/ssl_model"
     "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${feats}/log/dump_feats.JOB.log" \
         distilmos dump-feats --ssl "${ssl_model}" --data "${raw}" --out "${feats}" \
@@ -349,9 +366,6 @@ fi
 
 if begin 5; then
     train_args=(--seed "${seed}")
-    for pair in "${train_opts[@]}"; do
-        train_args+=(--set "${pair}")
-    done
     need_audio "${train_set}" "${dev_set}"
     if [ "${model}" != sslmos ]; then
         need "${tokens}/${train_set}/layer1.scp" 4
@@ -364,7 +378,7 @@ if begin 5; then
     train_args+=(--dev "${raw}")
     echo "progress: ${exp}/log/train.log"
     "${cmd[@]}" --num-threads "${num_threads}" "${exp}/log/train.log" \
-        distilmos train --config "${conf}" --out "${exp}" "${train_args[@]}"
+        distilmos train "${config_args[@]}" --out "${exp}" "${train_args[@]}"
     end "${exp}"
 fi
 

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# new_recipe.sh NAME: makes the recipe egs/NAME, complete but for local/data.sh, which reads the corpus.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+name=${1-}
+if [ $# -ne 1 ] || ! [[ ${name} =~ ^[a-z][a-z0-9_]*$ ]]; then
+    echo "usage: new_recipe.sh NAME (lower-case letters, digits and underscores)" >&2
+    exit 2
+fi
+if [ -e "${name}" ]; then
+    echo "new_recipe.sh: error: egs/${name} exists already" >&2
+    exit 2
+fi
+
+new=$(mktemp -d ".${name}.XXXXXX")
+trap 'rm -rf "${new}"' EXIT
+mkdir "${new}/local" "${new}/conf"
+ln -s ../TEMPLATE/path.sh ../TEMPLATE/cmd.sh "${new}"
+
+cat >"${new}/run.sh" <<END
+#!/usr/bin/env bash
+# ${name}: TODO: one sentence about the corpus.
+set -euo pipefail
+cd "\$(dirname "\$0")"
+
+../TEMPLATE/distilmos.sh --test_sets "test" "\$@"
+END
+
+cat >"${new}/local/data.sh" <<END
+#!/usr/bin/env bash
+# Stage 0: reads the corpus and writes data directories. Run in the recipe's directory.
+set -euo pipefail
+
+# shellcheck source-path=SCRIPTDIR/..
+. ./path.sh
+# shellcheck source-path=SCRIPTDIR/..
+. ../TEMPLATE/options.sh
+
+# Options
+datadir=data                # where to write
+db_root=downloads/${name}   # the corpus
+allow_partial=false         # true prepares what there is, and lists what is missing
+# End of options
+take_all_options "\$0" "\$@"
+
+exec python3 local/prepare.py --db_root "\${db_root}" --datadir "\${datadir}" --allow_partial "\${allow_partial}"
+END
+
+cat >"${new}/local/prepare.py" <<END
+"""Prepare the data directories train, dev and test of ${name}."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from distilmos.data.datadir import Utterance
+from distilmos.data.lists import RatingColumns, gather_ratings, read_rows
+from distilmos.data.prepare import Preparation, add_partial_option
+from distilmos.errors import InputError, run_main
+
+# TODO: the list of each set, and its columns. Lists of means instead of ratings: see egs/nisqa/local/prepare.py.
+LISTS = {"train": "train.csv", "dev": "dev.csv", "test": "test.csv"}
+COLUMNS = RatingColumns(name="file", system="system", score="score", listener="listener")
+
+
+def main() -> None:
+    """Read the command line and write the data directories."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--db_root", type=Path, required=True, metavar="DIR", help="the corpus")
+    parser.add_argument("--datadir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
+    add_partial_option(parser)
+    args = parser.parse_args()
+
+    # TODO: remove this and the next line when LISTS, COLUMNS and the path of the audio below are those of the corpus.
+    raise InputError(f"{__file__} is not written yet: say there how the corpus' lists are called and what they hold")
+
+    preparation = Preparation("${name}", args.datadir, allow_partial=args.allow_partial)
+    for name, file in LISTS.items():
+        columns = (COLUMNS.name, COLUMNS.system, COLUMNS.score, COLUMNS.listener)
+        rows = read_rows(args.db_root / file, columns, preparation.faults, header=True)
+        preparation.begin(name)
+        for item in gather_ratings(rows, COLUMNS, preparation.faults, preparation.gaps).values():
+            audio = args.db_root / "wav" / item.name
+            utterance = Utterance(Path(item.name).stem, audio, item.system, ratings=tuple(item.ratings))
+            preparation.add(name, utterance, item.row.where)
+    preparation.write()
+
+
+if __name__ == "__main__":
+    run_main(main)
+END
+
+cat >"${new}/conf/distilmos.yaml" <<END
+# What ${name} changes of conf/distilmos.yaml.
+model: distilmos
+END
+cat >"${new}/conf/sslmos.yaml" <<END
+# The baseline: plain fine-tuning.
+model: sslmos
+token_weight: 0
+END
+chmod 755 "${new}" "${new}/run.sh" "${new}/local/data.sh"
+mv -T "${new}" "${name}"
+echo "egs/${name}: now write what is marked TODO:"
+grep -rn TODO "${name}"

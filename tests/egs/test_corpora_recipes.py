@@ -1,0 +1,134 @@
+"""egs/bvcc and egs/somos from stage 0 to 8 on generated corpora, in domain and out of domain, one by one and joint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.corpora import Design, write_bvcc, write_hablamos, write_nisqa, write_somos
+from helpers.recipes import EGS, run_script
+
+from distilmos.data.datadir import read_data_dir
+from distilmos.data.tables import read_floats, read_table
+from distilmos.model.package import load_model_dir
+
+pytestmark = pytest.mark.slow
+
+SMALL = [
+    *("--ssl_model", "hubert_tiny", "--nj", "2", "--clusters", "8", "--max_frames", "1000", "--tag", "small"),
+    *("--train_opts", "max_steps=4", "--train_opts", "warmup_steps=1", "--train_opts", "eval_every=2"),
+    *("--train_opts", "max_seconds=5", "--train_opts", "batch_seconds=10", "--train_opts", "num_workers=0"),
+    *("--train_opts", "hidden_dim=32"),
+]
+FOREIGN = ("nisqa_for", "nisqa_p501", "nisqa_livetalk", "hablamos")
+DESIGN = Design(systems=4, sizes={"train": 12, "dev": 6, "test": 6})
+
+
+class Recipes:
+    """A copy of egs/ whose output goes below it, and the corpora."""
+
+    def __init__(self, root: Path) -> None:
+        self.egs = root / "egs"
+        outputs = shutil.ignore_patterns("data", "dump", "exp", "downloads", "__pycache__")
+        shutil.copytree(EGS, self.egs, symlinks=True, ignore=outputs)
+        self.db = {
+            "bvcc": write_bvcc(root / "bvcc", DESIGN),
+            "somos": write_somos(root / "somos", DESIGN),
+            "nisqa": write_nisqa(root / "nisqa", DESIGN),
+            "hablamos": write_hablamos(root / "hablamos", DESIGN),
+        }
+
+    def run(self, recipe: str, *options: str) -> str:
+        """Run stages that must end well; return what is said."""
+        done = run_script(self.egs / recipe / "run.sh", *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory: pytest.TempPathFactory) -> Recipes:
+    """All corpora after stage 1."""
+    made = Recipes(tmp_path_factory.mktemp("recipes"))
+    for name, root in made.db.items():
+        options = ["--stage", "0", "--stop_stage", "1", "--db_root", str(root), "--allow_partial", "true"]
+        made.run(name, *options, "--ssl_model", "hubert_tiny")
+    return made
+
+
+def scores_by_set(exp: Path) -> dict[str, dict]:
+    return {path.parent.name: json.loads(path.read_text()) for path in exp.glob("results/*/metrics.json")}
+
+
+def test_bvcc_scores_every_prepared_set(recipes: Recipes) -> None:
+    said = recipes.run("bvcc", "--stage", "2", "--stop_stage", "8", *SMALL)
+    assert "not prepared, so not scored: ttsds2" in said
+    exp = recipes.egs / "bvcc" / "exp" / "small"
+    found = scores_by_set(exp)
+    assert set(found) == {"test", "somos_test", *FOREIGN}
+    assert all(metrics["counts"] == {"utterances": 6, "systems": 4} for metrics in found.values())
+    somos = read_data_dir(recipes.egs / "somos" / "dump" / "raw" / "test")
+    assert set(read_floats(exp / "results" / "somos_test" / "utt2mos")) == set(somos.wavs)
+    text = " ".join((exp / "RESULTS.md").read_text().split())
+    value = found["somos_test"]["utterance"]["SRCC"]["value"]
+    assert f"| somos_test | utterance | SRCC | {value:.3f} | 0.387 | DistilMOS | BVCC | arXiv 2601.13700 |" in text
+    assert f"| ttsds2 | {' | '.join(['not run'] * 8)} |" in text
+    assert load_model_dir(exp / "model").corpus_offsets is None
+    for name in ("train", "dev", "test"):
+        card = (recipes.egs / "bvcc" / "data" / name / "SUMMARY.md").read_text()
+        assert "listener agreement" in card
+
+
+def test_somos_alone(recipes: Recipes) -> None:
+    recipes.run("somos", "--stage", "2", "--stop_stage", "8", *SMALL)
+    exp = recipes.egs / "somos" / "exp" / "small"
+    assert set(scores_by_set(exp)) == {"test", "bvcc_test", *FOREIGN}
+    assert (exp / "model" / "config.yaml").exists()
+
+
+def test_both_together(recipes: Recipes) -> None:
+    sets = ["--train_sets", "bvcc/train train", "--dev_sets", "bvcc/dev dev", "--test_sets", "test bvcc/test hablamos"]
+    recipes.run("somos", "--stage", "1", "--stop_stage", "8", *SMALL, *sets, "--tag", "joint")
+    somos = recipes.egs / "somos"
+    joint = somos / "dump" / "raw" / "bvcc_train+train"
+    labels = read_table(joint / "utt2corpus")
+    assert sorted(labels.values()) == ["bvcc"] * 12 + ["somos"] * 12
+    assert read_table(joint / "utt2sys").keys() == labels.keys()
+    assert (somos / "exp" / "kmeans_hubert_tiny_k8_bvcc_train+train" / "quality.json").exists()
+    exp = somos / "exp" / "joint"
+    assert set(scores_by_set(exp)) == {"test", "bvcc_test", "hablamos"}
+    model = load_model_dir(exp / "model")
+    assert model.corpus_offsets is not None
+    assert model.corpus_offsets.names == ("bvcc", "somos")
+    log = {name: (exp / "results" / name / "log" / "predict.log").read_text() for name in scores_by_set(exp)}
+    assert "--corpus somos" in log["test"]
+    assert "--corpus bvcc" in log["bvcc_test"]
+    assert "--corpus" not in log["hablamos"]
+
+
+def test_what_is_missing_is_named(recipes: Recipes) -> None:
+    done = run_script(recipes.egs / "bvcc" / "run.sh", "--stage", "2", "--train_sets", "train ttsds2/train", *SMALL)
+    assert done.returncode == 2
+    assert "stage 2 needs dump/raw/train+ttsds2_train/wav.scp: run stage 1 first" in done.stderr
+    done = run_script(recipes.egs / "bvcc" / "run.sh", "--stage", "1", "--train_sets", "train ttsds2/train", *SMALL)
+    assert done.returncode == 2
+    assert "run stages 0 and 1 of ../ttsds2 first" in done.stderr
+    done = run_script(recipes.egs / "nisqa" / "run.sh", "--stage", "0", "--stop_stage", "8")
+    assert done.returncode == 2
+    assert "has test sets only" in done.stderr
+    done = run_script(recipes.egs / "bvcc" / "run.sh", "--stage", "0", "--no_such_option", "1")
+    assert done.returncode == 2
+    assert "unknown option --no_such_option" in done.stderr
+
+
+def test_the_default_encoder_must_be_fetched_first(
+    recipes: Recipes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISTILMOS_CACHE", str(tmp_path))
+    options = ("--db_root", recipes.db["bvcc"], "--allow_partial", "true", "--ssl_url", f"file://{tmp_path}/none")
+    done = run_script(recipes.egs / "bvcc" / "run.sh", "--stage", "0", *options)
+    assert done.returncode == 1
+    assert "hubert_base_ls960.pt: " in done.stderr
+    done = run_script(recipes.egs / "bvcc" / "run.sh", "--stage", "2")
+    assert "fetch it with `distilmos fetch-ssl hubert_base`, as stage 0 does" in done.stdout + done.stderr

@@ -1,0 +1,109 @@
+"""egs/README.md, "A new corpus in one evening", followed to the letter on a corpus that the recipes do not know."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+from helpers.corpora import Design, make_recordings
+from helpers.recipes import EGS
+
+from distilmos.data.datadir import read_data_dir
+
+TEXT = (EGS / "README.md").read_text()
+SECTION = re.search(r"## A new corpus in one evening\n(.*?)\n## ", TEXT, re.DOTALL)[1]  # type: ignore[index]
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", SECTION, re.DOTALL)
+# What the test adds to be quick; everything else is as the text says.
+QUICK = "--clusters 8 --max_frames 1000 --train_opts max_steps=4 --train_opts warmup_steps=1 --train_opts eval_every=2"
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """A copy of the repository's top directory, as far as recipes need it."""
+    outputs = shutil.ignore_patterns("data", "dump", "exp", "downloads", "__pycache__")
+    shutil.copytree(EGS, tmp_path / "top" / "egs", symlinks=True, ignore=outputs)
+    return tmp_path / "top"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """The corpus that the text speaks of."""
+    root = tmp_path / "corpus"
+    (root / "audio").mkdir(parents=True)
+    with (root / "ratings.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["file", "system", "listener", "score"])
+        names = [f"s{number}" for number in range(12)]
+        for item in make_recordings(Design(systems=12, sizes={"train": 36}, ratings=4), names):
+            soundfile.write(root / "audio" / f"u{item.number:02d}.wav", item.samples, 16000)
+            for listener, score in item.ratings:
+                writer.writerow([f"u{item.number:02d}.wav", item.system, listener, int(score)])
+    return root
+
+
+def shell(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"VIRTUAL_ENV": sys.prefix, "PATH": path}
+    command = ["bash", "-euc", script]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def apply(patch: str, top: Path) -> int:
+    """Make the changes of a diff whose hunks say what to replace, but not where; return the number of changed lines."""
+    changed = 0
+    for part in re.split(r"^--- ", patch, flags=re.MULTILINE)[1:]:
+        path = top / re.search(r"^\+\+\+ b/(.*)$", part, re.MULTILINE)[1]  # type: ignore[index]
+        for hunk in part.split("\n@@\n")[1:]:
+            lines = hunk.rstrip("\n").split("\n")
+            before = "".join(f"{line[1:]}\n" for line in lines if line[:1] != "+")
+            after = "".join(f"{line[1:]}\n" for line in lines if line[:1] != "-")
+            assert path.read_text().count(before) == 1, before
+            path.write_text(path.read_text().replace(before, after))
+            changed += sum(line[:1] in "+-" for line in lines)
+    return changed
+
+
+@pytest.mark.slow
+def test_the_text_leads_to_a_trained_model(top: Path, corpus: Path) -> None:
+    assert [kind for kind, _ in BLOCKS] == ["sh", "diff", "sh", "sh"]
+    make, patch, prepare, train = (block for _, block in BLOCKS)
+    assert shell(make, top).returncode == 0
+    recipe = top / "egs" / "mycorpus"
+
+    helped = shell("./run.sh --help", recipe)
+    assert helped.returncode == 0
+    assert "--db_root" in helped.stdout
+    before = shell(f"./run.sh --db_root {corpus}", recipe)
+    assert before.returncode == 2
+    assert "local/prepare.py is not written yet" in before.stderr
+
+    assert apply(patch, top) < 30
+    done = shell(prepare.replace("/path/to/corpus", str(corpus)), top)
+    assert done.returncode == 0, done.stdout + done.stderr
+    sets = {name: read_data_dir(recipe / "data" / name) for name in ("train", "dev", "test")}
+    assert sum(len(data.wavs) for data in sets.values()) == 36
+    systems = [set(data.systems.values()) for data in sets.values()]
+    assert sum(map(len, systems)) == len(set.union(*systems)) == 12
+    assert "listener agreement" in (recipe / "data" / "train" / "SUMMARY.md").read_text()
+
+    done = shell(train.replace("./run.sh", f"./run.sh {QUICK}"), recipe)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| utterance | LCC" in done.stdout
+    for tag in ("distilmos_seed1", "sslmos_seed1"):
+        for made in ("model/model.safetensors", "RESULTS.md", "report.html"):
+            assert (recipe / "exp" / tag / made).exists()
+
+
+def test_names_that_cannot_be(top: Path) -> None:
+    for arguments, message in (("", "usage"), ("'My Corpus'", "usage"), ("bvcc", "egs/bvcc exists already")):
+        done = shell(f"egs/TEMPLATE/new_recipe.sh {arguments}", top)
+        assert done.returncode == 2
+        assert message in done.stderr
+    assert not list((top / "egs").glob(".*"))
