@@ -60,6 +60,7 @@ class Design:
     Attributes:
         systems: their number.
         sizes: utterances of each split.
+        reach: how many of the systems, from the first on, are in each split; all where not named.
         ratings: of each utterance.
         listeners: in all.
         seconds: longest duration; longer speech is cut.
@@ -68,13 +69,19 @@ class Design:
 
     systems: int = 6
     sizes: dict[str, int] = field(default_factory=lambda: {"train": 12, "dev": 6, "test": 6})
+    reach: dict[str, int] = field(default_factory=dict)
     ratings: int = 8
     listeners: int = 10
     seconds: float = 1.0
     seed: int = 1
 
 
-FULL_BVCC = Design(systems=187, sizes={"train": 4974, "dev": 1066, "test": 1066}, listeners=304)
+FULL_BVCC = Design(
+    systems=187,
+    sizes={"train": 4974, "dev": 1066, "test": 1066},
+    reach={"train": 175, "dev": 181},
+    listeners=304,
+)
 
 
 def make_recordings(design: Design, names: Sequence[str]) -> Iterable[Rated]:
@@ -90,7 +97,7 @@ def make_recordings(design: Design, names: Sequence[str]) -> Iterable[Rated]:
     number = 0
     for split in SPLITS:
         for index in range(design.sizes.get(split, 0)):
-            system = index % len(names)
+            system = index % design.reach.get(split, len(names))
             kind, strength = ("clean", 0.0)
             if system:
                 kind, strength = KINDS[system % len(KINDS)], 0.1 + 0.9 * (system * 7 % len(names)) / len(names)
