@@ -122,8 +122,16 @@ def boolean(text: str) -> bool:
     return text == "true"
 
 
-def add_partial_option(parser: argparse.ArgumentParser) -> None:
-    """Declare --allow_partial."""
+def corpus_parser(description: str | None, root: str) -> argparse.ArgumentParser:
+    """Return the parser of a recipe's local script, with what all have in common.
+
+    Args:
+        description: of the script.
+        root: what --db_root must be.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--db_root", type=Path, required=True, metavar="DIR", help=root)
+    parser.add_argument("--datadir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
     parser.add_argument(
         "--allow_partial",
         type=boolean,
@@ -131,3 +139,4 @@ def add_partial_option(parser: argparse.ArgumentParser) -> None:
         metavar="true|false",
         help="prepare what is there, and list what is missing (default: false)",
     )
+    return parser

@@ -52,12 +52,11 @@ cat >"${new}/local/prepare.py" <<END
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from distilmos.data.datadir import Utterance
 from distilmos.data.lists import RatingColumns, gather_ratings, read_rows
-from distilmos.data.prepare import Preparation, add_partial_option
+from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import InputError, run_main
 
 # TODO: the list of each set, and its columns. Lists of means instead of ratings: see egs/nisqa/local/prepare.py.
@@ -67,11 +66,7 @@ COLUMNS = RatingColumns(name="file", system="system", score="score", listener="l
 
 def main() -> None:
     """Read the command line and write the data directories."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--db_root", type=Path, required=True, metavar="DIR", help="the corpus")
-    parser.add_argument("--datadir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
-    add_partial_option(parser)
-    args = parser.parse_args()
+    args = corpus_parser(__doc__, "the corpus").parse_args()
 
     # TODO: remove this and the next line when LISTS, COLUMNS and the path of the audio below are those of the corpus.
     raise InputError(f"{__file__} is not written yet: say there how the corpus' lists are called and what they hold")

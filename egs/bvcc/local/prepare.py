@@ -6,7 +6,6 @@ kept; what is known of the listeners goes to DATADIR/listeners.tsv.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 from collections import Counter
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from distilmos.data.datadir import Utterance
 from distilmos.data.lists import RatedItem, RatingColumns, Row, gather_ratings, read_rows, score
-from distilmos.data.prepare import Preparation, add_partial_option
+from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
 
@@ -39,9 +38,7 @@ then run stage 0 again with --db_root {root}; or prepare what is there with --al
 
 def main() -> None:
     """Read the command line and write the data directories."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--db_root", type=Path, required=True, metavar="DIR", help="unpacked main.tar.gz")
-    parser.add_argument("--datadir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
+    parser = corpus_parser(__doc__, "unpacked main.tar.gz")
     parser.add_argument("--silent", choices=("drop", "keep"), default="drop", help=f"what to do with {SILENT}")
     parser.add_argument(
         "--system_truth",
@@ -49,7 +46,6 @@ def main() -> None:
         default="split",
         help="a system's true MOS: mean of its utterances in the set, or mydata_system.csv (default: %(default)s)",
     )
-    add_partial_option(parser)
     args = parser.parse_args()
 
     root = find_root(args.db_root)

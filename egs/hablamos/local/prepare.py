@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from distilmos.data.datadir import Utterance
 from distilmos.data.lists import read_rows, score
-from distilmos.data.prepare import Preparation, add_partial_option
+from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import run_main
 
 SET, FILES = "hablamos", 408
@@ -15,11 +12,7 @@ SET, FILES = "hablamos", 408
 
 def main() -> None:
     """Read the command line and write the data directory."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--db_root", type=Path, required=True, metavar="DIR", help="unpacked HablaMOS.tar.gz")
-    parser.add_argument("--datadir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
-    add_partial_option(parser)
-    args = parser.parse_args()
+    args = corpus_parser(__doc__, "unpacked HablaMOS.tar.gz").parse_args()
 
     preparation = Preparation("HablaMOS test set", args.datadir, allow_partial=args.allow_partial)
     columns = ("wav_path", "system_id", "sample_id", "speaker_id", "score")

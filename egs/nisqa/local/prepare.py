@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from distilmos.data.datadir import Utterance
 from distilmos.data.lists import read_rows, score
-from distilmos.data.prepare import Preparation, add_partial_option
+from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import run_main
 
 FILES = {"FOR": 240, "P501": 240, "LIVETALK": 232}
@@ -15,11 +12,7 @@ FILES = {"FOR": 240, "P501": 240, "LIVETALK": 232}
 
 def main() -> None:
     """Read the command line and write the data directories."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--db_root", type=Path, required=True, metavar="DIR", help="unpacked NISQA_Corpus.zip")
-    parser.add_argument("--datadir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
-    add_partial_option(parser)
-    args = parser.parse_args()
+    args = corpus_parser(__doc__, "unpacked NISQA_Corpus.zip").parse_args()
 
     preparation = Preparation("NISQA test sets", args.datadir, allow_partial=args.allow_partial)
     for part, published in FILES.items():

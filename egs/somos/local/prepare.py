@@ -5,12 +5,11 @@ Reads DB_ROOT/training_files/split1/VARIANT and DB_ROOT/audios, the unpacked som
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from distilmos.data.datadir import Utterance
 from distilmos.data.lists import RatedItem, RatingColumns, gather_ratings, read_rows, score
-from distilmos.data.prepare import Preparation, add_partial_option
+from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import InputError, run_main
 
 # The dev split is called VALID.
@@ -24,16 +23,13 @@ MEAN_TOLERANCE = 0.005
 
 def main() -> None:
     """Read the command line and write the data directories."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--db_root", type=Path, required=True, metavar="DIR", help="unpacked somos.zip")
-    parser.add_argument("--datadir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
+    parser = corpus_parser(__doc__, "unpacked somos.zip")
     parser.add_argument(
         "--variant",
         choices=("full", "clean"),
         default="clean",
         help="all ratings, or those of listeners who passed the checks (default: %(default)s)",
     )
-    add_partial_option(parser)
     args = parser.parse_args()
 
     lists = args.db_root / "training_files" / "split1" / args.variant

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from distilmos.data.datadir import Utterance
 from distilmos.data.lists import RatingColumns, Row, gather_ratings, read_rows
-from distilmos.data.prepare import Preparation, add_partial_option
+from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import run_main
 
 SET, RATINGS = "ttsds2", 4731
@@ -16,11 +15,7 @@ COLUMNS = RatingColumns(name="audio", system="dataset_system", score="value", li
 
 def main() -> None:
     """Read the command line and write the data directory."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--db_root", type=Path, required=True, metavar="DIR", help="unpacked ttsds2.zip")
-    parser.add_argument("--datadir", type=Path, default=Path("data"), metavar="DIR", help="default: %(default)s")
-    add_partial_option(parser)
-    args = parser.parse_args()
+    args = corpus_parser(__doc__, "unpacked ttsds2.zip").parse_args()
 
     preparation = Preparation("TTSDS2", args.datadir, allow_partial=args.allow_partial)
     columns = ("audio", "dataset", "system", "rating_type", "value", "annotator")
