@@ -73,34 +73,35 @@ def overview_table(experiment: Experiment, names: Sequence[str]) -> dict[str, An
         names: of all sets that should be there, in the order of the table; further scored ones come behind them.
     """
     scored = {entry.name: entry for entry in experiment.sets}
+    # What must be said of all sets is said once; what must be said of some, beside their names.
+    notes = {entry.metrics["notes"] for entry in scored.values()}
+    common = notes.pop() if len(notes) == 1 else ""
     rows = []
     for name in dict.fromkeys([*names, *scored]):
         if name not in scored:
             rows.append([name, *[NOT_RUN] * (2 * len(METRICS))])
-        elif not scored[name].rows:
-            rows.append([name, *["no ratings"] * (2 * len(METRICS))])
+            continue
+        metrics = scored[name].metrics
+        label = name if common or not metrics["notes"] else f"{name} ({metrics['notes']})"
+        if scored[name].rows:
+            values = [number(metrics[level][metric]["value"]) for level in LEVELS for metric in METRICS]
         else:
-            metrics = scored[name].metrics
-            rows.append([name, *(number(metrics[level][metric]["value"]) for level in LEVELS for metric in METRICS)])
+            values = ["no ratings"] * (2 * len(METRICS))
+        rows.append([label, *values])
     header = ["test set", *(f"{level} {metric}" for level in LEVELS for metric in METRICS)]
-    notes = {name: entry.metrics["notes"] for name, entry in scored.items() if entry.metrics["notes"]}
-    if notes:
-        header.append("notes")
-        rows = [[*row, notes.get(row[0], "")] for row in rows]
-    return {"header": header, "rows": rows}
+    return {"title": "All test sets", "header": header, "rows": rows, "notes": common}
 
 
 def published_table(experiment: Experiment, published: Sequence[Published]) -> dict[str, Any]:
     """Return a table with one row for each published figure, and this experiment's own beside it."""
     scored = {entry.name: entry for entry in experiment.sets}
-    header = ["test set", "level", "metric", "this experiment", "published", "model", "trained on", "source"]
+    header = ["published", "test set", "level", "metric", "value", "this experiment"]
     rows = []
     for figure in published:
         own = _own(scored.get(figure.set), figure)
-        value = f"{figure.value:g}"
-        whose = [figure.model, figure.trained_on, figure.source]
-        rows.append([figure.set, figure.level, figure.metric, own, value, *whose])
-    return {"header": header, "rows": rows}
+        whose = f"{figure.model}, trained on {figure.trained_on} ({figure.source})"
+        rows.append([whose, figure.set, figure.level, figure.metric, number(figure.value), own])
+    return {"title": "Beside published figures", "header": header, "rows": rows, "notes": ""}
 
 
 def _own(scored: ScoredSet | None, figure: Published) -> str:

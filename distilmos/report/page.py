@@ -66,10 +66,9 @@ def _overview(experiment: Experiment, names: Sequence[str], published: str | Pat
     """Return the tables that stand before those of the single sets; none where there is nothing to compare."""
     tables = []
     if len({*names, *(scored.name for scored in experiment.sets)}) > 1:
-        tables.append(overview_table(experiment, names) | {"title": "All test sets"})
+        tables.append(overview_table(experiment, names))
     if published is not None:
-        table = published_table(experiment, read_published(published))
-        tables.append(table | {"title": "Beside published figures"})
+        tables.append(published_table(experiment, read_published(published)))
     return tables
 
 
@@ -176,7 +175,8 @@ def _markdown(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
     if experiment.missing:
         parts.append("Missing:\n\n" + "".join(f"- {line}\n" for line in experiment.missing))
     for table in overview:
-        parts += [f"## {table['title']}\n", markdown_table(table["header"], table["rows"])]
+        parts += [f"## {table['title']}\n", *([table["notes"] + "\n"] if table["notes"] else [])]
+        parts.append(markdown_table(table["header"], table["rows"]))
     if experiment.sets:
         parts.append("In brackets: 95 % bootstrap intervals. Errors are predicted - rated MOS, over utterances.\n")
     for scored in experiment.sets:

@@ -72,7 +72,7 @@ def test_bvcc_scores_every_prepared_set(recipes: Recipes) -> None:
     assert set(read_floats(exp / "results" / "somos_test" / "utt2mos")) == set(somos.wavs)
     text = " ".join((exp / "RESULTS.md").read_text().split())
     value = found["somos_test"]["utterance"]["SRCC"]["value"]
-    assert f"| somos_test | utterance | SRCC | {value:.3f} | 0.387 | DistilMOS | BVCC | arXiv 2601.13700 |" in text
+    assert f"(arXiv 2601.13700) | somos_test | utterance | SRCC | 0.387 | {value:.3f} |" in text
     assert f"| ttsds2 | {' | '.join(['not run'] * 8)} |" in text
     assert load_model_dir(exp / "model").corpus_offsets is None
     for name in ("train", "dev", "test"):
