@@ -67,40 +67,37 @@ need() {
     fi
 }
 
-# is_own SET: whether SET is one of this recipe's, as far as stages 0 and 1 have been run.
-is_own() {
-    [[ $1 == "${corpus}"/* || ($1 != */* && (-e ${datadir}/$1 || -e ${dumpdir}/raw/$1)) ]]
+# of_recipe SET: sets `recipe` to the recipe that SET is of, and `name` to its name there: CORPUS/SET, or a name that begins
+# with that of another recipe (hablamos, nisqa_for); all others are this recipe's own.
+of_recipe() {
+    recipe=${corpus}
+    name=$1
+    case $1 in
+        *+*) ;; # of several, joined here
+        */*)
+            recipe=${1%%/*}
+            name=${1#*/}
+            ;;
+        *) [ ! -e "../${1%%_*}/run.sh" ] || recipe=${1%%_*} ;;
+    esac
 }
 
-# raw_of SET: sets `raw` to where stage 1 puts SET: of this recipe; CORPUS/SET of another one; or a name that only another
-# recipe's set has.
+# raw_of SET: sets `raw` to where stage 1 of its recipe puts SET.
 raw_of() {
-    local candidate
-    raw=${dumpdir}/raw/${1#"${corpus}"/}
-    if [[ $1 == */* && $1 != "${corpus}"/* ]]; then
-        raw=../${1%%/*}/dump/raw/${1#*/}
-    elif ! is_own "$1"; then
-        for candidate in ../*/dump/raw/"$1"; do
-            [ ! -e "${candidate}/wav.scp" ] || raw=${candidate}
-        done
-    fi
-}
-
-# label_of SET: sets `label` to the recipe that SET is of.
-label_of() {
-    local raw
-    raw_of "$1"
-    label=${corpus}
-    [[ ${raw} == "${dumpdir}/raw/"* ]] || { label=${raw#../} && label=${label%%/*}; }
+    local recipe name
+    of_recipe "$1"
+    raw=../${recipe}/dump/raw/${name}
+    [ "${recipe}" != "${corpus}" ] || raw=${dumpdir}/raw/${name}
 }
 
 # need_audio SET...: ends unless stage 1 has been run for every SET.
 need_audio() {
-    local name raw
-    for name; do
-        raw_of "${name}"
-        if [[ ${raw} != "${dumpdir}/raw/"* && ! -e ${raw}/wav.scp ]]; then
-            refuse "stage ${running} needs ${raw}/wav.scp: run stages 0 and 1 of ${raw%/dump/raw/*} first"
+    local set raw recipe name
+    for set; do
+        raw_of "${set}"
+        of_recipe "${set}"
+        if [[ ${recipe} != "${corpus}" && ! -e ${raw}/wav.scp ]]; then
+            refuse "stage ${running} needs ${raw}/wav.scp: run stages 0 and 1 of egs/${recipe} first"
         fi
         need "${raw}/wav.scp" 1
     done
@@ -116,48 +113,42 @@ join_sets() {
 
 # write_joint SET...: makes the joint set of several SETs, without copying audio.
 write_joint() {
-    local name sources=() joined raw label
+    local set sources=() joined raw recipe name
     [ $# -gt 1 ] || return 0
     need_audio "$@"
-    for name; do
-        raw_of "${name}"
-        label_of "${name}"
-        sources+=("${label}=${raw}")
+    for set; do
+        raw_of "${set}"
+        of_recipe "${set}"
+        sources+=("${recipe}=${raw}")
     done
     join_sets "$@"
     distilmos combine-data "${dumpdir}/raw/${joined}" "${sources[@]}"
 }
 
-# own_sets: sets `own` to the names of this recipe's sets, without a corpus, as stage 0 has made them.
+# own_sets: sets `own` to the names of this recipe's sets.
 own_sets() {
-    local name
+    local set recipe name
     own=()
-    for name in "${trains[@]}" "${devs[@]}" "${tests[@]}"; do
-        if [[ ${name} == */* && ${name} != "${corpus}"/* ]]; then
-            continue # another recipe's
-        fi
-        name=${name#"${corpus}"/}
-        if is_own "${name}" || [[ " ${trains[*]} ${devs[*]} " == *" ${name} "* ]]; then
-            own+=("${name}")
-        fi
+    for set in "${trains[@]}" "${devs[@]}" "${tests[@]}"; do
+        of_recipe "${set}"
+        [ "${recipe}" != "${corpus}" ] || own+=("${name}")
     done
 }
 
-# prepared_tests: sets `prepared` to the test sets that can be scored; names the others.
+# prepared_tests: sets `prepared` to the test sets that can be scored: this recipe's, and those of others that are there.
 prepared_tests() {
-    local name raw
+    local set raw recipe name
     prepared=()
-    for name in "${tests[@]}"; do
-        raw_of "${name}"
-        if [ -e "${raw}/wav.scp" ]; then
-            prepared+=("${name}")
-        elif is_own "${name}"; then
-            need "${raw}/wav.scp" 1
+    for set in "${tests[@]}"; do
+        raw_of "${set}"
+        of_recipe "${set}"
+        if [[ ${recipe} != "${corpus}" && ! -e ${raw}/wav.scp ]]; then
+            echo "not prepared, so not scored: ${set}"
         else
-            echo "not prepared, so not scored: ${name}"
+            prepared+=("${set}")
         fi
     done
-    [ ${#prepared[@]} -gt 0 ] || refuse "stage ${running} needs a test set of '${test_sets}': run stages 0 and 1 first"
+    [ ${#prepared[@]} -gt 0 ] || refuse "stage ${running} needs a test set of '${test_sets}': run stages 0 and 1 there first"
 }
 
 # results_of SET: sets `results` to the directory of its results.
@@ -257,8 +248,8 @@ labels=()
 if [ ${#trains[@]} -gt 1 ]; then
     suffix=_${joined} # what is made of several corpora has a name of its own
     for set in "${trains[@]}"; do
-        label_of "${set}"
-        labels+=("${label}")
+        of_recipe "${set}"
+        labels+=("${recipe}")
     done
 fi
 join_sets "${devs[@]}"
@@ -385,13 +376,14 @@ fi
 if begin 6; then
     need "${exp}/final/config.yaml" 5
     prepared_tests
+    need_audio "${prepared[@]}"
     for set in "${prepared[@]}"; do
         raw_of "${set}"
         results_of "${set}"
         predict_args=()
-        label_of "${set}"
-        if [[ -n ${suffix} && ${corpus_offsets} = True && " ${labels[*]} " == *" ${label} "* ]]; then
-            predict_args=(--corpus "${label}") # the model knows this corpus' scale
+        of_recipe "${set}"
+        if [[ -n ${suffix} && ${corpus_offsets} = True && " ${labels[*]} " == *" ${recipe} "* ]]; then
+            predict_args=(--corpus "${recipe}") # the model knows this corpus' scale
         fi
         rm -rf "${results}" # with the scores of an older prediction
         "${cmd[@]}" --num-threads "${num_threads}" "${results}/log/predict.log" \

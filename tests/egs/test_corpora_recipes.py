@@ -113,13 +113,30 @@ def test_what_is_missing_is_named(recipes: Recipes) -> None:
     assert "stage 2 needs dump/raw/train+ttsds2_train/wav.scp: run stage 1 first" in done.stderr
     done = run_script(recipes.egs / "bvcc" / "run.sh", "--stage", "1", "--train_sets", "train ttsds2/train", *SMALL)
     assert done.returncode == 2
-    assert "run stages 0 and 1 of ../ttsds2 first" in done.stderr
+    assert "run stages 0 and 1 of egs/ttsds2 first" in done.stderr
+    exp = recipes.egs / "bvcc" / "exp" / "small" / "final"
+    exp.mkdir(parents=True, exist_ok=True)
+    (exp / "config.yaml").touch()
+    only = ("--stage", "6", "--test_sets", "ttsds2")
+    done = run_script(recipes.egs / "bvcc" / "run.sh", *only, *SMALL)
+    assert done.returncode == 2
+    assert "not prepared, so not scored: ttsds2" in done.stdout
+    assert "stage 6 needs a test set of 'ttsds2'" in done.stderr
     done = run_script(recipes.egs / "nisqa" / "run.sh", "--stage", "0", "--stop_stage", "8")
     assert done.returncode == 2
     assert "has test sets only" in done.stderr
     done = run_script(recipes.egs / "bvcc" / "run.sh", "--stage", "0", "--no_such_option", "1")
     assert done.returncode == 2
     assert "unknown option --no_such_option" in done.stderr
+
+
+def test_a_name_is_never_that_of_another_recipes_set(recipes: Recipes) -> None:
+    """Train and test of this recipe are not made yet; others have sets that are called so."""
+    assert (recipes.egs / "bvcc" / "dump" / "raw" / "train" / "wav.scp").exists()
+    own = ("--train_sets", "train", "--dev_sets", "dev", "--test_sets", "test", "--conf", "../bvcc/conf/distilmos.yaml")
+    done = run_script(recipes.egs / "ttsds2" / "run.sh", "--stage", "2", "--stop_stage", "8", *SMALL, *own)
+    assert done.returncode == 2
+    assert "stage 2 needs dump/raw/train/wav.scp: run stage 1 first" in done.stderr
 
 
 def test_the_default_encoder_must_be_fetched_first(

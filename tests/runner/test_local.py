@@ -151,7 +151,7 @@ def test_a_signal_ends_all_jobs_and_what_they_started(tmp_path: Path, number: in
     assert len(pids) == 4
     assert all(map(alive, pids))
     os.kill(process.pid, number)
-    assert process.wait(timeout=4) == status
+    assert process.wait(timeout=30) == status
     wait_for(lambda: not any(map(alive, pids)), 2)
     assert "Traceback" not in process.stderr.read()
     assert not (tmp_path / "pid.3").exists()
@@ -167,5 +167,5 @@ def test_a_second_signal_kills_jobs_that_refuse_to_end(tmp_path: Path) -> None:
     process.terminate()
     wait_for(lambda: "no" in output(log))
     process.terminate()
-    assert process.wait(timeout=4) == 143
+    assert process.wait(timeout=30) == 143
     assert "exit status 137" in log.read_text()
