@@ -144,7 +144,14 @@ def alive(pid: int) -> bool:
 def test_a_signal_ends_all_jobs_and_what_they_started(tmp_path: Path, number: int, status: int) -> None:
     script = "sleep 60 & echo $! > pid.JOB.child; echo $$ > pid.JOB; wait"
     command = [*RUN, "--max-jobs-run", "2", "JOB=1:3", "x.JOB.log", "sh", "-c", script]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # The tests themselves may run in the background of a script, where SIGINT is ignored: a user's terminal does not.
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )
     files = [tmp_path / f"pid.{job}" for job in (1, 2)]
     wait_for(lambda: all(file.exists() and file.read_text().strip() for file in files))
     pids = [int(path.read_text()) for path in tmp_path.glob("pid.*")]
