@@ -61,6 +61,7 @@ class Utterance:
         sentence: id of what is said, where known; the same for all who say it.
         text: transcript, where known.
         group: what kind of system this is, such as the type of degradation; the same for all of a system.
+        seconds: duration of the audio, where its header has been read already.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Utterance:
     sentence: str | None = None
     text: str | None = None
     group: str | None = None
+    seconds: float | None = None
 
 
 @dataclass
@@ -164,7 +166,8 @@ def _durations(directory: Path, ordered: list[Utterance], faults: list[str]) -> 
             faults.append(f"{directory}: {utterance.id!r}: the name is not UTF-8 text: {str(utterance.audio)!r}")
             continue
         try:
-            durations[utterance.id] = audio_seconds(utterance.audio)
+            seconds = utterance.seconds
+            durations[utterance.id] = audio_seconds(utterance.audio) if seconds is None else seconds
         except InputError as error:
             faults.append(f"{directory}: {utterance.id}: {error}")
     return durations
@@ -246,8 +249,13 @@ def read_data_dir(directory: str | Path, *, rated: bool = True) -> DataDir:
         groups=read_table(directory / "sys2group") if (directory / "sys2group").exists() else {},
         corpora=read_table(directory / "utt2corpus") if (directory / "utt2corpus").exists() else {},
         system_mos=read_floats(directory / "sys2mos") if (directory / "sys2mos").exists() else {},
-        notes=" ".join(read_lines(directory / "notes")).strip() if (directory / "notes").exists() else "",
+        notes=read_notes(directory),
     )
+
+
+def read_notes(directory: Path) -> str:
+    """Return the notes of a data directory; nothing where it has none."""
+    return " ".join(read_lines(directory / "notes")).strip() if (directory / "notes").exists() else ""
 
 
 def validate_data_dir(directory: str | Path, *, rated: bool = True) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distilmos.data.archive import split_location
 from distilmos.data.audio import audio_seconds
-from distilmos.data.datadir import MOS_RANGE, replace_directory, validate_data_dir
+from distilmos.data.datadir import MOS_RANGE, read_notes, replace_directory, validate_data_dir
 from distilmos.data.tables import finite_number, read_lines, scan_table
 from distilmos.data.tableset import BY_SYSTEM, BY_UTTERANCE, Tables, write_files
 from distilmos.errors import InputError, raise_faults
@@ -32,7 +32,7 @@ def fix_data(directory: str | Path) -> list[str]:
     """
     directory = Path(directory)
     changes: list[str] = []
-    tables = Tables(notes=" ".join(read_lines(directory / "notes")).strip() if (directory / "notes").exists() else "")
+    tables = Tables(notes=read_notes(directory))
     for names, found in ((BY_UTTERANCE, tables.utterance), (BY_SYSTEM, tables.system)):
         for name in names:
             if (directory / name).exists() or name in ("wav.scp", "utt2sys"):

@@ -11,6 +11,8 @@ from distilmos.data.datadir import MOS_RANGE
 from distilmos.data.tables import finite_number, read_lines
 from distilmos.errors import InputError
 
+MEAN_TOLERANCE = 0.005  # what rounding a mean to two decimals changes at most
+
 
 @dataclass(frozen=True)
 class Row:
@@ -111,6 +113,12 @@ class RatedItem:
     def mean(self) -> float:
         """Mean of the ratings, of which there is at least one."""
         return sum(value for _, value in self.ratings) / len(self.ratings)
+
+
+def compare_mean(row: Row, mos: float, item: RatedItem, differing: list[str]) -> None:
+    """Add a line to `differing` if the mean in `row` of a list is not that of the ratings, where there are any."""
+    if item.ratings and abs(item.mean - mos) > MEAN_TOLERANCE:
+        differing.append(f"{row.where}: {item.name}: mean {mos}, that of its ratings is {item.mean:.4f}")
 
 
 @dataclass(frozen=True)

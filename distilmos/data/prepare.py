@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from distilmos.data.audio import audio_seconds
@@ -63,11 +64,11 @@ class Preparation:
             return
         self._files.add(Path(utterance.audio))
         try:
-            audio_seconds(utterance.audio)
+            seconds = audio_seconds(utterance.audio)
         except InputError as error:
             self.gaps.append(f"{where}: {error}")
             return
-        self.sets[name][utterance.id] = utterance
+        self.sets[name][utterance.id] = replace(utterance, seconds=seconds)
 
     def leave_out(self, audio: Path) -> None:
         """Note an audio file that a list names but that is not used, for a reason that is in the remarks."""

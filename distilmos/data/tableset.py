@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distilmos.data.datadir import replace_directory, validate_data_dir
+from distilmos.data.datadir import read_notes, replace_directory, validate_data_dir
 from distilmos.data.tables import c_locale_key, read_lines, scan_table, write_table
 from distilmos.errors import raise_faults
 from distilmos.files import temporary_name, write_text
@@ -58,7 +58,7 @@ def read_tables(directory: str | Path) -> Tables:
     directory = Path(directory)
     faults = validate_data_dir(directory, rated=(directory / "utt2mos").exists())
     raise_faults(faults, f"{directory} is not a valid data directory")
-    tables = Tables()
+    tables = Tables(notes=read_notes(directory))
     for names, found in ((BY_UTTERANCE, tables.utterance), (BY_SYSTEM, tables.system)):
         for name in names:
             if (directory / name).exists():
@@ -67,8 +67,6 @@ def read_tables(directory: str | Path) -> Tables:
         for line in read_lines(directory / "ratings"):
             utterance, listener, score = line.split()
             tables.ratings.setdefault(utterance, []).append((listener, score))
-    if (directory / "notes").exists():
-        tables.notes = " ".join(read_lines(directory / "notes")).strip()
     return tables
 
 

@@ -64,6 +64,5 @@ def fetch_known(name: str, url: str | None = None) -> Path:
     """
     source = KNOWN[name]
     path = cached(name)
-    if not path.exists():
-        download(f"{url or source.url}/{source.file}", path)
+    download(f"{url or source.url}/{source.file}", path)
     return path

@@ -21,6 +21,7 @@ from distilmos.scoring.tables import markdown_table
 from distilmos.ssl.load import load_ssl
 from distilmos.training.config import TrainConfig
 from distilmos.training.optimizer import freeze
+from distilmos.training.trainer import uses_bfloat16
 
 PROBE_SECONDS = 5.0  # of each of the recordings of the probe
 PROBE_BATCH = 2
@@ -85,8 +86,7 @@ def probe(model: MOSNetwork, config: TrainConfig, device: torch.device) -> Throu
 
     def step() -> None:
         model.train()
-        bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(config, device)):
             prediction = model(audio, num_samples)
             layers = len(prediction.token_logits)
             tokens = torch.zeros(PROBE_BATCH, layers, int(prediction.num_frames.max()), dtype=torch.long, device=device)

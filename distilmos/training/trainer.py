@@ -40,6 +40,16 @@ LAST = "last.pt"
 CALIBRATION_BATCHES = 50  # their statistics hardly change with more
 
 
+def uses_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+    """Tell whether training runs under bfloat16 autocast on `device`."""
+    # GPUs older than Ampere emulate bfloat16, which is slower than float32.
+    return config.precision == "bfloat16" or (
+        config.precision == "auto"
+        and device.type == "cuda"
+        and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+
+
 def checkpoint_dir(directory: Path) -> Path:
     """Return where the checkpoints of an experiment are."""
     return directory / "checkpoints"
@@ -79,12 +89,7 @@ class Trainer:
         self.state = TrainState()
         self.optimizer = make_optimizer(model, config)
         self._budget = round(config.batch_seconds * SAMPLE_RATE)
-        # GPUs older than Ampere emulate bfloat16, which is slower than float32.
-        self._bfloat16 = config.precision == "bfloat16" or (
-            config.precision == "auto"
-            and device.type == "cuda"
-            and torch.cuda.is_bf16_supported(including_emulation=False)
-        )
+        self._bfloat16 = uses_bfloat16(config, device)
         pin = device.type == "cuda"
         corpora = model.corpus_offsets.names if model.corpus_offsets else ()
         listeners = model.listener_offsets.names if model.listener_offsets else None

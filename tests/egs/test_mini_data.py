@@ -1,8 +1,6 @@
 """Stage 0 of egs/mini for real: the corpus as its users see it, and the modules that it is made with."""
 
-import os
 import shutil
-import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -11,12 +9,13 @@ import espeakng_loader
 import numpy as np
 import pytest
 import soundfile
+from helpers.recipes import EGS, run_script
 
 from distilmos.data.datadir import read_data_dir, validate_data_dir
 from distilmos.data.tables import read_table
 from distilmos.errors import FailedError
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs" / "mini"
+RECIPE = EGS / "mini"
 sys.path.append(str(RECIPE / "local"))
 
 from degrade import DEGRADATIONS, LEVEL, at_level, segmental_snr  # noqa: E402
@@ -29,17 +28,7 @@ GARDEN = "She keeps a small garden."
 
 
 def make(datadir, *options):
-    environment = os.environ | {
-        "VIRTUAL_ENV": sys.prefix,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    return subprocess.run(
-        ["local/data.sh", "--datadir", str(datadir), *options],
-        cwd=RECIPE,
-        env=environment,
-        text=True,
-        capture_output=True,
-    )
+    return run_script(RECIPE / "local" / "data.sh", "--datadir", datadir, *options)
 
 
 def contents(datadir):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.recipes import EGS, run_script
 
 from distilmos.data.datadir import DataDir, read_data_dir
 
 openpyxl = pytest.importorskip("openpyxl")
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs" / "tcdvoip"
+RECIPE = EGS / "tcdvoip"
 WORKBOOK = "TCD VOIP - Test Set Conditions and MOS Results.xlsx"
 SHEET = "Subjective Test Scores"
 SETS = ("train", "dev", "test")
@@ -22,9 +22,7 @@ TYPES = ("echo", "chop", "clip", "compspkr", "noise")
 
 
 def prepare(*options: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = ["local/data.sh", *map(str, options)]
-    return subprocess.run(command, cwd=RECIPE, env=environment, capture_output=True, text=True, check=False)
+    return run_script(RECIPE / "local" / "data.sh", *options)
 
 
 def read_sets(datadir: Path) -> dict[str, DataDir]:

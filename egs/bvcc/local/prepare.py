@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from distilmos.data.datadir import Utterance
-from distilmos.data.lists import RatedItem, RatingColumns, Row, gather_ratings, read_rows, score
+from distilmos.data.lists import RatedItem, RatingColumns, Row, compare_mean, gather_ratings, read_rows, score
 from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
@@ -25,9 +25,7 @@ SYSTEMS = {"train": 175, "dev": 181, "test": 187}
 RATINGS = 8
 SILENT = "sys4bafa-uttc2e86f6.wav"
 COLUMNS = ("system", "name", "rating", "ignored", "listener_info")
-LISTENER_FIELDS = ("age", "listener", "gender", "hearing_impairment")
 GENDERS = ("Male", "Female", "Others")
-MEAN_TOLERANCE = 0.005
 GATHERING = """\
 The Blizzard Challenge wavs are not in the archive. With a Blizzard licence, run its own scripts in {root}:
   01_get.py           downloads what the challenges publish
@@ -157,8 +155,8 @@ class BVCC:
             if item is None:
                 if key != SILENT:
                     preparation.gaps.append(f"{row.where}: {key} has a mean, but no line in {RATING_LISTS[name]}")
-            elif item.ratings and abs(item.mean - mos) > MEAN_TOLERANCE:
-                preparation.gaps.append(f"{row.where}: {key}: mean {mos}, that of its ratings is {item.mean:.4f}")
+            else:
+                compare_mean(row, mos, item, preparation.gaps)
         return [(item, None if item.ratings else listed.get(item.name)) for item in items.values()]
 
     def finish(self, corpus_truth: bool) -> None:

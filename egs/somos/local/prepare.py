@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distilmos.data.datadir import Utterance
-from distilmos.data.lists import RatedItem, RatingColumns, gather_ratings, read_rows, score
+from distilmos.data.lists import RatedItem, RatingColumns, compare_mean, gather_ratings, read_rows, score
 from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import InputError, run_main
 
@@ -18,7 +18,6 @@ MEAN_LISTS = {"train": "train_mos_list.txt", "dev": "valid_mos_list.txt", "test"
 UTTERANCES = {"train": 14100, "dev": 3000, "test": 3000}
 COLUMNS = RatingColumns(name="utteranceId", system="systemId", score="choice", listener="listenerId")
 NATURAL = "000"  # the system that is no system
-MEAN_TOLERANCE = 0.005
 
 
 def main() -> None:
@@ -78,8 +77,8 @@ def check_means(preparation: Preparation, path: Path, items: dict[str, RatedItem
         item = items.get(name)
         if item is None:
             preparation.gaps.append(f"{row.where}: {name} has a mean, but no rating")
-        elif mos is not None and item.ratings and abs(mos - item.mean) > MEAN_TOLERANCE:
-            preparation.gaps.append(f"{row.where}: {name}: mean {mos}, that of its ratings is {item.mean:.4f}")
+        elif mos is not None:
+            compare_mean(row, mos, item, preparation.gaps)
 
 
 if __name__ == "__main__":
