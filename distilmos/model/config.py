@@ -15,7 +15,6 @@ def _to_tuple(value: Any) -> Any:
 Integers = Annotated[tuple[PositiveInt, ...], Field(min_length=1), BeforeValidator(_to_tuple)]
 
 
-
 class ModelConfig(BaseModel):
     """Which network is built on the SSL encoder.
 

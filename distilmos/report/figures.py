@@ -99,9 +99,7 @@ def layer_colours(count: int) -> list[str]:
     return [to_hex(colormaps["viridis"](share)) for share in np.linspace(0.0, 0.85, count)]
 
 
-def scatter(
-    name: str, title: str, rated: Sequence[float], predicted: Sequence[float], groups: Sequence[str]
-) -> Figure:
+def scatter(name: str, title: str, rated: Sequence[float], predicted: Sequence[float], groups: Sequence[str]) -> Figure:
     """Draw predicted against rated scores, both axes at least 1..5, with the identity line.
 
     Args:
@@ -186,9 +184,7 @@ def curves(
     return Figure(title, svg, legend)
 
 
-def layer_bars(
-    name: str, title: str, values: Mapping[int, float], level: tuple[str, float] | None = None
-) -> Figure:
+def layer_bars(name: str, title: str, values: Mapping[int, float], level: tuple[str, float] | None = None) -> Figure:
     """Draw one bar for each layer.
 
     Args:

@@ -105,8 +105,7 @@ def _error_tables(scored: ScoredSet) -> list[dict[str, Any]]:
         shown = rows[:WORST_SHOWN]
         title = f"Error per {key}" + (f", the worst {WORST_SHOWN} of {len(rows)}" if len(rows) > WORST_SHOWN else "")
         cells = [
-            [row["name"], str(row["utterances"]), number(row["bias"], sign=True), number(row["rmse"])]
-            for row in shown
+            [row["name"], str(row["utterances"]), number(row["bias"], sign=True), number(row["rmse"])] for row in shown
         ]
         tables.append({"title": title, "header": [key, "utterances", "bias", "RMSE"], "rows": cells})
     return tables

@@ -149,9 +149,7 @@ def _scored_text(rows: Sequence[Scored]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
     writer.writerow(HEADER)
-    writer.writerows(
-        [row.utterance, row.system, row.group, row.mos, row.predicted, row.system_mos] for row in rows
-    )
+    writer.writerows([row.utterance, row.system, row.group, row.mos, row.predicted, row.system_mos] for row in rows)
     return stream.getvalue()
 
 

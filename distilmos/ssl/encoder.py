@@ -1,14 +1,15 @@
-"""The encoder that every SSL checkpoint is loaded into: HuBERT and wav2vec 2.0 networks, all layers in one pass.
+"""The encoder that every SSL checkpoint is loaded into: HuBERT, wav2vec 2.0 and WavLM networks, all layers in one pass.
 
 Why not torchaudio's, fairseq's or transformers' module: in all three the GroupNorm of the first convolution averages
 over the zero padding of a batch, so that a recording's hidden states depend on what it is batched with. Here its
 statistics are those of the valid frames, every later step ignores padding too, and a recording gives the same states
-alone and in any batch. The tests compare every layer with fairseq's own module.
+alone and in any batch. The tests compare every layer with fairseq's and transformers' own modules.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -33,6 +34,12 @@ class EncoderConfig:
         pos_groups: its groups.
         norm_first: layer norms before (True, Large models) or after (False, Base) each part of a layer.
         normalize_input: whether a waveform is brought to zero mean and unit variance first.
+        project_always: whether the linear map from the front end's width to D is there even where they are equal;
+            transformers has it, fairseq leaves it out.
+        normalize_eps: added to the variance then; fairseq's and Microsoft's is 1e-5, that of transformers 1e-7.
+        relative_buckets: distances between frames that WavLM's relative position bias tells apart; 0 without one.
+        relative_distance: frames from which on all distances are the same to it.
+        relative_gate: whether each layer scales this bias by what it hears.
     """
 
     conv_layers: tuple[tuple[int, int, int], ...]
@@ -46,6 +53,11 @@ class EncoderConfig:
     pos_groups: int
     norm_first: bool
     normalize_input: bool
+    project_always: bool = False
+    normalize_eps: float = 1e-5
+    relative_buckets: int = 0
+    relative_distance: int = 0
+    relative_gate: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a shape that no encoder has.
@@ -61,6 +73,16 @@ class EncoderConfig:
             raise ValueError(
                 f"{self.num_heads} heads and {self.pos_groups} groups must divide the width {self.embed_dim}"
             )
+        if self.relative_buckets and not (4 <= self.relative_buckets < 4 * self.relative_distance):
+            raise ValueError(
+                f"{self.relative_buckets} buckets of relative positions do not go with a distance of "
+                f"{self.relative_distance}"
+            )
+
+    @property
+    def projects(self) -> bool:
+        """Whether there is a linear map behind the front end."""
+        return self.project_always or self.conv_layers[-1][0] != self.embed_dim
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
@@ -94,8 +116,7 @@ class SSLEncoder(nn.Module):
         channels = config.conv_layers[-1][0]
         self.conv = ConvFrontEnd(config)
         self.feature_norm = nn.LayerNorm(channels)
-        # fairseq leaves the projection out where it would change no width.
-        self.projection = nn.Linear(channels, config.embed_dim) if channels != config.embed_dim else nn.Identity()
+        self.projection = nn.Linear(channels, config.embed_dim) if config.projects else nn.Identity()
         self.pos_conv = nn.Conv1d(
             config.embed_dim,
             config.embed_dim,
@@ -104,8 +125,9 @@ class SSLEncoder(nn.Module):
             groups=config.pos_groups,
         )
         # Post-norm networks normalise here; the final norm of pre-norm networks follows the last layer and is not part
-        # of any layer's output.
+        # of any layer's output: not in fairseq (with `output_layer`), Microsoft's WavLM, nor transformers from 5 on.
         self.norm = nn.LayerNorm(config.embed_dim) if not config.norm_first else nn.Identity()
+        self.relative = RelativePositions(config) if config.relative_buckets else None
         self.dropout = nn.Dropout(0.0)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
 
@@ -121,18 +143,19 @@ class SSLEncoder(nn.Module):
             frames, long (B,).
         """
         if self.config.normalize_input:
-            audio = _normalize(audio, num_samples)
+            audio = _normalize(audio, num_samples, self.config.normalize_eps)
         x, num_frames = self.conv(audio, num_samples)
         mask = valid_mask(num_frames, x.shape[1])
         x = self.projection(self.feature_norm(x))
         x = self.dropout(x * mask[:, :, None])
         position = self.pos_conv(x.transpose(1, 2))[:, :, : x.shape[1]]
         x = self.dropout(self.norm(x + F.gelu(position).transpose(1, 2)))
+        bias = None if self.relative is None else self.relative(x.shape[1])
         # A batch without padding needs no mask, and attention without one is faster.
         attention_mask = None if bool(mask.all()) else mask[:, None, None, :]
         outputs = []
         for layer in self.layers:
-            x = layer(x, attention_mask)
+            x = layer(x, attention_mask, bias)
             outputs.append(x)
         return outputs, num_frames
 
@@ -151,13 +174,13 @@ class SSLEncoder(nn.Module):
         return digest.hexdigest()[:16]
 
 
-def _normalize(audio: Tensor, num_samples: Tensor) -> Tensor:
-    """Bring each waveform (B, N) to zero mean and unit variance over its valid samples; fairseq's layer norm."""
+def _normalize(audio: Tensor, num_samples: Tensor, eps: float) -> Tensor:
+    """Bring each waveform (B, N) to zero mean and unit variance over its valid samples."""
     mask = valid_mask(num_samples, audio.shape[1])
     count = num_samples[:, None]
     centered = (audio - (audio * mask).sum(1, keepdim=True) / count) * mask
     variance = centered.square().sum(1, keepdim=True) / count
-    return centered * torch.rsqrt(variance + 1e-5)
+    return centered * torch.rsqrt(variance + eps)
 
 
 class ConvFrontEnd(nn.Module):
@@ -208,6 +231,34 @@ def _norm_over_time(x: Tensor, lengths: Tensor, norm: nn.LayerNorm) -> Tensor:
     return (centered * scale + norm.bias[None, :, None]).to(x.dtype)
 
 
+class RelativePositions(nn.Module):
+    """The relative position bias of WavLM: a number for each head and distance between two frames.
+
+    Short distances have a bucket each, long ones share logarithmically growing ones, and both directions have their own
+    (C. Raffel et al., "Exploring the limits of transfer learning with a unified text-to-text transformer", JMLR 2020;
+    S. Chen et al., "WavLM", JSTSP 2022).
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        """Make the table."""
+        super().__init__()
+        self.one_way = config.relative_buckets // 2
+        self.distance = config.relative_distance
+        self.values = nn.Parameter(torch.zeros(config.relative_buckets, config.num_heads))
+
+    def forward(self, frames: int) -> Tensor:
+        """Return the bias of the attention of frame i to frame j, (H, T, T) for `frames` T."""
+        offsets = torch.arange(1 - frames, frames, device=self.values.device)
+        exact = self.one_way // 2  # distances with a bucket of their own
+        distances = offsets.abs()
+        logarithmic = (distances / exact).log() / math.log(self.distance / exact) * (self.one_way - exact)
+        shared = (exact + logarithmic.clamp(min=0).long()).clamp(max=self.one_way - 1)
+        buckets = torch.where(distances < exact, distances, shared) + self.one_way * (offsets > 0)
+        # Row i of the bias are the offsets -i .. T-1-i.
+        positions = torch.arange(frames, device=self.values.device)
+        return self.values[buckets].T[:, positions[None, :] - positions[:, None] + frames - 1]
+
+
 class TransformerLayer(nn.Module):
     """Self-attention and feed-forward part with residual connections."""
 
@@ -224,25 +275,42 @@ class TransformerLayer(nn.Module):
         self.ffn_out = nn.Linear(config.ffn_dim, width)
         self.ffn_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(0.0)
+        if config.relative_gate:
+            self.gate = nn.Linear(width // config.num_heads, 8)
+            self.gate_scale = nn.Parameter(torch.ones(config.num_heads))
+        self.gated = config.relative_gate
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the layer's output (B, T, D); `mask` (B, 1, 1, T) is True at valid frames."""
+    def forward(self, x: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Return the layer's output (B, T, D).
+
+        `mask` (B, 1, 1, T) is True at valid frames; `bias` (H, T, T) is that of RelativePositions.
+        """
         if self.norm_first:
-            x = x + self.dropout(self._attention(self.attention_norm(x), mask))
+            x = x + self.dropout(self._attention(self.attention_norm(x), mask, bias))
             x = x + self.dropout(self._feed_forward(self.ffn_norm(x)))
         else:
-            x = self.attention_norm(x + self.dropout(self._attention(x, mask)))
+            x = self.attention_norm(x + self.dropout(self._attention(x, mask, bias)))
             x = self.ffn_norm(x + self.dropout(self._feed_forward(x)))
         return x
 
-    def _attention(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _attention(self, x: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
         batch, frames, width = x.shape
         qkv = self.qkv(x).view(batch, frames, 3, self.num_heads, width // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         dropout = self.dropout.p if self.training else 0.0
+        if bias is not None:
+            bias = (self._gates(x) * bias if self.gated else bias.expand(batch, -1, -1, -1)).to(query.dtype)
+            mask = bias if mask is None else bias.masked_fill(~mask, -math.inf)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         output: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
         return output
+
+    def _gates(self, x: Tensor) -> Tensor:
+        """Return by how much each frame and head scales the relative position bias, (B, H, T, 1) for x (B, T, D)."""
+        heads = x.view(*x.shape[:2], self.num_heads, -1)
+        update, reset = self.gate(heads).unflatten(3, (2, 4)).sum(4).sigmoid().permute(3, 0, 2, 1)
+        gates: Tensor = update * (reset * self.gate_scale[:, None] - 1) + 2
+        return gates[..., None]
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.ffn_out(F.gelu(self.ffn_in(x)))

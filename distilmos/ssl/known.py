@@ -14,7 +14,7 @@ CACHE = "DISTILMOS_CACHE"
 
 @dataclass(frozen=True)
 class Source:
-    """A published checkpoint; neither of these has a published checksum.
+    """A published checkpoint; none of these has a published checksum.
 
     Attributes:
         file: its name.
@@ -28,6 +28,9 @@ class Source:
 KNOWN = {
     "hubert_base": Source("hubert_base_ls960.pt", "https://dl.fbaipublicfiles.com/hubert"),
     "hubert_large": Source("hubert_large_ll60k.pt", "https://dl.fbaipublicfiles.com/hubert"),
+    "wav2vec2_base": Source("wav2vec_small.pt", "https://dl.fbaipublicfiles.com/fairseq/wav2vec"),
+    "wav2vec2_large": Source("wav2vec_vox_new.pt", "https://dl.fbaipublicfiles.com/fairseq/wav2vec"),
+    "xlsr_300m": Source("xlsr2_300m.pt", "https://dl.fbaipublicfiles.com/fairseq/wav2vec"),
 }
 
 

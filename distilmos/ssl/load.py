@@ -1,16 +1,26 @@
-"""One entry for every SSL encoder: by the name of an embedded one, or by path."""
+"""One entry for every SSL encoder: by name, by path or by hub id. What a file holds is recognised by its content."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
+from distilmos.data.hub import HUB_ID, fetch_hub
 from distilmos.errors import InputError
 from distilmos.ssl.encoder import SSLEncoder
-from distilmos.ssl.fairseq import load_fairseq
+from distilmos.ssl.fairseq import from_fairseq, from_microsoft, is_wavlm
+from distilmos.ssl.huggingface import CONFIG, PREPROCESSOR, WEIGHTS, load_huggingface
 from distilmos.ssl.known import KNOWN, find_known
-from distilmos.ssl.store import load_encoder
+from distilmos.ssl.pickles import read_pickle
+from distilmos.ssl.store import ENCODER, load_encoder
 
 ASSETS = Path(__file__).with_name("assets")
+
+SUPPORTED = (
+    "supported are fairseq's HuBERT and wav2vec 2.0, Microsoft's WavLM, directories of transformers with config.json "
+    "and weights, and encoders that distilmos wrote"
+)
 
 
 def embedded_names() -> list[str]:
@@ -22,31 +32,61 @@ def load_ssl(name_or_path: str | Path) -> SSLEncoder:
     """Load an SSL encoder in evaluation mode.
 
     Args:
-        name_or_path: the name of an embedded encoder (`hubert_tiny`) or of a fetched one (see `known`), a fairseq
-            HuBERT checkpoint (`.pt`), or a `.safetensors` file of `save_encoder`.
+        name_or_path: the name of an embedded encoder (`hubert_tiny`) or of a fetched one (see `known`); a checkpoint of
+            fairseq (HuBERT, wav2vec 2.0) or of Microsoft (WavLM); a directory of transformers, one of its weight files,
+            or a hub id (`microsoft/wavlm-base-plus`); or a file of `save_encoder`.
 
     Raises:
-        InputError: if there is no such encoder, or the file cannot be used; says what was found.
+        InputError: if there is no such encoder, or the file cannot be used; says what was found and what is supported.
+        FailedError: if it cannot be fetched from the hub.
     """
     path = find_checkpoint(name_or_path)
-    return load_encoder(path) if path.suffix == ".safetensors" else load_fairseq(path)
+    if path.is_dir():
+        return load_huggingface(path)
+    with path.open("rb") as stream:
+        head = stream.read(9)
+    if head.startswith((b"PK", b"\x80")):  # torch.save writes a zip file, or in older versions a bare pickle
+        checkpoint = read_pickle(path)
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get("model"), dict):
+            return (from_microsoft if is_wavlm(checkpoint) else from_fairseq)(checkpoint, str(path))
+    elif head.endswith(b"{"):  # behind the eight bytes of its length, the header of safetensors
+        if _is_ours(path):
+            return load_encoder(path)
+    else:
+        raise InputError(f"{path}: not a checkpoint of any kind; {SUPPORTED}")
+    if (path.parent / CONFIG).exists():
+        return load_huggingface(path.parent)
+    raise InputError(f"{path}: holds no 'model', and there is no {CONFIG} beside it; {SUPPORTED}")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return ENCODER in (stored.metadata() or {})
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged: {error}") from None
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
-    """Return the file that `load_ssl` would load.
+    """Return the file or directory that `load_ssl` would load; a hub id is fetched, unless it is in the hub's cache.
 
     Raises:
         InputError: if there is none.
+        FailedError: if it cannot be fetched.
     """
-    if str(name_or_path) in embedded_names():
-        return ASSETS / f"{name_or_path}.safetensors"
-    if str(name_or_path) in KNOWN:
-        return find_known(str(name_or_path))
+    name = str(name_or_path)
+    if name in embedded_names():
+        return ASSETS / f"{name}.safetensors"
+    if name in KNOWN:
+        return find_known(name)
     path = Path(name_or_path)
-    if not path.exists():
-        known = ", ".join(KNOWN)
-        raise InputError(
-            f"{name_or_path}: neither a file, nor an embedded encoder ({', '.join(embedded_names())}), nor one that is "
-            f"fetched ({known})"
-        )
-    return path
+    if path.exists():
+        return path
+    if HUB_ID.fullmatch(name):
+        # The first kind of weights that is published; other files of a repository are not needed.
+        names = [(weights, weights.replace(".", "-*."), f"{weights}.index.json") for weights in WEIGHTS]
+        return fetch_hub(name, [CONFIG, PREPROCESSOR], names)
+    raise InputError(
+        f"{name}: neither a file, nor an embedded encoder ({', '.join(embedded_names())}), nor one that is fetched "
+        f"({', '.join(KNOWN)}), nor a hub id (OWNER/NAME)"
+    )

@@ -13,13 +13,15 @@ from distilmos.errors import InputError
 from distilmos.files import atomic_path
 from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
 
+ENCODER = "encoder"  # the key of the configuration in the header
+
 
 def save_encoder(encoder: SSLEncoder, path: str | Path, *, half: bool = False) -> None:
     """Write weights and configuration; `half` stores float16, half the size, which loading turns back into float32."""
     dtype = torch.float16 if half else torch.float32
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in encoder.state_dict().items()}
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"encoder": json.dumps(encoder.config.to_dict())}))
+        temporary.write_bytes(save(tensors, metadata={ENCODER: json.dumps(encoder.config.to_dict())}))
 
 
 def load_encoder(path: str | Path) -> SSLEncoder:
@@ -30,7 +32,7 @@ def load_encoder(path: str | Path) -> SSLEncoder:
     """
     try:
         with safe_open(path, framework="pt") as stored:
-            config = EncoderConfig.from_dict(json.loads((stored.metadata() or {})["encoder"]))
+            config = EncoderConfig.from_dict(json.loads((stored.metadata() or {})[ENCODER]))
             weights = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118 (not a dict)
         encoder = SSLEncoder(config)
         encoder.load_state_dict(weights)

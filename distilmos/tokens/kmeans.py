@@ -45,9 +45,7 @@ class LayerQuality:
     iterations: int
 
 
-def learn_kmeans(
-    feats_dir: str | Path, layer: int, clusters: int, seed: int, out_dir: str | Path
-) -> LayerQuality:
+def learn_kmeans(feats_dir: str | Path, layer: int, clusters: int, seed: int, out_dir: str | Path) -> LayerQuality:
     """Cluster the frames of one layer.
 
     Writes `layerN.joblib` (the scikit-learn model, for its users), `layerN.npy` (the centroids, float32 (K, D), which

@@ -44,9 +44,7 @@ def uses_bfloat16(config: TrainConfig, device: torch.device) -> bool:
     """Tell whether training runs under bfloat16 autocast on `device`."""
     # GPUs older than Ampere emulate bfloat16, which is slower than float32.
     return config.precision == "bfloat16" or (
-        config.precision == "auto"
-        and device.type == "cuda"
-        and torch.cuda.is_bf16_supported(including_emulation=False)
+        config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     )
 
 

@@ -8,9 +8,10 @@ cd "$(dirname "$0")"
 # Options
 db_root=downloads/tcdvoip          # the release
 protocols="conditions echo chop"   # conditions, or a held-out type: echo, chop, clip, compspkr, noise
-models="distilmos sslmos"          # configurations in conf/; the first is compared with the others
+models="distilmos sslmos"          # CONF[+key=value]... of conf/; the first is compared with the others, CONF+... with CONF
 seeds="1 2 3"                      # of training; sampling and k-means have seed 1
 jobs=2                             # trainings at a time, each with one CPU thread
+out=RESULTS.md                     # the page
 job=                               # internal: the number of one training
 # End of options
 take_all_options study.sh "$@"
@@ -36,7 +37,12 @@ done
 if [ -n "${job}" ]; then
     read -r protocol model seed <<<"${runs[job - 1]}"
     protocol_options "${protocol}"
-    exec ./run.sh "${split[@]}" --stage 5 --stop_stage 7 --conf "conf/${model}.yaml" --seed "${seed}" --num_threads 1
+    settings=()
+    for pair in $(tr + ' ' <<<"${model}"); do
+        [[ ${pair} != *=* ]] || settings+=(--train_opts "${pair}")
+    done
+    exec ./run.sh "${split[@]}" --stage 5 --stop_stage 7 --conf "conf/${model%%+*}.yaml" "${settings[@]}" \
+        --tag "${model}_seed${seed}" --seed "${seed}" --num_threads 1
 fi
 
 . ./path.sh
@@ -52,4 +58,4 @@ for protocol in ${protocols}; do
 done
 "${cmd[@]}" --num-threads 1 --max-jobs-run "${jobs}" "JOB=1:${#runs[@]}" exp/study/log/run.JOB.log \
     ./study.sh --db_root "${db_root}" --protocols "${protocols}" --models "${models}" --seeds "${seeds}" --job JOB
-python3 local/gather.py --protocols "${protocols}" --models "${models}" --seeds "${seeds}" --out RESULTS.md
+python3 local/gather.py --protocols "${protocols}" --models "${models}" --seeds "${seeds}" --out "${out}"

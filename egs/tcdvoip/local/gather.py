@@ -32,16 +32,19 @@ def gather(protocols: list[str], models: list[str], seeds: list[str]) -> str:
     Raises:
         InputError: if a training has not been scored.
     """
+    command = (
+        f'./study.sh --protocols "{" ".join(protocols)}" --models "{" ".join(models)}" --seeds "{" ".join(seeds)}"'
+    )
     parts = [
         "# TCD-VoIP: DistilMOS and plain fine-tuning\n",
-        "Made by `./study.sh`; each training's own report is `exp/.../report.html`. In brackets: 95 % bootstrap "
+        f"Made by `{command}`; each training's own report is `exp/.../report.html`. In brackets: 95 % bootstrap "
         "intervals over utterances or systems of the test set. `mean` is the mean over seeds and their standard "
         "deviation. `distilmos` is the full model, `sslmos` the mean of the last layer with a linear output.\n",
         _how([experiment(p, m, s) for p in protocols for m in models for s in seeds]),
     ]
     for protocol in protocols:
         parts += _protocol(protocol, models, seeds)
-    parts += ["## Settings\n", *(_settings(model) for model in models)]
+    parts += ["## Settings\n", *(_settings(conf) for conf in dict.fromkeys(map(_conf, models)))]
     return "\n".join(parts)
 
 
@@ -80,12 +83,24 @@ def _protocol(protocol: str, models: list[str], seeds: list[str]) -> list[str]:
             "itself: the undegraded and MNRU conditions that every type repeats are left out here.\n"
         )
         parts.append(_score_table(own, models, seeds))
-    for other in models[1:]:
-        parts.append(f"Difference {models[0]} - {other}, paired bootstrap:\n")
-        parts.append(_difference_table(results, models[0], other, seeds))
+    for first, other in _pairs(models):
+        parts.append(f"Difference {first} - {other}, paired bootstrap:\n")
+        parts.append(_difference_table(results, first, other, seeds))
     elapsed = {m: fmean(_elapsed(experiment(protocol, m, s)) for s in seeds) for m in models}
     parts.append("Training time: " + ", ".join(f"{m} {seconds / 60:.1f} min" for m, seconds in elapsed.items()) + ".\n")
     return parts
+
+
+def _conf(model: str) -> str:
+    """Return the configuration's name of CONF[+key=value]..."""
+    return model.partition("+")[0]
+
+
+def _pairs(models: list[str]) -> list[tuple[str, str]]:
+    """Return which models to compare: the first with each configuration, and what changes a configuration with it."""
+    return [
+        (model, _conf(model)) if _conf(model) in models[:i] else (models[0], model) for i, model in enumerate(models)
+    ][1:]
 
 
 def _of_group(path: Path, group: str) -> list[Scored]:
@@ -126,8 +141,8 @@ def _difference_table(results: dict[tuple[str, str], Path], first: str, other: s
     return markdown_table(["seed", "level", "metric", "difference", "95 % interval", "p"], rows, left=3)
 
 
-def _settings(model: str) -> str:
-    path = Path("conf") / f"{model}.yaml"
+def _settings(conf: str) -> str:
+    path = Path("conf") / f"{conf}.yaml"
     text = "\n".join(read_lines(path))
     return f"`{path}`, the rest as in `../../conf/distilmos.yaml`:\n\n```yaml\n{text}\n```\n"
 

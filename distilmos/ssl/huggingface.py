@@ -1,0 +1,156 @@
+"""Models of Hugging Face transformers (HuBERT, wav2vec 2.0, WavLM): a directory or a hub id, without transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from distilmos.errors import InputError
+from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.pickles import read_pickle
+from distilmos.ssl.weights import TRANSFORMERS, build_encoder
+
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+# In order of preference, each as a whole or in shards with an index.
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+# What transformers leaves out of config.json where it has its default.
+_DEFAULTS: dict[str, Any] = {
+    "conv_dim": [512] * 7,
+    "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+    "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+    "conv_bias": False,
+    "feat_extract_norm": "group",
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "num_conv_pos_embeddings": 128,
+    "num_conv_pos_embedding_groups": 16,
+    "do_stable_layer_norm": False,
+    "num_buckets": 320,
+    "max_bucket_distance": 800,
+}
+_SUPPORTED: dict[str, Any] = {
+    "hidden_act": "gelu",
+    "feat_extract_activation": "gelu",
+    "layer_norm_eps": 1e-5,
+    "feat_proj_layer_norm": True,
+    "conv_pos_batch_norm": False,
+    "adapter_attn_dim": None,
+}
+MODEL_TYPES = ("hubert", "wav2vec2", "wavlm")
+
+
+def load_huggingface(directory: Path) -> SSLEncoder:
+    """Load what `save_pretrained` of transformers wrote, whatever head is on it.
+
+    The states are those that transformers (5.0 and later) calls hidden_states. The waveform is normalised first if
+    preprocessor_config.json says so, as the feature extractor of transformers does; without that file it is taken as it
+    is.
+
+    Raises:
+        InputError: if something is missing, damaged or of another model; says what was found.
+    """
+    settings = _read_json(directory / CONFIG)
+    kind = settings.get("model_type")
+    if kind not in MODEL_TYPES:
+        raise InputError(f"{directory / CONFIG}: a model of type {kind!r}; {', '.join(MODEL_TYPES)} are supported")
+    preprocessor = directory / PREPROCESSOR
+    normalize = preprocessor.exists() and bool(_read_json(preprocessor).get("do_normalize", True))
+    config = transformers_config(settings, str(directory / CONFIG), wavlm=kind == "wavlm", normalize=normalize)
+    weights = _read_weights(directory)
+    prefix = f"{kind}."
+    if any(name.startswith(prefix) for name in weights):  # the encoder of a model with a head
+        weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    return build_encoder(config, weights, TRANSFORMERS, str(directory))
+
+
+def transformers_config(settings: dict[str, Any], where: str, *, wavlm: bool, normalize: bool) -> EncoderConfig:
+    """Translate the settings of transformers' HubertConfig, Wav2Vec2Config or WavLMConfig.
+
+    Args:
+        settings: what config.json has.
+        where: for errors.
+        wavlm: whether it is WavLM.
+        normalize: whether waveforms are normalised first.
+
+    Raises:
+        InputError: if there is something unknown in them.
+    """
+    for key, value in _SUPPORTED.items():
+        if settings.get(key, value) != value:
+            raise InputError(f"{where}: {key} {settings[key]!r} is not supported, only {value!r} is")
+    settings = {**_DEFAULTS, **settings}
+    try:
+        shapes = zip(settings["conv_dim"], settings["conv_kernel"], settings["conv_stride"], strict=True)
+        if settings["feat_extract_norm"] not in ("group", "layer"):
+            raise ValueError(f"feat_extract_norm {settings['feat_extract_norm']!r}")
+        return EncoderConfig(
+            conv_layers=tuple((int(c), int(k), int(s)) for c, k, s in shapes),
+            conv_bias=bool(settings["conv_bias"]),
+            conv_norm=settings["feat_extract_norm"],
+            embed_dim=int(settings["hidden_size"]),
+            ffn_dim=int(settings["intermediate_size"]),
+            num_heads=int(settings["num_attention_heads"]),
+            num_layers=int(settings["num_hidden_layers"]),
+            pos_kernel=int(settings["num_conv_pos_embeddings"]),
+            pos_groups=int(settings["num_conv_pos_embedding_groups"]),
+            norm_first=bool(settings["do_stable_layer_norm"]),
+            normalize_input=normalize,
+            normalize_eps=1e-7,
+            project_always=True,
+            relative_buckets=int(settings["num_buckets"]) if wavlm else 0,
+            relative_distance=int(settings["max_bucket_distance"]) if wavlm else 0,
+            relative_gate=wavlm,
+        )
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}: the configuration is incomplete or unknown: {error}") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return content
+
+
+def _read_weights(directory: Path) -> dict[str, Tensor]:
+    """Read the first of WEIGHTS that is there."""
+    for name in WEIGHTS:
+        index = directory / f"{name}.index.json"
+        if (directory / name).exists():
+            return _read_file(directory / name)
+        if index.exists():
+            shards = _read_json(index).get("weight_map")
+            if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+                raise InputError(f"{index}: has no weight_map")
+            # The name alone: an index must not lead out of its directory.
+            files = sorted({directory / Path(shard).name for shard in shards.values()})
+            return {key: tensor for file in files for key, tensor in _read_file(file).items()}
+    raise InputError(f"{directory}: has {CONFIG}, but no weights: {' or '.join(WEIGHTS)}")
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
+        except SafetensorError as error:
+            raise InputError(f"{path}: damaged: {error}") from None
+    weights = read_pickle(path)
+    if not isinstance(weights, dict):
+        raise InputError(f"{path}: holds {type(weights).__name__}, not weights")
+    return weights

@@ -1,0 +1,39 @@
+"""Reading PyTorch's pickled checkpoints without executing anything from them."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distilmos.errors import InputError
+
+
+class _Placeholder:
+    """Stands in for classes that a checkpoint holds beside its weights and that we do not need."""
+
+
+# What fairseq puts into checkpoints outside torch's own list of safe types: the dictionary of `task_state`, and the
+# command line of older versions, which has nothing but plain values.
+_ALLOWED: list[Any] = [(_Placeholder, "fairseq.data.dictionary.Dictionary"), argparse.Namespace]
+
+
+def read_pickle(path: Path) -> Any:
+    """Read a file that `torch.save` wrote.
+
+    Raises:
+        InputError: if it is missing or damaged, or if it holds anything but weights and plain settings.
+    """
+    try:
+        with torch.serialization.safe_globals(_ALLOWED):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except pickle.UnpicklingError as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(f"{path}: refused: not plain weights and settings ({first})") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: not readable as a PyTorch checkpoint: {error}") from None

@@ -1,0 +1,168 @@
+"""Parameter names of other libraries' encoders, and their translation to those of `SSLEncoder`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distilmos.errors import InputError
+from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+
+
+@dataclass(frozen=True)
+class WeightNames:
+    """How a library names the parts of an encoder; {} is the number of a convolution.
+
+    Attributes:
+        conv: a convolution of the front end.
+        group_norm: the norm of the first one over time.
+        layer_norm: the norm of each over channels.
+        feature_norm: the norm behind them.
+        projection: the map to the transformer's width.
+        pos_conv: the convolutional position embedding.
+        query, key, value, out: of attention, in a transformer layer.
+        attention_norm, ffn_in, ffn_out, ffn_norm: of a transformer layer.
+        gate: the linear map of WavLM's gate, in a transformer layer.
+        gate_scale: its scale.
+        relative: WavLM's table of relative positions, in the first transformer layer.
+    """
+
+    conv: str
+    group_norm: str
+    layer_norm: str
+    feature_norm: str
+    projection: str
+    pos_conv: str
+    query: str
+    key: str
+    value: str
+    out: str
+    attention_norm: str
+    ffn_in: str
+    ffn_out: str
+    ffn_norm: str
+    gate: str
+    gate_scale: str
+    relative: str
+
+
+# fairseq's HuBERT and wav2vec 2.0, and Microsoft's WavLM, which grew out of them.
+FAIRSEQ = WeightNames(
+    conv="feature_extractor.conv_layers.{}.0",
+    group_norm="feature_extractor.conv_layers.{}.2",
+    layer_norm="feature_extractor.conv_layers.{}.2.1",
+    feature_norm="layer_norm",
+    projection="post_extract_proj",
+    pos_conv="encoder.pos_conv.0",
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    value="self_attn.v_proj",
+    out="self_attn.out_proj",
+    attention_norm="self_attn_layer_norm",
+    ffn_in="fc1",
+    ffn_out="fc2",
+    ffn_norm="final_layer_norm",
+    gate="self_attn.grep_linear",
+    gate_scale="self_attn.grep_a",
+    relative="self_attn.relative_attention_bias",
+)
+TRANSFORMERS = WeightNames(
+    conv="feature_extractor.conv_layers.{}.conv",
+    group_norm="feature_extractor.conv_layers.{}.layer_norm",
+    layer_norm="feature_extractor.conv_layers.{}.layer_norm",
+    feature_norm="feature_projection.layer_norm",
+    projection="feature_projection.projection",
+    pos_conv="encoder.pos_conv_embed.conv",
+    query="attention.q_proj",
+    key="attention.k_proj",
+    value="attention.v_proj",
+    out="attention.out_proj",
+    attention_norm="layer_norm",
+    ffn_in="feed_forward.intermediate_dense",
+    ffn_out="feed_forward.output_dense",
+    ffn_norm="final_layer_norm",
+    gate="attention.gru_rel_pos_linear",
+    gate_scale="attention.gru_rel_pos_const",
+    relative="attention.rel_attn_embed",
+)
+
+
+def build_encoder(config: EncoderConfig, weights: Mapping[str, Any], names: WeightNames, where: str) -> SSLEncoder:
+    """Make an encoder of another library's weights, in evaluation mode.
+
+    Raises:
+        InputError: naming the first weight that is missing, or those that do not fit `config`; begins with `where`.
+    """
+    encoder = SSLEncoder(config)
+    try:
+        encoder.load_state_dict(convert_weights(config, weights, names, where))
+    except (RuntimeError, IndexError) as error:
+        raise InputError(f"{where}: the weights do not fit the checkpoint's own configuration: {error}") from None
+    return encoder.eval()
+
+
+def convert_weights(
+    config: EncoderConfig, weights: Mapping[str, Any], names: WeightNames, where: str
+) -> dict[str, Tensor]:
+    """Translate parameter names to those of `SSLEncoder`.
+
+    Weight normalisation of the position embedding is folded into a plain weight, and the three projections of attention
+    become one; the parts that only pretraining needs (mask embedding, prediction heads) are left out.
+
+    Raises:
+        InputError: naming the first weight that is missing.
+    """
+    result: dict[str, Tensor] = {}
+
+    def take(name: str, *sources: str) -> None:
+        for source in sources:
+            if not isinstance(weights.get(source), Tensor):
+                raise InputError(f"{where}: the checkpoint has no weight {source!r}")
+        tensors = [weights[source].float() for source in sources]
+        result[name] = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+    def take_pair(name: str, *sources: str) -> None:
+        for part in ("weight", "bias"):
+            take(f"{name}.{part}", *(f"{source}.{part}" for source in sources))
+
+    for index in range(len(config.conv_layers)):
+        source = names.conv.format(index)
+        take(f"conv.layers.{index}.weight", f"{source}.weight")
+        if config.conv_bias:
+            take(f"conv.layers.{index}.bias", f"{source}.bias")
+        if config.conv_norm == "layer":
+            take_pair(f"conv.norms.{index}", names.layer_norm.format(index))
+        elif index == 0:
+            take_pair("conv.norms.0", names.group_norm.format(index))
+    take_pair("feature_norm", names.feature_norm)
+    if config.projects:
+        take_pair("projection", names.projection)
+    if not config.norm_first:
+        take_pair("norm", "encoder.layer_norm")
+    take("pos_conv.bias", f"{names.pos_conv}.bias")
+    # torch's older and newer form of weight normalisation.
+    new_form = f"{names.pos_conv}.parametrizations.weight.original"
+    forms = (f"{new_form}0", f"{new_form}1") if f"{new_form}0" in weights else None
+    for part, source in zip("gv", forms or (f"{names.pos_conv}.weight_g", f"{names.pos_conv}.weight_v"), strict=True):
+        take(part, source)
+    gain, direction = result.pop("g"), result.pop("v")
+    result["pos_conv.weight"] = gain * direction / direction.norm(dim=(0, 1), keepdim=True)
+    if config.relative_buckets:
+        take("relative.values", f"encoder.layers.0.{names.relative}.weight")
+    for index in range(config.num_layers):
+        source, target = f"encoder.layers.{index}", f"layers.{index}"
+        take_pair(f"{target}.qkv", *(f"{source}.{part}" for part in (names.query, names.key, names.value)))
+        take_pair(f"{target}.out", f"{source}.{names.out}")
+        take_pair(f"{target}.attention_norm", f"{source}.{names.attention_norm}")
+        take_pair(f"{target}.ffn_in", f"{source}.{names.ffn_in}")
+        take_pair(f"{target}.ffn_out", f"{source}.{names.ffn_out}")
+        take_pair(f"{target}.ffn_norm", f"{source}.{names.ffn_norm}")
+        if config.relative_gate:
+            take_pair(f"{target}.gate", f"{source}.{names.gate}")
+            take(f"{target}.gate_scale", f"{source}.{names.gate_scale}")
+            result[f"{target}.gate_scale"] = result[f"{target}.gate_scale"].flatten()
+    return result

@@ -1,0 +1,275 @@
+"""Encoders of transformers, Microsoft and wav2vec 2.0 of fairseq give their own modules' states, alone and batched."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+
+import pytest
+import torch
+
+from distilmos.errors import FailedError, InputError
+from distilmos.ssl.forward import pad_audio
+from distilmos.ssl.load import load_ssl
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+
+SHAPE = {
+    "conv_dim": [32] * 7,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+LARGE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
+CLASSES = {"hubert": "HubertModel", "wav2vec2": "Wav2Vec2Model", "wavlm": "WavLMModel"}
+LENGTHS = (400, 3000, 16000, 24111)
+
+
+def make_model(kind, large=False, head=None, **changes):
+    """A model of transformers with random weights; norms that are all ones and zeros would hide a mistake."""
+    torch.manual_seed(0)
+    cls = getattr(transformers, head or CLASSES[kind])
+    # Few buckets, so that the recordings reach the logarithmic and the clamped ones.
+    relative = {"num_buckets": 24, "max_bucket_distance": 60} if kind == "wavlm" else {}
+    settings = {**SHAPE, **relative, **(LARGE if large else {}), **changes}
+    model = cls(cls.config_class(**settings)).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return model
+
+
+def recordings():
+    torch.manual_seed(1)
+    return [0.1 * torch.randn(length) + 0.02 for length in LENGTHS]
+
+
+def deviation(encoder, expected):
+    """The largest relative difference to `expected(audio)`, the states of all layers, alone and in one batch."""
+    audio = recordings()
+    with torch.no_grad():
+        batch, frames = encoder(*pad_audio(audio))
+        worst = 0.0
+        for index, one in enumerate(audio):
+            alone, _ = encoder(one[None], torch.tensor([len(one)]))
+            for layer, (a, b, states) in enumerate(zip(alone, batch, expected(one), strict=True)):
+                assert a.shape == states[None].shape, f"layer {layer + 1}"
+                for found in (a[0], b[index, : frames[index]]):
+                    worst = max(worst, float((found - states).norm() / states.norm()))
+    return worst
+
+
+def hidden_states(model, normalize=None):
+    def states(audio):
+        if normalize:
+            audio = torch.nn.functional.layer_norm(audio, audio.shape, eps=normalize)
+        return [state[0] for state in model(audio[None], output_hidden_states=True).hidden_states[1:]]
+
+    return states
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["group norm, post-norm", "layer norm, pre-norm"])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_all_layers_equal_those_of_transformers(tmp_path, kind, large):
+    model = make_model(kind, large)
+    model.save_pretrained(tmp_path)
+    assert deviation(load_ssl(tmp_path), hidden_states(model)) < 1e-5
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_either_norm_goes_with_either_front_end(tmp_path, kind):
+    for settings in ({"do_stable_layer_norm": True}, {"feat_extract_norm": "layer"}):
+        model = make_model(kind, **settings)
+        model.save_pretrained(tmp_path)
+        assert deviation(load_ssl(tmp_path), hidden_states(model)) < 1e-5
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_waveform_is_normalised_if_the_preprocessor_says_so(tmp_path, normalize):
+    model = make_model("wav2vec2", large=True)
+    model.save_pretrained(tmp_path)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=normalize).save_pretrained(tmp_path)
+    assert deviation(load_ssl(tmp_path), hidden_states(model, 1e-7 if normalize else None)) < 1e-5
+
+
+def test_shards_pickled_weights_and_models_with_a_head(tmp_path):
+    model = make_model("hubert", head="HubertForCTC", vocab_size=12)
+    model.save_pretrained(tmp_path / "shards", max_shard_size="100kB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    (tmp_path / "bin").mkdir()
+    torch.save(model.state_dict(), tmp_path / "bin" / "pytorch_model.bin")
+    model.config.save_pretrained(tmp_path / "bin")
+    paths = [tmp_path / "shards", tmp_path / "bin", tmp_path / "bin" / "pytorch_model.bin"]
+    for path in paths:
+        assert deviation(load_ssl(path), hidden_states(model.hubert)) < 1e-5
+
+
+# transformers' names of a WavLM -> Microsoft's.
+MICROSOFT = {
+    "feature_projection.layer_norm": "layer_norm",
+    "feature_projection.projection": "post_extract_proj",
+    "encoder.pos_conv_embed.conv": "encoder.pos_conv.0",
+    "parametrizations.weight.original0": "weight_g",
+    "parametrizations.weight.original1": "weight_v",
+    "masked_spec_embed": "mask_emb",
+    r"(layers\.\d+)\.layer_norm": r"\1.self_attn_layer_norm",
+    "attention.rel_attn_embed": "self_attn.relative_attention_bias",
+    "attention.gru_rel_pos_linear": "self_attn.grep_linear",
+    "attention.gru_rel_pos_const": "self_attn.grep_a",
+    r"attention\.(.)_proj": r"self_attn.\1_proj",
+    "attention.out_proj": "self_attn.out_proj",
+    "feed_forward.intermediate_dense": "fc1",
+    "feed_forward.output_dense": "fc2",
+    r"(conv_layers\.\d+)\.conv": r"\1.0",
+}
+
+
+def microsoft_checkpoint(model, large):
+    """{"cfg", "model"} as Microsoft publishes it, with the weights of transformers' WavLM."""
+    norm = "2.1" if large else "2"
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        name = re.sub(r"(conv_layers\.\d+)\.layer_norm", rf"\1.{norm}", name)
+        for source, target in MICROSOFT.items():
+            name = re.sub(source, target, name)
+        weights[name] = tensor
+    cfg = {
+        "extractor_mode": "layer_norm" if large else "default",
+        "conv_feature_layers": "[(32,10,5)] + [(32,3,2)] * 4 + [(32,2,2)] * 2",
+        "conv_bias": large,
+        "layer_norm_first": large,
+        "normalize": large,
+        "encoder_layers": 3,
+        "encoder_embed_dim": 48,
+        "encoder_ffn_embed_dim": 64,
+        "encoder_attention_heads": 4,
+        "conv_pos": 16,
+        "conv_pos_groups": 4,
+        "relative_position_embedding": True,
+        "num_buckets": 24,
+        "max_distance": 60,
+        "gru_rel_pos": True,
+        "encoder_layerdrop": 0.05,
+    }
+    return {"cfg": cfg, "model": weights}
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["base", "large"])
+def test_wavlm_in_microsofts_form(tmp_path, large):
+    model = make_model("wavlm", large)
+    torch.save(microsoft_checkpoint(model, large), tmp_path / "WavLM.pt")
+
+    expected = hidden_states(model, normalize=1e-5 if large else None)
+    assert deviation(load_ssl(tmp_path / "WavLM.pt"), expected) < 1e-5
+
+
+def test_relative_positions_without_gate(tmp_path):
+    checkpoint = microsoft_checkpoint(make_model("wavlm"), large=False)
+    torch.save(checkpoint, tmp_path / "gated.pt")
+    checkpoint["cfg"]["gru_rel_pos"] = False
+    torch.save(checkpoint, tmp_path / "plain.pt")
+    plain, gated = load_ssl(tmp_path / "plain.pt"), load_ssl(tmp_path / "gated.pt")
+    for layer in gated.layers:  # a gate that is always 1: update 1, reset 0
+        torch.nn.init.zeros_(layer.gate.weight)
+        layer.gate.bias.data = torch.tensor([1e3] * 4 + [-1e3] * 4)
+    with torch.no_grad():
+        audio = recordings()
+        for one, other in zip(plain(*pad_audio(audio))[0], gated(*pad_audio(audio))[0], strict=True):
+            assert torch.allclose(one[3], other[3], atol=1e-5)
+
+
+def test_training_in_bfloat16_reaches_every_weight(tmp_path):
+    make_model("wavlm", large=True).save_pretrained(tmp_path)
+    encoder = load_ssl(tmp_path).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        layers, _ = encoder(*pad_audio(recordings()))
+    sum(layer.float().square().mean() for layer in layers).backward()
+    assert [name for name, value in encoder.named_parameters() if value.grad is None or not value.grad.any()] == []
+
+
+def test_other_models_and_damaged_directories_say_what_was_found(tmp_path):
+    model = make_model("hubert")
+    model.save_pretrained(tmp_path / "good")
+    config = json.loads((tmp_path / "good" / "config.json").read_text())
+
+    def write(name, **changes):
+        directory = tmp_path / name
+        directory.mkdir()
+        (directory / "config.json").write_text(json.dumps({**config, **changes}))
+        return directory
+
+    cases = {
+        write("data2vec", model_type="data2vec-audio"): "data2vec-audio.*hubert, wav2vec2, wavlm are supported",
+        write("adapter", adapter_attn_dim=16): "adapter_attn_dim 16 is not supported",
+        write("activation", hidden_act="relu"): "hidden_act 'relu' is not supported",
+        write("shape", conv_dim=[1, 2]): "config.json: the configuration is incomplete or unknown",
+        write("empty"): "no weights: model.safetensors or pytorch_model.bin",
+        tmp_path / "nothing": "neither a file, nor an embedded encoder",
+    }
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "config.json").write_text("hubert")
+    cases[tmp_path / "text"] = "config.json: not JSON"
+    cut = write("cut")
+    (cut / "model.safetensors").write_bytes((tmp_path / "good" / "model.safetensors").read_bytes()[:20000])
+    cases[cut] = "cut/model.safetensors: damaged"
+    cases[cut / "model.safetensors"] = "cut/model.safetensors: damaged"
+    other = write("other", hidden_size=64)
+    (other / "model.safetensors").write_bytes((tmp_path / "good" / "model.safetensors").read_bytes())
+    cases[other] = "other: the weights do not fit"
+    for path, message in cases.items():
+        with pytest.raises(InputError, match=message):
+            load_ssl(path)
+
+
+def test_a_hub_id_that_cannot_be_fetched_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FailedError, match="someone/some-model: cannot be fetched from the Hugging Face hub"):
+        load_ssl("someone/some-model")
+
+
+FAIRSEQ = {
+    "conv_feature_layers": "[(32, 10, 5)] + [(32, 3, 2)] * 4 + [(32,2,2)] + [(32,2,2)]",
+    "encoder_layers": 3,
+    "encoder_embed_dim": 48,
+    "encoder_ffn_embed_dim": 64,
+    "encoder_attention_heads": 4,
+    "conv_pos": 16,
+    "conv_pos_groups": 4,
+    "quantize_targets": True,
+    "latent_vars": 8,
+    "final_dim": 8,
+}
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["cfg", "command line"])
+@pytest.mark.parametrize("large", [False, True], ids=["group norm, post-norm", "layer norm, pre-norm"])
+def test_wav2vec2_of_fairseq(tmp_path, large, older):
+    """Older checkpoints, such as the published wav2vec_small.pt, have the command line in `args` in place of `cfg`."""
+    wav2vec2 = pytest.importorskip("fairseq.models.wav2vec.wav2vec2", reason="fairseq is not installed")
+    torch.manual_seed(0)
+    settings = {
+        **FAIRSEQ,
+        **({"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True} if large else {}),
+    }
+    module = wav2vec2.Wav2Vec2Model(wav2vec2.Wav2Vec2Config(**settings)).eval()
+    for parameter in module.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    if older:
+        about = {"args": argparse.Namespace(arch="wav2vec2", task="audio_pretraining", normalize=large, **settings)}
+    else:
+        about = {"args": None, "cfg": {"model": {"_name": "wav2vec2", **settings}, "task": {"normalize": large}}}
+    torch.save({**about, "model": module.state_dict()}, tmp_path / "wav2vec2.pt")
+    encoder = load_ssl(tmp_path / "wav2vec2.pt")
+
+    def expected(audio):
+        frames = encoder.config.num_frames(len(audio))  # fairseq pads to an even number, and masks that
+        if large:
+            audio = torch.nn.functional.layer_norm(audio, audio.shape)
+        results = module.extract_features(audio[None], padding_mask=None)["layer_results"]
+        return [result[0][:frames, 0] for result in results]
+
+    assert deviation(encoder, expected) < 1e-5
