@@ -121,6 +121,9 @@ class TrainConfig(ModelConfig):
         return self
 
 
+BASE = "base"
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's numbers: PyYAML reads 1e-4, which has no point, as a string."""
 
@@ -133,6 +136,8 @@ _Loader.add_implicit_resolver(
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read settings from a YAML file of `key: value` lines; what it leaves out has its default.
 
+    `base: FILE` names another such file, from the directory of this one, whose settings hold where this one has none.
+
     Args:
         path: the file.
         overrides: `key=value` with a YAML value, which replace what the file says.
@@ -140,9 +145,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         InputError: naming each unknown or repeated key, wrong type and impossible value, with file and line.
     """
-    values: dict[str, Any] = {}
-    places: dict[str, str] = {}
-    faults = _read_mapping("\n".join(read_lines(path)), str(path), values, places)
+    values, places, faults = _read_files(Path(path))
     for override in overrides:
         key, separator, value = override.partition("=")
         where = f"--set {override}"
@@ -160,6 +163,29 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
         faults += _describe(error.errors(), str(path), places)
     raise_faults(faults, f"{path}: settings")
     return config
+
+
+def _read_files(path: Path) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """Read a file and those that it is based on; return key -> value, key -> file and line, and the faults."""
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    faults: list[str] = []
+    seen: set[Path] = set()
+    while path.resolve() not in seen:
+        seen.add(path.resolve())
+        found: dict[str, Any] = {}
+        lines: dict[str, str] = {}
+        faults += _read_mapping("\n".join(read_lines(path)), str(path), found, lines)
+        base = found.pop(BASE, None)
+        place = lines.pop(BASE, "")
+        values = {**found, **values}
+        places |= {key: line for key, line in lines.items() if key not in places}
+        if base is None:
+            return values, places, faults
+        if not isinstance(base, str) or not (path.parent / base).is_file():
+            return values, places, [*faults, f"{place}: {BASE}: no file {base!r} beside this one"]
+        path = path.parent / base
+    return values, places, [*faults, f"{place}: {BASE}: {base} is based on this file itself"]
 
 
 def _read_mapping(text: str, path: str, values: dict[str, Any], places: dict[str, str]) -> list[str]:

@@ -92,7 +92,8 @@ cat >"${new}/conf/distilmos.yaml" <<END
 model: distilmos
 END
 cat >"${new}/conf/sslmos.yaml" <<END
-# The baseline: plain fine-tuning.
+# The baseline: plain fine-tuning with the settings of distilmos.yaml.
+base: distilmos.yaml
 model: sslmos
 token_weight: 0
 END

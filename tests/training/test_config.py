@@ -33,6 +33,38 @@ def test_numbers_as_people_write_them(tmp_path):
     assert config.kernels == (3, 3, 3)
 
 
+def test_a_file_can_be_based_on_another(tmp_path):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "a.yaml").write_text("max_steps: 500\nencoder_lr: 2e-5\nhead_lr: 1e-4\n")
+    (tmp_path / "conf" / "b.yaml").write_text("base: a.yaml\nencoder_lr: 1e-5\n")
+    path = tmp_path / "c.yaml"
+    path.write_text("max_steps: 300\nbase: conf/b.yaml\n")
+    assert load_config(path, ["head_lr=1e-2"]) == TrainConfig(max_steps=300, encoder_lr=1e-5, head_lr=1e-2)
+    # A fault is named in the file that has it.
+    (tmp_path / "conf" / "a.yaml").write_text("max_steps: 500\nencoder_rl: 2e-5\n")
+    assert faults_of(path, "base: conf/b.yaml\npatience: no\n") == [
+        f"{path}:2: patience: input should be a valid integer, found False",
+        f"{tmp_path}/conf/a.yaml:2: encoder_rl: no such setting; did you mean encoder_lr?",
+    ]
+    assert faults_of(path, "base: conf/x.yaml\n") == [f"{path}:1: base: no file 'conf/x.yaml' beside this one"]
+    assert faults_of(path, "\nbase: c.yaml\n") == [f"{path}:2: base: c.yaml is based on this file itself"]
+
+
+def test_every_shipped_file_is_valid():
+    paths = [*CONF.glob("*.yaml"), *CONF.parent.glob("egs/*/conf/*.yaml")]
+    assert len(paths) >= 22
+    for path in paths:
+        load_config(path)
+
+
+def test_every_encoder_has_a_baseline_that_differs_in_the_method_alone():
+    twins = sorted(CONF.glob("*_sslmos.yaml"))
+    assert len(twins) == len(list(CONF.glob("*.yaml"))) / 2 - 1  # distilmos.yaml and sslmos.yaml are the other pair
+    for path in twins:
+        model = load_config(path.with_name(path.name.replace("_sslmos", "")))
+        assert load_config(path) == model.model_copy(update={"model": "sslmos", "token_weight": 0.0})
+
+
 def test_all_faults_at_once_each_with_its_line(tmp_path):
     path = tmp_path / "c.yaml"
     text = "max_steps: 100\nencoder_rl: 1\nwarmup_steps: 100\nmax_steps: 9\nhead_lr: fast\nfreeze_conv: 1\nn_best: 0\n"
