@@ -1,8 +1,8 @@
 """Stage 0: make sure that an SSL encoder can be loaded, before anything needs it.
 
-An encoder that is known by name is fetched to $DISTILMOS_CACHE (else ~/.cache/distilmos), one with a hub id to the cache
-of the Hugging Face hub ($HF_HOME), once for all recipes; do this where there is access to the internet, for example not on
-a compute node. Others must be there.
+An encoder that is known by name is fetched to $DISTILMOS_CACHE (else ~/.cache/distilmos), one with a hub id to the
+cache of the Hugging Face hub ($HF_HOME), once for all recipes; do this where there is access to the internet, for
+example not on a compute node. Others must be there.
 """
 
 from __future__ import annotations
