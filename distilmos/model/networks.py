@@ -80,6 +80,10 @@ class DistilMOS(MOSNetwork):
     """Layer mix, feature processor, one token predictor for each target layer, decoder, frame scores.
 
     After J. Yang, W. Nakata, Y. Saito, H. Saruwatari, arXiv 2601.13700, and the authors' released model.
+
+    Attributes:
+        clusters: number K of token ids.
+        kmeans: hash of the k-means models that define them; empty where that is not known.
     """
 
     def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...], clusters: int) -> None:
@@ -87,6 +91,7 @@ class DistilMOS(MOSNetwork):
         super().__init__(config, encoder, config.hidden_dim, corpora)
         source = encoder.config.embed_dim
         self.clusters = clusters
+        self.kmeans = ""
         self.weighted_sum = LayerMix(encoder.config.num_layers, source)
         self.feature_processor = FeatureProcessor(source, config.hidden_dim, config.kernels, config.strides)
         self.predictors = nn.ModuleList(TokenPredictor(config.hidden_dim, clusters) for _ in self.target_layers)

@@ -34,6 +34,7 @@ def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, An
         "format": FORMAT,
         "encoder": model.encoder.config.to_dict(),
         "clusters": model.clusters if isinstance(model, DistilMOS) else None,
+        "kmeans": model.kmeans if isinstance(model, DistilMOS) else None,
         "corpora": list(model.corpus_offsets.names) if model.corpus_offsets else [],
         "model": {
             key: list(value) if isinstance(value, tuple) else value
@@ -62,6 +63,8 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
         encoder = SSLEncoder(EncoderConfig.from_dict(config["encoder"]))
         corpora = tuple(map(str, config.get("corpora", ())))
         model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], corpora)
+        if isinstance(model, DistilMOS):
+            model.kmeans = str(config.get("kmeans") or "")
     except (yaml.YAMLError, KeyError, TypeError, ValueError, ValidationError) as error:
         raise InputError(f"{path}: not the configuration of a model: {error}") from None
     weights = directory / WEIGHTS

@@ -167,11 +167,16 @@ class SSLEncoder(nn.Module):
 
     def fingerprint(self) -> str:
         """Return a hash of all weights, which tells whether two encoders are the same."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return weights_hash(self)
+
+
+def weights_hash(module: nn.Module) -> str:
+    """Return a hash of the names and float32 values of all weights of a module."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _normalize(audio: Tensor, num_samples: Tensor, eps: float) -> Tensor:

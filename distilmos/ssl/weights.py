@@ -129,6 +129,8 @@ def convert_weights(
         for part in ("weight", "bias"):
             take(f"{name}.{part}", *(f"{source}.{part}" for source in sources))
 
+    if any(name.startswith(f"encoder.layers.{config.num_layers}.") for name in weights):
+        raise InputError(f"{where}: the checkpoint has more than the {config.num_layers} layers of its configuration")
     for index in range(len(config.conv_layers)):
         source = names.conv.format(index)
         take(f"conv.layers.{index}.weight", f"{source}.weight")

@@ -42,6 +42,8 @@ class TrainConfig(ModelConfig):
 
     Attributes:
         ssl_model: name of an embedded encoder, or path of a checkpoint.
+        init_model: model directory to start from, in place of the encoder and fresh heads; its token predictors are
+            kept if its tokens are those of this training. Empty for none.
         freeze_conv: leave the encoder's convolutions as they are.
         regression_loss: "l1" or "mse".
         regression_clip: errors up to this many MOS cost nothing.
@@ -73,6 +75,7 @@ class TrainConfig(ModelConfig):
     model_config = ConfigDict(allow_inf_nan=False, validate_default=True)
 
     ssl_model: str = Field(default="hubert_tiny", min_length=1)
+    init_model: str = ""
     freeze_conv: bool = True
     regression_loss: Literal["l1", "mse"] = "l1"
     regression_clip: float = Field(default=0.1, ge=0, lt=4)

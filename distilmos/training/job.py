@@ -19,9 +19,10 @@ import yaml
 from distilmos.errors import InputError
 from distilmos.files import write_text
 from distilmos.metrics import agreement_at_levels
-from distilmos.model.networks import MOSNetwork, build_model
+from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
 from distilmos.model.offsets import Offsets
-from distilmos.ssl.encoder import SSLEncoder
+from distilmos.model.package import load_model_dir
+from distilmos.ssl.encoder import SSLEncoder, weights_hash
 from distilmos.ssl.forward import choose_device
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.info import TokenInfo
@@ -62,13 +63,14 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What a job names, read and checked; `tokens` is None where none are predicted."""
+    """What a job names, read and checked; `tokens` is None where none are predicted, `initial` without init_model."""
 
     device: torch.device
     encoder: SSLEncoder
     train: RatedSet
     dev: RatedSet
     tokens: TokenInfo | None
+    initial: MOSNetwork | None
 
 
 def run_training(job: TrainJob) -> None:
@@ -96,7 +98,20 @@ def _read_inputs(job: TrainJob) -> _Inputs:
     tokens = None
     if job.config.model == "distilmos":
         train, dev, tokens = _add_tokens(job, train, dev, encoder)
-    return _Inputs(device, encoder, train, dev, tokens)
+    initial = _read_initial(job.config, encoder) if job.config.init_model else None
+    return _Inputs(device, encoder, train, dev, tokens, initial)
+
+
+def _read_initial(config: TrainConfig, encoder: SSLEncoder) -> MOSNetwork:
+    """Load `init_model`, whose encoder must divide time as `encoder` does, which made the tokens."""
+    initial = load_model_dir(config.init_model)
+    ours, theirs = initial.encoder.config, encoder.config
+    if (ours.num_layers, ours.conv_layers) != (theirs.num_layers, theirs.conv_layers):
+        raise InputError(
+            f"{config.init_model}: its encoder has {ours.num_layers} layers and convolutions {ours.conv_layers}, that "
+            f"of ssl_model {config.ssl_model} {theirs.num_layers} and {theirs.conv_layers}"
+        )
+    return initial
 
 
 @contextmanager
@@ -217,6 +232,7 @@ def _identity(config: TrainConfig, inputs: _Inputs) -> dict[str, Any]:
         "training data": f"{inputs.train.path} ({inputs.train.digest()})",
         "dev data": f"{inputs.dev.path} ({inputs.dev.digest()})",
         "encoder": inputs.encoder.fingerprint(),
+        "initial model": weights_hash(inputs.initial) if inputs.initial else None,
         "k-means": inputs.tokens.kmeans if inputs.tokens else None,
         "device": inputs.device.type,
     }
@@ -242,12 +258,43 @@ def _make_model(config: TrainConfig, inputs: _Inputs) -> MOSNetwork:
     torch.manual_seed(config.seed)
     corpora = tuple(sorted(set(inputs.train.corpora))) if config.corpus_offsets else ()
     clusters = inputs.tokens.clusters if inputs.tokens else None
-    model = build_model(config, inputs.encoder, clusters, corpora if len(corpora) > 1 else ())
+    initial = inputs.initial
+    encoder = initial.encoder if initial else inputs.encoder
+    model = build_model(config, encoder, clusters, corpora if len(corpora) > 1 else ())
+    if isinstance(model, DistilMOS) and inputs.tokens:
+        model.kmeans = inputs.tokens.kmeans
     if config.listener_offsets:
         model.listener_offsets = Offsets(tuple(sorted({name for pairs in inputs.train.ratings for name, _ in pairs})))
-    model.init_output(sum(inputs.train.mos) / len(inputs.train.mos))
+    if initial:
+        _take_over(model, initial, config.init_model)
+    else:
+        model.init_output(sum(inputs.train.mos) / len(inputs.train.mos))
     freeze(model, config)
     return model.to(inputs.device)
+
+
+def _take_over(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
+    """Start `model` from the weights of `initial`.
+
+    What belongs to other data stays fresh: offsets of corpora, and the predictors of token ids, which are arbitrary
+    numbers, unless both mean the same k-means.
+    """
+    same_tokens = (
+        isinstance(model, DistilMOS)
+        and isinstance(initial, DistilMOS)
+        and (model.kmeans, model.target_layers) == (initial.kmeans, initial.target_layers)
+    )
+    fresh = ("corpus_offsets.", "listener_offsets.") + (() if same_tokens else ("predictors.",))
+    given = {name: value for name, value in initial.state_dict().items() if not name.startswith(fresh)}
+    wanted = {name: value for name, value in model.state_dict().items() if not name.startswith(fresh)}
+    shapes = [{name: tuple(value.shape) for name, value in weights.items()} for weights in (given, wanted)]
+    if shapes[0] != shapes[1]:
+        differs = next(name for name in [*given, *wanted] if shapes[0].get(name) != shapes[1].get(name))
+        raise InputError(
+            f"init_model {path}: not a network of these settings: {differs} is {shapes[0].get(differs)} there, "
+            f"{shapes[1].get(differs)} here"
+        )
+    model.load_state_dict(given, strict=False)
 
 
 def _now() -> str:

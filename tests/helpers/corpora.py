@@ -220,9 +220,6 @@ def one_set(design: Design, seed: int) -> Design:
     return replace(design, sizes={"test": design.sizes["test"]}, seed=seed)
 
 
-
-
-
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a CSV file with a header."""
     with path.open("w", newline="") as stream:

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -258,6 +259,42 @@ def test_baseline_ablation_and_bfloat16(corpus, tmp_path, sets):
     dev = next(event for event in events(out) if event["event"] == "dev")
     assert (dev["token"] is None) == ("precision=bfloat16" not in sets)
     assert (dev["layer_weights"] is None) == ("model=sslmos" in sets)
+
+
+def test_a_trained_model_is_trained_further(corpus, trained, tmp_path, capsys):
+    """Its weights are the start; predictors of token ids are kept only if the ids mean the same clusters."""
+    before = load_model_dir(trained / "final").state_dict()
+    frozen = {"max_steps": 1, "warmup_steps": 0, "eval_every": 1, "encoder_lr": 0, "head_lr": 1e-12, "seed": 9}
+    initial = tmp_path / "initial"
+    shutil.copytree(trained / "final", initial)
+
+    def changed() -> set[str]:
+        out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        assert main(corpus.arguments(out, init_model=str(initial), **frozen)) == 0
+        after = load_model_dir(out / "final").state_dict()
+        # Statistics of batch norm are computed anew for every final model.
+        return {
+            name.split(".")[0]
+            for name, value in after.items()
+            if "running_" not in name
+            and "num_batches" not in name
+            and not torch.allclose(value, before[name], atol=1e-6)
+        }
+
+    assert changed() == set()
+    config = (initial / "config.yaml").read_text()
+    other_tokens = re.sub(r"kmeans: .*", "kmeans: 0123456789abcdef", config)
+    assert other_tokens != config
+    (initial / "config.yaml").write_text(other_tokens)
+    assert changed() == {"predictors"}
+    wide = corpus.arguments(tmp_path / "wide", init_model=str(initial), **frozen, hidden_dim=24)
+    assert "initial: not a network of these settings: " in failure(wide, capsys)
+    other_encoder = corpus.arguments(
+        tmp_path / "other", init_model=str(initial), ssl_model="hubert_tiny", model="sslmos"
+    )
+    assert "initial: its encoder has 2 layers" in failure(
+        other_encoder[: other_encoder.index("--train-tokens")], capsys
+    )
 
 
 @pytest.mark.slow

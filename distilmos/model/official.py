@@ -1,0 +1,140 @@
+"""Checkpoints that the authors of DistilMOS released, turned into our network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from torch import Tensor
+
+from distilmos.data.hub import fetch_hub
+from distilmos.data.tables import read_lines
+from distilmos.errors import InputError
+from distilmos.model.config import ModelConfig
+from distilmos.model.networks import DistilMOS
+from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.fairseq import wavlm_config
+from distilmos.ssl.huggingface import transformers_config
+from distilmos.ssl.pickles import read_pickle
+from distilmos.ssl.weights import FAIRSEQ, TRANSFORMERS, build_encoder
+
+BACKBONES = ("wavlm", "w2v2")
+CHECKPOINT, SETTINGS = "model.pth.tar", "model_cfg.yaml"
+
+# What their code takes where a configuration says nothing.
+_HEADS = {"hidden_dim": 256, "downsample_kernels": [5, 3, 3], "downsample_strides": [1, 1, 1]}
+_WAVLM = {"relative_position_embedding": True, "gru_rel_pos": True, "num_buckets": 320, "max_distance": 800}
+# Parameters of their network that its forward pass does not use.
+_UNUSED = ("weighted_sum.layer_weights", "decoder.batch_norm.")
+_LSTM = "decoder.bilstm."
+
+
+def fetch_official(repository: str, backbone: str) -> tuple[Path, Path]:
+    """Fetch checkpoint and configuration from the Hugging Face hub; return their paths.
+
+    Args:
+        repository: BaleYang/DistilMOS is the authors'.
+        backbone: one of BACKBONES.
+
+    Raises:
+        FailedError: if they cannot be fetched.
+    """
+    root = fetch_hub(repository, [f"{backbone}/{SETTINGS}"], [[f"{backbone}/{CHECKPOINT}"]])
+    return root / backbone / CHECKPOINT, root / backbone / SETTINGS
+
+
+def load_official(checkpoint: str | Path, settings: str | Path) -> DistilMOS:
+    """Load a released model, in evaluation mode.
+
+    Args:
+        checkpoint: `model.pth.tar`, {"model": weights}.
+        settings: `model_cfg.yaml`.
+
+    Raises:
+        InputError: if a file is missing, damaged or of another network; says what was found.
+    """
+    config = _read_settings(Path(settings))
+    weights = _read_weights(Path(checkpoint))
+    parts: dict[bool, dict[str, Tensor]] = {True: {}, False: {}}
+    for name, tensor in weights.items():
+        parts[name.startswith("ssl.")][name.removeprefix("ssl.")] = tensor
+    encoder = _encoder(config, parts[True], str(settings), str(checkpoint))
+    heads = {_our_name(name): tensor for name, tensor in parts[False].items() if not name.startswith(_UNUSED)}
+    try:
+        model = DistilMOS(
+            ModelConfig(
+                hidden_dim=config["hidden_dim"],
+                kernels=config["downsample_kernels"],
+                strides=config["downsample_strides"],
+                target_layers=config.get("target_layers", "all"),
+            ),
+            encoder,
+            corpora=(),
+            clusters=len(heads["predictors.0.layers.4.bias"]),
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise InputError(f"{settings}: {': '.join([*map(str, fault['loc']), fault['msg']])}") from None
+    except ValueError as error:
+        raise InputError(f"{settings}: {error}") from None
+    except KeyError as error:
+        raise InputError(f"{checkpoint}: not a released DistilMOS: it has no weight {error}") from None
+    expected = {name for name in model.state_dict() if not name.startswith("encoder.")}
+    if expected != set(heads):
+        raise InputError(f"{checkpoint}: does not fit {settings}: {_difference(expected, set(heads))}")
+    try:
+        model.load_state_dict(heads, strict=False)  # the encoder has its weights already
+    except RuntimeError as error:
+        raise InputError(f"{checkpoint}: does not fit {settings}: {error}") from None
+    return model.eval()
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load("\n".join(read_lines(path))) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: expected lines of 'key: value'")
+    backbone = config.get("ssl_backbone", "wavlm")
+    if backbone not in BACKBONES:
+        raise InputError(f"{path}: ssl_backbone {backbone!r}; {' and '.join(BACKBONES)} are known")
+    return {**_HEADS, **config, "ssl_backbone": backbone}
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    stored = read_pickle(path)
+    for key in ("model", "state_dict"):
+        if isinstance(stored, dict) and isinstance(stored.get(key), dict):
+            stored = stored[key]
+    if not isinstance(stored, dict) or not stored or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise InputError(f"{path}: not a released DistilMOS: it holds no weights under 'model'")
+    return stored
+
+
+def _encoder(config: dict[str, Any], weights: dict[str, Tensor], settings: str, checkpoint: str) -> SSLEncoder:
+    """Build the encoder; their network takes waveforms as they are, whatever the pretrained encoder asks for."""
+    shape: EncoderConfig
+    if config["ssl_backbone"] == "wavlm":
+        shape = wavlm_config({**(config.get("wavlm_cfg") or _WAVLM), "normalize": False}, settings)
+        return build_encoder(shape, weights, FAIRSEQ, checkpoint)
+    shape = transformers_config(config.get("w2v2_cfg") or {}, settings, wavlm=False, normalize=False)
+    return build_encoder(shape, weights, TRANSFORMERS, checkpoint)
+
+
+def _our_name(name: str) -> str:
+    """Their decoder has one bidirectional LSTM, ours one for each direction."""
+    if not name.startswith(_LSTM):
+        return name
+    part = name.removeprefix(_LSTM)
+    direction = "backward" if part.endswith("_reverse") else "forward"
+    return f"decoder.lstm_{direction}.{part.removesuffix('_reverse')}"
+
+
+def _difference(expected: set[str], found: set[str]) -> str:
+    missing, unknown = sorted(expected - found), sorted(found - expected)
+    parts = [f"{len(missing)} weights are missing, such as {missing[0]}"] if missing else []
+    parts += [f"{len(unknown)} are unknown, such as {unknown[0]}"] if unknown else []
+    return "; ".join(parts)
