@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,11 @@ class MOSNetwork(nn.Module):
         self.target_layers = config.layers(encoder.config.num_layers)
         self.linear = nn.Linear(width, 1)
 
+    @property
+    def hop(self) -> int:
+        """Samples from one frame score to the next."""
+        return self.encoder.config.hop
+
     def init_output(self, mean: float) -> None:
         """Start from the mean training score, so that a short fine-tuning does not spend its steps on the offset."""
         with torch.no_grad():
@@ -96,6 +102,11 @@ class DistilMOS(MOSNetwork):
         self.feature_processor = FeatureProcessor(source, config.hidden_dim, config.kernels, config.strides)
         self.predictors = nn.ModuleList(TokenPredictor(config.hidden_dim, clusters) for _ in self.target_layers)
         self.decoder = Decoder(config.hidden_dim, config.dropout)
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame score to the next."""
+        return super().hop * math.prod(self.config.strides)
 
     def layer_weights(self) -> Tensor:
         """Return the weights of the layer mix, (L,), sum 1."""

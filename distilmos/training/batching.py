@@ -51,14 +51,15 @@ class BatchOrder:
         Every process of a distributed training would compute the same list and take its share.
         """
         random = np.random.default_rng([self.seed, epoch])
-        jittered = np.log(np.asarray(self.lengths, dtype=np.float64))
-        jittered = jittered + random.uniform(-JITTER, JITTER, len(self.lengths))
-        # From long to short, so that what is left over for the last batch is short and finds a partner.
-        order = np.argsort(-jittered, kind="stable")
+        members = np.arange(len(self.lengths))
         if self.shares is not None:
             # A share of 1.3 is one time in each epoch, and a second time in three of ten.
-            times = np.floor(np.asarray(self.shares) + random.uniform(0, 1, len(self.lengths))).astype(int)
-            order = np.repeat(order, times[order])
+            times = np.floor(np.asarray(self.shares) + random.uniform(0, 1, members.size)).astype(int)
+            members = np.repeat(members, times)
+        jittered = np.log(np.asarray(self.lengths, dtype=np.float64))[members]
+        jittered = jittered + random.uniform(-JITTER, JITTER, members.size)
+        # From long to short, so that what is left over for the last batch is short and finds a partner.
+        order = members[np.argsort(-jittered, kind="stable")]
         batches = pack(order.tolist(), self.lengths, self.budget)
         places = random.permutation(len(batches))
         return [BatchPlan(epoch, number, batches[place]) for number, place in enumerate(places)]

@@ -52,7 +52,8 @@ class TrainConfig(ModelConfig):
         listener_offsets: regress the single ratings, with a learned offset for each listener.
         token_weight: weight of the token loss; 0 trains without self-distillation.
         encoder_lr: peak learning rate of the encoder; 0 leaves it as it is.
-        head_lr: peak learning rate of everything else.
+        head_lr: peak learning rate of the heads.
+        offset_lr: peak learning rate of the offsets of corpora and listeners.
         weight_decay: of AdamW; biases and norms have none.
         warmup_steps: steps of linear rise to the peak rates.
         max_steps: optimiser steps, warm-up included.
@@ -85,6 +86,7 @@ class TrainConfig(ModelConfig):
     token_weight: float = Field(default=0.1, ge=0)
     encoder_lr: float = Field(default=1e-4, ge=0, lt=1)
     head_lr: float = Field(default=1e-3, gt=0, lt=1)
+    offset_lr: float = Field(default=1e-2, gt=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0, lt=1)
     max_steps: PositiveInt = 2000
     warmup_steps: NonNegativeInt = 200
@@ -121,6 +123,14 @@ class TrainConfig(ModelConfig):
     def _one_token_per_frame(self) -> TrainConfig:
         if self.model == "distilmos" and self.token_weight > 0 and max(self.strides) > 1:
             raise ValueError("strides above 1 need token_weight 0: there is one token for each encoder frame")
+        return self
+
+    @model_validator(mode="after")
+    def _mean_of_ratings(self) -> TrainConfig:
+        if self.listener_offsets and self.regression_loss != "mse":
+            raise ValueError(
+                "listener_offsets needs regression_loss mse: l1 fits the median of ratings, MOS is their mean"
+            )
         return self
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from distilmos.data.audio import SAMPLE_RATE, read_audio
 from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.errors import InputError, raise_faults
+from distilmos.metrics import agreement_at_levels
 from distilmos.model.losses import NO_TOKEN
 from distilmos.model.offsets import UNKNOWN
 from distilmos.ssl.encoder import SSLEncoder
@@ -56,6 +58,29 @@ class RatedSet:
     def seconds(self) -> float:
         """Total duration."""
         return sum(self.num_samples) / SAMPLE_RATE
+
+    def agreement(self, predicted: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """Return how well scores agree with this set's: level -> metric -> value.
+
+        Where several corpora are mixed it is the mean over them: over all of their recordings together, a model that
+        tells the corpora apart and nothing else would correlate, for each has a scale and a quality of its own.
+
+        Args:
+            predicted: utterance -> score, of every recording.
+        """
+        members: dict[str, list[int]] = {}
+        for index in range(len(self.utterances)):
+            members.setdefault(self.corpora[index] if self.corpora else "", []).append(index)
+        each = []
+        for chosen in members.values():
+            names = [self.utterances[index] for index in chosen]
+            rated = {name: self.mos[index] for name, index in zip(names, chosen, strict=True)}
+            systems = {name: self.systems[index] for name, index in zip(names, chosen, strict=True)}
+            each.append(agreement_at_levels(rated, {name: predicted[name] for name in names}, systems))
+        return {
+            level: {metric: fmean(one[level][metric] for one in each) for metric in values}
+            for level, values in each[0].items()
+        }
 
     def digest(self) -> str:
         """Return a hash of ids, lengths, scores, ratings, systems and tokens, by which two sets are the same.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -18,7 +19,6 @@ import yaml
 
 from distilmos.errors import InputError
 from distilmos.files import write_text
-from distilmos.metrics import agreement_at_levels
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
 from distilmos.model.offsets import Offsets
 from distilmos.model.package import load_model_dir
@@ -181,12 +181,12 @@ def _make_reproducible(device: torch.device, stored: Checkpoint | None) -> None:
 
 def _check_metric(dev: RatedSet, config: TrainConfig) -> None:
     level, metric = config.best_metric.split("_")
-    rated = dict(zip(dev.utterances, dev.mos, strict=True))
-    value = agreement_at_levels(rated, rated, dict(zip(dev.utterances, dev.systems, strict=True)))[level][metric]
+    value = dev.agreement(dict(zip(dev.utterances, dev.mos, strict=True)))[level][metric]
     if value != value:
+        where = "in one of its corpora" if len(set(dev.corpora)) > 1 else "there"
         raise InputError(
-            f"{dev.path}: best_metric {config.best_metric} is not defined there: fewer than two {level}s with "
-            f"different scores ({len(rated)} utterances, {len(set(dev.systems))} systems)"
+            f"{dev.path}: best_metric {config.best_metric} is not defined {where}: fewer than two {level}s with "
+            f"different scores ({len(dev.utterances)} utterances, {len(set(dev.systems))} systems)"
         )
 
 
@@ -264,13 +264,28 @@ def _make_model(config: TrainConfig, inputs: _Inputs) -> MOSNetwork:
     if isinstance(model, DistilMOS) and inputs.tokens:
         model.kmeans = inputs.tokens.kmeans
     if config.listener_offsets:
-        model.listener_offsets = Offsets(tuple(sorted({name for pairs in inputs.train.ratings for name, _ in pairs})))
+        model.listener_offsets = _listener_offsets(inputs.train)
     if initial:
         _take_over(model, initial, config.init_model)
     else:
         model.init_output(sum(inputs.train.mos) / len(inputs.train.mos))
     freeze(model, config)
     return model.to(inputs.device)
+
+
+def _listener_offsets(train: RatedSet) -> Offsets:
+    """Return offsets of all listeners, which start from how far their ratings are from the means, on average."""
+    differences: dict[str, list[float]] = {}
+    corpora: dict[str, str] = {}
+    for index, pairs in enumerate(train.ratings):
+        for listener, score in pairs:
+            differences.setdefault(listener, []).append(score - train.mos[index])
+            corpora.setdefault(listener, train.corpora[index] if train.corpora else "")
+    names = tuple(sorted(differences))
+    numbers = {corpus: number for number, corpus in enumerate(sorted(set(corpora.values())))}
+    offsets = Offsets(names, tuple(numbers[corpora[name]] for name in names))
+    offsets.values.data = torch.tensor([fmean(differences[name]) for name in names])
+    return offsets
 
 
 def _take_over(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:

@@ -1,4 +1,4 @@
-"""AdamW with one learning rate for the encoder and one for the heads, and their course over the steps."""
+"""AdamW with learning rates of their own for encoder, heads and offsets, and their course over the steps."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def make_optimizer(model: MOSNetwork, config: TrainConfig) -> AdamW:
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            part = "encoder" if name.startswith("encoder.") else "head"
+            first = name.partition(".")[0]
+            part = first if first == "encoder" else "offset" if first.endswith("_offsets") else "head"
             groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
-    rates = {"encoder": config.encoder_lr, "head": config.head_lr}
+    rates = _peaks(config)
     return AdamW(
         [
             {
@@ -62,4 +63,8 @@ def set_rates(optimizer: AdamW, step: int, config: TrainConfig) -> dict[str, flo
     factor = rate_factor(step, config)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-    return {"encoder": config.encoder_lr * factor, "head": config.head_lr * factor}
+    return {part: peak * factor for part, peak in _peaks(config).items()}
+
+
+def _peaks(config: TrainConfig) -> dict[str, float]:
+    return {"encoder": config.encoder_lr, "head": config.head_lr, "offset": config.offset_lr}

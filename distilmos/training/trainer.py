@@ -16,7 +16,6 @@ from torch import Tensor
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.errors import FailedError
-from distilmos.metrics import agreement_at_levels
 from distilmos.model.losses import Losses, ScorePairs, multitask_loss, utterance_pairs
 from distilmos.model.networks import MOSNetwork, Prediction
 from distilmos.model.package import save_model_dir
@@ -253,11 +252,7 @@ class Trainer:
             "token": token / frames if frames else None,
             "token_accuracy": (correct / frames).tolist() if frames else None,
             "layer_weights": None if weights is None else weights.tolist(),
-            **agreement_at_levels(
-                dict(zip(dev.utterances, dev.mos, strict=True)),
-                predicted,
-                dict(zip(dev.utterances, dev.systems, strict=True)),
-            ),
+            **dev.agreement(predicted),
         }
 
     def _save(self, monitor: Monitor) -> None:

@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 # Options
 db_root=downloads/tcdvoip          # the release
 protocols="conditions echo chop"   # conditions, or a held-out type: echo, chop, clip, compspkr, noise
-models="distilmos sslmos"          # CONF[+key=value]... of conf/; the first is compared with the others, CONF+... with CONF
+models="distilmos sslmos"          # CONF[+key=value]... of conf/; the first is compared with the others, A+... with A
 seeds="1 2 3"                      # of training; sampling and k-means have seed 1
 jobs=2                             # trainings at a time, each with one CPU thread
 out=RESULTS.md                     # the page

@@ -93,7 +93,7 @@ def with_ratings(corpus, tmp_path) -> list[str]:
         lines += [f"{utterance} {name} {score}\n" for name, score in zip(chosen, scores, strict=True)]
     write_table(train / "utt2mos", means)
     (train / "ratings").write_text("".join(lines))
-    settings = ("max_steps=60", "encoder_lr=0", "num_workers=0", "listener_offsets=true")
+    settings = ("max_steps=60", "encoder_lr=0", "num_workers=0", "listener_offsets=true", "regression_loss=mse")
     arguments = corpus.arguments(tmp_path / "exp", *settings)
     arguments[arguments.index("--train") + 1] = str(train)
     return arguments
@@ -114,6 +114,6 @@ def test_listeners_are_told_apart(with_ratings, corpus, tmp_path) -> None:
 
 
 def test_listener_offsets_need_ratings(corpus, tmp_path, capsys) -> None:
-    assert main(corpus.arguments(tmp_path / "out", "listener_offsets=true")) == 2
+    assert main(corpus.arguments(tmp_path / "out", "listener_offsets=true", "regression_loss=mse")) == 2
     said = capsys.readouterr().err
     assert f"{corpus.raw('train')}/ratings: no such file, which listener_offsets needs" in said

@@ -97,10 +97,12 @@ def _conf(model: str) -> str:
 
 
 def _pairs(models: list[str]) -> list[tuple[str, str]]:
-    """Return which models to compare: the first with each configuration, and what changes a configuration with it."""
-    return [
-        (model, _conf(model)) if _conf(model) in models[:i] else (models[0], model) for i, model in enumerate(models)
-    ][1:]
+    """Return which models to compare: what changes another one with that, and the first with all others."""
+    pairs = []
+    for i, model in enumerate(models[1:], start=1):
+        changed = [other for other in models[:i] if model.startswith(f"{other}+")]
+        pairs.append((model, max(changed, key=len)) if changed else (models[0], model))
+    return pairs
 
 
 def _of_group(path: Path, group: str) -> list[Scored]:
