@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -48,6 +49,25 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def exclusive(path: str | Path) -> Iterator[None]:
+    """Wait until no other process is in such a block for `path`; a file beside it, `.NAME.lock`, is there meanwhile."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        with lock.open("wb") as stream:
+            fcntl.lockf(stream, fcntl.LOCK_EX)
+            # Whoever held it before us has removed it, and a third one may have made a new one.
+            if not lock.exists() or lock.stat().st_ino != os.fstat(stream.fileno()).st_ino:
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
 
 
 def write_text(path: str | Path, text: str) -> None:

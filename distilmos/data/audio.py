@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,21 +93,56 @@ def read_audio(path: str | Path, offset: int | None = None) -> np.ndarray:
         InputError: if the file is missing, empty, not audio, cut off, holds values that are not finite, or is shorter
             than one encoder frame (25 ms).
     """
+    return np.concatenate(list(stream_audio(path, math.inf, offset)))
+
+
+def stream_audio(path: str | Path, block_seconds: float, offset: int | None = None) -> Iterator[np.ndarray]:
+    """Read a recording as 16 kHz mono, part by part; joined, the parts are what `read_audio` returns.
+
+    Args:
+        path: an audio file, or an archive.
+        block_seconds: about how much to hold in memory.
+        offset: byte offset of the recording in the archive.
+
+    Yields:
+        float32 samples, shape (N,), full scale is -1..1.
+
+    Raises:
+        InputError: as `read_audio`, when it comes to that part.
+    """
     path = Path(path)
     with _open(path, offset) as sound:
-        samples = sound.read(dtype="float32", always_2d=True)
-        rate = sound.samplerate
-        if len(samples) < sound.frames:
-            raise InputError(f"{path}: cut off: {len(samples)} of {sound.frames} samples can be read")
-    if not samples.size:
-        raise InputError(f"{path}: holds no samples")
-    if not np.isfinite(samples).all():
-        raise InputError(f"{path}: holds samples that are not finite numbers")
-    mono = np.ascontiguousarray(samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0])
-    if rate != SAMPLE_RATE:
-        mono = _resample(mono, rate)
-    _require_frame(path, mono.size)
-    return mono
+        resampler = _Resampler(sound.samplerate)
+        size = max(1, round(min(block_seconds * sound.samplerate, sound.frames)))
+        read = given = 0
+        while read < sound.frames or read == 0:
+            samples = sound.read(size, dtype="float32", always_2d=True)
+            if not samples.size:
+                break
+            read += len(samples)
+            if not np.isfinite(samples).all():
+                raise InputError(f"{path}: holds samples that are not finite numbers")
+            part = resampler.add(to_mono(samples), last=read == sound.frames)
+            given += part.size
+            if read == sound.frames:
+                _require_frame(path, given)
+            if part.size:
+                yield part
+        if read == 0:
+            raise InputError(f"{path}: holds no samples")
+        if read < sound.frames:
+            raise InputError(f"{path}: cut off: {read} of {sound.frames} samples can be read")
+
+
+def to_mono(samples: np.ndarray) -> np.ndarray:
+    """Average the channels of (N, C) samples to (N,), float32."""
+    mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def to_sample_rate(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Resample (N,) float32 samples to 16 kHz."""
+    return _Resampler(rate).add(samples, last=True)
 
 
 def _require_frame(path: str | Path, samples: int) -> None:
@@ -114,10 +150,35 @@ def _require_frame(path: str | Path, samples: int) -> None:
         raise InputError(f"{path}: {samples / SAMPLE_RATE * 1000:.1f} ms is shorter than one frame (25 ms)")
 
 
-def _resample(samples: np.ndarray, rate: int) -> np.ndarray:
-    # Imported here: most corpora are stored at 16 kHz, and light commands then do not wait for torch.
-    import torch
-    import torchaudio.functional
+class _Resampler:
+    """Resampling to 16 kHz by torchaudio's windowed sinc filter, part by part with the result of the whole."""
 
-    resampled: np.ndarray = torchaudio.functional.resample(torch.from_numpy(samples), rate, SAMPLE_RATE).numpy()
-    return resampled
+    # In samples at the lower of both rates, more than half of the filter's width of 2 x 6 zero crossings.
+    MARGIN = 16
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._step = rate // math.gcd(rate, SAMPLE_RATE)  # every so many samples there is one of the other rate
+        margin = self.MARGIN * max(1.0, rate / SAMPLE_RATE)
+        self._margin = math.ceil(margin / self._step) * self._step
+        self._held = np.zeros(0, np.float32)
+        self._before = 0  # held samples that have been given out, and are there as context
+
+    def add(self, samples: np.ndarray, *, last: bool) -> np.ndarray:
+        """Take samples (N,) and return what of the result is certain now; all of the rest if they are the last."""
+        if self._rate == SAMPLE_RATE:
+            return samples
+        # Imported here: most corpora are stored at 16 kHz, and light commands then do not wait for torch.
+        import torch
+        import torchaudio.functional
+
+        held = np.concatenate([self._held, samples])
+        ready = held.size if last else (held.size - self._margin) // self._step * self._step
+        if ready <= self._before:
+            self._held = held
+            return samples[:0]
+        result: np.ndarray = torchaudio.functional.resample(torch.from_numpy(held), self._rate, SAMPLE_RATE).numpy()
+        start, end = (-(-n * SAMPLE_RATE // self._rate) for n in (self._before, ready))
+        keep = max(0, ready - self._margin)
+        self._held, self._before = held[keep:].copy(), ready - keep
+        return result[start:end]

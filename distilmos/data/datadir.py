@@ -75,6 +75,13 @@ class Utterance:
     group: str | None = None
     seconds: float | None = None
 
+    @property
+    def mean_score(self) -> float | None:
+        """The mean score; None where there is none."""
+        if self.mos is not None or not self.ratings:
+            return self.mos
+        return math.fsum(score for _, score in self.ratings) / len(self.ratings)
+
 
 @dataclass
 class DataDir:
@@ -179,7 +186,7 @@ def _write_tables(directory: Path, ordered: list[Utterance], durations: dict[str
     write_table(directory / "wav.scp", {u.id: str(Path(u.audio).absolute()) for u in ordered})
     write_table(directory / "utt2dur", durations)
     _write_column(directory / "utt2sys", ordered, lambda u: u.system)
-    _write_column(directory / "utt2mos", ordered, _mean_score)
+    _write_column(directory / "utt2mos", ordered, lambda u: u.mean_score)
     _write_column(directory / "utt2spk", ordered, lambda u: u.speaker)
     _write_column(directory / "utt2sent", ordered, lambda u: u.sentence)
     _write_column(directory / "text", ordered, lambda u: u.text)
@@ -196,12 +203,6 @@ def _write_tables(directory: Path, ordered: list[Utterance], durations: dict[str
 def _shortest(score: float) -> str:
     """Write a whole rating without a decimal point, and any other so that it reads back exactly."""
     return str(int(score)) if score == int(score) else str(score)
-
-
-def _mean_score(utterance: Utterance) -> float | None:
-    if utterance.mos is not None or not utterance.ratings:
-        return utterance.mos
-    return math.fsum(score for _, score in utterance.ratings) / len(utterance.ratings)
 
 
 def _write_column(path: Path, utterances: list[Utterance], value: Callable[[Utterance], str | float | None]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
+import lzma
 import os
 import re
 import shutil
@@ -16,7 +18,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from distilmos.errors import FailedError, InputError
-from distilmos.files import temporary_name
+from distilmos.files import exclusive, temporary_name
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0  # seconds without a byte
@@ -50,11 +52,15 @@ def download(url: str, path: str | Path, *, size: int | None = None, md5: str | 
         FailedError: if the file cannot be fetched, or is not what `size` and `md5` announce; it is removed then.
     """
     path = Path(path)
+    with exclusive(path):  # recipes that are started together share checkpoints
+        return _download(url, path, size, md5)
+
+
+def _download(url: str, path: Path, size: int | None, md5: str | None) -> bool:
     if path.exists():
         if fault := _fault(path, size, md5):
             raise InputError(f"{path}: {fault}; remove it to fetch it again")
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     _fetch(url, part, size)
     if fault := _fault(part, size, md5):
@@ -145,6 +151,8 @@ def _receive(url: str, part: Path, start: int) -> None:
         # http.client ends a broken connection like a complete one.
         if total is not None and done < total:
             raise OSError(f"the connection broke off after {done:,} of {total:,} bytes")
+        if total is not None and done > total:
+            raise _RefusedError(f"{done:,} bytes came, {total:,} were announced")
 
 
 def _report(part: Path, before: int, now: int, total: int | None) -> None:
@@ -194,11 +202,14 @@ def _extract(archive: Path, directory: Path) -> None:
         else:
             with tarfile.open(archive) as packed:
                 packed.extractall(directory, filter="data")
+                # The checksum of the compressed data comes behind what tarfile reads.
+                while packed.fileobj is not None and packed.fileobj.read(CHUNK):
+                    pass
     except FileNotFoundError:
         raise InputError(f"{archive}: no such file") from None
     except tarfile.FilterError as error:
         raise InputError(f"{archive}: {error}") from None
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
         raise InputError(f"{archive}: not a complete tar or zip archive: {error}") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
+from statistics import fmean
 
 from distilmos.data.archive import split_location
 from distilmos.data.audio import audio_seconds
@@ -19,8 +20,8 @@ def fix_data(directory: str | Path) -> list[str]:
     """Repair a data directory as far as it can be done without guessing.
 
     Sorts the tables; drops lines that are malformed or repeat a key, utterances that lack readable audio, a system or
-    (where others have one) a score, and what belongs to none of the others; adds missing durations. The tables as they
-    were are kept in `.backup` in the directory.
+    (where others have one) a score, and what belongs to none of the others; adds missing durations, and computes the
+    scores of utterances that have lost ratings anew. The tables as they were are kept in `.backup` in the directory.
 
     Returns:
         one line for each thing that was dropped or added, and for each table that was only sorted; none if nothing had
@@ -38,7 +39,8 @@ def fix_data(directory: str | Path) -> list[str]:
             if (directory / name).exists() or name in ("wav.scp", "utt2sys"):
                 found[name] = _good_lines(directory / name, CHECKS.get(name, str), changes)
     if (directory / "ratings").exists():
-        tables.ratings = _good_ratings(directory / "ratings", changes)
+        tables.ratings, fewer = _good_ratings(directory / "ratings", changes)
+        _correct_means(tables, fewer, directory / "utt2mos", changes)
     tables = _complete(tables, directory, changes)
 
     temporary = temporary_name(directory)
@@ -93,9 +95,10 @@ def _good_lines(path: Path, convert: Callable[[str], object], changes: list[str]
     return table.values
 
 
-def _good_ratings(path: Path, changes: list[str]) -> dict[str, list[tuple[str, str]]]:
-    """Return the ratings that are good, the first one of each listener for an utterance."""
+def _good_ratings(path: Path, changes: list[str]) -> tuple[dict[str, list[tuple[str, str]]], set[str]]:
+    """Return the ratings that are good, the first one of each listener for an utterance, and who has lost some."""
     ratings: dict[str, dict[str, str]] = {}
+    fewer: set[str] = set()
     for number, line in enumerate(read_lines(path), start=1):
         fields = line.split()
         try:
@@ -103,10 +106,22 @@ def _good_ratings(path: Path, changes: list[str]) -> dict[str, list[tuple[str, s
             _mos(score)
         except (ValueError, InputError):
             changes.append(f"{path}:{number}: {line!r} is not 'utterance listener score': dropped")
+            fewer.update(fields[:1])
             continue
         if ratings.setdefault(utterance, {}).setdefault(listener, score) is not score:
             changes.append(f"{path}:{number}: {utterance} has a rating of {listener} already: dropped")
-    return {utterance: list(scores.items()) for utterance, scores in ratings.items()}
+            fewer.add(utterance)
+    return {utterance: list(scores.items()) for utterance, scores in ratings.items()}, fewer
+
+
+def _correct_means(tables: Tables, fewer: set[str], path: Path, changes: list[str]) -> None:
+    """Compute the scores of utterances that have lost ratings anew; one that has none left keeps its score."""
+    means = tables.utterance.get("utt2mos", {})
+    for utterance in sorted(fewer & means.keys() & tables.ratings.keys()):
+        mean = fmean(float(score) for _, score in tables.ratings[utterance])
+        if mean != float(means[utterance]):
+            changes.append(f"{path}: {utterance} has {mean:g} now, the mean of what is left, before {means[utterance]}")
+            means[utterance] = str(mean)
 
 
 def _complete(tables: Tables, directory: Path, changes: list[str]) -> Tables:

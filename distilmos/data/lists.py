@@ -33,7 +33,13 @@ class Row:
 
 
 def read_rows(
-    path: str | Path, columns: Sequence[str], faults: list[str], *, header: bool, delimiter: str = ","
+    path: str | Path,
+    columns: Sequence[str],
+    faults: list[str],
+    *,
+    header: bool,
+    delimiter: str = ",",
+    may_be_empty: bool = False,
 ) -> list[Row]:
     """Read a list; a byte order mark, CRLF and blank lines are accepted.
 
@@ -41,36 +47,56 @@ def read_rows(
         path: the file.
         columns: with a header, those that must be there, in any order and with others between them; without, all of
             them in their order.
-        faults: gets a line for each line that is not as `columns` say; such lines are left out.
+        faults: gets a line for each line that is not as `columns` say; such lines are left out. A file that is missing,
+            not UTF-8 or whose header lacks a column is a fault, too.
         header: whether the first line names the columns.
-        delimiter: between values; values may be quoted.
+        delimiter: between values; values may be quoted, but none goes over several lines.
+        may_be_empty: accepts empty values; the caller sorts out with `filled` what it uses.
 
-    Raises:
-        InputError: if the file is missing, not UTF-8, or its header lacks a column.
+    Returns:
+        the good lines; none of a list that cannot be read.
     """
     path = Path(path)
-    reader = csv.reader(read_lines(path), delimiter=delimiter)
-    names = list(columns)
+    try:
+        lines = read_lines(path)
+    except InputError as error:
+        faults.append(str(error))
+        return []
+    names: list[str] = [] if header else list(columns)
     rows = []
-    if header:
-        names = [name.strip() for name in next(reader, [])]
-        if missing := [column for column in columns if column not in names]:
-            raise InputError.at(path, 1, f"no column {', '.join(missing)} in the header {delimiter.join(names)!r}")
-    for fields in reader:
-        values = [value.strip() for value in fields]
+    for number, line in enumerate(lines, start=1):
+        try:
+            # Line by line: a stray quote must not swallow the lines behind it.
+            values = [value.strip() for value in next(csv.reader([line], delimiter=delimiter, strict=True), [])]
+        except csv.Error as error:
+            faults.append(f"{path}:{number}: not a line of values separated by {delimiter!r}: {error}")
+            continue
         if not any(values):
             continue
-        if len(values) != len(names):
+        if not names:
+            names = values
+            if missing := [column for column in columns if column not in names]:
+                faults.append(f"{path}:{number}: no column {', '.join(missing)} in the header {line!r}")
+                return []
+        elif len(values) != len(names):
             wanted = f"{len(names)} ({', '.join(names)})"
-            faults.append(f"{path}:{reader.line_num}: {len(values)} values instead of {wanted}")
-            continue
-        row = Row(path, reader.line_num, dict(zip(names, values, strict=True)))
-        empty = [column for column in columns if not row[column]]
-        if empty:
+            faults.append(f"{path}:{number}: {len(values)} values instead of {wanted}")
+        else:
+            rows.append(Row(path, number, dict(zip(names, values, strict=True))))
+    if not names:
+        faults.append(f"{path}: empty")
+    return rows if may_be_empty else filled(rows, columns, faults)
+
+
+def filled(rows: Iterable[Row], columns: Sequence[str], faults: list[str]) -> list[Row]:
+    """Return the lines that have a value in all of `columns`; `faults` gets a line for each other one."""
+    good = []
+    for row in rows:
+        if empty := [column for column in columns if not row[column]]:
             faults.append(f"{row.where}: no {', '.join(empty)}")
         else:
-            rows.append(row)
-    return rows
+            good.append(row)
+    return good
 
 
 def score(row: Row, column: str, faults: list[str], *, whole: bool = False) -> float | None:

@@ -117,8 +117,9 @@ def _systems(data: DataDir) -> str:
 def split_half(ratings: Mapping[str, Sequence[tuple[str, float]]], splits: int = SPLITS, seed: int = SEED) -> float:
     """Return how well the mean scores by two halves of the listeners correlate (LCC), averaged over random halves.
 
-    An upper limit of what a prediction could reach against the mean of half as many ratings as there are. The listeners
-    are divided, not the ratings of each utterance: whoever is severe is so in one half alone.
+    This is the reliability r of the mean of half as many ratings as there are; a perfect prediction of the true scores
+    would correlate with such a mean by the square root of r. The listeners are divided, not the ratings of each
+    utterance: whoever is severe is so in one half alone.
 
     Args:
         ratings: utterance -> (listener, score) pairs.

@@ -9,6 +9,7 @@ alone and in any batch. The tests compare every layer with fairseq's and transfo
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -78,6 +79,11 @@ class EncoderConfig:
                 f"{self.relative_buckets} buckets of relative positions do not go with a distance of "
                 f"{self.relative_distance}"
             )
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        return math.prod(stride for _, _, stride in self.conv_layers)
 
     @property
     def projects(self) -> bool:
@@ -166,8 +172,9 @@ class SSLEncoder(nn.Module):
                 module.p = probability
 
     def fingerprint(self) -> str:
-        """Return a hash of all weights, which tells whether two encoders are the same."""
-        return weights_hash(self)
+        """Return a hash of shape and weights, which tells whether two encoders are the same."""
+        shape = json.dumps(self.config.to_dict(), sort_keys=True)
+        return hashlib.sha256(f"{shape} {weights_hash(self)}".encode()).hexdigest()[:16]
 
 
 def weights_hash(module: nn.Module) -> str:

@@ -54,8 +54,7 @@ def from_fairseq(checkpoint: dict[str, Any], where: str) -> SSLEncoder:
     name = model.get("_name")
     if name not in ("hubert", "wav2vec2"):
         raise InputError(
-            f"{where}: a fairseq checkpoint of {name or 'an unknown model'}; HuBERT and wav2vec 2.0 are supported, and "
-            "others with `backend: fairseq`"
+            f"{where}: a fairseq checkpoint of {name or 'an unknown model'}; HuBERT and wav2vec 2.0 are supported"
         )
     config = _config({**_DEFAULTS, **model}, where, normalize=bool(task.get("normalize")))
     return build_encoder(config, checkpoint["model"], FAIRSEQ, where)

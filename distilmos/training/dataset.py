@@ -103,16 +103,8 @@ def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
             `max_seconds`: none is ever cut.
     """
     data: DataDir = read_data_dir(directory)
+    refuse_long(data, max_seconds)
     utterances = data.utterances
-    lines = {utterance: line for line, utterance in enumerate(data.durations, start=1)}
-    faults = [
-        f"{data.path / 'utt2dur'}:{lines[utterance]}: {utterance} lasts {data.durations[utterance]:.2f} s"
-        for utterance in utterances
-        if data.durations[utterance] > max_seconds
-    ]
-    raise_faults(
-        faults, f"{data.path}: recordings longer than max_seconds ({max_seconds:g}): leave them out, or raise it"
-    )
     return RatedSet(
         path=data.path,
         utterances=utterances,
@@ -124,6 +116,23 @@ def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
         tokens=None,
         corpora=[data.corpora[u] for u in utterances] if data.corpora else [],
         ratings=[data.ratings.get(u, []) for u in utterances],
+    )
+
+
+def refuse_long(data: DataDir, max_seconds: float) -> None:
+    """Check the durations of a data directory.
+
+    Raises:
+        InputError: naming the recordings longer than `max_seconds`.
+    """
+    lines = {utterance: line for line, utterance in enumerate(data.durations, start=1)}
+    faults = [
+        f"{data.path / 'utt2dur'}:{lines[utterance]}: {utterance} lasts {data.durations[utterance]:.2f} s"
+        for utterance in data.utterances
+        if data.durations[utterance] > max_seconds
+    ]
+    raise_faults(
+        faults, f"{data.path}: recordings longer than max_seconds ({max_seconds:g}): leave them out, or raise it"
     )
 
 

@@ -20,6 +20,7 @@ from distilmos.model.networks import MOSNetwork, build_model
 from distilmos.scoring.tables import markdown_table
 from distilmos.ssl.load import load_ssl
 from distilmos.training.config import TrainConfig
+from distilmos.training.dataset import refuse_long
 from distilmos.training.optimizer import freeze
 from distilmos.training.trainer import uses_bfloat16
 
@@ -152,8 +153,11 @@ def make_plan(
         device: where to measure.
 
     Raises:
-        InputError: if a data directory is faulty or the encoder cannot be loaded.
+        InputError: if a data directory is faulty, train or dev has a recording that training would refuse, or the
+            encoder cannot be loaded.
     """
+    for path in (train, dev):
+        refuse_long(read_data_dir(path, rated=False), config.max_seconds)
     encoder = load_ssl(config.ssl_model)
     shape = encoder.config
     model = build_model(config, encoder, clusters).to(device)

@@ -236,22 +236,15 @@ try:
     config = load_config(sys.argv[1], sys.argv[2:])
 except InputError as error:
     sys.exit(f"distilmos.sh: {error}")
-print(config.model, config.corpus_offsets, config.ssl_model)
+print(config.model, config.ssl_model)
 END
 ) || exit 2
-read -r model corpus_offsets ssl_model <<<"${chosen}"
+read -r model ssl_model <<<"${chosen}"
 
 join_sets "${trains[@]}"
 train_set=${joined}
 suffix=
-labels=()
-if [ ${#trains[@]} -gt 1 ]; then
-    suffix=_${joined} # what is made of several corpora has a name of its own
-    for set in "${trains[@]}"; do
-        of_recipe "${set}"
-        labels+=("${recipe}")
-    done
-fi
+[ ${#trains[@]} -le 1 ] || suffix=_${joined} # what is made of several corpora has a name of its own
 join_sets "${devs[@]}"
 dev_set=${joined}
 ssl_name=$(basename "${ssl_model}" .pt)
@@ -285,7 +278,7 @@ if begin 1; then
         rm -rf "${raw}"
         mkdir -p "${raw}"
         # Before the audio: wav.scp is what later stages look for, and then nothing may be missing beside it.
-        for table in utt2sys utt2mos ratings utt2spk utt2sent text sys2group sys2mos notes; do
+        for table in utt2sys utt2mos ratings utt2spk utt2sent utt2corpus text sys2group sys2mos notes; do
             [ ! -e "${source}/${table}" ] || cp "${source}/${table}" "${raw}"
         done
         "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${raw}/log/dump_audio.JOB.log" \
@@ -377,13 +370,15 @@ if begin 6; then
     need "${exp}/final/config.yaml" 5
     prepared_tests
     need_audio "${prepared[@]}"
+    scales=$(sed -n '/^corpora:/,/^[^-c]/p' "${exp}/final/config.yaml")
     for set in "${prepared[@]}"; do
         raw_of "${set}"
         results_of "${set}"
         predict_args=()
         of_recipe "${set}"
-        if [[ -n ${suffix} && ${corpus_offsets} = True && " ${labels[*]} " == *" ${recipe} "* ]]; then
-            predict_args=(--corpus "${recipe}") # the model knows this corpus' scale
+        # A model of several corpora knows the scale of each.
+        if grep -qx -e "- ${recipe}" <<<"${scales}"; then
+            predict_args=(--corpus "${recipe}")
         fi
         rm -rf "${results}" # with the scores of an older prediction
         "${cmd[@]}" --num-threads "${num_threads}" "${results}/log/predict.log" \

@@ -8,6 +8,12 @@ if [ $# -ne 1 ] || ! [[ ${name} =~ ^[a-z][a-z0-9_]*$ ]]; then
     echo "usage: new_recipe.sh NAME (lower-case letters, digits and underscores)" >&2
     exit 2
 fi
+case ${name} in
+    train | dev | test) # names of sets: a set of that name would be looked for in the recipe
+        echo "new_recipe.sh: error: ${name} is the name of a set" >&2
+        exit 2
+        ;;
+esac
 if [ -e "${name}" ]; then
     echo "new_recipe.sh: error: egs/${name} exists already" >&2
     exit 2
@@ -80,6 +86,7 @@ def main() -> None:
             audio = args.db_root / "wav" / item.name
             utterance = Utterance(Path(item.name).stem, audio, item.system, ratings=tuple(item.ratings))
             preparation.add(name, utterance, item.row.where)
+    preparation.unlisted((args.db_root / "wav").glob("*.wav"))
     preparation.write()
 
 

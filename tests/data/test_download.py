@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -151,3 +154,33 @@ def test_nothing_is_left_of_a_bad_archive(tmp_path: Path, kind: str) -> None:
     with pytest.raises(InputError, match="not a complete tar or zip archive"):
         unpack(path, tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["archive"]
+
+
+def test_two_at_once_fetch_one_file(server: FileServer, tmp_path: Path) -> None:
+    """Recipes that are started together fetch the same encoder to the same place."""
+    content = bytes(range(256)) * 20000
+    (server.root / "big").write_bytes(content)
+    server.break_after = [1000, 2000, 3000]
+    command = [sys.executable, "-m", "distilmos.cli", "download", f"{server.url}/big", str(tmp_path / "to" / "big")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(3)]
+    said = [process.communicate(timeout=120)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], said
+    assert (tmp_path / "to" / "big").read_bytes() == content
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["big"]
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])
+def test_damage_in_compressed_data_is_noticed(tmp_path: Path, kind: str) -> None:
+    """Tarfile itself stops before the checksum."""
+    source = tmp_path / "x.bin"
+    source.write_bytes(random.Random(0).randbytes(200000))
+    archive = tmp_path / f"a.tar.{kind}"
+    with tarfile.open(archive, f"w:{kind}") as packed:  # type: ignore[call-overload]
+        packed.add(source, "x.bin")
+    unpack(archive, tmp_path / "good")
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    archive.write_bytes(data)
+    with pytest.raises(InputError, match="not a complete tar or zip archive"):
+        unpack(archive, tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()

@@ -11,7 +11,7 @@ import soundfile
 
 from distilmos.cli import main
 from distilmos.data.datadir import Utterance, read_data_dir, validate_data_dir, write_data_dir
-from distilmos.data.tables import read_table
+from distilmos.data.tables import read_floats, read_table, write_table
 
 
 def make(directory: Path, prefix: str, count: int = 6, notes: str = "", rated: bool = True) -> Path:
@@ -164,6 +164,17 @@ def test_fixing(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Once more, nothing is left to do.
     assert main(["fix-data", str(one)]) == 0
     assert capsys.readouterr().out == f"{one}: nothing to repair\n"
+
+
+def test_a_score_follows_the_ratings_that_are_left(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(one / "utt2mos", read_floats(one / "utt2mos") | {"u0": 3.0})
+    (one / "ratings").write_text("u0 L1 1\nu0 L2 44\nu0 L3 4\nu0 L4 4\n")
+    assert main(["fix-data", str(one)]) == 0
+    assert "u0 has 3 now" not in capsys.readouterr().out  # it is the mean of 1, 4 and 4
+    (one / "ratings").write_text("u0 L1 1\nu0 L2 44\nu0 L3 4\n")
+    assert main(["fix-data", str(one)]) == 0
+    assert "utt2mos: u0 has 2.5 now, the mean of what is left, before 3" in capsys.readouterr().out
+    assert read_floats(one / "utt2mos")["u0"] == 2.5
 
 
 def test_what_cannot_be_fixed_stays(one: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers.corpora import write_bvcc, write_hablamos, write_nisqa, write_somos, write_ttsds2
+from helpers.corpora import Design, write_bvcc, write_hablamos, write_nisqa, write_somos, write_ttsds2
 from helpers.fileserver import serve
 from helpers.recipes import EGS, run_script
 
@@ -113,6 +113,19 @@ def test_bvcc_system_truth(corpora: dict[str, Path], tmp_path: Path) -> None:
     assert not (tmp_path / "test" / "sys2mos").exists()
 
 
+def test_bvcc_systems_that_are_in_test_alone(tmp_path: Path) -> None:
+    """mydata_system.csv averages train and dev; six of the published systems are in neither."""
+    root = write_bvcc(tmp_path, Design(reach={"train": 4, "dev": 5}))
+    status, said = prepare("bvcc", root, tmp_path / "data", "--system_truth", "corpus")
+    assert status == 0, said
+    data = read_data_dir(tmp_path / "data/test")
+    known = {system for name in ("train", "dev") for system in read_data_dir(tmp_path / "data" / name).systems.values()}
+    (new,) = set(data.systems.values()) - known
+    assert f"mydata_system.csv: without {new}: theirs is the mean of their utterances" in said
+    scores = [mos for utterance, mos in data.mos.items() if data.systems[utterance] == new]
+    assert data.system_mos[new] == pytest.approx(sum(scores) / len(scores))
+
+
 def test_bvcc_without_test_ratings(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
     root = copy_of("bvcc")
     sets = root / "DATA" / "sets"
@@ -133,10 +146,22 @@ def test_bvcc_without_test_ratings(copy_of: Callable[[str], Path], tmp_path: Pat
     data = read_data_dir(tmp_path / "names/test", rated=False)
     assert (set(data.wavs), data.mos) == ({name[:-4] for name in listed}, {})
 
+    names = (sets / "test.scp").read_text().splitlines()
+    (sets / "test.scp").write_text("\n".join([*names, names[0]]) + "\n")
+    status, said = prepare("bvcc", root, tmp_path / "twice")
+    assert status == 2
+    assert f"test.scp:{len(names) + 1}: {names[0]}.wav is in line 1 already" in said
+
+    # The package of the challenge's first phase has no test set.
     (sets / "test.scp").unlink()
-    status, said = prepare("bvcc", root, tmp_path / "none")
+    status, said = prepare("bvcc", root, tmp_path / "none", partial=False)
     assert status == 2
     assert "TESTSET: no such file, and neither test_mos_list.txt nor test.scp" in said
+    for path in {root / "DATA" / "wav" / f"{name}.wav" for name in names}:
+        path.unlink()
+    status, said = prepare("bvcc", root, tmp_path / "none")
+    assert status == 0, said
+    assert sorted(path.name for path in (tmp_path / "none").iterdir() if path.is_dir()) == ["dev", "train"]
 
 
 def test_bvcc_before_the_gathering(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
@@ -189,6 +214,9 @@ def test_foreign_test_sets(corpora: dict[str, Path], tmp_path: Path) -> None:
         assert len(set(data.systems.values())) == 6
     ttsds2 = read_data_dir(tmp_path / "ttsds2")
     assert {system.split("-")[0] for system in ttsds2.systems.values()} == {"noisy", "kids"}
+    assert all("-TTS_" in system for system in ttsds2.systems.values())  # TTS 1 in the list
+    # The list's systems are the recordings: a voice stands for a system.
+    assert set(read_data_dir(tmp_path / "hablamos").systems.values()) == {f"A{n}" for n in range(6)}
     assert all(len(ratings) == 8 for ratings in ttsds2.ratings.values())
 
 
@@ -252,14 +280,14 @@ def test_one_run_names_everything_that_is_wrong(copy_of: Callable[[str], Path], 
 
 def test_unusual_but_usable_audio(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
     root = copy_of("hablamos")
-    wavs = sorted((root / "wavs").iterdir())
+    wavs = sorted((root / "test").iterdir())
     listed = {line.split(",")[0] for line in (root / "test.csv").read_text().splitlines()[1:]}
     stereo, narrow, floating, long = [root / name for name in sorted(listed)][:4]
     soundfile.write(stereo, np.full((8000, 2), 0.1), 16000)
     soundfile.write(narrow, np.full(8000, 0.1), 8000)
     soundfile.write(floating, np.full(44100, 0.1), 44100, subtype="FLOAT")
     soundfile.write(long, np.full(1200 * 8000, 0.01, np.float32), 8000, subtype="PCM_U8")
-    new = root / "wavs" / "señal_ñ.wav"
+    new = root / "test" / "señal_ñ.wav"
     stereo.rename(new)
     text = (root / "test.csv").read_text().replace(stereo.name, new.name)
     (root / "test.csv").write_text(text, encoding="utf-8")
@@ -299,3 +327,51 @@ def test_somos_is_fetched(corpora: dict[str, Path], tmp_path: Path) -> None:
         assert server.requests[1][1] == "bytes=10-"
     assert done.returncode == 1
     assert "bytes instead of 3,971,669,902" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("recipe", "archive", "inside", "first"),
+    [
+        ("nisqa", "NISQA_Corpus.zip", "NISQA_Corpus", "nisqa_for"),
+        ("hablamos", "HablaMOS.tar.gz", "HablaMOS", "hablamos"),
+        ("ttsds2", "ttsds2.zip", "", "ttsds2"),
+    ],
+)
+def test_fetched_unpacked_and_prepared(
+    corpora: dict[str, Path], tmp_path: Path, recipe: str, archive: str, inside: str, first: str
+) -> None:
+    """From a mirror to data directories; the archives have no known checksum."""
+    (tmp_path / "served").mkdir()
+    kind = "zip" if archive.endswith(".zip") else "gztar"
+    tree = tmp_path / "tree"
+    shutil.copytree(corpora[recipe], tree / inside)
+    shutil.make_archive(str(tmp_path / "served" / archive.split(".")[0]), kind, tree)
+    with serve(tmp_path / "served") as server:
+        server.break_after = [1000]
+        options = ("--base_url", server.url, "--download_dir", tmp_path / "downloads", "--datadir", tmp_path / "data")
+        done = run_script(EGS / recipe / "local/data.sh", *options, "--allow_partial", "true")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert [wanted for _, wanted in server.requests] == [None, "bytes=1000-"]
+        # A second run takes what is there.
+        assert run_script(EGS / recipe / "local/data.sh", *options, "--allow_partial", "true").returncode == 0
+        assert len(server.requests) == 2
+    assert len(read_data_dir(tmp_path / "data" / first).wavs) == 6
+
+
+def test_somos_natural_speech_rated_on_several_pages(copy_of: Callable[[str], Path], tmp_path: Path) -> None:
+    """All ratings count in the mean; of synthetic speech a second rating by the same listener is a fault."""
+    root = copy_of("somos")
+    path = root / "training_files/split1/clean/TRAINSET"
+    lines = path.read_text().splitlines()
+    natural = next(line for line in lines if line.startswith("000,"))
+    _, wav, choice, listener = natural.split(",")
+    path.write_text("\n".join([*lines, natural]) + "\n")
+    (path.with_name("train_mos_list.txt")).unlink()
+    assert prepare("somos", root, tmp_path / "data")[0] == 0
+    ratings = read_data_dir(tmp_path / "data/train").ratings[wav[:-4]]
+    assert (f"{listener}#2", float(choice)) in ratings
+    other = next(line for line in lines[1:] if not line.startswith("000,"))
+    path.write_text("\n".join([*lines, other]) + "\n")
+    status, said = prepare("somos", root, tmp_path / "other", partial=False)
+    assert status == 2
+    assert f"TRAINSET:{len(lines) + 1}: {other.split(',')[3]} has rated {other.split(',')[1]}" in said

@@ -126,7 +126,8 @@ def write_bvcc(root: Path, design: Design = Design()) -> Path:
             info = listener_info(listener)
             lists[item.split].append(f"{item.system},{wav},{score:.0f},X{item.number}_{order},{info}\n")
         means[item.split].append(f"{wav},{item.mean}\n")
-        by_system.setdefault(item.system, []).append(item.mean)
+        if item.split != "test":  # the file averages train and dev
+            by_system.setdefault(item.system, []).append(item.mean)
     for split, (ratings, mean) in zip(
         SPLITS, (("TRAINSET", "train"), ("DEVSET", "val"), ("TESTSET", "test")), strict=True
     ):
@@ -184,17 +185,19 @@ def write_nisqa(root: Path, design: Design = Design()) -> Path:
 
 
 def write_hablamos(root: Path, design: Design = Design()) -> Path:
-    """Write an unpacked HablaMOS.tar.gz below `root`; return `root/HablaMOS`."""
+    """Write an unpacked HablaMOS.tar.gz below `root`; return `root/HablaMOS`. A voice stands for each system."""
     directory = root / "HablaMOS"
-    (directory / "wavs").mkdir(parents=True)
+    names = dict(zip(SPLITS, ("train", "val", "test"), strict=True))
     rows: dict[str, list[Sequence[str]]] = {split: [] for split in SPLITS}
-    for item in make_recordings(design, [f"tts{n}" for n in range(design.systems)]):
-        wav = f"wavs/{item.system}_{item.number:03d}.wav"
+    for item in make_recordings(design, [f"A{n}" for n in range(design.systems)]):
+        sample = f"clip_{item.number:03d}"
+        wav = f"{names[item.split]}/{sample}.wav"
+        (directory / wav).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(directory / wav, item.samples, RATE, subtype="PCM_16")
-        milliseconds = f"{item.samples.size * 1000 // RATE}"
-        rows[item.split].append((wav, item.system, f"s{item.number}", "spk1", milliseconds, repr(item.mean)))
+        milliseconds = f"{item.samples.size * 1000 / RATE}"
+        rows[item.split].append((wav, sample, sample, item.system, milliseconds, repr(item.mean)))
     header = ("wav_path", "system_id", "sample_id", "speaker_id", "duration_ms", "score")
-    for split, name in zip(SPLITS, ("train", "val", "test"), strict=True):
+    for split, name in names.items():
         write_csv(directory / f"{name}.csv", header, rows[split])
     return directory
 
@@ -202,14 +205,15 @@ def write_hablamos(root: Path, design: Design = Design()) -> Path:
 def write_ttsds2(root: Path, design: Design = Design()) -> Path:
     """Write an unpacked ttsds2.zip below `root`; return `root`."""
     rows = []
-    for item in make_recordings(one_set(design, 0), [f"tts{n}" for n in range(design.systems)]):
+    for item in make_recordings(one_set(design, 0), [f"TTS {n}" for n in range(design.systems)]):
         dataset = ("noisy", "kids")[item.number % 2]
         wav = f"wavs/{dataset}/{item.system}/{item.number}.wav"
         (root / wav).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(root / wav, resample_poly(item.samples, 441, 320), 22050, subtype="PCM_16")
         for listener, score in item.ratings:
             rows.append((wav, dataset, item.system, "mos", f"{score:.0f}", listener, "en"))
-            rows.append((wav, dataset, item.system, "smos", "3", listener, "en"))
+            rows.append((wav, dataset, "", "smos", "3", listener, "en"))
+            rows.append((wav, dataset, item.system, "cmos", "", listener, "en"))
     header = ("audio", "dataset", "system", "rating_type", "value", "annotator", "language")
     write_csv(root / "subjective_results.csv", header, rows)
     return root

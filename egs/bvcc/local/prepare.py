@@ -10,6 +10,7 @@ import csv
 import io
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 
 from distilmos.data.datadir import Utterance
 from distilmos.data.lists import RatedItem, RatingColumns, Row, compare_mean, gather_ratings, read_rows, score
@@ -90,7 +91,8 @@ class BVCC:
         if drop_silent and items.pop(SILENT, None):
             preparation.remarks.append(f"{name}: {SILENT} is digital silence, and left out (--silent keep keeps it)")
             preparation.leave_out(self.root / "DATA" / "wav" / SILENT)
-        preparation.begin(name)
+        if items:
+            preparation.begin(name)
         for item, mos in self._with_means(name, items):
             audio = self.root / "DATA" / "wav" / item.name
             if not audio.exists():
@@ -99,24 +101,32 @@ class BVCC:
             utterance = Utterance(audio.stem, audio, item.system, mos, tuple(item.ratings))
             preparation.add(name, utterance, item.row.where)
 
-    def _rated(self, name: str) -> dict[str, RatedItem]:
+    def _rated(self, set_name: str) -> dict[str, RatedItem]:
         """Return the recordings of a set with their ratings; without ratings where the package has none."""
         faults, gaps, remarks = self.preparation.faults, self.preparation.gaps, self.preparation.remarks
-        path = self.root / "DATA" / "sets" / RATING_LISTS[name]
-        if path.exists() or name != "test":
+        path = self.root / "DATA" / "sets" / RATING_LISTS[set_name]
+        if path.exists() or set_name != "test":
             rows = read_rows(path, COLUMNS, faults, header=False)
             columns = RatingColumns("name", "system", "rating", "listener")
             return gather_ratings(map(self._with_listener, rows), columns, faults, gaps)
-        means, names = path.with_name(MEAN_LISTS[name]), path.with_name(TEST_NAMES)
+        means, names = path.with_name(MEAN_LISTS[set_name]), path.with_name(TEST_NAMES)
         if means.exists():
-            remarks.append(f"{name}: no {path.name}: the means of {means.name}, without single ratings")
+            remarks.append(f"{set_name}: no {path.name}: the means of {means.name}, without single ratings")
             rows = read_rows(means, ("name", "mean"), faults, header=False)
         elif names.exists():
-            remarks.append(f"{name}: no {path.name}, and {names.name} has names alone: there is nothing to score")
+            remarks.append(f"{set_name}: no {path.name}, and {names.name} has names alone: there is nothing to score")
             rows = read_rows(names, ("name",), faults, header=False)
         else:
-            raise InputError(f"{path}: no such file, and neither {means.name} nor {names.name}")
-        return {file_name(row["name"]): RatedItem(file_name(row["name"]), system_of(row["name"]), row) for row in rows}
+            # The package of the challenge's first phase has no test set.
+            gaps.append(f"{path}: no such file, and neither {means.name} nor {names.name}: there is no test set")
+            return {}
+        items: dict[str, RatedItem] = {}
+        for row in rows:
+            name = file_name(row["name"])
+            item = items.setdefault(name, RatedItem(name, system_of(name), row))
+            if item.row.line != row.line:
+                faults.append(f"{row.where}: {name} is in line {item.row.line} already")
+        return items
 
     def _with_listener(self, row: Row) -> Row:
         """Check the ids of a line and note its listener; return it with a column for the listener's id."""
@@ -145,7 +155,9 @@ class BVCC:
         if not path.exists():
             return [(item, None) for item in items.values()]
         listed: dict[str, float] = {}
-        for row in read_rows(path, ("name", "mean"), preparation.faults, header=False):
+        # Where these are the lines of the set itself, their faults are noted already.
+        faults = [] if any(item.row.path == path for item in items.values()) else preparation.faults
+        for row in read_rows(path, ("name", "mean"), faults, header=False):
             mos = score(row, "mean", preparation.faults)
             key = file_name(row["name"])
             if mos is None:
@@ -178,9 +190,21 @@ class BVCC:
 
     def _system_means(self) -> dict[str, float]:
         faults = self.preparation.faults
-        rows = read_rows(self.root / "DATA" / "mydata_system.csv", ("system_ID", "mean"), faults, header=True)
-        means = {row["system_ID"]: score(row, "mean", faults) for row in rows}
-        return {system: mean for system, mean in means.items() if mean is not None}
+        path = self.root / "DATA" / "mydata_system.csv"
+        rows = read_rows(path, ("system_ID", "mean"), faults, header=True)
+        listed = {row["system_ID"]: score(row, "mean", faults) for row in rows}
+        means = {system: mean for system, mean in listed.items() if mean is not None}
+        # The file averages train and dev: six systems are in test alone.
+        scores: dict[str, list[float]] = {}
+        for members in self.preparation.sets.values():
+            for utterance in members.values():
+                mos = utterance.mean_score
+                if utterance.system not in means and mos is not None:
+                    scores.setdefault(utterance.system, []).append(mos)
+        if scores:
+            listing = ", ".join(sorted(scores))
+            self.preparation.remarks.append(f"{path.name}: without {listing}: theirs is the mean of their utterances")
+        return means | {system: fmean(values) for system, values in scores.items()}
 
 
 def file_name(name: str) -> str:

@@ -1,4 +1,7 @@
-"""Prepare the test set of HablaMOS (Spanish) as data directory hablamos; its list has one score for each recording."""
+"""Prepare the test set of HablaMOS (Spanish) as data directory hablamos; its list has one score for each recording.
+
+Its system_id is that of the recording, so that a system is a voice (speaker_id) here, as in SHEET.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,16 @@ def main() -> None:
     args = corpus_parser(__doc__, "unpacked HablaMOS.tar.gz").parse_args()
 
     preparation = Preparation("HablaMOS test set", args.datadir, allow_partial=args.allow_partial)
-    columns = ("wav_path", "system_id", "sample_id", "speaker_id", "score")
+    columns = ("wav_path", "speaker_id", "score")
     rows = read_rows(args.db_root / "test.csv", columns, preparation.faults, header=True)
     preparation.expect("test.csv: files", len(rows), FILES)
     preparation.begin(SET)
     for row in rows:
         audio = args.db_root / row["wav_path"]
         mos = score(row, "score", preparation.faults)
-        utterance = Utterance(audio.stem, audio, row["system_id"], mos, speaker=row["speaker_id"])
+        utterance = Utterance(audio.stem, audio, row["speaker_id"], mos, speaker=row["speaker_id"])
         preparation.add(SET, utterance, row.where)
+    preparation.unlisted((args.db_root / "test").glob("*.wav"))
     preparation.write()
 
 

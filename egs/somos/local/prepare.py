@@ -5,10 +5,11 @@ Reads DB_ROOT/training_files/split1/VARIANT and DB_ROOT/audios, the unpacked som
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from distilmos.data.datadir import Utterance
-from distilmos.data.lists import RatedItem, RatingColumns, compare_mean, gather_ratings, read_rows, score
+from distilmos.data.lists import RatedItem, RatingColumns, Row, compare_mean, gather_ratings, read_rows, score
 from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import InputError, run_main
 
@@ -47,7 +48,7 @@ def add_set(preparation: Preparation, name: str, lists: Path, audios: Path) -> N
     faults = preparation.faults
     columns = (COLUMNS.system, COLUMNS.name, COLUMNS.score, COLUMNS.listener)
     rows = read_rows(lists / RATING_LISTS[name], columns, faults, header=True)
-    items = gather_ratings(rows, COLUMNS, faults, preparation.gaps)
+    items = gather_ratings(number_repeats(rows), COLUMNS, faults, preparation.gaps)
     preparation.expect(f"{name}: utterances", len(items), UTTERANCES[name])
     check_means(preparation, lists / MEAN_LISTS[name], items)
     preparation.begin(name)
@@ -64,6 +65,23 @@ def add_set(preparation: Preparation, name: str, lists: Path, audios: Path) -> N
             group="natural" if item.system == NATURAL else "synthetic",
         )
         preparation.add(name, utterance, item.row.where)
+
+
+def number_repeats(rows: list[Row]) -> list[Row]:
+    """Return the rows with a number behind the listener of a natural recording who has rated it before.
+
+    A natural recording was on every page of the test, so that a listener of several pages has rated it several times;
+    the corpus' means count all of it. Of other recordings this does not happen, and is left to be found.
+    """
+    seen: Counter[tuple[str, str]] = Counter()
+    result = []
+    for row in rows:
+        key = (row[COLUMNS.name], row[COLUMNS.listener])
+        seen[key] += 1
+        again = seen[key] > 1 and row[COLUMNS.system] == NATURAL
+        values = row.values | ({COLUMNS.listener: f"{key[1]}#{seen[key]}"} if again else {})
+        result.append(Row(row.path, row.line, values))
+    return result
 
 
 def check_means(preparation: Preparation, path: Path, items: dict[str, RatedItem]) -> None:
