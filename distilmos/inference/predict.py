@@ -1,91 +1,231 @@
-"""Stage 6: predict MOS. A score depends on the recording alone, never on what it is batched with."""
+"""Predict MOS. A score depends on the recording alone, never on what it is batched with."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
-from distilmos.data.archive import read_scp
-from distilmos.data.audio import audio_seconds
-from distilmos.data.datadir import read_data_dir
-from distilmos.data.tables import is_utf8
-from distilmos.errors import InputError, raise_faults
+from distilmos.data.audio import SAMPLE_RATE, stream_audio
+from distilmos.data.packing import pack
+from distilmos.errors import InputError
+from distilmos.inference.recordings import Recording
+from distilmos.inference.windows import Windows, join_frames
 from distilmos.model.networks import MOSNetwork
-from distilmos.ssl.forward import padded_batches
+from distilmos.ssl.forward import pad_audio
+
+POOL = 8  # batches' worth of audio among which recordings of similar length are looked for
+AHEAD = 16  # recordings that are read for each thread before the model asks for them
 
 
-def find_recordings(inputs: list[str]) -> tuple[dict[str, tuple[Path, int | None]], dict[str, float]]:
-    """Resolve what a user names to recordings.
+@dataclass(frozen=True)
+class PredictOptions:
+    """How to predict; none of it changes a score by more than rounding, but for `window_seconds`.
 
-    Args:
-        inputs: data directories, `wav.scp` files or audio files. An audio file's path is its utterance id.
-
-    Returns:
-        utterance -> location, and utterance -> seconds, of which the header of the recording tells.
-
-    Raises:
-        InputError: if an input does not exist; or naming every recording whose id is no utterance id or that of another
-            one, and every one whose header is unreadable or tells of less than 25 ms.
+    Attributes:
+        batch_seconds: padded seconds in one forward pass; with it memory grows.
+        window_seconds: longer recordings are scored in overlapping windows of this length (see `windows`).
+        workers: threads that read and resample audio.
+        corpus: one that the model was trained on, on whose scale the scores shall be; None for their mean scale.
     """
-    wavs: dict[str, tuple[Path, int | None]] = {}
-    durations: dict[str, float] = {}
-    faults: list[str] = []
-    for name in inputs:
-        for utterance, location in _recordings(name).items():
-            if utterance in wavs:
-                faults.append(f"{name}: {utterance} is in another input too")
-            elif len(utterance.split()) != 1 or not is_utf8(utterance):
-                reason = "an utterance id is UTF-8 text without white space; list the file in a wav.scp"
-                faults.append(f"{utterance!r}: {reason}")
-            else:
-                wavs[utterance] = location
-                try:
-                    durations[utterance] = audio_seconds(*location)
-                except InputError as error:
-                    faults.append(str(error) if utterance == name else f"{name}: {utterance}: {error}")
-    raise_faults(faults, "looking for the recordings")
-    return wavs, durations
+
+    batch_seconds: float = 60.0
+    window_seconds: float = 30.0
+    workers: int = 2
+    corpus: str | None = None
 
 
-def _recordings(name: str) -> dict[str, tuple[Path, int | None]]:
-    path = Path(name)
-    if path.is_dir():
-        return read_data_dir(path, rated=False).wavs
-    return read_scp(path) if path.suffix == ".scp" else {name: (path, None)}
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What the model says of a recording.
+
+    Attributes:
+        utterance: its id.
+        seconds: its length; 0 if it cannot be used.
+        mos: its score; NaN if it cannot be used.
+        frame_mos: of each frame, float32 (T,).
+        frame_seconds: from one frame to the next; frame t begins at t * frame_seconds.
+        error: why it cannot be used; empty if it can.
+    """
+
+    utterance: str
+    seconds: float
+    mos: float
+    frame_mos: np.ndarray = field(repr=False)
+    frame_seconds: float
+    error: str = ""
+
+
+@dataclass
+class _Pending:
+    """A recording whose windows are not all scored yet."""
+
+    utterance: str
+    windows: dict[int, np.ndarray | None] = field(default_factory=dict)  # first frame -> frame scores
+    samples: int = 0
+    complete: bool = False
+    error: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return self.complete and all(scores is not None for scores in self.windows.values())
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A window that waits for its batch."""
+
+    owner: _Pending
+    first: int
+    samples: np.ndarray
 
 
 def predict(
     model: MOSNetwork,
-    wavs: dict[str, tuple[Path, int | None]],
-    durations: dict[str, float],
+    recordings: Iterable[Recording],
     device: torch.device,
-    batch_seconds: float,
-    corpus: str | None = None,
-) -> dict[str, float]:
-    """Predict the MOS of recordings.
+    options: PredictOptions | None = None,
+) -> Iterator[Score]:
+    """Score recordings, in their order, holding a bounded part of them at a time.
 
     Args:
         model: in evaluation mode, on `device`.
-        wavs: utterance -> location of its audio.
-        durations: utterance -> seconds.
+        recordings: what to score.
         device: where to compute.
-        batch_seconds: padded seconds in one forward pass.
-        corpus: one that the model was trained on, on whose scale the scores shall be; None for their mean scale.
+        options: how.
 
-    Returns:
-        utterance -> MOS, in the order of `wavs`.
+    Yields:
+        a score for each recording. One that is missing, unreadable or shorter than a frame has an error instead.
 
     Raises:
-        InputError: naming every recording that is unreadable; or if the model does not know `corpus`.
+        InputError: if the model does not know `options.corpus`.
     """
-    offset = _offset(model, corpus)
-    scores: dict[str, float] = {}
-    for group, audio, num_samples in padded_batches(wavs, durations, batch_seconds):
-        with torch.inference_mode():
-            mos = model(audio.to(device), num_samples.to(device)).mos
-        scores.update(zip(group, (mos + offset).tolist(), strict=True))
-    return {utterance: scores[utterance] for utterance in wavs}
+    options = options or PredictOptions()
+    audio = ((r.utterance, stream_audio(r.path, options.window_seconds, r.offset)) for r in recordings)
+    return score_audio(model, audio, device, options)
+
+
+def score_audio(
+    model: MOSNetwork,
+    recordings: Iterable[tuple[str, Iterable[np.ndarray]]],
+    device: torch.device,
+    options: PredictOptions,
+) -> Iterator[Score]:
+    """Score recordings that come as an id and parts of 16 kHz samples, (N,) float32 each; else as `predict`."""
+    offset = _offset(model, options.corpus)
+    return _score(model, recordings, device, options, offset)
+
+
+def _score(
+    model: MOSNetwork,
+    recordings: Iterable[tuple[str, Iterable[np.ndarray]]],
+    device: torch.device,
+    options: PredictOptions,
+    offset: float,
+) -> Iterator[Score]:
+    windows = Windows.for_model(model, options.window_seconds)
+    waiting: deque[_Pending] = deque()
+    pool: list[_Piece] = []
+    pooled = 0
+    budget = options.batch_seconds * SAMPLE_RATE
+    for owner, pieces in _read_ahead(recordings, windows, options.workers):
+        waiting.append(owner)
+        for first, samples in _until_error(owner, pieces):
+            owner.windows[first] = None
+            owner.samples = first * windows.hop + samples.size
+            pool.append(_Piece(owner, first, samples))
+            pooled += samples.size
+            if pooled >= POOL * budget:
+                _score_pool(model, pool, device, budget)
+                pooled = 0
+        owner.complete = True
+        while waiting and waiting[0].ready:
+            yield _result(waiting.popleft(), windows.hop, offset)
+    _score_pool(model, pool, device, budget)
+    for owner in waiting:
+        yield _result(owner, windows.hop, offset)
+
+
+def _read_ahead(
+    recordings: Iterable[tuple[str, Iterable[np.ndarray]]], windows: Windows, workers: int
+) -> Iterator[tuple[_Pending, Iterator[tuple[int, np.ndarray]]]]:
+    """Read recordings in threads, a bounded number before they are asked for.
+
+    Threads read the first window, which is all of most recordings; the rest of a long one is read when it is asked for.
+    """
+
+    def start(parts: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+        rest = windows.cut(parts)
+        try:
+            opening = [next(rest)]
+        except StopIteration:
+            opening = []
+        except InputError as error:
+            return _failing(error)
+        return _chain(opening, rest)
+
+    futures: deque[tuple[str, Future[Iterator[tuple[int, np.ndarray]]]]] = deque()
+    with ThreadPoolExecutor(workers) as executor:
+        try:
+            for utterance, parts in recordings:
+                futures.append((utterance, executor.submit(start, parts)))
+                if len(futures) >= AHEAD * workers:
+                    name, future = futures.popleft()
+                    yield _Pending(name), future.result()
+            while futures:
+                name, future = futures.popleft()
+                yield _Pending(name), future.result()
+        finally:
+            for _, future in futures:
+                future.cancel()
+
+
+def _failing(error: InputError) -> Iterator[tuple[int, np.ndarray]]:
+    raise error
+    yield  # a generator: the error comes when the first window is asked for
+
+
+def _chain(
+    opening: list[tuple[int, np.ndarray]], rest: Iterator[tuple[int, np.ndarray]]
+) -> Iterator[tuple[int, np.ndarray]]:
+    yield from opening
+    yield from rest
+
+
+def _until_error(owner: _Pending, pieces: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the windows of a recording; a fault ends it and is kept."""
+    try:
+        yield from pieces
+    except InputError as error:
+        owner.error = str(error)
+
+
+@torch.inference_mode()
+def _score_pool(model: MOSNetwork, pool: list[_Piece], device: torch.device, budget: float) -> None:
+    """Score the windows of the pool, in batches of similar length, and empty it."""
+    lengths = [piece.samples.size for piece in pool]
+    order = sorted(range(len(pool)), key=lambda index: -lengths[index])
+    for batch in pack(order, lengths, budget):
+        pieces = [pool[index] for index in batch]
+        audio, num_samples = pad_audio([torch.from_numpy(piece.samples) for piece in pieces])
+        prediction = model(audio.to(device), num_samples.to(device))
+        counts = prediction.num_frames.tolist()
+        for piece, scores, count in zip(pieces, prediction.frame_mos.float().cpu().numpy(), counts, strict=True):
+            piece.owner.windows[piece.first] = scores[:count].copy()
+    pool.clear()
+
+
+def _result(owner: _Pending, hop: int, offset: float) -> Score:
+    step = hop / SAMPLE_RATE
+    if owner.error:
+        return Score(owner.utterance, 0.0, float("nan"), np.zeros(0, np.float32), step, owner.error)
+    frames = join_frames([(first, scores) for first, scores in owner.windows.items() if scores is not None])
+    frames = (frames + offset).astype(np.float32)
+    return Score(owner.utterance, owner.samples / SAMPLE_RATE, float(frames.mean(dtype=np.float64)), frames, step)
 
 
 @torch.inference_mode()

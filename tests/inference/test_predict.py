@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,52 +57,152 @@ def test_data_directory_scp_and_files_give_the_same_scores(tmp_path, model_dir, 
     assert list(found["files"].values()) == pytest.approx(list(found["data"].values()), abs=1e-4)
 
 
-def test_scores_do_not_depend_on_the_batch_budget(tmp_path, model_dir, wavs):
-    scores = []
-    for budget in ("0.5", "100"):
-        out = tmp_path / "utt2mos"
-        main(["predict", *map(str, wavs), "--model", str(model_dir), "--out", str(out), "--batch-seconds", budget])
-        scores.append(read_floats(out))
+def predict(*arguments: object) -> int:
+    return main(["predict", *map(str, arguments)])
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_score_is_the_same_alone_in_any_order_batch_and_number_of_threads(tmp_path, model_dir, wavs):
+    alone = {}
+    for path in wavs:
+        assert predict(path, "--model", model_dir, "--out", tmp_path / "o.jsonl") == 0
+        alone[str(path)] = json.loads((tmp_path / "o.jsonl").read_text())["mos"]
+    for order, *options in (
+        (wavs, "--batch-seconds", "0.5"),
+        (wavs[::-1], "--batch-seconds", "100", "--workers", "1"),
+        (wavs[1:] + wavs[:1], "--workers", "5"),
+    ):
+        assert predict(*order, "--model", model_dir, "--out", tmp_path / "o.jsonl", *options) == 0
+        found = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+        assert [entry["utterance"] for entry in found] == [str(path) for path in order]
+        assert {entry["utterance"]: entry["mos"] for entry in found} == pytest.approx(alone, abs=1e-4)
+
+
+def test_every_container_and_every_kind_of_input(tmp_path, model_dir):
+    """A directory is searched by name, with what is below it; other files in it do not matter."""
+    times = np.arange(16000) / 16000
+    tone = 0.3 * np.sin(2 * np.pi * 440 * times)
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    formats = {"a.wav": {}, "b.flac": {}, "c.ogg": {}, "sub/d.MP3": {"format": "MP3"}, "sub/e.opus": {"format": "OGG"}}
+    for name, options in formats.items():
+        extra = {"subtype": "OPUS"} if name.endswith("opus") else {}
+        soundfile.write(tmp_path / "in" / name, tone, 16000, **options, **extra)
+    (tmp_path / "in" / "notes.md").write_text("not audio")
+    (tmp_path / "in" / ".hidden.wav").write_text("not audio")
+    assert predict(tmp_path / "in", "--model", model_dir, "--out", tmp_path / "o.csv") == 0
+    rows = read_csv(tmp_path / "o.csv")
+    assert [row["utterance"] for row in rows] == [str(tmp_path / "in" / name) for name in formats]
+    assert [float(row["seconds"]) for row in rows] == pytest.approx([1.0] * 5, abs=0.1)
+    scores = [float(row["mos"]) for row in rows]
+    assert scores == pytest.approx([scores[0]] * 5, abs=0.3)  # lossy ones differ a little
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/in/b.flac\n\n{tmp_path}/in/a.wav\n")
+    assert predict(tmp_path / "list.txt", "--model", model_dir, "--out", tmp_path / "l.csv") == 0
+    assert read_csv(tmp_path / "l.csv") == [rows[1], rows[0]]
+
+
+def test_what_cannot_be_used_is_in_the_output_and_the_rest_is_scored(tmp_path, model_dir, wavs, capsys):
+    (tmp_path / "x.wav").write_text("not audio")
+    soundfile.write(tmp_path / "short.wav", np.zeros(300), 16000)
+    soundfile.write(tmp_path / "nan.wav", np.full(16000, np.nan), 16000, subtype="FLOAT")
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/none.wav\n")
+    inputs = [tmp_path / "x.wav", wavs[0], tmp_path / "short.wav", tmp_path / "nan.wav", tmp_path / "list.txt", wavs[1]]
+    assert predict(*inputs, "--model", model_dir, "--out", tmp_path / "o.csv") == 1
+    said = capsys.readouterr().err
+    rows = read_csv(tmp_path / "o.csv")
+    assert [bool(row["mos"]) for row in rows] == [False, True, False, False, False, True]
+    for row, reason in {
+        0: "not readable as audio",
+        2: "18.8 ms is shorter",
+        3: "not finite",
+        4: "no such file",
+    }.items():
+        assert reason in rows[row]["error"]
+        assert rows[row]["error"] in said
+    assert "4 recordings could not be used" in said
+    assert predict(*inputs, "--model", model_dir, "--out", tmp_path / "utt2mos") == 1
+    assert list(read_floats(tmp_path / "utt2mos")) == [str(wavs[0]), str(wavs[1])]
+    assert [path.name for path in tmp_path.glob("*.partial")] == []
+
+
+def test_bad_usage_is_named_before_anything_is_computed(tmp_path, model_dir, wavs, capsys):
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "o"
+    for inputs, message in {
+        (tmp_path / "none.wav",): "none.wav: no such file or directory",
+        (tmp_path / "empty",): "empty: a directory without audio files",
+        (wavs[0], wavs[0]): "is there twice",
+    }.items():
+        assert predict(*inputs, "--model", model_dir, "--out", out) == 2
+        assert message in capsys.readouterr().err
+        assert not out.exists()
+        out.with_name("o.partial").unlink(missing_ok=True)
+    assert predict(wavs[0], "--model", tmp_path) == 2
+    assert "config.yaml: no such file" in capsys.readouterr().err
+
+
+def test_names_that_no_table_can_hold(tmp_path, model_dir, wavs, capsys):
+    odd = wavs[1].rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    blank = wavs[2].rename(tmp_path / "a b.wav")
+    assert predict(odd, blank, "--model", model_dir, "--out", tmp_path / "o.csv") == 0
+    assert [Path(row["utterance"]).name for row in read_csv(tmp_path / "o.csv")] == ["caf\\udce9.wav", "a b.wav"]
+    assert predict(odd, blank, "--model", model_dir, "--out", tmp_path / "o.jsonl") == 0
+    assert json.loads((tmp_path / "o.jsonl").read_text().splitlines()[0])["utterance"] == str(odd)
+    assert predict(odd, blank, "--model", model_dir, "--out", tmp_path / "utt2mos") == 2
+    assert "2 faults" in capsys.readouterr().err
+    assert not (tmp_path / "utt2mos").exists()
+
+
+def test_an_interrupted_run_goes_on(tmp_path, model_dir, capsys):
+    generator = np.random.default_rng(1)
+    (tmp_path / "in").mkdir()
+    for index in range(40):
+        soundfile.write(tmp_path / "in" / f"{index:02d}.wav", 0.1 * generator.standard_normal(16000), 16000)
+    arguments = ["predict", tmp_path / "in", "--model", model_dir, "--batch-seconds", "1", "--out"]
+    assert main([*map(str, arguments), str(tmp_path / "whole.csv")]) == 0
+    partial = tmp_path / "o.csv.partial"
+    command = [sys.executable, "-m", "distilmos.cli", *map(str, arguments), str(tmp_path / "o.csv")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (partial.exists() and partial.read_bytes().count(b"\n") > 10) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "o.csv").exists()
+    with partial.open("ab") as stream:
+        stream.write(b'{"utterance": "cut o')  # a kill in the middle of a line
+    before = partial.read_bytes().count(b"\n") - 1
+    assert 10 <= before < 40
+    rest = [str(tmp_path / "in"), "--model", str(model_dir), "--out", str(tmp_path / "o.csv")]
+    assert main(["predict", *rest]) == 2
+    assert "an interrupted run: go on from it with --resume" in capsys.readouterr().err
+    assert main(["predict", *rest, "--resume", "--window", "9"]) == 2
+    assert "with another model or other options" in capsys.readouterr().err
+    assert main(["predict", str(tmp_path / "in" / "07.wav"), *rest[1:], "--resume"]) == 2
+    assert "recording 1 was" in capsys.readouterr().err
+    assert main(["predict", *rest, "--resume"]) == 0
+    assert not partial.exists()
+    whole, resumed = read_csv(tmp_path / "whole.csv"), read_csv(tmp_path / "o.csv")
+    assert [row["utterance"] for row in whole] == [row["utterance"] for row in resumed]
+    scores = [[float(row["mos"]) for row in rows] for rows in (whole, resumed)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
-def test_bad_inputs_are_named(tmp_path, model_dir, wavs, capsys):
-    (tmp_path / "x.wav").write_text("not audio")
-    for inputs, message in {
-        (tmp_path / "none.wav",): "none.wav: no such file",
-        (tmp_path / "x.wav",): "x.wav: not readable as audio",
-        (wavs[0], wavs[0]): "is in another input too",
-    }.items():
-        assert main(["predict", *map(str, inputs), "--model", str(model_dir), "--out", str(tmp_path / "o")]) == 2
-        assert message in capsys.readouterr().err
-    assert main(["predict", str(wavs[0]), "--model", str(tmp_path)]) == 2
-    assert "config.yaml: no such file" in capsys.readouterr().err
-    assert not (tmp_path / "o").exists()
-
-
-def test_headers_and_names_are_checked_before_anything_is_computed(tmp_path, model_dir, wavs, capsys):
-    (tmp_path / "x.wav").write_text("not audio")
-    soundfile.write(tmp_path / "short.wav", np.zeros(300), 16000)
-    odd = wavs[1].rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
-    inputs = map(str, [tmp_path / "x.wav", wavs[0], tmp_path / "short.wav", odd, tmp_path / "none.wav", "a b.wav"])
-    assert main(["predict", *inputs, "--model", str(tmp_path / "none")]) == 2
-    error = capsys.readouterr().err
-    for needle in ("5 faults", "x.wav: not readable", "short.wav: 18.8 ms", "caf\\udce9.wav", "none.wav", "'a b.wav'"):
-        assert needle in error
-    assert "config.yaml" not in error
-
-
-def test_all_recordings_that_cannot_be_decoded_are_named_and_nothing_is_written(tmp_path, model_dir, wavs, capsys):
-    for path in (wavs[0], wavs[2]):
-        soundfile.write(path, np.full(16000, np.nan), 16000, subtype="FLOAT")
-    write_data_dir(tmp_path / "data", [Utterance(path.stem, path, "s") for path in wavs])
-    out = tmp_path / "utt2mos"
-    assert main(["predict", str(tmp_path / "data"), "--model", str(model_dir), "--out", str(out)]) == 2
-    error = capsys.readouterr().err
-    assert "2 faults" in error
-    for utterance in ("u0", "u2"):
-        assert f"{utterance}: {tmp_path}/{utterance}.wav: holds samples that are not finite" in error
-    assert not out.exists()
+def test_frame_scores_and_their_picture(tmp_path, model_dir, wavs):
+    assert predict(wavs[1], "--model", model_dir, "--out", tmp_path / "o.csv", "--frames", tmp_path / "f") == 0
+    (table,) = (tmp_path / "f").rglob("*.tsv")
+    assert table == tmp_path / "f" / str(wavs[1])[1:].replace("u1.wav", "u1.wav.tsv")
+    header, *rows = [line.split("\t") for line in table.read_text().splitlines()]
+    assert header == ["start_seconds", "mos"]
+    assert [float(start) for start, _ in rows] == pytest.approx([0.02 * frame for frame in range(99)])
+    mean = sum(float(mos) for _, mos in rows) / len(rows)
+    assert float(read_csv(tmp_path / "o.csv")[0]["mos"]) == pytest.approx(mean, abs=1e-3)
+    assert predict(wavs[1], "--model", model_dir, "--plots", tmp_path / "p") == 0
+    (picture,) = (tmp_path / "p").rglob("*.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_out_the_order_is_that_of_the_inputs_with_4_decimals(tmp_path, model_dir, wavs, capsys):

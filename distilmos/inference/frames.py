@@ -1,0 +1,94 @@
+"""Frame scores of a recording as a table, and drawn over its spectrogram: where in the file is it bad."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distilmos.data.audio import SAMPLE_RATE, stream_audio
+from distilmos.files import atomic_path, write_text
+from distilmos.inference.predict import Score
+from distilmos.inference.recordings import Recording
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FFT, HOP = 512, 160  # 32 ms windows every 10 ms
+MAX_COLUMNS = 2000  # of the picture; longer spectrograms keep the loudest of several columns
+BLOCK_SECONDS = 60.0
+FLOOR = -80.0  # dB below the loudest
+
+
+def output_name(utterance: str) -> str:
+    """Return an utterance id as a relative path without `..`: absolute paths lose their root."""
+    parts = [part if part != ".." else "_" for part in Path(utterance).parts if part not in ("/", ".")]
+    return str(Path(*parts)) if parts else "_"
+
+
+def write_frames(directory: str | Path, score: Score) -> Path:
+    """Write `start_seconds<TAB>mos` for each frame to `directory/<utterance>.tsv`; return its path."""
+    path = Path(directory) / f"{output_name(score.utterance)}.tsv"
+    starts = np.arange(score.frame_mos.size) * score.frame_seconds
+    lines = [f"{start:.3f}\t{mos:.4f}\n" for start, mos in zip(starts, score.frame_mos, strict=True)]
+    write_text(path, "start_seconds\tmos\n" + "".join(lines))
+    return path
+
+
+def write_plot(directory: str | Path, score: Score, recording: Recording) -> Path:
+    """Draw the frame scores over the spectrogram to `directory/<utterance>.png`; return its path."""
+    path = Path(directory) / f"{output_name(score.utterance)}.png"
+    figure = frame_figure(score, spectrogram(recording))
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    return path
+
+
+def spectrogram(recording: Recording) -> np.ndarray:
+    """Return the level of a recording in dB, (FFT / 2 + 1, columns), at most 0 and at least FLOOR.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    window = np.hanning(FFT).astype(np.float32)
+    held = np.zeros(0, np.float32)
+    columns = []
+    for part in stream_audio(recording.path, BLOCK_SECONDS, recording.offset):
+        held = np.concatenate([held, part])
+        count = (held.size - FFT) // HOP + 1
+        if count > 0:
+            frames = np.lib.stride_tricks.sliding_window_view(held, FFT)[::HOP][:count]
+            columns.append((np.abs(np.fft.rfft(frames * window)) ** 2).T.astype(np.float32))
+            held = held[count * HOP :]
+    power = np.concatenate(columns, axis=1) if columns else np.zeros((FFT // 2 + 1, 1), np.float32)
+    group = -(-power.shape[1] // MAX_COLUMNS)
+    padded = np.pad(power, ((0, 0), (0, -power.shape[1] % group)))
+    power = padded.reshape(power.shape[0], -1, group).max(axis=2)
+    decibel: np.ndarray = 10 * np.log10(power / max(float(power.max()), 1e-20) + 10 ** (FLOOR / 10))
+    return decibel
+
+
+def frame_figure(score: Score, level: np.ndarray) -> Figure:
+    """Return a figure: the spectrogram, and above it the frame scores with their mean."""
+    from matplotlib.figure import Figure  # here: what only computes scores needs no matplotlib
+
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.4))
+    times = (np.arange(score.frame_mos.size) + 0.5) * score.frame_seconds
+    upper.plot(times, score.frame_mos, color="#1f5fa8", linewidth=1)
+    upper.axhline(score.mos, color="#444444", linestyle="--", linewidth=1)
+    low, high = min(1.0, float(score.frame_mos.min())), max(5.0, float(score.frame_mos.max()))
+    upper.set(ylabel="frame MOS", ylim=(low - 0.1, high + 0.1))
+    upper.set_title(f"{_short(score.utterance)}: MOS {score.mos:.2f}", loc="left")
+    upper.grid(alpha=0.3)
+    extent = (0.0, score.seconds, 0.0, SAMPLE_RATE / 2000)
+    image = lower.imshow(level, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=FLOOR, vmax=0)
+    lower.set(xlabel="seconds", ylabel="kHz")
+    figure.colorbar(image, ax=lower, label="dB", pad=0.01)
+    return figure
+
+
+def _short(name: str, limit: int = 70) -> str:
+    # A dollar sign would begin a formula.
+    return (name if len(name) <= limit else f"...{name[-limit:]}").replace("$", r"\$")
