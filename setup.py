@@ -48,7 +48,11 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["distilmos", "distilmos.*"]),
-    package_data={"distilmos": ["py.typed"], "distilmos.ssl": ["assets/*"], "distilmos.report": ["*.html"]},
+    package_data={
+        "distilmos": ["py.typed", "models/*/*"],
+        "distilmos.ssl": ["assets/*"],
+        "distilmos.report": ["*.html"],
+    },
     install_requires=[
         "huggingface_hub>=1.0",
         "numpy>=1.26",

@@ -1,3 +1,30 @@
 """DistilMOS: prediction of the mean opinion score of speech, with layer-wise self-distillation."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distilmos.api import Predictor
+
 __version__ = "0.1.0"
+
+
+def load(name: str | Path | None = None, device: str = "auto", **options: float | int | str | None) -> Predictor:
+    """Load a model for prediction: `distilmos.load().predict("some.wav").mos`.
+
+    Args:
+        name: of a model that ships with the package, a model directory, or a hub id (OWNER/NAME); None takes the
+            default model of the package.
+        device: "auto" (the GPU if there is one), "cpu", "cuda", ...
+        options: batch_seconds, window_seconds, workers, corpus; see distilmos.inference.predict.PredictOptions.
+
+    Raises:
+        InputError: if there is no such model, device or option.
+        FailedError: if it cannot be fetched from the hub.
+    """
+    from distilmos.api import load_predictor  # torch is imported only where it is needed
+    from distilmos.model.package import DEFAULT
+
+    return load_predictor(DEFAULT if name is None else name, device, **options)

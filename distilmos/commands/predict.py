@@ -29,7 +29,7 @@ from distilmos.inference.output import Journal, record
 from distilmos.inference.predict import PredictOptions, Score, predict
 from distilmos.inference.recordings import Recording, find_recordings
 from distilmos.model.networks import MOSNetwork
-from distilmos.model.package import load_model_dir
+from distilmos.model.package import DEFAULT, find_model, load_model_dir
 from distilmos.ssl.encoder import weights_hash
 from distilmos.ssl.forward import choose_device
 
@@ -38,7 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     defaults = PredictOptions()
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="audio file, directory, list or wav.scp")
-    parser.add_argument("--model", required=True, metavar="DIR", help="model directory, for example exp/<tag>/model")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT,
+        metavar="NAME",
+        help="name of a model that ships with distilmos, model directory such as exp/<tag>/model, or hub id OWNER/NAME "
+        f"(default: {DEFAULT})",
+    )
     parser.add_argument(
         "--corpus", metavar="NAME", help="corpus on whose scale scores shall be, for a model trained on several"
     )
@@ -71,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     """Predict and write."""
     recordings = find_recordings(args.inputs)
     device = choose_device(args.device)
-    model = load_model_dir(args.model).to(device)
+    model = load_model_dir(find_model(args.model)).to(device)
     options = PredictOptions(
         batch_seconds=args.batch_seconds,
         window_seconds=args.window,

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from distilmos.data.hub import HUB_ID, fetch_hub
 from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_text
@@ -18,7 +19,9 @@ from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
 from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
 
 FORMAT = 1
-CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
+CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
+MODELS = Path(__file__).parents[1] / "models"
+DEFAULT = "tcdvoip"  # what predicts where no model is named
 
 
 def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, Any] | None = None) -> None:
@@ -46,6 +49,32 @@ def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, An
     with atomic_path(directory / WEIGHTS) as temporary:
         temporary.write_bytes(save(tensors))
     write_text(directory / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def model_names() -> list[str]:
+    """Return the names of the models that ship with the package."""
+    return sorted(path.parent.name for path in MODELS.glob(f"*/{CONFIG}"))
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """Return the directory of a model; one with a hub id is fetched, unless it is in the hub's cache.
+
+    Args:
+        name_or_path: the name of a model that ships with the package, a directory, or a hub id (OWNER/NAME).
+
+    Raises:
+        InputError: if there is none.
+        FailedError: if it cannot be fetched.
+    """
+    name = str(name_or_path)
+    if name in model_names():
+        return MODELS / name
+    if Path(name).is_dir():
+        return Path(name)
+    if HUB_ID.fullmatch(name):
+        return fetch_hub(name, [CARD, CONFIG], [[WEIGHTS]])
+    known = ", ".join(model_names())
+    raise InputError(f"{name}: neither a directory, nor a model that ships with distilmos ({known}), nor a hub id")
 
 
 def load_model_dir(directory: str | Path) -> MOSNetwork:

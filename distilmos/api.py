@@ -1,0 +1,143 @@
+"""Prediction from Python: `distilmos.load("name").predict("some.wav").mos`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distilmos.data.audio import MIN_SAMPLES, SAMPLE_RATE, to_sample_rate
+from distilmos.errors import InputError
+from distilmos.inference.predict import PredictOptions, Score, predict, score_audio
+from distilmos.inference.recordings import find_recordings
+from distilmos.model.networks import MOSNetwork
+from distilmos.model.package import find_model, load_model_dir
+from distilmos.ssl.forward import choose_device
+
+Array = np.ndarray | Tensor
+# Not Sequence: a str is a sequence of str.
+Paths = list[str] | list[Path] | list[str | Path]
+Arrays = list[np.ndarray] | list[Tensor]
+
+
+class Predictor:
+    """A model that scores recordings. It has no state that a call changes: several threads may use it at a time.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        device: where it is.
+        options: how recordings are batched and cut; see PredictOptions.
+    """
+
+    def __init__(self, model: MOSNetwork, device: torch.device, options: PredictOptions | None = None) -> None:
+        """Use `model`, which is moved to `device`."""
+        self.model = model.to(device).eval()
+        self.device = device
+        self.options = options or PredictOptions()
+
+    @overload
+    def predict(self, x: str | Path) -> Score | list[Score]: ...
+    @overload
+    def predict(self, x: Paths) -> list[Score]: ...
+    @overload
+    def predict(self, x: Array, sampling_rate: int) -> Score | list[Score]: ...
+    @overload
+    def predict(self, x: Arrays, sampling_rate: int) -> list[Score]: ...
+
+    def predict(self, x: str | Path | Array | Paths | Arrays, sampling_rate: int | None = None) -> Score | list[Score]:
+        """Score one recording or several.
+
+        Args:
+            x: the path of an audio file; a directory, list file or wav.scp (see `stream`); a waveform (N,); a batch of
+                waveforms (B, N); or a list of paths or of waveforms (N,) of any lengths. Waveforms are mono, floating
+                point with full scale -1..1 or integers with that of their type.
+            sampling_rate: of waveforms, in Hz.
+
+        Returns:
+            the score of a single audio file or waveform, otherwise a list.
+
+        Raises:
+            InputError: if x does not exist or is no such thing; if a single audio file cannot be used; or if a waveform
+                is shorter than one frame (25 ms) or not finite. Of several files, those that cannot be used have an
+                `error` instead.
+        """
+        if isinstance(x, str | Path):
+            scores = list(self.stream([x]))
+            if not Path(x).is_file() or scores[0].utterance != str(x):
+                return scores
+            if scores[0].error:
+                raise InputError(scores[0].error)
+            return scores[0]
+        if isinstance(x, np.ndarray | Tensor):
+            if x.ndim == 2:
+                return self._score_arrays(list(x), sampling_rate)
+            return self._score_arrays([x], sampling_rate)[0]
+        paths = [item for item in x if isinstance(item, str | Path)]
+        arrays = [item for item in x if isinstance(item, np.ndarray | Tensor)]
+        if len(paths) == len(x):
+            return list(self.stream(paths))
+        if len(arrays) == len(x):
+            return self._score_arrays(arrays, sampling_rate)
+        raise InputError("a list must hold paths alone or waveforms alone")
+
+    def stream(self, inputs: Iterable[str | Path]) -> Iterator[Score]:
+        """Score many recordings as they come, in bounded memory; inputs are those of `distilmos predict`.
+
+        Args:
+            inputs: audio files, directories, lists (.txt, .lst), wav.scp.
+
+        Yields:
+            scores in the order of the inputs; an `error` where a recording cannot be used.
+
+        Raises:
+            InputError: if an input does not exist.
+        """
+        return predict(self.model, find_recordings(map(str, inputs)), self.device, self.options)
+
+    def _score_arrays(self, arrays: Sequence[Array], sampling_rate: int | None) -> list[Score]:
+        if sampling_rate is None or sampling_rate <= 0:
+            raise InputError("waveforms need their sampling_rate")
+        waveforms = [_waveform(array, number, sampling_rate) for number, array in enumerate(arrays)]
+        named = ((str(number), [waveform]) for number, waveform in enumerate(waveforms))
+        return list(score_audio(self.model, named, self.device, self.options))
+
+
+def _waveform(array: Array, number: int, rate: int) -> np.ndarray:
+    """Return a waveform as float32 at 16 kHz."""
+    samples = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
+    if samples.ndim != 1:
+        raise InputError(f"waveform {number}: of shape {samples.shape}; one recording is (N,), a batch (B, N)")
+    if np.issubdtype(samples.dtype, np.signedinteger):
+        samples = samples / -float(np.iinfo(samples.dtype).min)
+    elif not np.issubdtype(samples.dtype, np.floating):
+        raise InputError(f"waveform {number}: {samples.dtype} is neither floating point nor a signed integer")
+    if not np.isfinite(samples).all():
+        raise InputError(f"waveform {number}: holds samples that are not finite numbers")
+    resampled = to_sample_rate(np.ascontiguousarray(samples, np.float32), rate)
+    if resampled.size < MIN_SAMPLES:
+        raise InputError(f"waveform {number}: {resampled.size / SAMPLE_RATE * 1000:.1f} ms is shorter than one frame")
+    return resampled
+
+
+def load_predictor(name: str | Path, device: str = "auto", **options: float | int | str | None) -> Predictor:
+    """Load a model for prediction; `distilmos.load` is this.
+
+    Args:
+        name: of a model that ships with the package, a model directory, or a hub id (OWNER/NAME).
+        device: "auto", "cpu", "cuda", ...
+        options: those of PredictOptions.
+
+    Raises:
+        InputError: if there is no such model, device or option.
+        FailedError: if it cannot be fetched.
+    """
+    try:
+        chosen = replace(PredictOptions(), **options)  # type: ignore[arg-type]  # checked by dataclasses
+    except TypeError as error:
+        raise InputError(f"no such option: {error}") from None
+    return Predictor(load_model_dir(find_model(name)), choose_device(device), chosen)
