@@ -34,6 +34,8 @@ COMMANDS = {
     "compare": "paired bootstrap between two results directories",
     "report": "stage 7: RESULTS.md and report.html of an experiment",
     "export": "stage 8: one portable model directory",
+    "push": "a model directory to the Hugging Face hub",
+    "pull": "a model directory from the Hugging Face hub",
     "import-official": "a checkpoint that the authors of DistilMOS released as a model directory",
     "run": "run a command, or an array of commands, with a log each",
 }

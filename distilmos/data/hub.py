@@ -1,4 +1,8 @@
-"""Files of repositories on the Hugging Face hub, kept in the hub's own cache ($HF_HOME)."""
+"""Files of repositories on the Hugging Face hub, kept in the hub's own cache ($HF_HOME).
+
+Other servers, proxies, tokens and the place of the cache are set with the hub library's own environment variables
+(HF_ENDPOINT, HF_TOKEN, HF_HOME).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,7 @@ def fetch_hub(repository: str, files: Sequence[str], alternatives: Sequence[Sequ
     """Return a directory with files of a repository.
 
     What is in the cache is taken from there without asking the hub, so that jobs need no access to the internet and
-    that an experiment keeps its model. Other servers, proxies, tokens and the place of the cache are set with the hub
-    library's own environment variables (HF_ENDPOINT, HF_TOKEN, HF_HOME).
+    that an experiment keeps its model.
 
     Args:
         repository: OWNER/NAME.
@@ -29,17 +32,41 @@ def fetch_hub(repository: str, files: Sequence[str], alternatives: Sequence[Sequ
     """
     # Imported here: it takes half a second, which those who have a file should not wait.
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     reason = "it has none of " + ", ".join(pattern for patterns in alternatives for pattern in patterns)
     for local in (True, False):
         for patterns in alternatives:
             try:
                 found = snapshot_download(repository, allow_patterns=[*files, *patterns], local_files_only=local)
-            except (HfHubHTTPError, HFValidationError, OSError) as error:
+            except Exception as error:  # of the library, and of the HTTP library that it uses in this version
                 reason = str(error).strip().splitlines()[0]
                 break  # there are no others either
             names = [path.relative_to(found).as_posix() for path in Path(found).rglob("*")]
             if any(fnmatch(name, pattern) for name in names for pattern in patterns):
                 return Path(found)
     raise FailedError(f"{repository}: cannot be fetched from the Hugging Face hub: {reason}")
+
+
+def push_hub(directory: Path, repository: str, files: Sequence[str], *, private: bool) -> str:
+    """Upload files of a directory as one commit; return the address of the repository.
+
+    Args:
+        directory: where they are.
+        repository: OWNER/NAME, is made if it does not exist.
+        files: patterns of their names.
+        private: whether a repository that has to be made is not public.
+
+    Raises:
+        FailedError: if the hub refuses it; says why.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository, folder_path=directory, allow_patterns=list(files), commit_message="Model of distilmos"
+        )
+    except Exception as error:  # of the library, and of the HTTP library that it uses in this version
+        raise FailedError(f"{repository}: the hub refuses it: {str(error).strip().splitlines()[0]}") from None
+    return str(address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from distilmos.data.hub import HUB_ID, fetch_hub
+from distilmos.data.hub import HUB_ID, fetch_hub, push_hub
 from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
-from distilmos.files import atomic_path, write_text
+from distilmos.files import atomic_path, temporary_name, write_text
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
 from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
@@ -104,3 +105,42 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{weights}: does not hold the weights of {path}: {error}") from None
     return model.eval()
+
+
+def push_model(directory: str | Path, repository: str, *, private: bool) -> str:
+    """Put a model directory on the Hugging Face hub, as one commit; return its address.
+
+    Args:
+        directory: of the model; it is loaded first, so that nothing broken is published.
+        repository: OWNER/NAME.
+        private: whether a repository that has to be made is not public.
+
+    Raises:
+        InputError: if the model cannot be loaded.
+        FailedError: if the hub refuses it.
+    """
+    load_model_dir(directory)
+    return push_hub(Path(directory), repository, [CONFIG, WEIGHTS, CARD], private=private)
+
+
+def pull_model(repository: str, directory: str | Path) -> None:
+    """Copy a model from the Hugging Face hub to a directory of its own.
+
+    Raises:
+        InputError: if the directory exists, or it is not a model.
+        FailedError: if it cannot be fetched.
+    """
+    directory = Path(directory)
+    if directory.exists():
+        raise InputError(f"{directory}: exists already")
+    source = fetch_hub(repository, [CARD, CONFIG], [[WEIGHTS]])
+    load_model_dir(source)
+    temporary = temporary_name(directory)
+    try:
+        temporary.mkdir(parents=True)
+        for name in (CONFIG, WEIGHTS, CARD):
+            if (source / name).exists():
+                shutil.copyfile(source / name, temporary / name)
+        temporary.replace(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

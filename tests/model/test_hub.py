@@ -1,0 +1,96 @@
+"""A model goes to the hub and comes back; the hub's own library speaks to a stand-in on loopback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers.hub import Hub, serve_hub
+
+from distilmos.model.config import ModelConfig
+from distilmos.model.networks import build_model
+from distilmos.model.package import save_model_dir
+from distilmos.ssl.load import load_ssl
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("exp") / "model"
+    torch.manual_seed(0)
+    save_model_dir(directory, build_model(ModelConfig(hidden_dim=16), load_ssl("hubert_tiny"), 10))
+    (directory / "README.md").write_text("# A card\n")
+    (directory / "secret.txt").write_text("not for publication")
+    return directory
+
+
+@pytest.fixture
+def hub():
+    with serve_hub() as state:
+        yield state
+
+
+def run(hub: Hub, home, *arguments, token="hf_writer"):
+    """Run a command that takes `hub` for the hub, with a cache of its own."""
+    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_TOKEN": token}
+    quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    command = [sys.executable, "-m", "distilmos.cli", *map(str, arguments)]
+    return subprocess.run(command, env=os.environ | settings | quiet, capture_output=True, text=True, check=False)
+
+
+def test_push_and_pull(tmp_path, hub, model):
+    done = run(hub, tmp_path / "writer", "push", model, "someone/mos")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{hub.url}/someone/mos\n"
+    published = hub.files["someone/mos"]
+    assert set(published) == {"config.yaml", "model.safetensors", "README.md"}
+    done = run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "pulled", token="")
+    assert done.returncode == 0, done.stderr
+    for name, content in published.items():
+        assert (tmp_path / "pulled" / name).read_bytes() == content == (model / name).read_bytes()
+    assert run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "pulled").returncode == 2
+
+
+def test_a_model_on_the_hub_predicts_and_is_kept(tmp_path, hub, model):
+    assert run(hub, tmp_path / "writer", "push", model, "someone/mos").returncode == 0
+    soundfile.write(tmp_path / "x.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
+    local = run(hub, tmp_path / "reader", "predict", tmp_path / "x.wav", "--model", model)
+    first = run(hub, tmp_path / "reader", "predict", tmp_path / "x.wav", "--model", "someone/mos")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == local.stdout
+    # What is in the cache is not asked for again: a job needs no network.
+    hub.requests.clear()
+    again = run(hub, tmp_path / "reader", "predict", tmp_path / "x.wav", "--model", "someone/mos")
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert hub.requests == []
+
+
+def test_what_the_hub_refuses_is_said(tmp_path, hub, model):
+    done = run(hub, tmp_path / "home", "push", model, "someone/mos", token="hf_reader")
+    assert done.returncode == 1
+    assert "failed: someone/mos: the hub refuses it: " in done.stderr
+    assert "403" in done.stderr
+    done = run(hub, tmp_path / "home", "pull", "someone/nothing", tmp_path / "pulled")
+    assert done.returncode == 1
+    assert "failed: someone/nothing: cannot be fetched from the Hugging Face hub: " in done.stderr
+    assert not (tmp_path / "pulled").exists()
+    done = run(hub, tmp_path / "home", "push", tmp_path, "someone/mos")
+    assert done.returncode == 2
+    assert "config.yaml: no such file" in done.stderr
+    assert hub.files == {}
+
+
+def test_the_released_models_come_from_the_hub(tmp_path, hub, golden_root):
+    for kind in ("wavlm", "w2v2"):
+        folder = golden_root / f"official_{kind}_small"
+        stored = {f"{kind}/{name}": (folder / name).read_bytes() for name in ("model.pth.tar", "model_cfg.yaml")}
+        hub.files.setdefault("BaleYang/DistilMOS", {}).update(stored)
+    for kind in ("wavlm", "w2v2"):
+        options = ("--hub", "BaleYang/DistilMOS", "--backbone", kind, "--out", tmp_path / kind)
+        done = run(hub, tmp_path / "home", "import-official", *options)
+        assert done.returncode == 0, done.stderr
+        assert "3 layers of width 32" in done.stdout
