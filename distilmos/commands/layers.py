@@ -10,13 +10,33 @@ from distilmos.tokens.forward import ForwardOptions
 
 def add_layer_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of a forward pass over a data directory; `layer_options` reads them."""
-    parser.add_argument("--ssl", required=True, metavar="NAME_OR_FILE", help="hubert_tiny, or a fairseq HuBERT .pt")
+    parser.add_argument("--ssl", required=True, metavar="NAME_OR_FILE", help="name, path or hub id of an encoder")
     parser.add_argument("--data", required=True, metavar="DIR", help="for example dump/raw/train")
     parser.add_argument("--out", required=True, metavar="DIR", help="output directory")
+    parser.add_argument(
+        "--backend",
+        choices=("distilmos", "fairseq"),
+        default="distilmos",
+        help="what computes hidden states: fairseq's own module takes SSL models that distilmos does not know "
+        "(default: distilmos)",
+    )
+    parser.add_argument(
+        "--user-dir", metavar="DIR", help="with --backend fairseq: Python code of a model that is not part of fairseq"
+    )
     add_forward_options(parser)
     add_job_options(parser)
 
 
 def layer_options(args: argparse.Namespace) -> ForwardOptions:
     """Return the values of the options of `add_layer_options`."""
-    return ForwardOptions(args.ssl, args.data, args.out, args.device, args.batch_seconds, args.job, args.jobs)
+    return ForwardOptions(
+        ssl=args.ssl,
+        data_dir=args.data,
+        out_dir=args.out,
+        device=args.device,
+        batch_seconds=args.batch_seconds,
+        job=args.job,
+        jobs=args.jobs,
+        backend=args.backend,
+        user_dir=args.user_dir,
+    )

@@ -7,20 +7,28 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save
+
 from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_text
 from distilmos.metrics import LEVELS, METRICS
 from distilmos.model.networks import MOSNetwork
-from distilmos.model.package import CONFIG, WEIGHTS, load_model_dir
+from distilmos.model.package import CARD, CONFIG, WEIGHTS, load_model_dir
+
+NO_LICENCE = "not stated; the licences of the training data and of the SSL encoder apply"
 
 
-def export_model(experiment: str | Path, out_dir: str | Path) -> MOSNetwork:
+def export_model(
+    experiment: str | Path, out_dir: str | Path, *, half: bool = False, licence: str | None = None
+) -> MOSNetwork:
     """Copy the final model, add a card that says what it is, and load the copy as proof.
 
     Args:
         experiment: exp/<tag>, trained; scores of stage 7 enter the card if they are there.
         out_dir: exp/<tag>/model.
+        half: whether weights are stored as float16; loading turns them back into float32.
+        licence: of the weights, for the card; None where it is not decided.
 
     Returns:
         the model as loaded from `out_dir`.
@@ -32,15 +40,20 @@ def export_model(experiment: str | Path, out_dir: str | Path) -> MOSNetwork:
     final = experiment / "final"
     if not (final / WEIGHTS).exists():
         raise InputError(f"{final / WEIGHTS}: no such file: the training has not finished")
-    for name in (WEIGHTS, CONFIG):
-        with atomic_path(out_dir / name) as temporary:
-            shutil.copyfile(final / name, temporary)
+    with atomic_path(out_dir / WEIGHTS) as temporary:
+        if half:
+            tensors = load_file(final / WEIGHTS)
+            temporary.write_bytes(save({n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}))
+        else:
+            shutil.copyfile(final / WEIGHTS, temporary)
+    with atomic_path(out_dir / CONFIG) as temporary:
+        shutil.copyfile(final / CONFIG, temporary)
     model = load_model_dir(out_dir)
-    write_text(out_dir / "README.md", _card(experiment, model))
+    write_text(out_dir / CARD, _card(experiment, model, licence or NO_LICENCE))
     return model
 
 
-def _card(experiment: Path, model: MOSNetwork) -> str:
+def _card(experiment: Path, model: MOSNetwork, licence: str) -> str:
     events = [json.loads(line) for line in read_lines(experiment / "log.jsonl")]
     start: dict[str, Any] = next((event for event in events if event["event"] == "start"), {})
     config = model.config
@@ -57,6 +70,7 @@ def _card(experiment: Path, model: MOSNetwork) -> str:
         f"encoder with {model.encoder.config.num_layers} layers of width {model.encoder.config.embed_dim}",
         f"- code: commit {start.get('commit') or 'unknown'}; seed {start.get('seed', 'unknown')}",
     ]
+    lines.append(f"- licence: {licence}")
     for name, data in start.get("data", {}).items():
         lines.append(f"- {name}: {data['utterances']} utterances, {data['seconds'] / 3600:.2f} hours")
     results = sorted(experiment.glob("results/*/metrics.json"))

@@ -54,7 +54,8 @@ def from_fairseq(checkpoint: dict[str, Any], where: str) -> SSLEncoder:
     name = model.get("_name")
     if name not in ("hubert", "wav2vec2"):
         raise InputError(
-            f"{where}: a fairseq checkpoint of {name or 'an unknown model'}; HuBERT and wav2vec 2.0 are supported"
+            f"{where}: a fairseq checkpoint of {name or 'an unknown model'}; HuBERT and wav2vec 2.0 are supported (and "
+            "others, for tokens alone, with --backend fairseq)"
         )
     config = _config({**_DEFAULTS, **model}, where, normalize=bool(task.get("normalize")))
     return build_encoder(config, checkpoint["model"], FAIRSEQ, where)

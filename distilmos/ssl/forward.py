@@ -13,6 +13,7 @@ from distilmos.data.audio import SAMPLE_RATE, read_audio
 from distilmos.data.packing import pack
 from distilmos.errors import InputError, raise_faults
 from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.fairseq_module import FairseqModule
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -81,7 +82,7 @@ def padded_batches(
 
 
 def hidden_states(
-    encoder: SSLEncoder,
+    encoder: SSLEncoder | FairseqModule,
     wavs: dict[str, tuple[Path, int | None]],
     durations: dict[str, float],
     device: torch.device,

@@ -15,8 +15,9 @@ from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.dump import SHARDS
 from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.fairseq_module import FairseqModule, load_fairseq_module
 from distilmos.ssl.forward import choose_device, hidden_states
-from distilmos.ssl.load import load_ssl
+from distilmos.ssl.load import find_checkpoint, load_ssl
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class ForwardOptions:
         batch_seconds: padded seconds in one forward pass.
         job: number of this job, 1..jobs.
         jobs: number of jobs that share the recordings.
+        backend: "distilmos", or "fairseq" for SSL models that only fairseq's own module knows.
+        user_dir: with "fairseq": directory with the code of a model that is not part of it.
     """
 
     ssl: str
@@ -40,6 +43,8 @@ class ForwardOptions:
     batch_seconds: float = 60.0
     job: int = 1
     jobs: int = 1
+    backend: str = "distilmos"
+    user_dir: str | None = None
 
 
 @dataclass
@@ -52,14 +57,20 @@ class ForwardPass:
 
     options: ForwardOptions
     device: device = field(init=False)
-    encoder: SSLEncoder = field(init=False)
+    encoder: SSLEncoder | FairseqModule = field(init=False)
     data: DataDir = field(init=False)
 
     def __post_init__(self) -> None:
         """Load both."""
         self.device = choose_device(self.options.device)
-        self.encoder = load_ssl(self.options.ssl).to(self.device)
+        self.encoder = self._load().to(self.device)
         self.data = read_data_dir(self.options.data_dir, rated=False)
+
+    def _load(self) -> SSLEncoder | FairseqModule:
+        options = self.options
+        if options.backend == "fairseq":
+            return load_fairseq_module(find_checkpoint(options.ssl), options.user_dir)
+        return load_ssl(options.ssl)
 
     def frame_counts(self) -> dict[str, int]:
         """Return how many encoder frames each utterance has, in the C locale's order."""

@@ -57,7 +57,7 @@ def dump_tokens(options: ForwardOptions, kmeans_dir: str | Path) -> int:
 
 
 def read_tokens(
-    directory: str | Path, layers: tuple[int, ...], counts: dict[str, int], fingerprint: str
+    directory: str | Path, layers: tuple[int, ...], counts: dict[str, int], fingerprint: str | None
 ) -> tuple[dict[str, np.ndarray], TokenInfo]:
     """Read the token ids of some layers, checked against the frames that the encoder will give.
 
@@ -65,7 +65,7 @@ def read_tokens(
         directory: dump/tokens_*/<set>.
         layers: target layers, from 1.
         counts: utterance -> number of encoder frames.
-        fingerprint: of the encoder that is fine-tuned.
+        fingerprint: of the encoder that is fine-tuned; None accepts tokens of another one.
 
     Returns:
         utterance -> token ids, int32 (len(layers), T), and where they come from.
@@ -76,7 +76,8 @@ def read_tokens(
     """
     directory = Path(directory)
     info = TokenInfo.read(directory)
-    info.require_encoder(fingerprint, directory)
+    if fingerprint is not None:
+        info.require_encoder(fingerprint, directory)
     tokens = {utterance: np.empty((len(layers), frames), np.int32) for utterance, frames in counts.items()}
     for row, layer in enumerate(layers):
         scp = directory / f"layer{layer}.scp"

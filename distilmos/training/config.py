@@ -50,6 +50,7 @@ class TrainConfig(ModelConfig):
         corpus_offsets: learn how the scales of several corpora differ; no effect on a single one.
         corpus_weights: corpus -> how often each of its utterances is drawn in an epoch, on average; 1 where not named.
         listener_offsets: regress the single ratings, with a learned offset for each listener.
+        foreign_tokens: accept tokens of another SSL model with as many layers and frames.
         token_weight: weight of the token loss; 0 trains without self-distillation.
         encoder_lr: peak learning rate of the encoder; 0 leaves it as it is.
         head_lr: peak learning rate of the heads.
@@ -83,6 +84,7 @@ class TrainConfig(ModelConfig):
     corpus_offsets: bool = True
     corpus_weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
     listener_offsets: bool = False
+    foreign_tokens: bool = False
     token_weight: float = Field(default=0.1, ge=0)
     encoder_lr: float = Field(default=1e-4, ge=0, lt=1)
     head_lr: float = Field(default=1e-3, gt=0, lt=1)

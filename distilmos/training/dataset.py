@@ -137,7 +137,7 @@ def refuse_long(data: DataDir, max_seconds: float) -> None:
 
 
 def with_tokens(
-    data: RatedSet, directory: str | Path, layers: tuple[int, ...], encoder: SSLEncoder
+    data: RatedSet, directory: str | Path, layers: tuple[int, ...], encoder: SSLEncoder, *, foreign: bool = False
 ) -> tuple[RatedSet, TokenInfo]:
     """Read the tokens of `data` into memory (four bytes a frame and layer).
 
@@ -146,16 +146,20 @@ def with_tokens(
         directory: of stage 4.
         layers: target layers, counted from 1; none leaves the set without tokens.
         encoder: the one that is fine-tuned.
+        foreign: accepts tokens of another encoder, which must have as many layers.
 
     Returns:
         the set with tokens, and where they come from.
 
     Raises:
-        InputError: if another encoder made the tokens, or a recording has not exactly one valid token for each frame.
+        InputError: if another encoder made the tokens (and that is not accepted), or a recording has not exactly one
+            valid token for each frame.
     """
     frames = map(encoder.config.num_frames, data.num_samples)
     counts = dict(zip(data.utterances, frames, strict=True))
-    tokens, info = read_tokens(directory, layers, counts, encoder.fingerprint())
+    tokens, info = read_tokens(directory, layers, counts, None if foreign else encoder.fingerprint())
+    if info.layers != encoder.config.num_layers:
+        raise InputError(f"{directory}: tokens of {info.layers} layers; the encoder has {encoder.config.num_layers}")
     return replace(data, tokens=[tokens[u] for u in data.utterances] if layers else None), info
 
 

@@ -208,8 +208,9 @@ def _add_tokens(
         raise InputError("model distilmos needs --train-tokens and --dev-tokens")
     # Without self-distillation nothing but the number of clusters, which shapes the network, is needed.
     layers = _target_layers(job.config, encoder) if job.config.token_weight > 0 else ()
-    train, info = with_tokens(train, job.train_tokens, layers, encoder)
-    dev, dev_info = with_tokens(dev, job.dev_tokens, layers, encoder)
+    foreign = job.config.foreign_tokens
+    train, info = with_tokens(train, job.train_tokens, layers, encoder, foreign=foreign)
+    dev, dev_info = with_tokens(dev, job.dev_tokens, layers, encoder, foreign=foreign)
     if (info.clusters, info.kmeans) != (dev_info.clusters, dev_info.kmeans):
         raise InputError(
             f"{job.dev_tokens}: tokens of another k-means ({dev_info.clusters} clusters, {dev_info.kmeans}) than in "

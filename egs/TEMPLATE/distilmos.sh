@@ -20,6 +20,9 @@ test_sets="test"          # sets to test on; those of other recipes are scored i
 published=                # table of published figures to be shown beside ours
 ssl_model=                # SSL encoder, a name or the path of a checkpoint; if empty: that of the configuration
 ssl_url=                  # where to fetch it from, if not from where it is published
+teacher=                  # SSL model whose layers make the tokens; if empty: ssl_model itself, as in the paper
+backend=distilmos         # of stages 2 and 4; fairseq for a teacher that only fairseq's own module knows
+user_dir=                 # with backend fairseq: code of a model that is not part of fairseq
 clusters=200              # k-means clusters of each layer
 max_frames=40000          # training frames sampled for k-means
 conf=conf/distilmos.yaml  # training configuration
@@ -247,7 +250,14 @@ suffix=
 [ ${#trains[@]} -le 1 ] || suffix=_${joined} # what is made of several corpora has a name of its own
 join_sets "${devs[@]}"
 dev_set=${joined}
-ssl_name=$(basename "${ssl_model}" .pt)
+[ "${backend}" != fairseq ] || : "${teacher:=${ssl_model}}"
+if [ -n "${teacher}" ]; then
+    train_opts+=(foreign_tokens=true)
+else
+    teacher=${ssl_model}
+fi
+ssl_name=$(basename "${teacher}" .pt)
+layer_args=(--ssl "${teacher}" --backend "${backend}" ${user_dir:+--user-dir "${user_dir}"})
 conf_name=$(basename "${conf}" .yaml)
 feats=${dumpdir}/feats${suffix}
 kmeans=${expdir}/kmeans_${ssl_name}_k${clusters}${suffix}
@@ -258,7 +268,10 @@ running=
 trap report_failure EXIT
 
 if begin 0; then
-    [ ${#trains[@]} -eq 0 ] || distilmos fetch-ssl "${ssl_model}" ${ssl_url:+--base-url "${ssl_url}"}
+    if [ ${#trains[@]} -gt 0 ]; then
+        distilmos fetch-ssl "${ssl_model}" ${ssl_url:+--base-url "${ssl_url}"}
+        [ "${teacher}" = "${ssl_model}" ] || distilmos fetch-ssl "${teacher}" ${ssl_url:+--base-url "${ssl_url}"}
+    fi
     local/data.sh --datadir "${datadir}" "${data_opts[@]}"
     own_sets
     for set in "${own[@]}"; do
@@ -313,9 +326,9 @@ if begin 2; then
         distilmos plan "${config_args[@]}" --train "${raw}" "${plan_args[@]}" --clusters "${clusters}" \
         --max-frames "${max_frames}"
     grep -v '^#' "${feats}/log/plan.log"
-    echo "${ssl_model}" >"${feats}/ssl_model"
+    echo "${teacher}" >"${feats}/ssl_model"
     "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${feats}/log/dump_feats.JOB.log" \
-        distilmos dump-feats --ssl "${ssl_model}" --data "${raw}" --out "${feats}" \
+        distilmos dump-feats "${layer_args[@]}" --data "${raw}" --out "${feats}" \
         --max-frames "${max_frames}" --seed "${seed}" --job JOB --jobs "${nj}"
     "${cmd[@]}" "${feats}/log/merge_archives.log" distilmos merge-archives "${feats}" --jobs "${nj}"
     end
@@ -323,7 +336,7 @@ fi
 
 if begin 3; then
     need "${feats}/layer1.scp" 2
-    [ "$(cat "${feats}/ssl_model")" = "${ssl_model}" ] || refuse "${feats} is not of ${ssl_model}: run stage 2 first"
+    [ "$(cat "${feats}/ssl_model")" = "${teacher}" ] || refuse "${feats} is not of ${teacher}: run stage 2 first"
     layers=("${feats}"/layer*.scp)
     # Token ids of an older k-means mean something else: stage 4 must make them anew.
     rm -rf "${kmeans}" "${tokens}"
@@ -341,7 +354,7 @@ if begin 4; then
         raw_of "${set}"
         rm -rf "${tokens:?}/${set}"
         "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${tokens}/${set}/log/dump_tokens.JOB.log" \
-            distilmos dump-tokens --ssl "${ssl_model}" --kmeans "${kmeans}" --data "${raw}" \
+            distilmos dump-tokens "${layer_args[@]}" --kmeans "${kmeans}" --data "${raw}" \
             --out "${tokens}/${set}" --job JOB --jobs "${nj}"
         "${cmd[@]}" "${tokens}/${set}/log/merge_archives.log" distilmos merge-archives "${tokens}/${set}" --jobs "${nj}"
     done

@@ -350,6 +350,26 @@ def test_tokens_must_fit_the_audio_and_the_encoder(corpus, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_tokens_of_another_model_are_taken_if_that_is_wanted(corpus, tmp_path, capsys):
+    """Another fingerprint stands for another model; the number of layers must be the same."""
+    tokens = {}
+    for name in ("train", "dev"):
+        tokens[name] = tmp_path / f"{name}_tokens"
+        shutil.copytree(corpus.tokens(name), tokens[name])
+        replace(TokenInfo.read(tokens[name]), fingerprint="of another one").write(tokens[name])
+
+    def arguments(out: str, **settings: object) -> list[str]:
+        found = corpus.arguments(tmp_path / out, max_steps=2, warmup_steps=1, eval_every=2, **settings)
+        for name in ("train", "dev"):
+            found[found.index(f"--{name}-tokens") + 1] = str(tokens[name])
+        return found
+
+    assert "was made with another encoder" in failure(arguments("own"), capsys)
+    assert main(arguments("foreign", foreign_tokens=True)) == 0
+    replace(TokenInfo.read(tokens["train"]), layers=3).write(tokens["train"])
+    assert "tokens of 3 layers; the encoder has 2" in failure(arguments("layers", foreign_tokens=True), capsys)
+
+
 def test_tokens_of_train_and_dev_are_of_one_kmeans(corpus, tmp_path, capsys):
     other = shutil.copytree(corpus.tokens("dev"), tmp_path / "tokens")
     arguments = corpus.arguments(tmp_path / "out")

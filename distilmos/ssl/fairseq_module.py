@@ -1,0 +1,146 @@
+"""fairseq's own module in place of our encoder, for SSL models that this one does not know (--backend fairseq).
+
+It gives hidden states for tokens (stages 2 and 4); it is not fine-tuned. Needs fairseq, and for models that are not
+part of it, such as data2vec, a directory with their code (fairseq's --user-dir): with that, and only then, code is
+executed that comes from somewhere else than these packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from distilmos.errors import InputError
+from distilmos.ssl.encoder import weights_hash
+
+
+@dataclass(frozen=True)
+class ModuleShape:
+    """What is known of a module.
+
+    Attributes:
+        num_layers: transformer layers L.
+        convolutions: (kernel, stride) of its front end.
+    """
+
+    num_layers: int
+    convolutions: tuple[tuple[int, int], ...]
+
+    def num_frames(self, num_samples: int) -> int:
+        """Return how many frames the front end gives for `num_samples` samples."""
+        for kernel, stride in self.convolutions:
+            num_samples = max(0, (num_samples - kernel) // stride + 1)
+        return num_samples
+
+
+class FairseqModule(nn.Module):
+    """A speech model of fairseq with a convolutional front end and transformer layers."""
+
+    def __init__(self, module: nn.Module, normalize: bool) -> None:
+        """Wrap `module`; `normalize` says whether waveforms are normalised first.
+
+        Raises:
+            InputError: if it has no such front end or layers; says what was found.
+        """
+        super().__init__()
+        self.module = module
+        self.normalize = normalize
+        front = getattr(module, "feature_extractor", None)
+        layers = getattr(getattr(module, "encoder", None), "layers", None)
+        if not isinstance(front, nn.Module) or not isinstance(layers, nn.ModuleList):
+            raise InputError(f"{type(module).__name__} has no feature_extractor and encoder.layers")
+        convolutions = [part for part in front.modules() if isinstance(part, nn.Conv1d)]
+        shapes = tuple((part.kernel_size[0], part.stride[0]) for part in convolutions)
+        self.layers = layers
+        self.config = ModuleShape(len(layers), shapes)
+
+    def fingerprint(self) -> str:
+        """Return a hash of all weights."""
+        return weights_hash(self.module)
+
+    @torch.no_grad()
+    def forward(self, audio: Tensor, num_samples: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the hidden states of all layers, as `SSLEncoder` does; each recording is computed alone.
+
+        Raises:
+            InputError: if a layer does not have one frame for each of the front end's.
+        """
+        alone = [
+            self._layers(row[:length], self.config.num_frames(length))
+            for row, length in zip(audio, num_samples.tolist(), strict=True)
+        ]
+        layers = [pad_sequence(list(states), batch_first=True) for states in zip(*alone, strict=True)]
+        return layers, torch.tensor([len(states[0]) for states in alone], device=audio.device)
+
+    def _layers(self, audio: Tensor, frames: int) -> list[Tensor]:
+        """Return the outputs of all layers, each (T, D), for one waveform (N,)."""
+        if self.normalize:
+            audio = nn.functional.layer_norm(audio, audio.shape)
+        outputs: dict[int, Tensor] = {}
+
+        def keep(number: int) -> Any:
+            def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+                outputs[number] = output[0] if isinstance(output, tuple) else output
+
+            return hook
+
+        hooks = [layer.register_forward_hook(keep(number)) for number, layer in enumerate(self.layers)]
+        try:
+            self.module(source=audio[None], padding_mask=None, mask=False, features_only=True)
+        finally:
+            for handle in hooks:
+                handle.remove()
+        states = []
+        for number in range(len(self.layers)):
+            # (T, 1, D), T perhaps padded to a multiple, which is masked.
+            found = outputs.get(number)
+            if found is None or found.ndim != 3 or not frames <= found.shape[0] <= frames + 1:
+                shape = None if found is None else tuple(found.shape)
+                raise InputError(f"layer {number + 1} gives {shape}, not one state for each of {frames} frames")
+            states.append(found[:frames, 0])
+        return states
+
+
+def load_fairseq_module(path: str | Path, user_dir: str | Path | None = None) -> FairseqModule:
+    """Load a checkpoint with fairseq itself, in evaluation mode.
+
+    Args:
+        path: the checkpoint.
+        user_dir: directory with the code of a model that is not part of fairseq.
+
+    Raises:
+        InputError: if fairseq cannot load it, or it is no such model.
+    """
+    from fairseq import checkpoint_utils, tasks
+    from fairseq.data.dictionary import Dictionary
+    from fairseq.utils import import_user_module
+
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file")
+    if user_dir is not None:
+        import_user_module(argparse.Namespace(user_dir=str(user_dir)))
+    try:
+        # torch.load of fairseq executes nothing either, since PyTorch 2.6.
+        with torch.serialization.safe_globals([Dictionary, argparse.Namespace]):
+            state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+        config = state["cfg"]
+        # As checkpoint_utils.load_model_ensemble_and_task does, which would make data2vec's teacher as well: training
+        # alone needs that, and copying it fails with today's PyTorch.
+        task = tasks.setup_task(config.task, from_checkpoint=True)
+        task.load_state_dict(state.get("task_state") or {})
+        module = task.build_model(config.model, from_checkpoint=True)
+        weights = {name: value for name, value in state["model"].items() if name != "_ema"}
+        module.load_state_dict(weights, strict=True, model_cfg=config.model)
+    except Exception as error:  # whatever fairseq and its models raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: fairseq cannot load it: {reason}") from None
+    try:
+        return FairseqModule(module.eval(), bool(getattr(config.task, "normalize", False)))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

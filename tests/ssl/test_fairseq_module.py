@@ -1,0 +1,115 @@
+"""Tokens of SSL models that only fairseq's own module knows."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from distilmos.data.archive import load_array, read_scp
+from distilmos.data.datadir import Utterance, write_data_dir
+from distilmos.errors import InputError
+from distilmos.ssl.fairseq_module import load_fairseq_module
+from distilmos.ssl.load import load_ssl
+
+pytest.importorskip("fairseq", reason="fairseq is not installed")
+
+SMALL = {
+    "conv_feature_layers": "[(32,10,5)] + [(32,3,2)] * 4 + [(32,2,2)] * 2",
+    "encoder_layers": 3,
+    "encoder_embed_dim": 48,
+    "encoder_ffn_embed_dim": 64,
+    "encoder_attention_heads": 4,
+    "conv_pos": 16,
+    "conv_pos_groups": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def data2vec(tmp_path_factory):
+    """A data2vec checkpoint as fairseq's trainer writes it, the directory of its code, and the module."""
+    from fairseq.dataclass.configs import FairseqConfig
+    from fairseq.models import MODEL_DATACLASS_REGISTRY, MODEL_REGISTRY
+    from fairseq.utils import import_user_module
+    from omegaconf import OmegaConf
+
+    root = tmp_path_factory.mktemp("data2vec")
+    code = root / "data2vec_code"
+    code.mkdir()
+    (code / "__init__.py").write_text("import fairseq.examples.data2vec.models.data2vec_audio\n")
+    import_user_module(argparse.Namespace(user_dir=str(code)))
+    settings = OmegaConf.structured(MODEL_DATACLASS_REGISTRY["data2vec_audio"])
+    config = OmegaConf.merge(settings, {**SMALL, "average_top_k_layers": 2})
+    torch.manual_seed(0)
+    module = MODEL_REGISTRY["data2vec_audio"].build_model(config, None).eval()
+    whole = OmegaConf.to_container(OmegaConf.structured(FairseqConfig), enum_to_str=True)
+    whole["model"] = {**OmegaConf.to_container(config, enum_to_str=True), "_name": "data2vec_audio"}
+    whole["task"] = {"_name": "audio_pretraining", "data": str(root), "normalize": True}
+    step = {"criterion_name": "x", "optimizer_name": "x", "lr_scheduler_state": {}, "num_updates": 0}
+    state = {"args": None, "cfg": whole, "model": module.state_dict(), "task_state": {}, "optimizer_history": [step]}
+    torch.save(state | {"extra_state": {"train_iterator": {"epoch": 1}}}, root / "data2vec.pt")
+    return root / "data2vec.pt", code, module
+
+
+def test_layers_are_those_of_the_module_in_any_batch(data2vec):
+    path, code, module = data2vec
+    wrapped = load_fairseq_module(path, code)
+    torch.manual_seed(1)
+    short, long = torch.randn(16000), torch.randn(24000)
+    layers, frames = wrapped(torch.stack([torch.cat([short, torch.zeros(8000)]), long]), torch.tensor([16000, 24000]))
+    assert frames.tolist() == [49, 74] == [wrapped.config.num_frames(n) for n in (16000, 24000)]
+    for row, audio in enumerate((short, long)):
+        normal = torch.nn.functional.layer_norm(audio, audio.shape)[None]
+        results = module.extract_features(normal, padding_mask=None, mask=False)["layer_results"]
+        for layer, (states, *_) in zip(layers, results, strict=True):
+            torch.testing.assert_close(layer[row, : frames[row]], states[: frames[row], 0])
+
+
+def test_the_encoder_says_what_it_is_and_what_helps(data2vec):
+    with pytest.raises(InputError, match=r"a fairseq checkpoint of data2vec_audio; .* with --backend fairseq"):
+        load_ssl(data2vec[0])
+
+
+def test_what_fairseq_cannot_load_is_named(tmp_path):
+    (tmp_path / "x.pt").write_text("text")
+    with pytest.raises(InputError, match=r"x\.pt: fairseq cannot load it"):
+        load_fairseq_module(tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"none\.pt: no such file"):
+        load_fairseq_module(tmp_path / "none.pt")
+
+
+def test_tokens(data2vec, tmp_path):
+    """Stages 2 to 4 on a corpus of three recordings."""
+    path, code, _ = data2vec
+    random = np.random.default_rng(0)
+    utterances = []
+    for number in range(3):
+        soundfile.write(tmp_path / f"u{number}.wav", 0.1 * random.standard_normal(8000 + 900 * number), 16000)
+        utterances.append(Utterance(f"u{number}", tmp_path / f"u{number}.wav", "s", 3.0))
+    write_data_dir(tmp_path / "data", utterances)
+    layer = ["--ssl", str(path), "--backend", "fairseq", "--user-dir", str(code), "--data", str(tmp_path / "data")]
+    feats, kmeans, tokens = (str(tmp_path / name) for name in ("feats", "kmeans", "tokens"))
+    commands = [
+        ["dump-feats", *layer, "--out", feats, "--max-frames", "60"],
+        ["merge-archives", feats, "--jobs", "1"],
+        *(["learn-kmeans", "--feats", feats, "--layer", n, "--clusters", "4", "--out", kmeans] for n in "123"),
+        ["dump-tokens", *layer, "--kmeans", kmeans, "--out", tokens],
+        ["merge-archives", tokens, "--jobs", "1"],
+    ]
+    for command in commands:  # each in a process of its own, as in a recipe
+        subprocess.run([sys.executable, "-m", "distilmos.cli", *command], check=True, env=os.environ)
+    config = load_fairseq_module(path, code).config
+    for number in "123":
+        found = {
+            u: load_array(location) for u, location in read_scp(tmp_path / "tokens" / f"layer{number}.scp").items()
+        }
+        assert {u: len(ids) for u, ids in found.items()} == {
+            f"u{n}": config.num_frames(8000 + 900 * n) for n in range(3)
+        }
+        assert set(np.concatenate(list(found.values()))) <= set(range(4))
