@@ -67,7 +67,7 @@ class Predictor:
                 `error` instead.
         """
         if isinstance(x, str | Path):
-            scores = list(self.stream([x]))
+            scores = list(self.stream(x))
             if not Path(x).is_file() or scores[0].utterance != str(x):
                 return scores
             if scores[0].error:
@@ -85,11 +85,11 @@ class Predictor:
             return self._score_arrays(arrays, sampling_rate)
         raise InputError("a list must hold paths alone or waveforms alone")
 
-    def stream(self, inputs: Iterable[str | Path]) -> Iterator[Score]:
+    def stream(self, inputs: str | Path | Iterable[str | Path]) -> Iterator[Score]:
         """Score many recordings as they come, in bounded memory; inputs are those of `distilmos predict`.
 
         Args:
-            inputs: audio files, directories, lists (.txt, .lst), wav.scp.
+            inputs: audio files, directories, lists (.txt, .lst), wav.scp; one of these, or several.
 
         Yields:
             scores in the order of the inputs; an `error` where a recording cannot be used.
@@ -97,7 +97,8 @@ class Predictor:
         Raises:
             InputError: if an input does not exist.
         """
-        return predict(self.model, find_recordings(map(str, inputs)), self.device, self.options)
+        several = [inputs] if isinstance(inputs, str | Path) else inputs
+        return predict(self.model, find_recordings(map(str, several)), self.device, self.options)
 
     def _score_arrays(self, arrays: Sequence[Array], sampling_rate: int | None) -> list[Score]:
         if sampling_rate is None or sampling_rate <= 0:

@@ -9,6 +9,9 @@ import argparse
 
 from distilmos.commands.options import add_seed_option, positive_float
 from distilmos.data.transform import SPLIT_BY, split_data
+from distilmos.errors import InputError
+
+FEW_SYSTEMS = 5  # with fewer, correlations of systems are chance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +32,12 @@ def _part(text: str) -> tuple[str, float]:
 
 def run(args: argparse.Namespace) -> int:
     """Split and print the sizes."""
-    sizes = split_data(args.out, args.source, dict(args.parts), args.by, args.seed)
-    for name, count in sizes.items():
-        print(f"{args.out}/{name}: {count} utterances")
+    shares = dict(args.parts)
+    if len(shares) < len(args.parts):
+        raise InputError("a part is named twice")
+    sizes = split_data(args.out, args.source, shares, args.by, args.seed)
+    for name, (utterances, systems) in sizes.items():
+        print(f"{args.out}/{name}: {utterances} utterances, {systems} systems")
+        if systems < FEW_SYSTEMS:
+            print(f"warning: {args.out}/{name}: with {systems} systems, scores at system level say nothing")
     return 0

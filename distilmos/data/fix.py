@@ -21,7 +21,8 @@ def fix_data(directory: str | Path) -> list[str]:
 
     Sorts the tables; drops lines that are malformed or repeat a key, utterances that lack readable audio, a system or
     (where others have one) a score, and what belongs to none of the others; adds missing durations, and computes the
-    scores of utterances that have lost ratings anew. The tables as they were are kept in `.backup` in the directory.
+    scores of utterances that have lost ratings anew, and all of them if there are ratings but no utt2mos. The tables as
+    they were are kept in `.backup` in the directory (`.backup.2` at the second repair, and so on).
 
     Returns:
         one line for each thing that was dropped or added, and for each table that was only sorted; none if nothing had
@@ -41,12 +42,19 @@ def fix_data(directory: str | Path) -> list[str]:
     if (directory / "ratings").exists():
         tables.ratings, fewer = _good_ratings(directory / "ratings", changes)
         _correct_means(tables, fewer, directory / "utt2mos", changes)
+        if "utt2mos" not in tables.utterance and tables.ratings:
+            tables.utterance["utt2mos"] = {u: str(_mean(pairs)) for u, pairs in tables.ratings.items()}
+            changes.append(f"{directory / 'utt2mos'}: added, the means of the ratings")
     tables = _complete(tables, directory, changes)
 
     temporary = temporary_name(directory)
     present = [name for name in (*BY_UTTERANCE, *BY_SYSTEM, "ratings", "notes") if (directory / name).exists()]
     try:
-        shutil.copytree(directory, temporary, symlinks=True, ignore=shutil.ignore_patterns(".backup", *present))
+        # Whatever else is there, backups of earlier repairs among it, stays.
+        top = str(directory)
+        shutil.copytree(
+            directory, temporary, symlinks=True, ignore=lambda where, _: present if str(where) == top else ()
+        )
         write_files(temporary, tables)
         faults = validate_data_dir(temporary, rated="utt2mos" in tables.utterance)
         raise_faults([f.replace(str(temporary), str(directory)) for f in faults], f"{directory}: cannot be repaired")
@@ -56,15 +64,26 @@ def fix_data(directory: str | Path) -> list[str]:
         if not changed and not changes:
             return []
         changes += [
-            f"{directory / name}: sorted" for name in changed if not any(f"{directory / name}:" in c for c in changes)
+            f"{directory / name}: written anew, sorted"
+            for name in changed
+            if not any(f"{directory / name}:" in c for c in changes)
         ]
-        (temporary / ".backup").mkdir()
+        backup = _new_backup(temporary)
         for name in present:
-            shutil.copyfile(directory / name, temporary / ".backup" / name)
+            shutil.copyfile(directory / name, backup / name)
         replace_directory(temporary, directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return changes
+
+
+def _new_backup(directory: Path) -> Path:
+    """Make `.backup` in a directory, or `.backup.2` and so on: what a first repair kept must survive the second."""
+    number = 1
+    while (path := directory / (".backup" if number == 1 else f".backup.{number}")).exists():
+        number += 1
+    path.mkdir()
+    return path
 
 
 def _mos(text: str) -> float:
@@ -72,6 +91,10 @@ def _mos(text: str) -> float:
     if not MOS_RANGE[0] <= value <= MOS_RANGE[1]:
         raise InputError(f"{text} is not in 1..5")
     return value
+
+
+def _mean(pairs: list[tuple[str, str]]) -> float:
+    return fmean(float(score) for _, score in pairs)
 
 
 # What the value of a table must be convertible to.
@@ -118,7 +141,7 @@ def _correct_means(tables: Tables, fewer: set[str], path: Path, changes: list[st
     """Compute the scores of utterances that have lost ratings anew; one that has none left keeps its score."""
     means = tables.utterance.get("utt2mos", {})
     for utterance in sorted(fewer & means.keys() & tables.ratings.keys()):
-        mean = fmean(float(score) for _, score in tables.ratings[utterance])
+        mean = _mean(tables.ratings[utterance])
         if mean != float(means[utterance]):
             changes.append(f"{path}: {utterance} has {mean:g} now, the mean of what is left, before {means[utterance]}")
             means[utterance] = str(mean)

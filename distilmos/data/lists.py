@@ -76,7 +76,8 @@ def read_rows(
         if not names:
             names = values
             if missing := [column for column in columns if column not in names]:
-                faults.append(f"{path}:{number}: no column {', '.join(missing)} in the header {line!r}")
+                header_is = f"the header {line!r} (separated by {delimiter!r})"
+                faults.append(f"{path}:{number}: no column {', '.join(missing)} in {header_is}")
                 return []
         elif len(values) != len(names):
             wanted = f"{len(names)} ({', '.join(names)})"
@@ -180,7 +181,7 @@ def gather_ratings(
             faults.append(f"{row.where}: {name} is of system {system}, in line {item.row.line} of {item.system}")
         first = seen.setdefault((name, listener), row.line)
         if first != row.line:
-            repeated.append(f"{row.where}: {listener} has rated {name} in line {first} already")
+            repeated.append(f"{row.where}: {listener} has rated {name} in line {first} already, and that counts")
             continue
         value = score(row, columns.score, faults, whole=True)
         if value is not None:

@@ -57,7 +57,7 @@ class Preparation:
         words = {"utterance id": utterance.id, "system": utterance.system}
         bad = [f"{what} {word!r}" for what, word in words.items() if len(word.split()) != 1]
         bad += [f"listener {listener!r}" for listener, _ in utterance.ratings if len(listener.split()) != 1]
-        self.faults += [f"{where}: {what} is empty or has white space" for what in bad]
+        self.faults += [f"{where}: {what} is not one word, as tables need it; rename it" for what in bad]
         first, elsewhere = self._listed.setdefault(utterance.id, (name, where))
         if elsewhere != where:
             self.faults.append(f"{where}: {utterance.id} is in {elsewhere} ({first}) too")

@@ -131,7 +131,9 @@ def drawn(count: int, seed: int) -> Callable[[Tables], list[str]]:
     return choose
 
 
-def split_data(out: str | Path, source: str | Path, shares: Mapping[str, float], by: str, seed: int) -> dict[str, int]:
+def split_data(
+    out: str | Path, source: str | Path, shares: Mapping[str, float], by: str, seed: int
+) -> dict[str, tuple[int, int]]:
     """Split a data directory into parts that share no utterance, system, speaker or sentence.
 
     What must stay together is shuffled, and dealt to the part that lacks most of its share.
@@ -144,7 +146,7 @@ def split_data(out: str | Path, source: str | Path, shares: Mapping[str, float],
         seed: of the order.
 
     Returns:
-        part -> number of utterances.
+        part -> number of utterances, and of systems.
 
     Raises:
         InputError: if the directory is faulty, lacks the table that `by` needs, or a part stays empty.
@@ -166,4 +168,5 @@ def split_data(out: str | Path, source: str | Path, shares: Mapping[str, float],
     raise_faults([f"{out}/{name}: no utterance" for name in empty], f"splitting {source}")
     for name, members in parts.items():
         write_tables(Path(out) / name, tables.only(members))
-    return {name: len(members) for name, members in parts.items()}
+    systems = tables.utterance["utt2sys"]
+    return {name: (len(members), len({systems[u] for u in members})) for name, members in parts.items()}

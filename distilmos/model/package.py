@@ -71,6 +71,8 @@ def find_model(name_or_path: str | Path) -> Path:
     if name in model_names():
         return MODELS / name
     if Path(name).is_dir():
+        if (Path(name) / "final" / CONFIG).exists():
+            raise InputError(f"{name}: an experiment; its model is {name}/final, or what stage 8 writes, {name}/model")
         return Path(name)
     if HUB_ID.fullmatch(name):
         return fetch_hub(name, [CARD, CONFIG], [[WEIGHTS]])

@@ -22,11 +22,12 @@ def bootstrap_agreement(
         seed: of the draws.
 
     Returns:
-        measure -> array (samples, P); NaN where a correlation is not defined in that resample.
+        measure -> array (samples, P); NaN where a correlation is not defined in that resample, and everywhere if there
+        is a single item, whose resamples are all the same.
     """
     generator = np.random.default_rng(seed)
-    values = np.empty((samples, len(predictions), len(METRICS)))
-    for sample in range(samples):
+    values = np.full((samples, len(predictions), len(METRICS)), np.nan)
+    for sample in range(samples if rated.size > 1 else 0):
         drawn = generator.integers(rated.size, size=rated.size)
         for row, predicted in enumerate(predictions):
             measures = agreement(rated[drawn], predicted[drawn])

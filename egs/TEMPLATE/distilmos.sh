@@ -125,7 +125,7 @@ write_joint() {
         sources+=("${recipe}=${raw}")
     done
     join_sets "$@"
-    distilmos combine-data "${dumpdir}/raw/${joined}" "${sources[@]}"
+    distilmos combine-data --overwrite "${dumpdir}/raw/${joined}" "${sources[@]}"
 }
 
 # own_sets: sets `own` to the names of this recipe's sets.

@@ -65,7 +65,9 @@ from distilmos.data.lists import RatingColumns, gather_ratings, read_rows
 from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import InputError, run_main
 
-# TODO: the list of each set, and its columns. Lists of means instead of ratings: see egs/nisqa/local/prepare.py.
+# TODO: where the audio is, the list of each set, and its columns. Lists of means instead of ratings: see
+# egs/nisqa/local/prepare.py.
+AUDIO = "wav"
 LISTS = {"train": "train.csv", "dev": "dev.csv", "test": "test.csv"}
 COLUMNS = RatingColumns(name="file", system="system", score="score", listener="listener")
 
@@ -74,7 +76,7 @@ def main() -> None:
     """Read the command line and write the data directories."""
     args = corpus_parser(__doc__, "the corpus").parse_args()
 
-    # TODO: remove this and the next line when LISTS, COLUMNS and the path of the audio below are those of the corpus.
+    # TODO: remove this and the next line when what is above is that of the corpus.
     raise InputError(f"{__file__} is not written yet: say there how the corpus' lists are called and what they hold")
 
     preparation = Preparation("${name}", args.datadir, allow_partial=args.allow_partial)
@@ -83,10 +85,10 @@ def main() -> None:
         rows = read_rows(args.db_root / file, columns, preparation.faults, header=True)
         preparation.begin(name)
         for item in gather_ratings(rows, COLUMNS, preparation.faults, preparation.gaps).values():
-            audio = args.db_root / "wav" / item.name
+            audio = args.db_root / AUDIO / item.name
             utterance = Utterance(Path(item.name).stem, audio, item.system, ratings=tuple(item.ratings))
             preparation.add(name, utterance, item.row.where)
-    preparation.unlisted((args.db_root / "wav").glob("*.wav"))
+    preparation.unlisted((args.db_root / AUDIO).glob("*.wav"))
     preparation.write()
 
 

@@ -48,7 +48,7 @@ def test_a_list_that_cannot_be_read_is_one_of_the_faults(tmp_path: Path) -> None
     assert faults == [
         f"{tmp_path}/none: no such file",
         f"{tmp_path}/empty: empty",
-        f"{tmp_path}/header:1: no column utt, sys in the header 'utt;sys'",
+        f"{tmp_path}/header:1: no column utt, sys in the header 'utt;sys' (separated by ',')",
         f"{tmp_path}/latin:2: not UTF-8 text",
     ]
 
@@ -98,4 +98,4 @@ def test_gathering_ratings(tmp_path: Path) -> None:
         f"{path}:2: mos '2.5' is not a whole number in 1..5",
         f"{path}:5: u1 is of system 008, in line 1 of 007",
     ]
-    assert repeated == [f"{path}:4: A has rated u1 in line 1 already"]
+    assert repeated == [f"{path}:4: A has rated u1 in line 1 already, and that counts"]

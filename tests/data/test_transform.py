@@ -177,6 +177,33 @@ def test_a_score_follows_the_ratings_that_are_left(one: Path, capsys: pytest.Cap
     assert read_floats(one / "utt2mos")["u0"] == 2.5
 
 
+def test_scores_are_made_of_ratings_and_every_backup_stays(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(one)
+    (one / "ratings").write_text("".join(f"u{n} L1 {1 + n % 5}\nu{n} L2 3\n" for n in range(6)))
+    (one / "utt2mos").unlink()
+    assert main(["fix-data", str(one)]) == 0
+    assert "utt2mos: added, the means of the ratings" in capsys.readouterr().out
+    assert read_floats(one / "utt2mos") == {f"u{n}": (4 + n % 5) / 2 for n in range(6)}
+    (one / "utt2sys").write_text("\n".join(before["utt2sys"].splitlines()[1:]) + "\n")
+    assert main(["fix-data", str(one)]) == 0
+    assert (one / ".backup" / "utt2sys").read_text() == before["utt2sys"]
+    assert (one / ".backup.2" / "utt2sys").read_text() != before["utt2sys"]
+
+
+def test_nothing_is_overwritten_by_mistake(one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The directory to write comes first: forgotten, the first source would be it."""
+    before = contents(one)
+    shutil.copytree(one, tmp_path / "other")
+    assert main(["combine-data", str(one), str(tmp_path / "other")]) == 2
+    assert f"{one}: exists already" in capsys.readouterr().err
+    assert contents(one) == before
+    assert main(["combine-data", "--overwrite", str(tmp_path / "other"), str(one)]) == 0
+    assert main(["split-data", str(one), str(tmp_path / "parts"), "a=1", "a=2"]) == 2
+    assert "a part is named twice" in capsys.readouterr().err
+    assert main(["split-data", str(one), str(tmp_path / "parts"), "a=1", "b=1"]) == 0
+    assert "at system level say nothing" in capsys.readouterr().out
+
+
 def test_what_cannot_be_fixed_stays(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(6):
         (one.parent / f"u{number}.wav").unlink()

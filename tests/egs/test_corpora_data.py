@@ -251,7 +251,7 @@ def spoil(root: Path) -> list[str]:
     train.append(f"009,{names[5]},3,another")
     expected.append(f"TRAINSET:{len(train)}: {names[5]} is of system 009, in line {line} of")
     train.append(f"001,has blank_{1:03d}.wav,3,another")
-    expected.append(f"TRAINSET:{len(train)}: utterance id 'has blank_001' is empty or has white space")
+    expected.append(f"TRAINSET:{len(train)}: utterance id 'has blank_001' is not one word")
     train.append("001,half a line")
     expected.append(f"TRAINSET:{len(train)}: 2 values instead of 4")
     # With the line ends and the mark that a spreadsheet leaves.
