@@ -28,6 +28,7 @@ RECIPES = [
     "tensorboard>=2.16",
     "tqdm>=4.66",
 ]
+WEB = ["gradio>=6.0", "matplotlib>=3.8"]
 TEST = [
     "entmax>=1.3",
     "mypy>=1.10",
@@ -65,7 +66,7 @@ setup(
         "torch>=2.7,<2.15",
         "torchaudio>=2.7",
     ],
-    extras_require={"recipes": RECIPES, "test": RECIPES + TEST},
+    extras_require={"recipes": RECIPES, "web": WEB, "test": RECIPES + WEB + TEST},
     entry_points={"console_scripts": ["distilmos = distilmos.cli:main"]},
     zip_safe=False,
 )

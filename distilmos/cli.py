@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": "paired bootstrap between two results directories",
     "report": "stage 7: RESULTS.md and report.html of an experiment",
     "export": "stage 8: one portable model directory",
+    "web": "a local page to drop or record files and see their scores",
     "push": "a model directory to the Hugging Face hub",
     "pull": "a model directory from the Hugging Face hub",
     "import-official": "a checkpoint that the authors of DistilMOS released as a model directory",
@@ -69,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("distilmos"):
             raise
-        message = f"needs the Python package {error.name}: pip install 'distilmos[recipes]'"
+        extra = "web" if error.name == "gradio" else "recipes"
+        message = f"needs the Python package {error.name}: pip install 'distilmos[{extra}]'"
         print(f"distilmos {name}: error: {message}", file=sys.stderr)
         return 2
     except BrokenPipeError:

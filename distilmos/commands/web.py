@@ -1,0 +1,31 @@
+"""Open a page in the browser to drop or record files and see their scores.
+
+It listens on this machine alone (127.0.0.1) and sends nothing anywhere. Needs the extra `web`:
+pip install 'distilmos[web]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from distilmos.api import load_predictor
+from distilmos.commands.options import positive_int
+from distilmos.model.package import DEFAULT
+from distilmos.web.page import serve
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--model", default=DEFAULT, metavar="NAME", help=f"as of distilmos predict (default: {DEFAULT})"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    parser.add_argument("--port", type=positive_int, default=7860, metavar="N", help="to listen on (default: 7860)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    predictor = load_predictor(args.model, args.device)
+    serve(predictor, f"DistilMOS: {args.model}", args.port, open_browser=not args.no_browser)
+    return 0

@@ -1,0 +1,1 @@
+"""A local page on which recordings are dropped or recorded, and scored."""
