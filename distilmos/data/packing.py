@@ -33,3 +33,8 @@ def pack(order: Sequence[int], lengths: Sequence[float], budget: float) -> list[
         if 2 * max(lengths[spare], lengths[last]) <= budget:
             batches[-1].append(batches[-2].pop())
     return [tuple(batch) for batch in batches]
+
+
+def pack_by_length(lengths: Sequence[float], budget: float) -> list[tuple[int, ...]]:
+    """Pack all recordings, from long to short, so that padding is smallest and a lack of memory shows at once."""
+    return pack(sorted(range(len(lengths)), key=lambda index: -lengths[index]), lengths, budget)

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 import numpy as np
 import torch
 
 from distilmos.data.audio import SAMPLE_RATE, stream_audio
-from distilmos.data.packing import pack
+from distilmos.data.packing import pack_by_length
 from distilmos.errors import InputError
 from distilmos.inference.recordings import Recording
 from distilmos.inference.windows import Windows, join_frames
@@ -161,12 +162,9 @@ def _read_ahead(
     def start(parts: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
         rest = windows.cut(parts)
         try:
-            opening = [next(rest)]
-        except StopIteration:
-            opening = []
+            return chain(list(islice(rest, 1)), rest)
         except InputError as error:
             return _failing(error)
-        return _chain(opening, rest)
 
     futures: deque[tuple[str, Future[Iterator[tuple[int, np.ndarray]]]]] = deque()
     with ThreadPoolExecutor(workers) as executor:
@@ -189,13 +187,6 @@ def _failing(error: InputError) -> Iterator[tuple[int, np.ndarray]]:
     yield  # a generator: the error comes when the first window is asked for
 
 
-def _chain(
-    opening: list[tuple[int, np.ndarray]], rest: Iterator[tuple[int, np.ndarray]]
-) -> Iterator[tuple[int, np.ndarray]]:
-    yield from opening
-    yield from rest
-
-
 def _until_error(owner: _Pending, pieces: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the windows of a recording; a fault ends it and is kept."""
     try:
@@ -207,9 +198,7 @@ def _until_error(owner: _Pending, pieces: Iterator[tuple[int, np.ndarray]]) -> I
 @torch.inference_mode()
 def _score_pool(model: MOSNetwork, pool: list[_Piece], device: torch.device, budget: float) -> None:
     """Score the windows of the pool, in batches of similar length, and empty it."""
-    lengths = [piece.samples.size for piece in pool]
-    order = sorted(range(len(pool)), key=lambda index: -lengths[index])
-    for batch in pack(order, lengths, budget):
+    for batch in pack_by_length([piece.samples.size for piece in pool], budget):
         pieces = [pool[index] for index in batch]
         audio, num_samples = pad_audio([torch.from_numpy(piece.samples) for piece in pieces])
         prediction = model(audio.to(device), num_samples.to(device))

@@ -51,9 +51,8 @@ def _source(name: str) -> Iterable[Recording]:
     if path.is_dir():
         if (path / "wav.scp").exists():
             return _located(read_data_dir(path, rated=False).wavs)
-        if (first := next(_audio_files(path), None)) is None:
+        if next(_audio_files(path), None) is None:
             raise InputError(f"{name}: a directory without audio files ({', '.join(SUFFIXES)})")
-        del first
         return (Recording(str(file), file) for file in _audio_files(path))
     if not path.exists():
         raise InputError(f"{name}: no such file or directory")

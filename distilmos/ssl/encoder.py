@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -102,9 +103,14 @@ class EncoderConfig:
 
     def num_frames(self, num_samples: int) -> int:
         """Return how many frames (50 a second in the usual models) the encoder gives for `num_samples` samples."""
-        for _, kernel, stride in self.conv_layers:
-            num_samples = max(0, (num_samples - kernel) // stride + 1)
-        return num_samples
+        return count_frames(((kernel, stride) for _, kernel, stride in self.conv_layers), num_samples)
+
+
+def count_frames(convolutions: Iterable[tuple[int, int]], num_samples: int) -> int:
+    """Return how many frames convolutions without padding, given as (kernel, stride), make of `num_samples` samples."""
+    for kernel, stride in convolutions:
+        num_samples = max(0, (num_samples - kernel) // stride + 1)
+    return num_samples
 
 
 def valid_mask(lengths: Tensor, size: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from distilmos.errors import InputError
-from distilmos.ssl.encoder import weights_hash
+from distilmos.ssl.encoder import count_frames, weights_hash
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,7 @@ class ModuleShape:
 
     def num_frames(self, num_samples: int) -> int:
         """Return how many frames the front end gives for `num_samples` samples."""
-        for kernel, stride in self.convolutions:
-            num_samples = max(0, (num_samples - kernel) // stride + 1)
-        return num_samples
+        return count_frames(self.convolutions, num_samples)
 
 
 class FairseqModule(nn.Module):

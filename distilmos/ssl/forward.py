@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from distilmos.data.audio import SAMPLE_RATE, read_audio
-from distilmos.data.packing import pack
+from distilmos.data.packing import pack_by_length
 from distilmos.errors import InputError, raise_faults
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq_module import FairseqModule
@@ -42,9 +42,9 @@ def group_by_seconds(durations: dict[str, float], budget: float) -> list[list[st
     Returns:
         groups of utterance ids, longest first, so that a lack of memory shows at once.
     """
-    order = sorted(durations, key=lambda utterance: (-durations[utterance], utterance))
-    batches = pack(range(len(order)), [durations[utterance] for utterance in order], budget)
-    return [[order[index] for index in batch] for batch in batches]
+    names = sorted(durations)
+    batches = pack_by_length([durations[name] for name in names], budget)
+    return [[names[index] for index in batch] for batch in batches]
 
 
 def pad_audio(recordings: list[Tensor]) -> tuple[Tensor, Tensor]:

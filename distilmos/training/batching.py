@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distilmos.data.packing import pack
+from distilmos.data.packing import pack, pack_by_length
 
 # Recordings are sorted by length times exp(uniform(-JITTER, JITTER)): who shares a batch changes from epoch to epoch,
 # and padding stays near JITTER / 2 of a batch where lengths vary widely.
@@ -73,5 +73,4 @@ class BatchOrder:
 
 def evaluation_plans(lengths: Sequence[int], budget: int) -> list[BatchPlan]:
     """Return one pass over all recordings, sorted by length, so that padding is smallest."""
-    order = sorted(range(len(lengths)), key=lambda member: -lengths[member])
-    return [BatchPlan(0, place, members) for place, members in enumerate(pack(order, lengths, budget))]
+    return [BatchPlan(0, place, members) for place, members in enumerate(pack_by_length(lengths, budget))]

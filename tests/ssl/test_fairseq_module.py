@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.shapes import SMALL
 
 from distilmos.data.archive import load_array, read_scp
 from distilmos.data.datadir import Utterance, write_data_dir
@@ -19,16 +20,6 @@ from distilmos.ssl.fairseq_module import load_fairseq_module
 from distilmos.ssl.load import load_ssl
 
 pytest.importorskip("fairseq", reason="fairseq is not installed")
-
-SMALL = {
-    "conv_feature_layers": "[(32,10,5)] + [(32,3,2)] * 4 + [(32,2,2)] * 2",
-    "encoder_layers": 3,
-    "encoder_embed_dim": 48,
-    "encoder_ffn_embed_dim": 64,
-    "encoder_attention_heads": 4,
-    "conv_pos": 16,
-    "conv_pos_groups": 4,
-}
 
 
 @pytest.fixture(scope="module")

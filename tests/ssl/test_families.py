@@ -8,6 +8,7 @@ import re
 
 import pytest
 import torch
+from helpers.shapes import SMALL
 
 from distilmos.errors import FailedError, InputError
 from distilmos.ssl.forward import pad_audio
@@ -138,16 +139,10 @@ def microsoft_checkpoint(model, large):
         weights[name] = tensor
     cfg = {
         "extractor_mode": "layer_norm" if large else "default",
-        "conv_feature_layers": "[(32,10,5)] + [(32,3,2)] * 4 + [(32,2,2)] * 2",
+        **SMALL,
         "conv_bias": large,
         "layer_norm_first": large,
         "normalize": large,
-        "encoder_layers": 3,
-        "encoder_embed_dim": 48,
-        "encoder_ffn_embed_dim": 64,
-        "encoder_attention_heads": 4,
-        "conv_pos": 16,
-        "conv_pos_groups": 4,
         "relative_position_embedding": True,
         "num_buckets": 24,
         "max_distance": 60,
@@ -232,13 +227,8 @@ def test_a_hub_id_that_cannot_be_fetched_is_named(monkeypatch, tmp_path):
 
 
 FAIRSEQ = {
+    **SMALL,
     "conv_feature_layers": "[(32, 10, 5)] + [(32, 3, 2)] * 4 + [(32,2,2)] + [(32,2,2)]",
-    "encoder_layers": 3,
-    "encoder_embed_dim": 48,
-    "encoder_ffn_embed_dim": 64,
-    "encoder_attention_heads": 4,
-    "conv_pos": 16,
-    "conv_pos_groups": 4,
     "quantize_targets": True,
     "latent_vars": 8,
     "final_dim": 8,
