@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from distilmos.memory import keep_freed_memory
 from distilmos.training.config import load_config
 from distilmos.training.job import TrainJob, run_training
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train."""
+    keep_freed_memory()
     overrides = args.overrides + ([] if args.seed is None else [f"seed={args.seed}"])
     run_training(
         TrainJob(

@@ -201,7 +201,7 @@ def _score_pool(model: MOSNetwork, pool: list[_Piece], device: torch.device, bud
     for batch in pack_by_length([piece.samples.size for piece in pool], budget):
         pieces = [pool[index] for index in batch]
         audio, num_samples = pad_audio([torch.from_numpy(piece.samples) for piece in pieces])
-        prediction = model(audio.to(device), num_samples.to(device))
+        prediction = model(audio.to(device), num_samples.to(device), with_tokens=False)
         counts = prediction.num_frames.tolist()
         for piece, scores, count in zip(pieces, prediction.frame_mos.float().cpu().numpy(), counts, strict=True):
             piece.owner.windows[piece.first] = scores[:count].copy()

@@ -76,7 +76,7 @@ def multitask_loss(
         token_weight: weight of the token loss.
     """
     regression = regression_loss(pairs, kind, clip)
-    if tokens is None or not prediction.token_logits:
+    if tokens is None:
         return Losses(regression, regression, None, None, 0)
     layers = list(zip(prediction.token_logits, tokens.unbind(1), strict=True))
     token = torch.stack(

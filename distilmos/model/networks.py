@@ -23,7 +23,8 @@ class Prediction:
         mos: utterance scores, float (B,).
         frame_mos: frame scores, float (B, T); padded frames are unspecified.
         num_frames: valid frames, long (B,).
-        token_logits: for each target layer the logits of its clusters, float (B, T, K); empty for a baseline.
+        token_logits: for each target layer the logits of its clusters, float (B, T, K); empty for a baseline, and where
+            they are not asked for.
     """
 
     mos: Tensor
@@ -72,12 +73,18 @@ class MOSNetwork(nn.Module):
         """Return how much each encoder layer counts, (L,), or None where only the last is used."""
         return None
 
-    def forward(self, audio: Tensor, num_samples: Tensor) -> Prediction:
-        """Score 16 kHz waveforms, zero padded (B, N), with `num_samples` (B,) valid samples each."""
-        layers, num_frames = self.encoder(audio, num_samples)
-        return self.score_layers(layers, num_frames)
+    def forward(self, audio: Tensor, num_samples: Tensor, *, with_tokens: bool = True) -> Prediction:
+        """Score recordings.
 
-    def score_layers(self, layers: list[Tensor], num_frames: Tensor) -> Prediction:
+        Args:
+            audio: 16 kHz waveforms, zero padded (B, N).
+            num_samples: valid samples of each (B,).
+            with_tokens: whether token logits are wanted; scores do not need them.
+        """
+        layers, num_frames = self.encoder(audio, num_samples)
+        return self.score_layers(layers, num_frames, with_tokens=with_tokens)
+
+    def score_layers(self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True) -> Prediction:
         """Score the hidden states of the encoder: L tensors (B, T, D), of which `num_frames` (B,) are valid."""
         raise NotImplementedError
 
@@ -112,11 +119,11 @@ class DistilMOS(MOSNetwork):
         """Return the weights of the layer mix, (L,), sum 1."""
         return self.weighted_sum.weights()
 
-    def score_layers(self, layers: list[Tensor], num_frames: Tensor) -> Prediction:
+    def score_layers(self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True) -> Prediction:
         """Score the hidden states of the encoder: L tensors (B, T, D), of which `num_frames` (B,) are valid."""
         mixed = self.weighted_sum(layers, valid_mask(num_frames, layers[0].shape[1]))
         shared, num_frames = self.feature_processor(mixed, num_frames)
-        logits = [predictor(shared) for predictor in self.predictors]
+        logits = [predictor(shared) for predictor in self.predictors] if with_tokens else []
         frame_mos = self.linear(self.decoder(shared, num_frames)).squeeze(2)
         return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, logits)
 
@@ -132,7 +139,7 @@ class SSLMOS(MOSNetwork):
         """Put the linear layer on `encoder`."""
         super().__init__(config, encoder, encoder.config.embed_dim, corpora)
 
-    def score_layers(self, layers: list[Tensor], num_frames: Tensor) -> Prediction:
+    def score_layers(self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True) -> Prediction:
         """Score the last of the L hidden states (B, T, D)."""
         frame_mos = self.linear(layers[-1]).squeeze(2)
         return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, [])

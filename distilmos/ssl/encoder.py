@@ -236,17 +236,16 @@ class ConvFrontEnd(nn.Module):
 def _norm_over_time(x: Tensor, lengths: Tensor, norm: nn.LayerNorm) -> Tensor:
     """Normalise each channel of (B, C, T) over its valid frames: GroupNorm with as many groups as channels.
 
-    `norm` holds weight, bias and eps. Statistics are taken in float32 whatever the autocast type.
+    `norm` holds weight, bias and eps. Padded frames become zero. One fused call for each recording, because masked sums
+    over the batch read and write this tensor, the largest of the network, many times: a tenth of the whole forward pass
+    of a small encoder.
     """
-    if bool((lengths == x.shape[2]).all()):
-        return F.group_norm(x, x.shape[1], norm.weight, norm.bias, norm.eps)
-    mask = valid_mask(lengths, x.shape[2])[:, None, :]
-    count = lengths[:, None, None]
-    values = x.float()
-    centered = (values - (values * mask).sum(2, keepdim=True) / count) * mask
-    variance = centered.square().sum(2, keepdim=True) / count
-    scale = torch.rsqrt(variance + norm.eps) * norm.weight[None, :, None]
-    return (centered * scale + norm.bias[None, :, None]).to(x.dtype)
+    output = torch.zeros_like(x)
+    for row, length in enumerate(lengths.tolist()):
+        if length:
+            frames = x[row : row + 1, :, :length]
+            output[row, :, :length] = F.group_norm(frames, x.shape[1], norm.weight, norm.bias, norm.eps)[0]
+    return output
 
 
 class RelativePositions(nn.Module):

@@ -34,7 +34,7 @@ def recompute_batch_norm(model: MOSNetwork, batches: Iterable[Batch]) -> None:
         norm.momentum = None  # a plain mean over batches
         norm.train()
     for batch in batches:
-        model(batch.audio, batch.num_samples)
+        model(batch.audio, batch.num_samples, with_tokens=False)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()

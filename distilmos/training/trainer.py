@@ -173,7 +173,7 @@ class Trainer:
         """
         batch = batch.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16 and model.training):
-            prediction = model(batch.audio, batch.num_samples)
+            prediction = model(batch.audio, batch.num_samples, with_tokens=batch.tokens is not None)
             losses = multitask_loss(
                 prediction,
                 _score_pairs(model, prediction, batch),

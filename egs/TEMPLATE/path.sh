@@ -11,6 +11,3 @@ if ! command -v distilmos >/dev/null; then
     echo "path.sh: no distilmos command: run 'make -C tools demo' at the top of the repository first" >&2
     exit 2
 fi
-# glibc gives large buffers back to the system and asks for fresh, zeroed pages at every step of a training; keeping
-# them halves the system time on a CPU. Other allocators ignore these.
-export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
