@@ -5,29 +5,40 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 # Page faults of twenty times the same 64 MB, after a first time.
 COUNT_FAULTS = """
 import resource, sys
-import numpy as np
-if sys.argv[1] == "kept":
-    from distilmos.memory import keep_freed_memory
-    keep_freed_memory()
+import torch
+from distilmos import memory
+if sys.argv[1] != "default":
+    getattr(memory, sys.argv[1])()
 for number in range(21):
     if number == 1:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    np.ones(8 << 20).sum()
+    torch.ones(16 << 20).sum()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+def faults(setting: str) -> int:
+    command = [sys.executable, "-c", COUNT_FAULTS, setting]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told so")
 def test_buffers_are_used_again_without_asking_the_system():
-    faults = {}
-    for name in ("kept", "given back"):
-        command = [sys.executable, "-c", COUNT_FAULTS, name]
-        faults[name] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert faults["kept"] < 100
-    assert faults["given back"] > 20 * faults["kept"]
+    assert faults("keep_freed_memory") < faults("default") / 100
+
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text(), reason="this system has no transparent huge pages"
+)
+def test_huge_pages_need_few_faults():
+    assert faults("use_huge_pages") < faults("default") / 10

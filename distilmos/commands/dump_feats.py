@@ -9,7 +9,7 @@ import argparse
 
 from distilmos.commands.layers import add_layer_options, layer_options
 from distilmos.commands.options import add_seed_option, positive_int
-from distilmos.memory import keep_freed_memory
+from distilmos.memory import use_huge_pages
 from distilmos.tokens.features import dump_features
 
 
@@ -28,6 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write one job's share."""
-    keep_freed_memory()
+    use_huge_pages()
     print(f"{dump_features(layer_options(args), args.max_frames, args.seed)} frames of each layer")
     return 0

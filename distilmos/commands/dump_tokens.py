@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from distilmos.commands.layers import add_layer_options, layer_options
-from distilmos.memory import keep_freed_memory
+from distilmos.memory import use_huge_pages
 from distilmos.tokens.labels import dump_tokens
 
 
@@ -20,6 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write one job's share."""
-    keep_freed_memory()
+    use_huge_pages()
     print(f"{dump_tokens(layer_options(args), args.kmeans)} frames")
     return 0

@@ -28,7 +28,7 @@ from distilmos.inference.frames import write_frames, write_plot
 from distilmos.inference.output import Journal, record
 from distilmos.inference.predict import PredictOptions, Score, predict
 from distilmos.inference.recordings import Recording, find_recordings
-from distilmos.memory import keep_freed_memory
+from distilmos.memory import use_huge_pages
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import DEFAULT, find_model, load_model_dir
 from distilmos.ssl.encoder import weights_hash
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict and write."""
-    keep_freed_memory()
+    use_huge_pages()
     recordings = find_recordings(args.inputs)
     device = choose_device(args.device)
     model = load_model_dir(find_model(args.model)).to(device)

@@ -1,7 +1,8 @@
 """Stage 2: hidden states of all layers in one forward pass, of which only sampled frames are stored.
 
 All frames of all layers would take 52 GB for a base model on BVCC. K-means with K = 200 needs some hundred frames a
-cluster, so the frames to keep are drawn beforehand and nothing else touches the disk.
+cluster, so the frames to keep are drawn beforehand and nothing else touches the disk. They are drawn from a part of a
+large corpus, so that the encoder need not run over the rest of it.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from torch import Tensor
 from distilmos.tokens.forward import ForwardOptions, ForwardPass
 from distilmos.tokens.info import TokenInfo
 
+# Utterances are drawn until they hold this many times the wanted frames. Neighbouring frames are alike: what is fitted
+# to one in five is as good as what is fitted to frames of the whole corpus (tools/bench, kmeans).
+SPREAD = 5
+
 
 def sample_frames(counts: dict[str, int], max_frames: int, seed: int) -> dict[str, np.ndarray]:
-    """Choose frames evenly over all utterances.
+    """Choose frames of the utterances, all of them or as many as hold SPREAD times `max_frames`.
 
-    Each utterance gets its share of `max_frames` in proportion to its length, and within it frames are drawn without
-    replacement. The choice for an utterance depends on the whole set and the seed, not on how work is divided into
-    jobs.
+    Each chosen utterance gets its share of `max_frames` in proportion to its length, and within it frames are drawn
+    without replacement. The choice depends on the whole set and the seed, not on how work is divided into jobs.
 
     Args:
         counts: utterance -> number of frames.
@@ -32,15 +36,23 @@ def sample_frames(counts: dict[str, int], max_frames: int, seed: int) -> dict[st
     Returns:
         utterance -> sorted frame indices; utterances without a chosen frame are left out.
     """
-    share = min(1.0, max_frames / max(1, sum(counts.values())))
-    ends = accumulate(counts.values(), initial=0)
+    keys = {utterance: hashlib.sha256(f"{seed} {utterance}".encode()).digest() for utterance in counts}
+    held = 0
+    used: set[str] = set()
+    for utterance in sorted(counts, key=keys.__getitem__):
+        if held >= SPREAD * max_frames:
+            break
+        used.add(utterance)
+        held += counts[utterance]
+    share = min(1.0, max_frames / max(1, held))
+    drawn = {utterance: count for utterance, count in counts.items() if utterance in used}
+    ends = accumulate(drawn.values(), initial=0)
     # Cumulative rounding: the quotas sum to the wanted number however short the utterances are.
     quotas = [int(end * share + 0.5) - int(start * share + 0.5) for start, end in pairwise(ends)]
     chosen = {}
-    for (utterance, count), quota in zip(counts.items(), quotas, strict=True):
+    for (utterance, count), quota in zip(drawn.items(), quotas, strict=True):
         if quota:
-            key = hashlib.sha256(f"{seed} {utterance}".encode()).digest()
-            draw = np.random.default_rng(list(key)).choice(count, size=quota, replace=False)
+            draw = np.random.default_rng(list(keys[utterance])).choice(count, size=quota, replace=False)
             chosen[utterance] = np.sort(draw)
     return chosen
 
@@ -66,7 +78,7 @@ def dump_features(options: ForwardOptions, max_frames: int, seed: int) -> int:
         index = torch.from_numpy(sampled[utterance]).to(forward.device)
         return [layer[index].cpu().numpy() for layer in layers]
 
-    written = forward.write(sampled, chosen)
+    written = forward.write(sampled, chosen, compress=True)
     encoder = forward.encoder
     TokenInfo(options.ssl, encoder.fingerprint(), encoder.config.num_layers).write(options.out_dir)
     return sum(len(sampled[utterance]) for utterance in written)

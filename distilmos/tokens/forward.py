@@ -77,12 +77,19 @@ class ForwardPass:
         config, durations = self.encoder.config, self.data.durations
         return {u: config.num_frames(round(durations[u] * SAMPLE_RATE)) for u in self.data.utterances}
 
-    def write(self, wanted: Collection[str], convert: Callable[[str, list[Tensor]], list[np.ndarray]]) -> list[str]:
+    def write(
+        self,
+        wanted: Collection[str],
+        convert: Callable[[str, list[Tensor]], list[np.ndarray]],
+        *,
+        compress: bool = False,
+    ) -> list[str]:
         """Write what `convert` makes of the hidden states of an utterance, one value for each layer.
 
         Args:
             wanted: utterances to run, of which this job takes its share.
             convert: called with an utterance and its hidden states of layers 1..L, each (T, D).
+            compress: stores matrices in 16 bits; see `open_archive`.
 
         Returns:
             the utterances written.
@@ -94,7 +101,7 @@ class ForwardPass:
             for layer in range(1, self.encoder.config.num_layers + 1)
         ]
         with ExitStack() as stack:
-            archives = [stack.enter_context(open_archive(stem)) for stem in stems]
+            archives = [stack.enter_context(open_archive(stem, compress=compress)) for stem in stems]
             durations = {utterance: self.data.durations[utterance] for utterance in share}
             for utterance, layers in hidden_states(
                 self.encoder, self.data.wavs, durations, self.device, options.batch_seconds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import yaml
 
 from distilmos.errors import InputError
 from distilmos.files import write_text
+from distilmos.hardware import commit, cpu_name
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
 from distilmos.model.offsets import Offsets
 from distilmos.model.package import load_model_dir
@@ -322,10 +322,10 @@ def _start(job: TrainJob, inputs: _Inputs, model: MOSNetwork) -> dict[str, Any]:
     return {
         "time": _now(),
         "command": job.command,
-        "commit": _commit(),
+        "commit": commit(),
         "seed": job.config.seed,
         "hardware": {
-            "cpu": _cpu(),
+            "cpu": cpu_name(),
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name(inputs.device) if inputs.device.type == "cuda" else None,
             "torch": torch.__version__,
@@ -342,21 +342,3 @@ def _start(job: TrainJob, inputs: _Inputs, model: MOSNetwork) -> dict[str, Any]:
         },
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
-
-
-def _commit() -> str | None:
-    """Return the commit of the code, where it runs from a git working tree."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

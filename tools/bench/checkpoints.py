@@ -1,0 +1,44 @@
+"""fairseq checkpoints with random weights, for benchmarks of encoders that cannot be downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+
+def write_hubert(path: Path, *, base: bool) -> str:
+    """Write a HuBERT as fairseq's trainer does: Base (12 layers of width 768), or of the size of hubert_tiny.
+
+    Returns:
+        what it is, for the report.
+    """
+    from fairseq.data.dictionary import Dictionary
+    from fairseq.models.hubert.hubert import HubertConfig, HubertModel
+    from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
+    from omegaconf import OmegaConf
+
+    torch.manual_seed(0)
+    dictionary = Dictionary()
+    for unit in range(100):
+        dictionary.add_symbol(str(unit))
+    tiny = {
+        "conv_feature_layers": "[(96,10,5)] + [(96,3,2)] * 4 + [(96,2,2)] * 2",
+        "encoder_layers": 6,
+        "encoder_embed_dim": 192,
+        "encoder_ffn_embed_dim": 768,
+        "encoder_attention_heads": 4,
+        "conv_pos": 64,
+    }
+    config = HubertConfig(label_rate=50, **({} if base else tiny))
+    task = OmegaConf.structured(HubertPretrainingConfig(data=str(path.parent), labels=["km"], label_rate=50))
+    model = HubertModel(config, task, [dictionary])
+    cfg = {
+        "model": {**OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True), "_name": "hubert"},
+        "task": {**OmegaConf.to_container(task, enum_to_str=True), "_name": "hubert_pretraining"},
+    }
+    state = {"args": None, "cfg": cfg, "model": model.state_dict(), "task_state": {"dictionaries": [dictionary]}}
+    torch.save(state, path)
+    size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    shape = f"{config.encoder_layers} layers of width {config.encoder_embed_dim}"
+    return f"HuBERT{' Base' if base else ''} ({shape}, {size:.0f} M parameters, random weights)"

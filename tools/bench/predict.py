@@ -1,0 +1,85 @@
+"""Prediction of a directory: `distilmos predict` against padded batches of 32 in directory order, and one by one.
+
+Whole processes are timed, from start to the last score. Scores must agree to 1e-4.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from corpus import make_corpus
+from harness import HERE, Goal, Report, Side, parser, run_process
+
+from distilmos.data.tables import read_floats
+
+FILES = 500
+SHORT = 3.0  # seconds of the single file
+
+
+def main() -> None:
+    """Measure and report."""
+    args = parser(__doc__, repeats=3).parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        lengths = list(np.random.default_rng(0).uniform(1.0, 15.0, FILES))
+        audio = make_corpus(work / "wav", lengths, args.speech)
+        report = Report(
+            name="predict",
+            title="Prediction of a directory of files",
+            work=f"{audio}; the model that ships with the package (hubert_tiny, float32).",
+        )
+        scores: dict[str, dict[str, float]] = {}
+
+        def fixed(size: int) -> dict[str, float]:
+            out = work / f"fixed{size}"
+            figures = run_process([sys.executable, HERE / "directory_order.py", work / "wav", str(size), out])
+            scores[f"fixed{size}"] = read_floats(out)
+            return with_rate(figures)
+
+        def ours(budget: int) -> dict[str, float]:
+            out = work / f"budget{budget}.jsonl"
+            options = ["--batch-seconds", str(budget), "--out", out]
+            figures = run_process(["distilmos", "predict", work / "wav", *options])
+            found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+            scores[f"budget{budget}"] = {one["utterance"]: one["mos"] for one in found}
+            return with_rate(figures)
+
+        def with_rate(figures: dict[str, float]) -> dict[str, float]:
+            return figures | {"audio_per_second": sum(lengths) / figures["seconds"]}
+
+        sides = [
+            Side(
+                "batches of 32",
+                "tools/bench/directory_order.py: 32 files at a time in directory order, zero padded to the longest; "
+                "the same network and reader, torch's defaults",
+                lambda: fixed(32),
+            ),
+            Side("one by one", "the same script with batches of 1", lambda: fixed(1)),
+            Side("distilmos predict", "`distilmos predict DIR --out scores.jsonl`, its defaults", lambda: ours(60)),
+            Side("small batches", "the same with --batch-seconds 15", lambda: ours(15)),
+            Side("large batches", "the same with --batch-seconds 480", lambda: ours(480)),
+        ]
+        report.measure(sides, args.repeats)
+        worst = max(abs(one[name] - first) for one in scores.values() for name, first in scores["fixed1"].items())
+        make_corpus(work / "short", [SHORT], args.speech)
+        single = [run_process(["distilmos", "predict", work / "short" / "00000.wav"])["seconds"] for _ in range(3)]
+        ratio = median(report.ratio("distilmos predict"))
+        report.facts = {
+            "largest difference of a score between any two sides": f"{worst:.1e} MOS",
+            f"`distilmos predict` of one file of {SHORT:g} s, whole process": f"{median(single):.2f} s",
+        }
+        report.goals = [
+            Goal("3 times the throughput of batches of 32", f"{ratio:.2f} times", ratio >= 3),
+            Goal("scores equal to 1e-4", f"{worst:.1e}", worst <= 1e-4),
+            Goal("one short file in under 3 s", f"{median(single):.2f} s", median(single) < 3),
+        ]
+        report.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Tokens of all layers: stages 2 to 4 of the recipes against fairseq's simple_kmeans, one layer after the other.
+
+The reference runs fairseq's own scripts for each layer: dump_hubert_feature.py (one utterance at a time, all frames in
+float32), learn_kmeans.py (MiniBatchKMeans, the script's defaults) and dump_km_label.py. With --reference-layers its
+time for the layers between is interpolated: the work of a layer's dump grows linearly with its number, and that of
+k-means and labels does not depend on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import joblib
+import numpy as np
+import soundfile
+import torch
+from checkpoints import write_hubert
+from corpus import make_corpus, mixed_lengths
+from harness import HERE, Goal, Report, Side, parser, run_process
+
+from distilmos.data.archive import load_array, read_scp
+from distilmos.data.datadir import Utterance, write_data_dir
+from distilmos.ssl.load import load_ssl
+from distilmos.tokens.info import TokenInfo
+from distilmos.tokens.kmeans import load_centroids
+from distilmos.tokens.labels import nearest
+
+CLUSTERS = 200
+JOBS = 2  # with one thread each, as the recipes have it
+
+
+def main() -> None:
+    """Measure and report."""
+    options = parser(__doc__, repeats=1)
+    options.add_argument("--size", choices=("base", "tiny"), default="base", help="of the encoder (default: base)")
+    options.add_argument("--checkpoint", type=Path, help="fairseq checkpoint in place of one with random weights")
+    options.add_argument("--seconds", type=float, default=1200.0, help="of audio (default: 1200)")
+    options.add_argument(
+        "--reference-layers", type=int, nargs="+", help="layers that the reference runs (default: all)"
+    )
+    options.add_argument("--growth", type=int, default=1, help="up to how many times the audio, to see the memory")
+    args = options.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        _compare(args, Path(scratch))
+
+
+def _compare(args: argparse.Namespace, work: Path) -> None:
+    checkpoint = work / "encoder.pt"
+    if args.checkpoint:
+        shutil.copyfile(args.checkpoint, checkpoint)
+        encoder = f"{args.checkpoint.name} ({args.size})"
+    else:
+        encoder = write_hubert(checkpoint, base=args.size == "base")
+    layers = load_ssl(checkpoint).config.num_layers
+    chosen = args.reference_layers or list(range(1, layers + 1))
+    audio = _prepare(work / "x1", mixed_lengths(args.seconds), args.speech)
+    report = Report(
+        name=f"tokens_{args.size}",
+        title=f"Tokens of all {layers} layers",
+        work=f"{audio}; {encoder}, K = {CLUSTERS}. Audio is 16 kHz, 16 bits on both sides; ours is in one archive "
+        "(stage 1), made before.",
+    )
+
+    def reference() -> dict[str, float]:
+        each = {layer: _reference(work, checkpoint, layer) for layer in chosen}
+        figures = {
+            "seconds": float(np.interp(range(1, layers + 1), chosen, [e["seconds"] for e in each.values()]).sum()),
+            "peak_mb": max(e["peak_mb"] for e in each.values()),
+            "disk_mb": layers * each[chosen[0]]["disk_mb"],
+        }
+        for step in ("dump", "kmeans", "label"):
+            figures[step] = float(np.interp(range(1, layers + 1), chosen, [e[step] for e in each.values()]).sum())
+        return figures
+
+    sides = [
+        Side(
+            "simple_kmeans",
+            "fairseq's examples/hubert/simple_kmeans for each layer: dump_hubert_feature.py, learn_kmeans.py and "
+            "dump_km_label.py with their defaults, one shard, torch's default threads; run for layers "
+            + ", ".join(map(str, chosen)),
+            reference,
+        ),
+        Side(
+            "distilmos",
+            f"`distilmos dump-feats`, `learn-kmeans` and `dump-tokens` as stages 2 to 4 run them: {JOBS} jobs of one "
+            "thread; 40,000 frames of each layer for k-means",
+            lambda: _ours(work / "x1", checkpoint, layers),
+        ),
+    ]
+    report.measure(sides, args.repeats)
+    agreement, inertia = _quality(work, layers, chosen)
+    speed = median(report.ratio("distilmos"))
+    disk = median(run["disk_mb"] for run in report.runs["distilmos"]) / report.runs["simple_kmeans"][0]["disk_mb"]
+    report.facts = {
+        "agreement of tokens given our centroids": ", ".join(f"layer {n} {a:.5f}" for n, a in agreement.items()),
+        "inertia, ours / reference, over all frames": ", ".join(f"layer {n} {r:.4f}" for n, r in inertia.items()),
+    }
+    for times in (2**power for power in range(1, args.growth.bit_length())):
+        _prepare(work / f"x{times}", mixed_lengths(times * args.seconds, seed=times), args.speech)
+        figures = _ours(work / f"x{times}", checkpoint, layers)
+        report.facts[f"{times} times the audio"] = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        grown = figures["peak_mb"] / median(run["peak_mb"] for run in report.runs["distilmos"])
+    report.goals = [
+        Goal("at least 8 times less wall time", f"{speed:.2f} times", speed >= 8),
+        Goal("at most 2 % of the disk", f"{100 * disk:.1f} %", disk <= 0.02),
+        Goal("99.9 % of tokens agree", f"{100 * min(agreement.values()):.3f} %", min(agreement.values()) >= 0.999),
+        Goal("inertia no worse in any layer", f"{max(inertia.values()):.4f} times", max(inertia.values()) <= 1),
+    ]
+    if args.growth > 1:
+        report.goals.append(
+            Goal(f"memory does not grow with {args.growth} times the audio", f"{grown:.2f} times", grown < 1.1)
+        )
+    report.finish()
+
+
+def _prepare(directory: Path, lengths: list[float], speech: Path | None) -> str:
+    """Make recordings with fairseq's list of them, and the data directory of stage 1 with the packed audio."""
+    audio = make_corpus(directory / "wav", lengths, speech)
+    paths = sorted((directory / "wav").iterdir())
+    rows = [f"{path.name}\t{soundfile.info(path).frames}\n" for path in paths]
+    (directory / "train.tsv").write_text(f"{directory / 'wav'}\n" + "".join(rows), encoding="utf-8")
+    write_data_dir(directory / "data", [Utterance(path.stem, path, "system") for path in paths])
+    (directory / "raw").mkdir()
+    shutil.copyfile(directory / "data" / "utt2sys", directory / "raw" / "utt2sys")
+    run_process(["distilmos", "dump-audio", directory / "data", directory / "raw"])
+    run_process(["distilmos", "merge-archives", directory / "raw", "--jobs", "1"])
+    return audio
+
+
+def _reference(work: Path, checkpoint: Path, layer: int) -> dict[str, float]:
+    """Run the three scripts for one layer; features and labels stay for `_quality`."""
+    source, feats, labels = work / "x1", work / f"feats{layer}", work / f"labels{layer}"
+    model = work / f"km{layer}"
+    for directory in (feats, labels):
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+    steps = {
+        "dump": ["dump_hubert_feature", source, "train", checkpoint, layer, 1, 0, feats],
+        "kmeans": ["learn_kmeans", feats, "train", 1, model, CLUSTERS],
+        "label": ["dump_km_label", feats, "train", model, 1, 0, labels],
+    }
+    # Older scripts of fairseq load checkpoints without torch's restriction to weights.
+    unrestricted = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
+    done = {
+        name: run_process([sys.executable, HERE / "simple_kmeans.py", *map(str, words)], **unrestricted)
+        for name, words in steps.items()
+    }
+    return {
+        "seconds": sum(step["seconds"] for step in done.values()),
+        "peak_mb": max(step["peak_mb"] for step in done.values()),
+        "disk_mb": sum(path.stat().st_size for where in (feats, labels) for path in where.iterdir()) / 1e6,
+        **{name: step["seconds"] for name, step in done.items()},
+    }
+
+
+def _ours(directory: Path, checkpoint: Path, layers: int) -> dict[str, float]:
+    raw, feats, kmeans, tokens = (directory / name for name in ("raw", "feats", "kmeans", "tokens"))
+    for old in (feats, kmeans, tokens):
+        shutil.rmtree(old, ignore_errors=True)
+    shared = ["--ssl", checkpoint, "--data", raw, "--job", "JOB", "--jobs", JOBS]
+    learn = ["learn-kmeans", "--feats", feats, "--layer", "JOB", "--clusters", CLUSTERS, "--out", kmeans]
+    steps = {
+        "feats": (JOBS, ["dump-feats", *shared, "--out", feats]),
+        "merge": (0, ["merge-archives", feats, "--jobs", JOBS]),
+        "kmeans": (layers, learn),
+        "table": (0, ["kmeans-table", kmeans]),
+        "tokens": (JOBS, ["dump-tokens", *shared, "--kmeans", kmeans, "--out", tokens]),
+        "merge tokens": (0, ["merge-archives", tokens, "--jobs", JOBS]),
+    }
+    done = {}
+    for name, (count, words) in steps.items():
+        log = directory / "log" / f"{name.replace(' ', '_')}.JOB.log"
+        array = ["--max-jobs-run", str(JOBS), f"JOB=1:{count or 1}", log]
+        done[name] = run_process(["distilmos", "run", *array, "distilmos", *map(str, words)])
+    kept = [path for where in (feats, kmeans, tokens) for path in where.rglob("*") if path.is_file()]
+    return {
+        "seconds": sum(step["seconds"] for step in done.values()),
+        "peak_mb": max(step["peak_mb"] for step in done.values()),
+        "disk_mb": sum(path.stat().st_size for path in kept) / 1e6,
+        **{name: done[name]["seconds"] for name in ("feats", "kmeans", "tokens")},
+    }
+
+
+def _quality(work: Path, layers: int, chosen: list[int]) -> tuple[dict[int, float], dict[int, float]]:
+    """Compare with the reference on the frames that fairseq dumped.
+
+    Returns:
+        layer -> share of our tokens that are what our centroids give for fairseq's frames, and
+        layer -> inertia of our centroids over all of these frames, as a multiple of that of the reference's.
+    """
+    directory = work / "x1"
+    centroids = load_centroids(directory / "kmeans", TokenInfo.read(directory / "kmeans"))
+    assert len(centroids) == layers
+    agreement, inertia = {}, {}
+    for layer in chosen:
+        frames = torch.from_numpy(np.load(work / f"feats{layer}" / "train_0_1.npy"))
+        ours = torch.from_numpy(centroids[layer - 1])
+        locations = read_scp(directory / "tokens" / f"layer{layer}.scp")
+        tokens = np.concatenate([load_array(location) for _, location in sorted(locations.items())])
+        agreement[layer] = float((nearest(frames, ours).numpy() == tokens).mean())
+        theirs = torch.from_numpy(joblib.load(work / f"km{layer}").cluster_centers_).float()
+        inertia[layer] = _inertia(frames, ours) / _inertia(frames, theirs)
+    return agreement, inertia
+
+
+def _inertia(frames: torch.Tensor, centroids: torch.Tensor) -> float:
+    parts = [(part - centroids[nearest(part, centroids)]).double().square().sum() for part in frames.split(10000)]
+    return float(sum(parts)) / len(frames)
+
+
+if __name__ == "__main__":
+    main()
