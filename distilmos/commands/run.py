@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 
 from distilmos.commands.options import positive_int
-from distilmos.runner.jobs import parse_jobs, raise_failures
-from distilmos.runner.local import StoppedError, default_parallelism, run_jobs
+from distilmos.runner.jobs import parse_array, raise_failures
+from distilmos.runner.local import default_parallelism, run_jobs
+from distilmos.runner.process import StoppedError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the jobs."""
-    jobs = parse_jobs(args.words)
+    jobs = parse_array(args.words).jobs
     try:
         failed = run_jobs(jobs, args.num_threads, args.max_jobs_run or default_parallelism(args.num_threads))
     except StoppedError as stopped:
