@@ -38,6 +38,7 @@ COMMANDS = {
     "push": "a model directory to the Hugging Face hub",
     "pull": "a model directory from the Hugging Face hub",
     "import-official": "a checkpoint that the authors of DistilMOS released as a model directory",
+    "renew": "make the directory of a stage ready: empty, or as it was left half-way",
     "run": "run a command, or an array of commands, with a log each",
 }
 
