@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from distilmos.runner import PREEMPTED
@@ -19,6 +20,9 @@ from distilmos.runner.state import State, Submission
 
 # Grid Engine's announcement of the end (qsub -notify) is SIGUSR2, which nobody handles.
 PASSED_ON_AS = {signal.SIGUSR2: signal.SIGTERM}
+DIED = {128 + number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGKILL)} | {PREEMPTED}
+# A scheduler that signals all processes of a job does so one after the other: ours may be told last.
+SIGNAL_SECONDS = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -54,6 +58,8 @@ def run_element(directory: Path, task: int) -> int:
         _, status, usage = os.wait4(running.process.pid, 0)
         groups.clear()
         exit_status = running.end(status, usage)
+        if exit_status in DIED and not received:
+            time.sleep(SIGNAL_SECONDS)
         if received:
             names = ", ".join(dict.fromkeys(signal.Signals(number).name for number in received))
             note(job.log, f"Signals {names} came from the scheduler")

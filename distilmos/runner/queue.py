@@ -17,7 +17,7 @@ from distilmos.runner.conf import SiteConf
 from distilmos.runner.jobs import Array, Job
 from distilmos.runner.log import empty_log, note, now
 from distilmos.runner.process import StoppedError, handling
-from distilmos.runner.schedulers import NoAnswerError, Request, Seen, scheduler_named
+from distilmos.runner.schedulers import NoAnswerError, RefusedError, Request, Seen, scheduler_named
 from distilmos.runner.state import LOCAL, State, Submission
 
 Answer = TypeVar("Answer")
@@ -102,8 +102,8 @@ class Queue:
         with handling([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], self._stops.append):
             try:
                 return self._run()
-            except StoppedError:
-                cancel_all([self._state], "stopped", wait=False)
+            except (StoppedError, RefusedError) as error:
+                cancel_all([self._state], str(error).splitlines()[0], wait=False)
                 raise
 
     def _run(self) -> tuple[list[Job], dict[Job, str]]:
@@ -238,7 +238,9 @@ class Queue:
                 # What killed the command may have been the scheduler, for its memory, say.
                 reason = seen.get((waiting.job_id, waiting.tasks[index]), Seen(False)).reason
                 if reason:
-                    self._reasons[self._array.job(index)] = f"{self._name(index)}: {reason}"
+                    job = self._array.job(index)
+                    self._reasons[job] = f"{self._name(index)}: {reason}"
+                    note(job.log, f"{self._scheduler.title} job {waiting.job_id}: {reason}")
             for waiting in left:
                 for index in set(waiting.tasks) - set(ended):
                     if self._has_vanished(waiting, index, seen.get((waiting.job_id, waiting.tasks[index]))):

@@ -23,6 +23,10 @@ class NoAnswerError(Exception):
     """The scheduler did not answer; it may do so later."""
 
 
+class RefusedError(FailedError):
+    """The scheduler does not take a job."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a scheduler says of one task.
@@ -74,7 +78,7 @@ class Scheduler(ABC):
         """Submit a job and return its id.
 
         Raises:
-            FailedError: with the scheduler's message, if it refuses.
+            RefusedError: with the scheduler's message, if it does not take it.
         """
 
     @abstractmethod
@@ -136,14 +140,14 @@ class Scheduler(ABC):
 
         Raises:
             NoAnswerError: if it may work the next time.
-            FailedError: if the scheduler refuses.
+            RefusedError: if the scheduler refuses.
         """
         done = self._run(command, environment)
         if done.returncode != 0:
             message = done.stderr.strip() or done.stdout.strip()
             if self.temporary.search(message):
                 raise NoAnswerError(message.splitlines()[-1])
-            raise FailedError(f"{command[0]} refuses the job: {message}")
+            raise RefusedError(f"{command[0]} refuses the job: {message}")
         return done.stdout.strip()
 
     def _run(self, command: list[str], environment: Mapping[str, str] | None) -> subprocess.CompletedProcess[str]:

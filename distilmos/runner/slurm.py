@@ -33,8 +33,7 @@ class Slurm(Scheduler):
     title = "Slurm"
     task = "${SLURM_ARRAY_TASK_ID:-1}"
     temporary = re.compile(
-        "Unable to contact|timed out|Connection refused|[Cc]ommunication connection|Zero Bytes|temporarily|"
-        "Resource temporarily|authentication|SubmitJob|submit limit|try again",
+        "Unable to contact|timed out|Connection refused|[Cc]ommunication connection|Zero Bytes|temporarily|try again"
     )
 
     def submit(self, request: Request, conf: SiteConf) -> str:
