@@ -20,7 +20,7 @@ from distilmos.runner.state import State, Submission
 
 # Grid Engine's announcement of the end (qsub -notify) is SIGUSR2, which nobody handles.
 PASSED_ON_AS = {signal.SIGUSR2: signal.SIGTERM}
-DIED = {128 + number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGKILL)} | {PREEMPTED}
+DIED = {128 + number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL)}
 # A scheduler that signals all processes of a job does so one after the other: ours may be told last.
 SIGNAL_SECONDS = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -58,13 +58,13 @@ def run_element(directory: Path, task: int) -> int:
         _, status, usage = os.wait4(running.process.pid, 0)
         groups.clear()
         exit_status = running.end(status, usage)
-        if exit_status in DIED and not received:
+        if exit_status in {*DIED, PREEMPTED} and not received:
             time.sleep(SIGNAL_SECONDS)
         if received:
             names = ", ".join(dict.fromkeys(signal.Signals(number).name for number in received))
             note(job.log, f"Signals {names} came from the scheduler")
-        killed = exit_status == 128 + signal.SIGUSR1 and scheduler.preempted()
-        if exit_status == PREEMPTED or killed:
+        # A command that knows nothing of preemption dies of its announcement, and is begun anew.
+        if exit_status == PREEMPTED or (exit_status in DIED and received and scheduler.preempted()):
             answer = scheduler.requeue()
             if answer is not None:
                 note(job.log, "Queued again")

@@ -72,7 +72,9 @@ def test_the_time_limit_is_noticed(sge: Cluster, tmp_path: Path) -> None:
 
 
 def test_a_job_that_asks_for_it_is_queued_again(sge: Cluster, tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; p = Path('saved'); d = p.exists(); p.touch(); sys.exit(0 if d else 75)"
+    script = (
+        "import sys; from pathlib import Path; p = Path('saved'); d = p.exists(); p.touch(); sys.exit(0 if d else 75)"
+    )
     done = sge.run("x.log", sys.executable, "-c", script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "x.log").read_text().splitlines()

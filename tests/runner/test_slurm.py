@@ -135,16 +135,19 @@ def test_a_signal_comes_ahead_of_the_limit_and_the_job_is_queued_again(slurm: Cl
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", [[sys.executable, "-c", RESUMING], ["sh", "-c", "echo up; sleep $((15 * !$(wc -l <hi)))"]]
+    "command", [[sys.executable, "-c", RESUMING], ["sh", "-c", "echo up; sleep $((60 * !$(wc -l <hi)))"]]
 )
-def test_preemption_runs_the_job_again(slurm: Cluster, tmp_path: Path, command: list[str]) -> None:
+@pytest.mark.parametrize("options", [["--time", "0:10:00"], []])  # with SIGUSR1, and with SIGTERM alone
+def test_preemption_runs_the_job_again(slurm: Cluster, tmp_path: Path, command: list[str], options: list[str]) -> None:
     if "high" not in slurm.tool("sinfo", "--noheader", "--format=%P"):
         pytest.skip("this Slurm has no partition 'high' that preempts")
     (tmp_path / "hi").touch()
-    change(slurm, "command sbatch", "command sbatch --exclusive --nodes=2")
-    process = slurm.start("--time", "0:10:00", "x.log", *command, cwd=tmp_path)
+    node = slurm.tool("sinfo", "--noheader", "--Node", "--format=%N").split()[0]
+    whole = ["--exclusive", f"--nodelist={node}"]
+    change(slurm, "command sbatch", " ".join(["command sbatch", *whole]))
+    process = slurm.start(*options, "x.log", *command, cwd=tmp_path)
     wait_for_start(tmp_path / "x.log")
-    high = ["sbatch", "--partition=high", "--output=/dev/null", f"--wrap=echo over >{tmp_path}/hi; sleep 1"]
+    high = ["sbatch", "--partition=high", *whole, "--output=/dev/null", f"--wrap=echo over >{tmp_path}/hi; sleep 1"]
     slurm.tool(*high)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
