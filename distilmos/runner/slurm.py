@@ -78,9 +78,9 @@ class Slurm(Scheduler):
         return int(found[1]) - 1 if found else None
 
     def launcher(self, num_nodes: int, num_threads: int) -> list[str]:
-        """Start one process on each node, and end all of them if one fails."""
+        """Start one process on each node; the end of one kills no other, which may be writing a checkpoint."""
         words = [f"--nodes={num_nodes}", f"--ntasks={num_nodes}", "--ntasks-per-node=1"]
-        return ["srun", *words, f"--cpus-per-task={num_threads}", "--kill-on-bad-exit=1"]
+        return ["srun", *words, f"--cpus-per-task={num_threads}", "--kill-on-bad-exit=0", "--wait=0"]
 
     def preamble(self, num_nodes: int) -> list[str]:
         """Tell where the processes meet: on the first node, at a port that other jobs there hardly have."""
