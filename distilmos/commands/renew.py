@@ -15,7 +15,7 @@ from distilmos.runner.resume import finish, renew
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.usage = "distilmos renew [--finish] [--input PATH]... DIR [-- WORD...]"
+    parser.usage = "distilmos renew [--finish] [--input PATH]... [--] DIR [WORD...]"
     parser.add_argument("directory", type=Path, metavar="DIR", help="for example dump/raw/train")
     parser.add_argument("words", nargs="*", metavar="WORD", help="options that the result depends on")
     parser.add_argument("--finish", action="store_true", help="the stage has got to its end")

@@ -193,13 +193,13 @@ ask_for() {
 # renew DIR PATH... -- WORD...: empties DIR, the directory of a stage, unless the stage has stopped half-way there and what
 # it depends on is still the same: the files that it reads, and options.
 renew() {
-    local args=("$1")
+    local dir=$1 inputs=()
     shift
     while [ $# -gt 0 ] && [ "$1" != -- ]; do
-        [ ! -e "$1" ] || args+=(--input "$1")
+        [ ! -e "$1" ] || inputs+=(--input "$1")
         shift
     done
-    distilmos renew "${args[@]}" "$@"
+    distilmos renew "${inputs[@]}" -- "${dir}" "${@:2}"
 }
 
 # share DIR NAME COMMAND...: runs COMMAND as an array of nj jobs that write shards in DIR, each with a log NAME, and joins
