@@ -141,7 +141,8 @@ class Queue:
             state.begin(self._array)
             return set()
         for submission in state.submissions():
-            self._adopt(submission)
+            if submission.backend != LOCAL:
+                self._adopt(submission)
         if not self._waiting and state.inputs is None:
             state.begin(self._array)
             return set()
