@@ -263,6 +263,7 @@ class Queue:
         if time.monotonic() - since < (SETTLE_SECONDS if reason else RESULT_SECONDS):
             waiting.submission.refresh()
             return False
+        reason = reason or (seen.state if seen else "")
         reason = reason or self._ask(lambda: self._scheduler.explain(waiting.job_id, task))
         job = self._array.job(index)
         self._reasons[job] = f"{self._name(index)}: {reason}"

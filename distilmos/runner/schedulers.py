@@ -33,11 +33,13 @@ class Seen:
 
     Attributes:
         ended: whether it has ended for good.
-        reason: why, in the scheduler's words; empty if it ended by itself, however.
+        reason: why the scheduler has ended it; empty if it ended by itself, however, so that its exit status will come.
+        state: the scheduler's words, should that not come.
     """
 
     ended: bool
     reason: str = ""
+    state: str = ""
 
 
 @dataclass(frozen=True)

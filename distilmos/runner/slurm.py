@@ -115,7 +115,9 @@ class Slurm(Scheduler):
 
 def _seen(state: str, reason: str) -> Seen:
     if state in ENDED:
-        return Seen(True, f"{state}: {ENDED[state]}" if ENDED[state] else "")
+        return Seen(
+            True, f"{state}: {ENDED[state]}" if ENDED[state] else "", f"{state} ({reason}) before the command ended"
+        )
     if state == "PENDING" and STUCK.search(reason):
         return Seen(True, f"cannot run: {reason}")
     return Seen(False)

@@ -215,6 +215,7 @@ def test_a_prologue_that_fails_is_shown(slurm: Cluster, tmp_path: Path) -> None:
     done = slurm.run("x.log", "true", cwd=tmp_path)
     assert done.returncode == 1
     assert "no such module" in done.stderr
+    assert "the command: FAILED (NonZeroExitCode) before the command ended\n" in done.stderr
 
 
 def test_a_job_of_two_nodes(slurm: Cluster, tmp_path: Path) -> None:
@@ -229,6 +230,55 @@ def test_a_job_of_two_nodes(slurm: Cluster, tmp_path: Path) -> None:
     assert first[2:] == second[2:]
     assert first[2] == first[1]
     assert first[4] == "2"
+
+
+# Announces that it saves; the second process is done later than the first one.
+SAVING = """
+import os, signal, sys, time
+from pathlib import Path
+number = int(os.environ["SLURM_PROCID"])
+saved = Path(f"saved.{number}")
+def save(*_):
+    time.sleep(2 * number)
+    saved.touch()
+    sys.exit(75)
+signal.signal(signal.SIGUSR1, save)
+print("goes on" if saved.exists() else "up", flush=True)
+if not saved.exists():
+    time.sleep(100)
+"""
+
+
+@pytest.mark.slow
+def test_preemption_of_a_job_of_two_nodes(slurm: Cluster, tmp_path: Path) -> None:
+    if "high" not in slurm.tool("sinfo", "--noheader", "--format=%P"):
+        pytest.skip("this Slurm has no partition 'high' that preempts")
+    change(slurm, "command sbatch", "command sbatch --exclusive")
+    command = ["--num-nodes", "2", "--time", "0:10:00", "x.log", sys.executable, "-c", SAVING]
+    process = slurm.start(*command, cwd=tmp_path)
+    wait_for(lambda: (tmp_path / "x.log").exists() and output(tmp_path / "x.log").count("up") == 2)
+    slurm.tool("sbatch", "--partition=high", "--nodes=1", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert output(tmp_path / "x.log").count("goes on") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("requeue", [False, True])
+def test_a_node_that_fails(slurm: Cluster, tmp_path: Path, requeue: bool) -> None:
+    if "SLURM_CONF" not in slurm.environment:
+        pytest.skip("only a throw-away Slurm may lose a node")
+    node = slurm.tool("sinfo", "--noheader", "--Node", "--format=%N").split()[0]
+    again = "" if requeue else "--no-requeue"
+    change(slurm, "command sbatch", f"command sbatch --nodelist={node} {again}")
+    process = slurm.start("x.log", "sh", "-c", "echo up; [ -e short ] || sleep 100", cwd=tmp_path)
+    wait_for_start(tmp_path / "x.log")
+    (tmp_path / "short").touch()
+    slurm.tool("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    wait_for(lambda: "idle" in slurm.tool("sinfo", "--noheader", f"--nodes={node}", "--format=%T"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == (0 if requeue else 1), err
+    assert requeue or "the command: NODE_FAIL: its node failed" in err
 
 
 def test_the_limit_of_arrays_is_that_of_slurm(slurm: Cluster, tmp_path: Path) -> None:
