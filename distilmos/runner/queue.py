@@ -227,10 +227,9 @@ class Queue:
         ended: dict[int, int] = {}
         failed = []
         for waiting in self._waiting:
-            for index, status in waiting.submission.statuses().items():
-                if index in waiting.tasks:
-                    ended[index] = status
-                    failed += [(waiting, index)] if status > 128 else []
+            for index, status in waiting.submission.statuses(waiting.tasks).items():
+                ended[index] = status
+                failed += [(waiting, index)] if status > 128 else []
         left = [waiting for waiting in self._waiting if set(waiting.tasks) - set(ended)]
         if left or failed:
             ids = sorted({waiting.job_id for waiting in [*left, *(waiting for waiting, _ in failed)]})

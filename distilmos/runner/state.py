@@ -19,7 +19,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,15 @@ class Submission:
         """Keep the scheduler's id."""
         write_text(self.directory / "id", job_id)
 
-    def statuses(self) -> dict[int, int]:
-        """Return the exit status of each element that has ended. The directory is listed anew.
+    def statuses(self, wanted: Container[int] | None = None) -> dict[int, int]:
+        """Return the exit status of each element that has ended, of all or of those that are wanted.
 
-        That, rather than asking for each file, makes a client of NFS look at the server.
+        The directory is listed anew: that, rather than asking for each file, makes a client of NFS look at the server.
         """
-        ended = (path for path in self.directory.iterdir() if path.suffix == ".status")
-        return {int(path.stem): int(path.read_text(encoding="utf-8")) for path in ended if path.stem.isdigit()}
+        ended = [path for path in self.directory.iterdir() if path.suffix == ".status" and path.stem.isdigit()]
+        if wanted is not None:
+            ended = [path for path in ended if int(path.stem) in wanted]
+        return {int(path.stem): int(path.read_text(encoding="utf-8")) for path in ended}
 
     def refresh(self) -> None:
         """Make a client of NFS forget what it knows of the directory, which a change of its own does."""
