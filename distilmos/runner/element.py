@@ -18,7 +18,8 @@ from distilmos.runner.process import CANNOT_START, handling, signal_group, start
 from distilmos.runner.schedulers import scheduler_named
 from distilmos.runner.state import State, Submission
 
-# Grid Engine's announcement of the end (qsub -notify) is SIGUSR2, which nobody handles.
+# Grid Engine's announcement of the end (qsub -notify) is SIGUSR2, which nobody handles. It queues such a job again by
+# itself, or not at all.
 PASSED_ON_AS = {signal.SIGUSR2: signal.SIGTERM}
 DIED = {128 + number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL)}
 # A scheduler that signals all processes of a job does so one after the other: ours may be told last.
@@ -65,7 +66,7 @@ def run_element(directory: Path, task: int) -> int:
             note(job.log, f"Signals {names} came from the scheduler")
         # A command that knows nothing of preemption dies of its announcement, and is begun anew.
         if exit_status == PREEMPTED or (exit_status in DIED and received and scheduler.preempted()):
-            answer = scheduler.requeue()
+            answer = None if signal.SIGUSR2 in received else scheduler.requeue()
             if answer is not None:
                 note(job.log, "Queued again")
                 return answer

@@ -71,6 +71,20 @@ def test_the_time_limit_is_noticed(sge: Cluster, tmp_path: Path) -> None:
     assert "the command: failed" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_soft_limit_comes_ahead_and_the_job_is_queued_again(sge: Cluster, tmp_path: Path) -> None:
+    text = sge.config.read_text()
+    sge.config.write_text(f"{text}option time=0:00:40 -l s_rt=0:00:08,h_rt=0:00:40\n")
+    script = "import signal, sys, time; from pathlib import Path; p = Path('saved'); d = p.exists()\n"
+    script += "def save(*_):\n p.touch()\n sys.exit(75)\n"
+    script += "signal.signal(signal.SIGUSR1, save)\nif not d: time.sleep(100)"
+    done = sge.run("--time", "0:00:40", "x.log", sys.executable, "-c", script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "x.log").read_text().splitlines()
+    assert "# Signals SIGUSR1 came from the scheduler" in lines
+    assert [line.rpartition(" ")[2] for line in lines if line.startswith("# Ended")] == ["75", "0"]
+
+
 def test_a_job_that_asks_for_it_is_queued_again(sge: Cluster, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; p = Path('saved'); d = p.exists(); p.touch(); sys.exit(0 if d else 75)"
