@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import signal
 import sys
@@ -10,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from distilmos.errors import FailedError
+from distilmos.errors import FailedError, InputError
 from distilmos.files import write_text
 from distilmos.runner import PREEMPTED
 from distilmos.runner.conf import SiteConf
@@ -25,8 +27,8 @@ Answer = TypeVar("Answer")
 # The scheduler is asked at intervals that grow from the first to the second number of seconds.
 INTERVAL_SECONDS = (0.5, 15.0)
 INTERVAL_GROWTH = 1.3
-# How long the exit status of a job that has ended may take to appear on a shared file system.
-RESULT_SECONDS = 30.0
+# Variable with the seconds that the exit status of a job may take to appear on a shared file system after its end.
+RESULT_VARIABLE, RESULT_SECONDS = "DISTILMOS_RESULT_SECONDS", 30.0
 # How long a state in which the scheduler has ended a job must last: a job that is queued again passes through some.
 SETTLE_SECONDS = 4.0
 # How long a scheduler that does not answer is waited for.
@@ -84,6 +86,7 @@ class Queue:
         self._tries: dict[int, int] = {}
         self._reasons: dict[Job, str] = {}
         self._stops: list[int] = []
+        self._result_seconds = _result_seconds()
         self._patience = _Patience(self._say, self._stops)
 
     def run(self) -> tuple[list[Job], dict[Job, str]]:
@@ -259,7 +262,7 @@ class Queue:
             return False
         since, reason = waiting.gone.setdefault(index, (time.monotonic(), seen.reason if seen else ""))
         # Where the scheduler has ended it there is no exit status to come.
-        if time.monotonic() - since < (SETTLE_SECONDS if reason else RESULT_SECONDS):
+        if time.monotonic() - since < (SETTLE_SECONDS if reason else self._result_seconds):
             waiting.submission.refresh()
             return False
         reason = reason or (seen.state if seen else "")
@@ -285,6 +288,13 @@ class Queue:
 
     def _say(self, text: str) -> None:
         print(f"{self._backend}: {text}", file=sys.stderr, flush=True)
+
+
+def _result_seconds() -> float:
+    given = os.environ.get(RESULT_VARIABLE, "")
+    if given and not re.fullmatch(r"\d+(\.\d+)?", given):
+        raise InputError(f"{RESULT_VARIABLE}: {given!r} is not a number of seconds")
+    return float(given or RESULT_SECONDS)
 
 
 def _longer(interval: float) -> float:

@@ -60,7 +60,7 @@ class Cluster:
         return subprocess.Popen(
             [*self.prefix, *RUN, "--backend", self.backend, "--config", str(self.config), *map(str, arguments)],
             cwd=cwd,
-            env=os.environ | self.environment,
+            env=os.environ | {"DISTILMOS_RESULT_SECONDS": "3"} | self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -150,7 +150,7 @@ def check_stop(cluster: Cluster, directory: Path, is_alive: Callable[[str], bool
 
 def check_adoption(cluster: Cluster, directory: Path) -> None:
     """Jobs of a `distilmos run` that was killed are found again, not started twice."""
-    command = ["JOB=1:2", "x.JOB.log", "sh", "-c", "echo run >>count.JOB; sleep 8; echo over"]
+    command = ["JOB=1:2", "x.JOB.log", "sh", "-c", "echo run >>count.JOB; sleep 4; echo over"]
     process = cluster.start(*command, cwd=directory)
     counts = [directory / f"count.{job}" for job in (1, 2)]
     wait_for(lambda: all(count.exists() for count in counts))

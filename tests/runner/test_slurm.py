@@ -135,9 +135,13 @@ def test_a_signal_comes_ahead_of_the_limit_and_the_job_is_queued_again(slurm: Cl
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command", [[sys.executable, "-c", RESUMING], ["sh", "-c", "echo up; sleep $((60 * !$(wc -l <hi)))"]]
+    ("options", "command"),
+    [
+        # SIGUSR1 to a command that heeds it, and goes on later; SIGTERM to one that knows nothing of it.
+        (["--time", "0:10:00"], [sys.executable, "-c", RESUMING]),
+        ([], ["sh", "-c", "echo up; sleep $((60 * !$(wc -l <hi)))"]),
+    ],
 )
-@pytest.mark.parametrize("options", [["--time", "0:10:00"], []])  # with SIGUSR1, and with SIGTERM alone
 def test_preemption_runs_the_job_again(slurm: Cluster, tmp_path: Path, command: list[str], options: list[str]) -> None:
     if "high" not in slurm.tool("sinfo", "--noheader", "--format=%P"):
         pytest.skip("this Slurm has no partition 'high' that preempts")
