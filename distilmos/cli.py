@@ -33,11 +33,13 @@ COMMANDS = {
     "score": "stage 7: MSE, LCC, SRCC, KTAU with confidence intervals",
     "compare": "paired bootstrap between two results directories",
     "report": "stage 7: RESULTS.md and report.html of an experiment",
+    "gather": "one page of several models and seeds, with means and differences",
     "export": "stage 8: one portable model directory",
     "web": "a local page to drop or record files and see their scores",
     "push": "a model directory to the Hugging Face hub",
     "pull": "a model directory from the Hugging Face hub",
     "import-official": "a checkpoint that the authors of DistilMOS released as a model directory",
+    "renew": "make the directory of a stage ready: empty, or as it was left half-way",
     "run": "run a command, or an array of commands, with a log each",
 }
 

@@ -1,39 +1,99 @@
-"""Run a command, or an array of commands, with a log each: the interface of Kaldi's run.pl.
+"""Run a command, or an array of commands, with a log each: the interface of Kaldi's run.pl, queue.pl and slurm.pl.
 
 JOB is replaced by the number of the job in LOG and in every argument of COMMAND. COMMAND gets its arguments exactly as
-given, no shell is in between; its output goes to LOG, with the time, peak memory and exit status.
+given, no shell is in between; its output goes to LOG, with the host, times, peak memory and exit status.
 All jobs of an array are run; then those that failed are named with the last lines of their logs.
+
+With --backend slurm, sge or pbs they are jobs of that scheduler, and --config says what its site wants to be told.
+Stopping this command (Ctrl-C) cancels them; if it dies otherwise, the same command finds them again.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
 
-from distilmos.commands.options import positive_int
-from distilmos.runner.jobs import parse_jobs, raise_failures
-from distilmos.runner.local import StoppedError, default_parallelism, run_jobs
+from distilmos.commands.options import natural, positive_int
+from distilmos.errors import InputError
+from distilmos.runner.conf import read_conf
+from distilmos.runner.jobs import Array, Job, parse_array, raise_failures
+from distilmos.runner.local import default_parallelism, run_jobs
+from distilmos.runner.process import StoppedError
+from distilmos.runner.queue import Queue, Resources
+from distilmos.runner.resume import take_up
+from distilmos.runner.schedulers import BACKENDS
+from distilmos.runner.state import LOCAL
+
+# What every scheduler understands: seconds alone are minutes to one and seconds to another.
+TIME = re.compile(r"\d+:[0-5]\d:[0-5]\d")
+MEMORY = re.compile(r"\d+(\.\d+)?[KMGT]?")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.usage = "distilmos run [--num-threads N] [--max-jobs-run N] [JOB=1:n] LOG COMMAND..."
+    parser.usage = "distilmos run [options] [JOB=1:n] LOG COMMAND..."
     # An option of COMMAND must never be taken for an abbreviation of ours.
     parser.allow_abbrev = False
+    parser.add_argument("--backend", choices=[LOCAL, *BACKENDS], default=LOCAL, help="where to run (default: local)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the site's scheduler (default: conf/BACKEND.conf)")
     parser.add_argument(
         "--num-threads", type=positive_int, default=1, metavar="N", help="CPU threads of a job (default: 1)"
     )
     parser.add_argument(
-        "--max-jobs-run", type=positive_int, metavar="N", help="jobs at a time (default: as many as the cores hold)"
+        "--max-jobs-run",
+        type=positive_int,
+        metavar="N",
+        help="jobs at a time (default: as many as the cores hold, or the scheduler allows)",
     )
+    parser.add_argument("--mem", metavar="4G", help="memory of a job; schedulers only")
+    parser.add_argument("--time", metavar="H:MM:SS", help="time limit of a job; schedulers only")
+    parser.add_argument("--gpu", type=natural, metavar="N", help="GPUs that a job has to itself")
+    parser.add_argument(
+        "--num-nodes",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="nodes of a job, on each of which COMMAND is started, with MASTER_ADDR, MASTER_PORT and DISTILMOS_NODES; "
+        "slurm only",
+    )
+    parser.add_argument("--retry", type=natural, default=0, metavar="N", help="run failed jobs again, up to N times")
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the jobs."""
-    jobs = parse_jobs(args.words)
+    for option, pattern in (("time", TIME), ("mem", MEMORY)):
+        value = getattr(args, option)
+        if value is not None and not pattern.fullmatch(value):
+            raise InputError(f"--{option} {value}: expected {'H:MM:SS' if option == 'time' else 'such as 4G or 500M'}")
+    array = parse_array(args.words)
     try:
-        failed = run_jobs(jobs, args.num_threads, args.max_jobs_run or default_parallelism(args.num_threads))
+        if args.backend == LOCAL:
+            raise_failures(array.jobs, _run_locally(array, args))
+        else:
+            raise_failures(array.jobs, *_queue(array, args).run())
     except StoppedError as stopped:
         return 128 + stopped.signal
-    raise_failures(jobs, failed)
     return 0
+
+
+def _run_locally(array: Array, args: argparse.Namespace) -> list[Job]:
+    if args.num_nodes > 1:
+        raise InputError("--num-nodes: this machine is only one; see --backend slurm")
+    parallel = args.max_jobs_run or default_parallelism(args.num_threads)
+    jobs, ended = take_up(array)
+    for _ in range(args.retry + 1):
+        jobs = run_jobs(jobs, args.num_threads, parallel, args.gpu or 0, ended)
+    return jobs
+
+
+def _queue(array: Array, args: argparse.Namespace) -> Queue:
+    options = {"num_threads": str(args.num_threads)}
+    given = {"mem": args.mem, "time": args.time, "gpu": args.gpu, "num_nodes": args.num_nodes}
+    options |= {name: str(value) for name, value in given.items() if value is not None}
+    if args.num_nodes == 1:
+        del options["num_nodes"]  # which only some backends have
+    conf = read_conf(args.config or Path("conf") / f"{args.backend}.conf")
+    resources = Resources(options, args.num_threads, args.num_nodes, args.max_jobs_run, args.retry)
+    return Queue(array, args.backend, conf, resources)

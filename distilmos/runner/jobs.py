@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +30,44 @@ class Job:
     command: tuple[str, ...]
 
 
-def parse_jobs(arguments: list[str]) -> list[Job]:
-    """Read `[JOB=1:n] LOG COMMAND...`; JOB, or whatever the name is, is replaced in LOG and in every argument.
+@dataclass(frozen=True)
+class Array:
+    """What `distilmos run` was asked for: a command, or the same one for a range of numbers.
+
+    Attributes:
+        name: what stands for the number of an element, mostly JOB; None for a single command.
+        first: number of the first element.
+        last: number of the last one.
+        log: the log file's name, with the placeholder.
+        command: program and arguments, with the placeholder.
+    """
+
+    name: str | None
+    first: int
+    last: int
+    log: str
+    command: tuple[str, ...]
+
+    def job(self, index: int) -> Job:
+        """Return an element: the placeholder is replaced in the log's name and in every argument."""
+        if self.name is None:
+            return Job(None, Path(self.log), self.command)
+        words = (word.replace(self.name, str(index)) for word in (self.log, *self.command))
+        return Job(index, Path(next(words)), tuple(words))
+
+    @property
+    def indices(self) -> range:
+        """The numbers of all elements."""
+        return range(self.first, self.last + 1)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All elements."""
+        return [self.job(index) for index in self.indices]
+
+
+def parse_array(arguments: list[str]) -> Array:
+    """Read `[JOB=1:n] LOG COMMAND...`; JOB, or whatever the name is, stands for the number of the element.
 
     Raises:
         InputError: if LOG or COMMAND is missing, the range is empty, or LOG is the same for all elements.
@@ -42,24 +79,22 @@ def parse_jobs(arguments: list[str]) -> list[Job]:
     if log.startswith("-"):
         raise InputError(f"expected the log file, found the option {log!r}: options come first")
     if array is None:
-        return [Job(None, Path(log), tuple(command))]
+        return Array(None, 1, 1, log, tuple(command))
     name, first, last = array[1], int(array[2]), int(array[3] or array[2])
     if not 1 <= first <= last:
         raise InputError(f"{arguments[0]}: expected {name}=FIRST:LAST with 1 <= FIRST <= LAST")
     if name not in log and first < last:
         raise InputError(f"{log}: the log file's name lacks {name}, so all {last - first + 1} jobs would write to it")
-    return [
-        Job(index, Path(log.replace(name, str(index))), tuple(word.replace(name, str(index)) for word in command))
-        for index in range(first, last + 1)
-    ]
+    return Array(name, first, last, log, tuple(command))
 
 
-def raise_failures(jobs: list[Job], failed: list[Job]) -> None:
+def raise_failures(jobs: list[Job], failed: list[Job], reasons: Mapping[Job, str] | None = None) -> None:
     """Report failed jobs with the last lines of their logs.
 
     Args:
         jobs: all jobs of the array.
         failed: those that failed.
+        reasons: one line for each of those whose command did not end by itself.
 
     Raises:
         FailedError: if there is any.
@@ -70,10 +105,11 @@ def raise_failures(jobs: list[Job], failed: list[Job]) -> None:
         heading = "the command failed"
     else:
         heading = f"{len(failed)} of {len(jobs)} jobs failed: {' '.join(str(job.index) for job in failed)}"
-    tails = [f"--- {job.log}\n{_tail(job.log)}" for job in failed[:TAILS_SHOWN]]
+    lines = [heading, *(reasons[job] for job in failed if reasons and job in reasons)]
+    lines += [f"--- {job.log}\n{_tail(job.log)}" for job in failed[:TAILS_SHOWN]]
     if len(failed) > TAILS_SHOWN:
-        tails.append(f"--- and {len(failed) - TAILS_SHOWN} more logs")
-    raise FailedError("\n".join([heading, *tails]))
+        lines.append(f"--- and {len(failed) - TAILS_SHOWN} more logs")
+    raise FailedError("\n".join(lines))
 
 
 def _tail(log: Path) -> str:

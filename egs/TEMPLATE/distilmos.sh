@@ -11,6 +11,9 @@ stage=0                   # first stage
 stop_stage=8              # last stage
 nj=2                      # parallel jobs of stages 1 to 4, each with one CPU thread
 num_threads=2             # CPU threads of stages 5 and 6
+ngpu=0                    # GPUs to ask for: of stage 5, and one for each job of stages 2, 4 and 6; 0 leaves it to the jobs
+num_nodes=1               # machines of stage 5, each with ngpu GPUs; more than one with a scheduler only
+resources=()              # [STAGE:]OPTIONS, what jobs ask a scheduler for, as "5:--mem 32G --time 24:00:00"; several times
 datadir=data              # where the data directories are
 dumpdir=dump              # where audio, features and tokens go
 expdir=exp                # where models and results go
@@ -167,6 +170,48 @@ validate() {
     distilmos validate-data "${rated[@]}" "$1"
 }
 
+# ask_for STAGE: sets `asks` to what its jobs ask a scheduler for, in the terms of cmd.sh.
+ask_for() {
+    local given words gpu=$((ngpu > 0 ? 1 : 0))
+    case $1 in
+        1) asks=(--mem 2G --time 4:00:00) ;;
+        2 | 4 | 6) asks=(--mem 8G --time 8:00:00 --gpu "${gpu}") ;;
+        3) asks=(--mem 8G --time 4:00:00) ;;
+        5) asks=(--mem 16G --time 48:00:00 --gpu "${ngpu}") ;;
+        *) asks=(--mem 4G --time 1:00:00) ;;
+    esac
+    for given in "${resources[@]}"; do
+        case ${given} in
+            "$1":*) given=${given#*:} ;;
+            [0-9]:*) continue ;;
+        esac
+        read -ra words <<<"${given}"
+        asks+=("${words[@]}") # the last one counts
+    done
+}
+
+# renew DIR PATH... -- WORD...: empties DIR, the directory of a stage, unless the stage has stopped half-way there and what
+# it depends on is still the same: the files that it reads, and options.
+renew() {
+    local dir=$1 inputs=()
+    shift
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        [ ! -e "$1" ] || inputs+=(--input "$1")
+        shift
+    done
+    distilmos renew "${inputs[@]}" -- "${dir}" "${@:2}"
+}
+
+# share DIR NAME COMMAND...: runs COMMAND as an array of nj jobs that write shards in DIR, each with a log NAME, and joins
+# the shards. What is joined cannot be gone on with, so that the array has got to its end before.
+share() {
+    local dir=$1 name=$2
+    shift 2
+    "${cmd[@]}" "${asks[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${dir}/log/${name}.JOB.log" "$@" --job JOB --jobs "${nj}"
+    distilmos renew --finish "${dir}"
+    "${cmd[@]}" "${asks[@]}" --gpu 0 "${dir}/log/merge_archives.log" distilmos merge-archives "${dir}" --jobs "${nj}"
+}
+
 # begin STAGE: whether STAGE is asked for and has work to do; announces it.
 begin() {
     ((stage <= $1 && $1 <= stop_stage)) || return 1
@@ -176,6 +221,7 @@ begin() {
     fi
     running=$1
     began=${SECONDS}
+    ask_for "$1"
     echo "$(date '+%F %T') stage $1: ${titles[$1]}"
 }
 
@@ -207,10 +253,10 @@ while [[ ${#rest[@]} -gt 0 && ${rest[0]} != -- ]]; do
     rest=("${rest[@]:2}")
 done
 data_opts+=("${rest[@]:1}")
-for name in stage stop_stage nj num_threads clusters max_frames seed; do
+for name in stage stop_stage nj num_threads ngpu num_nodes clusters max_frames seed; do
     [[ ${!name} =~ ^(0|[1-9][0-9]*)$ ]] || usage_error "$0" "--${name} must be a whole number, not '${!name}'"
 done
-for name in nj num_threads clusters max_frames; do
+for name in nj num_threads num_nodes clusters max_frames; do
     ((${!name} > 0)) || usage_error "$0" "--${name} must be at least 1"
 done
 ((stage <= stop_stage && stop_stage <= last_stage)) || usage_error "$0" "no stages from ${stage} to ${stop_stage}"
@@ -288,15 +334,12 @@ if begin 1; then
     done
     for set in "${own[@]}"; do
         source=${datadir}/${set} raw=${dumpdir}/raw/${set}
-        rm -rf "${raw}"
-        mkdir -p "${raw}"
+        renew "${raw}" "${source}" -- "${nj}"
         # Before the audio: wav.scp is what later stages look for, and then nothing may be missing beside it.
         for table in utt2sys utt2mos ratings utt2spk utt2sent utt2corpus text sys2group sys2mos notes; do
             [ ! -e "${source}/${table}" ] || cp "${source}/${table}" "${raw}"
         done
-        "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${raw}/log/dump_audio.JOB.log" \
-            distilmos dump-audio "${source}" "${raw}" --job JOB --jobs "${nj}"
-        "${cmd[@]}" "${raw}/log/merge_archives.log" distilmos merge-archives "${raw}" --jobs "${nj}"
+        share "${raw}" dump_audio distilmos dump-audio "${source}" "${raw}"
         validate "${raw}"
         grep -h '^warning: ' "${raw}"/log/dump_audio.*.log || true
     done
@@ -313,8 +356,8 @@ done
 
 if begin 2; then
     need_audio "${train_set}" "${dev_set}"
-    rm -rf "${feats}"
-    mkdir -p "${feats}"
+    raw_of "${train_set}"
+    renew "${feats}" "${raw}" "${teacher}" "${user_dir}" -- "${nj}" "${max_frames}" "${seed}" "${teacher}" "${backend}"
     raw_of "${dev_set}"
     plan_args=(--dev "${raw}")
     for set in "${tests[@]}"; do
@@ -322,15 +365,13 @@ if begin 2; then
         [ ! -e "${raw}/wav.scp" ] || plan_args+=(--test "${raw}")
     done
     raw_of "${train_set}"
-    "${cmd[@]}" --num-threads 1 "${feats}/log/plan.log" \
+    "${cmd[@]}" "${asks[@]}" --num-threads 1 "${feats}/log/plan.log" \
         distilmos plan "${config_args[@]}" --train "${raw}" "${plan_args[@]}" --clusters "${clusters}" \
         --max-frames "${max_frames}"
     grep -v '^#' "${feats}/log/plan.log"
     echo "${teacher}" >"${feats}/ssl_model"
-    "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${feats}/log/dump_feats.JOB.log" \
-        distilmos dump-feats "${layer_args[@]}" --data "${raw}" --out "${feats}" \
-        --max-frames "${max_frames}" --seed "${seed}" --job JOB --jobs "${nj}"
-    "${cmd[@]}" "${feats}/log/merge_archives.log" distilmos merge-archives "${feats}" --jobs "${nj}"
+    share "${feats}" dump_feats distilmos dump-feats "${layer_args[@]}" --data "${raw}" --out "${feats}" \
+        --max-frames "${max_frames}" --seed "${seed}"
     end
 fi
 
@@ -339,10 +380,12 @@ if begin 3; then
     [ "$(cat "${feats}/ssl_model")" = "${teacher}" ] || refuse "${feats} is not of ${teacher}: run stage 2 first"
     layers=("${feats}"/layer*.scp)
     # Token ids of an older k-means mean something else: stage 4 must make them anew.
-    rm -rf "${kmeans}" "${tokens}"
-    "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${#layers[@]}" "${kmeans}/log/learn_kmeans.JOB.log" \
+    renew "${tokens}"
+    renew "${kmeans}" "${feats}" -- "${clusters}" "${seed}"
+    "${cmd[@]}" "${asks[@]}" --max-jobs-run "${nj}" "JOB=1:${#layers[@]}" "${kmeans}/log/learn_kmeans.JOB.log" \
         distilmos learn-kmeans --feats "${feats}" --layer JOB --clusters "${clusters}" --seed "${seed}" --out "${kmeans}"
-    "${cmd[@]}" "${kmeans}/log/kmeans_table.log" distilmos kmeans-table "${kmeans}"
+    distilmos renew --finish "${kmeans}"
+    "${cmd[@]}" "${asks[@]}" "${kmeans}/log/kmeans_table.log" distilmos kmeans-table "${kmeans}"
     cat "${kmeans}/quality.md"
     end
 fi
@@ -352,11 +395,9 @@ if begin 4; then
     need_audio "${train_set}" "${dev_set}"
     for set in "${train_set}" "${dev_set}"; do
         raw_of "${set}"
-        rm -rf "${tokens:?}/${set}"
-        "${cmd[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${tokens}/${set}/log/dump_tokens.JOB.log" \
-            distilmos dump-tokens "${layer_args[@]}" --kmeans "${kmeans}" --data "${raw}" \
-            --out "${tokens}/${set}" --job JOB --jobs "${nj}"
-        "${cmd[@]}" "${tokens}/${set}/log/merge_archives.log" distilmos merge-archives "${tokens}/${set}" --jobs "${nj}"
+        renew "${tokens}/${set}" "${kmeans}" "${raw}" "${teacher}" "${user_dir}" -- "${nj}" "${teacher}" "${backend}"
+        share "${tokens}/${set}" dump_tokens distilmos dump-tokens "${layer_args[@]}" --kmeans "${kmeans}" \
+            --data "${raw}" --out "${tokens}/${set}"
     done
     end
 fi
@@ -373,8 +414,13 @@ if begin 5; then
     train_args+=(--train "${raw}")
     raw_of "${dev_set}"
     train_args+=(--dev "${raw}")
+    ((ngpu <= 1)) || train_args+=(--nproc "${ngpu}")
+    if ((num_nodes > 1)); then
+        asks+=(--num-nodes "${num_nodes}")
+        train_args+=(--nnodes "${num_nodes}")
+    fi
     echo "progress: ${exp}/log/train.log"
-    "${cmd[@]}" --num-threads "${num_threads}" "${exp}/log/train.log" \
+    "${cmd[@]}" "${asks[@]}" --num-threads "${num_threads}" "${exp}/log/train.log" \
         distilmos train "${config_args[@]}" --out "${exp}" "${train_args[@]}"
     end "${exp}"
 fi
@@ -393,8 +439,8 @@ if begin 6; then
         if grep -qx -e "- ${recipe}" <<<"${scales}"; then
             predict_args=(--corpus "${recipe}")
         fi
-        rm -rf "${results}" # with the scores of an older prediction
-        "${cmd[@]}" --num-threads "${num_threads}" "${results}/log/predict.log" \
+        renew "${results}" # with the scores of an older prediction
+        "${cmd[@]}" "${asks[@]}" --num-threads "${num_threads}" "${results}/log/predict.log" \
             distilmos predict "${raw}" --model "${exp}/final" --out "${results}/utt2mos" "${predict_args[@]}"
     done
     end
@@ -406,7 +452,7 @@ if begin 7; then
         raw_of "${set}"
         results_of "${set}"
         need "${results}/utt2mos" 6
-        "${cmd[@]}" "${results}/log/score.log" distilmos score --data "${raw}" --results "${results}"
+        "${cmd[@]}" "${asks[@]}" "${results}/log/score.log" distilmos score --data "${raw}" --results "${results}"
     done
     report_args=()
     for set in "${tests[@]}"; do
@@ -415,12 +461,12 @@ if begin 7; then
     done
     [ "${model}" = sslmos ] || report_args+=(--kmeans "${kmeans}")
     [ -z "${published}" ] || report_args+=(--published "${published}")
-    "${cmd[@]}" "${exp}/log/report.log" distilmos report "${exp}" "${report_args[@]}"
+    "${cmd[@]}" "${asks[@]}" "${exp}/log/report.log" distilmos report "${exp}" "${report_args[@]}"
     end "${exp}/RESULTS.md" "${exp}/report.html"
 fi
 
 if begin 8; then
     need "${exp}/final/config.yaml" 5
-    "${cmd[@]}" "${exp}/log/export.log" distilmos export "${exp}" --out "${exp}/model"
+    "${cmd[@]}" "${asks[@]}" "${exp}/log/export.log" distilmos export "${exp}" --out "${exp}/model"
     end "${exp}/model"
 fi

@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-../TEMPLATE/distilmos.sh --test_sets "test test_ood" "$@"
+../TEMPLATE/distilmos.sh --test_sets "test test_ood" --resources "--mem 2G --time 0:30:00" "$@"

@@ -12,7 +12,6 @@ models="distilmos sslmos"          # CONF[+key=value]... of conf/; the first is 
 seeds="1 2 3"                      # of training; sampling and k-means have seed 1
 jobs=2                             # trainings at a time, each with one CPU thread
 out=RESULTS.md                     # the page
-job=                               # internal: the number of one training
 # End of options
 take_all_options study.sh "$@"
 
@@ -25,37 +24,15 @@ protocol_options() {
     split+=(--db_root "${db_root}")
 }
 
-runs=()
-for protocol in ${protocols}; do
-    for seed in ${seeds}; do
-        for model in ${models}; do
-            runs+=("${protocol} ${model} ${seed}")
-        done
-    done
-done
-
-if [ -n "${job}" ]; then
-    read -r protocol model seed <<<"${runs[job - 1]}"
-    protocol_options "${protocol}"
-    settings=()
-    for pair in $(tr + ' ' <<<"${model}"); do
-        [[ ${pair} != *=* ]] || settings+=(--train_opts "${pair}")
-    done
-    exec ./run.sh "${split[@]}" --stage 5 --stop_stage 7 --conf "conf/${model%%+*}.yaml" "${settings[@]}" \
-        --tag "${model}_seed${seed}" --seed "${seed}" --num_threads 1
-fi
-
 . ./path.sh
-. ./cmd.sh
 for protocol in ${protocols}; do
     protocol_options "${protocol}"
-    dump=dump
-    [ "${protocol}" = conditions ] || dump=dump/leave_${protocol}_out
-    if [ ! -e "${dump}/.prepared" ]; then
+    below=
+    [ "${protocol}" = conditions ] || below=/leave_${protocol}_out
+    if [ ! -e "dump${below}/.prepared" ]; then
         ./run.sh "${split[@]}" --stage 0 --stop_stage 4
-        touch "${dump}/.prepared"
+        touch "dump${below}/.prepared"
     fi
+    ../TEMPLATE/sweep.sh --models "${models}" --seeds "${seeds}" --jobs "${jobs}" --expdir "exp${below}" "${split[@]}"
 done
-"${cmd[@]}" --num-threads 1 --max-jobs-run "${jobs}" "JOB=1:${#runs[@]}" exp/study/log/run.JOB.log \
-    ./study.sh --db_root "${db_root}" --protocols "${protocols}" --models "${models}" --seeds "${seeds}" --job JOB
 python3 local/gather.py --protocols "${protocols}" --models "${models}" --seeds "${seeds}" --out "${out}"

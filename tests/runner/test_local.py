@@ -63,6 +63,32 @@ def test_no_more_jobs_than_allowed_run_at_a_time(tmp_path: Path) -> None:
     assert max(seen) == 2
 
 
+def test_a_gpu_is_of_one_job_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7,9")
+    script = (
+        "echo $CUDA_VISIBLE_DEVICES; for g in $(echo $CUDA_VISIBLE_DEVICES | tr , ' '); do mkdir gpu$g || exit 1; done"
+    )
+    script += "; sleep 0.3; rmdir $(echo gpu$CUDA_VISIBLE_DEVICES | sed 's/,/ gpu/')"
+    done = run("--gpu", "2", "--max-jobs-run", "9", "JOB=1:5", "x.JOB.log", "sh", "-c", script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    held = [output(tmp_path / f"x.{job}.log")[0] for job in range(1, 6)]
+    assert set(held) == {"3,5", "7,9"}
+    done = run("--gpu", "5", "x.log", "true", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--gpu 5: there are only 4 here" in done.stderr
+
+
+def test_a_machine_without_gpus_runs_jobs_that_ask_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert run("--gpu", "1", "--mem", "4G", "--time", "1:00:00", "x.log", "true", cwd=tmp_path).returncode == 0
+
+
+def test_failed_elements_are_tried_again(tmp_path: Path) -> None:
+    script = "echo run >>count.JOB; [ JOB != 2 ] || [ $(wc -l <count.JOB) -gt 1 ]"
+    assert run("--retry", "1", "JOB=1:3", "x.JOB.log", "sh", "-c", script, cwd=tmp_path).returncode == 0
+    assert [(tmp_path / f"count.{job}").read_text().count("run") for job in (1, 2, 3)] == [1, 2, 1]
+
+
 def test_log_format(tmp_path: Path) -> None:
     body = "import sys; x = bytearray(200_000_000); print('out'); sys.stdout.flush(); sys.stderr.write('no newline')"
     assert run("a.log", sys.executable, "-c", body, cwd=tmp_path).returncode == 0
@@ -117,6 +143,11 @@ def test_a_command_that_is_not_there_has_failed(tmp_path: Path) -> None:
         (["--num", "2", "a.log", "true"], "unrecognized arguments: --num"),
         (["--max-jobs-run", "0", "a.log", "true"], "at least 1"),
         (["file/a.log", "true"], "file/a.log: cannot write the log"),
+        (["--time", "60", "a.log", "true"], "--time 60: expected H:MM:SS"),
+        (["--mem", "lots", "a.log", "true"], "--mem lots: expected such as 4G"),
+        (["--num-nodes", "2", "a.log", "true"], "--num-nodes: this machine is only one"),
+        (["--backend", "slurm", "a.log", "true"], "conf/slurm.conf: no such file"),
+        (["--backend", "slurm", "--config", "no.conf", "a.log", "true"], "no.conf: no such file"),
     ],
 )
 def test_bad_usage(tmp_path: Path, arguments: list[str], message: str) -> None:

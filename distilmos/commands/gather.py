@@ -1,0 +1,28 @@
+"""Gather the scores of several models and seeds into one page: every score, means and deviations, paired bootstraps.
+
+The trainings are EXPDIR/MODEL_seedN, as egs/TEMPLATE/sweep.sh names them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from distilmos.files import write_text
+from distilmos.report.sweep import sweep_page
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("expdir", type=Path, metavar="EXPDIR", help="for example exp")
+    parser.add_argument("--models", nargs="+", required=True, metavar="MODEL", help="the first is compared with others")
+    parser.add_argument("--seeds", nargs="+", required=True, metavar="N", help="of each model")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page, in Markdown")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Gather, write and print the page."""
+    page = sweep_page(args.expdir, args.models, args.seeds)
+    write_text(args.out, page)
+    print(page)
+    return 0

@@ -1,0 +1,102 @@
+"""Tables of several models, each trained with several seeds: every score, mean and deviation, and the differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from distilmos.errors import InputError
+from distilmos.metrics import LEVELS
+from distilmos.scoring.compare import compare_results
+from distilmos.scoring.results import count_line, read_metrics
+from distilmos.scoring.tables import bounds, markdown_table, number, with_interval
+
+METRICS = ("LCC", "SRCC", "MSE")
+
+
+def sweep_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) -> str:
+    """Return a page in Markdown on the trainings `expdir/MODEL_seedN`, a section for each test set.
+
+    Args:
+        expdir: where the experiments are.
+        models: CONF[+key=value]...; the first is compared with the others, A+... with A.
+        seeds: of each model.
+
+    Raises:
+        InputError: if a training has not been scored on a test set that another one has been scored on.
+    """
+    experiments = {(m, s): Path(expdir) / f"{m}_seed{s}" for m in models for s in seeds}
+    names = sorted({path.parent.name for e in experiments.values() for path in e.glob("results/*/metrics.json")})
+    if not names:
+        raise InputError(f"{expdir}: no scores of {', '.join(path.name for path in experiments.values())}")
+    parts = [
+        "In brackets: 95 % bootstrap intervals over utterances or systems. `mean` is the mean over seeds and their "
+        "standard deviation.\n"
+    ]
+    for name in names:
+        results = {key: path / "results" / name for key, path in experiments.items()}
+        scores = {key: read_metrics(path) for key, path in results.items()}
+        parts += [f"## {name}\n", count_line(scores[models[0], seeds[0]]) + "\n", score_table(scores, models, seeds)]
+        parts += differences(results, models, seeds)
+    return "\n".join(parts)
+
+
+def score_table(
+    scores: Mapping[tuple[str, str], Mapping[str, Any]], models: Sequence[str], seeds: Sequence[str]
+) -> str:
+    """Return a row for each training, and one for each model's mean over seeds.
+
+    Args:
+        scores: (model, seed) -> level -> metric -> value and interval.
+        models: in the order of the rows.
+        seeds: likewise.
+    """
+    columns = [(level, name) for level in LEVELS for name in METRICS]
+    rows = []
+    for model in models:
+        for seed in seeds:
+            rows.append([model, seed, *(with_interval(scores[model, seed][level][name]) for level, name in columns)])
+        if len(seeds) > 1:
+            values = [[scores[model, seed][level][name]["value"] for seed in seeds] for level, name in columns]
+            rows.append([f"**{model}**", "mean", *map(_mean, values)])
+    return markdown_table(["model", "seed", *(f"{level} {name}" for level, name in columns)], rows, left=2)
+
+
+def differences(results: Mapping[tuple[str, str], Path], models: Sequence[str], seeds: Sequence[str]) -> list[str]:
+    """Return a paragraph and a table for each pair of models that is compared; see `pairs`.
+
+    Args:
+        results: (model, seed) -> scored results directory, all of one set.
+        models: of the trainings.
+        seeds: of the trainings; models are compared seed by seed.
+    """
+    parts = []
+    for first, other in pairs(models):
+        rows = []
+        for seed in seeds:
+            comparison = compare_results(results[other, seed], results[first, seed])
+            for level in LEVELS:
+                for name in ("LCC", "SRCC"):
+                    entry = comparison[level][name]
+                    difference = number(entry["difference"], sign=True)
+                    rows.append([seed, level, name, difference, bounds(entry, sign=True), number(entry["p"])])
+        table = markdown_table(["seed", "level", "metric", "difference", "95 % interval", "p"], rows, left=3)
+        parts += [f"Difference {first} - {other}, paired bootstrap:\n", table]
+    return parts
+
+
+def pairs(models: Sequence[str]) -> list[tuple[str, str]]:
+    """Return which models to compare: what changes another one with that, and the first with all others."""
+    found = []
+    for i, model in enumerate(models[1:], start=1):
+        changed = [other for other in models[:i] if model.startswith(f"{other}+")]
+        found.append((model, max(changed, key=len)) if changed else (models[0], model))
+    return found
+
+
+def _mean(values: list[float | None]) -> str:
+    """Return mean and standard deviation over seeds; a dash where a correlation is not defined for one of them."""
+    defined = [value for value in values if value is not None]
+    return f"{fmean(defined):.3f} ± {stdev(defined):.3f}" if len(defined) == len(values) else "-"

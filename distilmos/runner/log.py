@@ -1,0 +1,67 @@
+"""What the log of every job begins and ends with, whichever backend runs it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from datetime import datetime
+from pathlib import Path
+
+from distilmos.errors import InputError
+from distilmos.runner.jobs import Job
+
+
+def empty_log(log: Path) -> None:
+    """Prove that the log can be written, and leave no older one in the place of a job that waits.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
+    except OSError as error:
+        raise InputError(f"{log}: cannot write the log: {error.strerror}") from None
+
+
+def begin_log(job: Job) -> None:
+    """Append host, command, directory and start time; a job that is queued again goes on in the same log."""
+    heading = {
+        "Host": platform.node(),
+        "Command": shlex.join(job.command),
+        "Directory": str(Path.cwd()),
+        "Started": now(),
+    }
+    lines = "".join(f"# {name} {value}".replace("\n", "\n# ") + "\n" for name, value in heading.items())
+    _append(job.log, lines)
+
+
+def end_log(log: Path, exit_status: int, seconds: float, peak_bytes: int) -> None:
+    """Append end time, elapsed time, peak memory and exit status.
+
+    Args:
+        log: file that begin_log has begun.
+        exit_status: in a shell's way: 128 + N for a process that signal N ended.
+        seconds: elapsed time.
+        peak_bytes: largest resident set of the job and of those of its processes that it waited for.
+    """
+    measured = f"elapsed {seconds:.2f} s, peak memory {peak_bytes / 1e6:.1f} MB, exit status {exit_status}"
+    note(log, f"Ended {now()} {measured}")
+
+
+def note(log: Path, text: str) -> None:
+    """Append a line of the runner's own."""
+    with log.open("ab+") as stream:
+        unfinished = stream.tell() > 0 and stream.seek(-1, os.SEEK_END) >= 0 and stream.read(1) != b"\n"
+    _append(log, "\n" * unfinished + f"# {text}\n")
+
+
+def now() -> str:
+    """Return the local time with its offset from UTC."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _append(log: Path, text: str) -> None:
+    with log.open("a", encoding="utf-8", errors="surrogateescape") as stream:
+        stream.write(text)

@@ -1,0 +1,116 @@
+"""What a stage keeps of an array that did not get to its end: only what is still of the same commands and input."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.cluster import RUN, Cluster, wait_for
+
+SCRIPT = "echo run >>count.JOB; [ JOB != 2 ] || [ -e repaired ]"
+RENEW = [sys.executable, "-m", "distilmos.cli", "renew"]
+
+
+def renew(directory: Path, *arguments: str) -> str:
+    """Make `out` ready for a stage that reads `data`."""
+    command = [*RENEW, "--input", "data", "--", "out", *arguments]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=True).stdout
+
+
+def finish(directory: Path) -> None:
+    subprocess.run([*RENEW, "--finish", "out"], cwd=directory, check=True)
+
+
+def array(directory: Path, script: str = SCRIPT) -> int:
+    command = [*RUN, "JOB=1:3", "out/log/x.JOB.log", "sh", "-c", script]
+    return subprocess.run(command, cwd=directory, capture_output=True, check=False).returncode
+
+
+def counts(directory: Path) -> list[int]:
+    return [len((directory / f"count.{job}").read_text().splitlines()) for job in (1, 2, 3)]
+
+
+@pytest.fixture
+def failed(tmp_path: Path) -> Path:
+    """A directory in which element 2 of 3 has failed, and has been repaired since."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "wav.scp").write_text(f"a {tmp_path}/a.wav\n")
+    (tmp_path / "a.wav").write_bytes(b"audio")
+    renew(tmp_path)
+    assert array(tmp_path) == 1
+    assert counts(tmp_path) == [1, 1, 1]
+    (tmp_path / "out" / "shard").touch()
+    (tmp_path / "repaired").touch()
+    return tmp_path
+
+
+def test_only_what_failed_is_run_again(failed: Path) -> None:
+    assert renew(failed) == "out: goes on with what is not done\n"
+    assert array(failed) == 0
+    assert counts(failed) == [1, 2, 1]
+    assert (failed / "out" / "shard").exists()
+    assert (failed / "out/log/x.1.log").read_text().rstrip().endswith("exit status 0")
+
+
+def test_a_stage_that_has_ended_begins_anew(failed: Path) -> None:
+    renew(failed)
+    assert array(failed) == 0
+    finish(failed)
+    assert renew(failed) == ""
+    assert not (failed / "out" / "shard").exists()
+    assert array(failed) == 0
+    assert counts(failed) == [2, 3, 2]
+
+
+@pytest.mark.parametrize("change", ["table", "audio", "option"])
+def test_other_input_begins_anew(failed: Path, change: str) -> None:
+    words = []
+    if change == "table":
+        (failed / "data" / "utt2sys").write_text("a x\n")
+    elif change == "audio":
+        os.utime(failed / "a.wav", ns=(0, 0))
+    else:
+        words = ["--nj=3"]
+    assert renew(failed, *words) == ""
+    assert not (failed / "out" / "shard").exists()
+    assert array(failed) == 0
+    assert counts(failed) == [2, 2, 2]
+
+
+def test_another_command_begins_anew(failed: Path) -> None:
+    renew(failed)
+    assert array(failed, f"{SCRIPT} # another") == 0
+    assert counts(failed) == [2, 2, 2]
+
+
+def test_the_same_on_a_scheduler(failed: Path, slurm: Cluster) -> None:
+    renew(failed)
+    (failed / "repaired").unlink()
+    for expected in ([1, 2, 1], [1, 3, 1]):
+        done = slurm.run("JOB=1:3", "out/log/x.JOB.log", "sh", "-c", SCRIPT, cwd=failed)
+        assert counts(failed) == expected
+        assert "2 of 3 are done already" in done.stderr
+        assert done.returncode == (0 if (failed / "repaired").exists() else 1)
+        (failed / "repaired").touch()
+        renew(failed)
+
+
+def test_jobs_are_cancelled_before_their_directory_is_emptied(tmp_path: Path, slurm: Cluster) -> None:
+    (tmp_path / "data").mkdir()
+    renew(tmp_path)
+    process = slurm.start("out/log/x.log", "sh", "-c", "echo up; sleep 60; touch out/late", cwd=tmp_path)
+    log = tmp_path / "out/log/x.log"
+    wait_for(lambda: log.exists() and "up" in log.read_text())
+    process.kill()
+    process.wait()
+    job_id = (tmp_path / "out/log/q/x/1/id").read_text()
+    (tmp_path / "data" / "wav.scp").touch()
+    environment = os.environ | slurm.environment
+    command = [*RENEW, "--input", "data", "--", "out"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert f"cancelled job {job_id}: out begins anew" in done.stderr
+    assert slurm.tool("squeue", "--noheader", f"--jobs={job_id}") == ""
+    assert not (tmp_path / "out/late").exists()
