@@ -172,17 +172,26 @@ def joined(uses_gpu: bool) -> Iterator[World]:
         return
     world = World(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
     _end_with_parent()
+    together = True
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if uses_gpu else "gloo", timeout=TIMEOUT)
         yield world
+    except (InputError, FailedError, PreemptedError, SystemExit):
+        raise  # by all processes
     except RuntimeError as error:
+        together = False
         # DistError is a RuntimeError, and Gloo raises plain ones.
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             cause = str(error).splitlines()[0].partition("] ")[2].partition(". ")[0] or type(error).__name__
             raise FailedError(f"process {world.rank} of {size} has lost the others: {cause}") from None
         raise
-    # Only here: after an error, others may be gone, and this could wait for them.
-    dist.destroy_process_group()
+    except BaseException:
+        together = False
+        raise
+    finally:
+        # Threads of Gloo that are left would abort the exit; NCCL might wait for processes that are gone.
+        if dist.is_initialized() and (together or not uses_gpu):
+            dist.destroy_process_group()
 
 
 def _end_with_parent() -> None:

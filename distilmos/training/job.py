@@ -181,10 +181,11 @@ def _train(job: TrainJob, inputs: _Inputs, world: World, stop: StopRequest) -> N
     if stored is not None:
         trainer.restore(stored)
     monitor = Observer()
-    if world.first:
-        settings = yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        write_text(job.out / "config.yaml", settings)
-        monitor = Monitor(job.out, trainer.state.log_bytes, trainer.state.step, job.config.max_steps)
+    with world.together():
+        if world.first:
+            settings = yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+            write_text(job.out / "config.yaml", settings)
+            monitor = Monitor(job.out, trainer.state.log_bytes, trainer.state.step, job.config.max_steps)
     try:
         if stored is None:
             monitor.event("start", 0, _start(job, inputs, model, world))
