@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="replaces the setting `seed`")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument(
+        "--stage-to-tmpdir",
+        action="store_true",
+        help="copy the audio to $TMPDIR, a disk of this machine, and read it there; removed at the end",
+    )
+    parser.add_argument(
         "--nproc",
         type=positive_int,
         default=1,
@@ -71,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         dev_tokens=args.dev_tokens,
         out=args.out,
         device=args.device,
+        stage=args.stage_to_tmpdir,
         command=["distilmos", *sys.argv[1:]],
     )
     if args.nproc * args.nnodes > 1 and "RANK" not in os.environ:

@@ -63,8 +63,8 @@ class TrainConfig(ModelConfig):
         accumulate: batches for each step.
         batch_seconds: largest padded duration of a batch, which several processes share.
         max_seconds: longest recording that is accepted.
-        num_workers: processes that read audio, for each that trains, which reads itself if it is 0. Has no effect on the
-            result.
+        num_workers: processes that read audio, for each that trains, which reads itself if it is 0. Has no effect on
+            the result.
         eval_every: steps between evaluations on the dev set.
         checkpoint_every: steps between checkpoints; each evaluation is followed by one too.
         patience: evaluations without a new best after which training stops.

@@ -87,6 +87,10 @@ class RatedSet:
             for level, values in each[0].items()
         }
 
+    def moved(self, copies: Mapping[Path, Path]) -> RatedSet:
+        """Return the same set, which reads copies (file -> copy) of its files."""
+        return replace(self, locations=[(copies[file], offset) for file, offset in self.locations])
+
     def digest(self) -> str:
         """Return a hash of ids, lengths, scores, ratings, systems and tokens, by which two sets are the same.
 

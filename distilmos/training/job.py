@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import yaml
 
+from distilmos.data.staging import staged
 from distilmos.errors import FailedError, InputError
 from distilmos.files import write_text
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
@@ -52,6 +53,7 @@ class TrainJob:
         dev_tokens: token directory of stage 4; not needed for a baseline.
         out: directory of the experiment; a training that was interrupted there continues.
         device: where to compute, as `choose_device` takes it.
+        stage: read audio from a copy in $TMPDIR.
         command: the command line, for the log.
     """
 
@@ -62,6 +64,7 @@ class TrainJob:
     dev_tokens: Path | None
     out: Path
     device: str
+    stage: bool
     command: list[str]
 
 
@@ -93,12 +96,26 @@ def run_training(job: TrainJob) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     device = choose_device(job.device)
     # Until all are there a signal ends a process as always: nothing has been done, and some may be long in coming.
-    with joined(device.type == "cuda") as world, stop_requests() as stop, ExitStack() as lock:
+    with joined(device.type == "cuda") as world, stop_requests() as stop, ExitStack() as held:
         with world.together():
             inputs = _read_inputs(job, _own_device(device, world))
             if world.first:
-                lock.enter_context(_locked(job.out))
+                held.enter_context(_locked(job.out))
+        if job.stage:
+            inputs = _staged(inputs, world, held)
         _train(job, inputs, world, stop)
+
+
+def _staged(inputs: _Inputs, world: World, held: ExitStack) -> _Inputs:
+    """Let the first process of every machine copy the audio, once for all processes there, until `held` is closed."""
+    copies: dict[Path, Path] = {}
+    with world.together():
+        if world.local_rank == 0:
+            files = [file for file, _ in [*inputs.train.locations, *inputs.dev.locations]]
+            copies = held.enter_context(staged(files))
+    # The processes of a machine have consecutive ranks.
+    copies = world.gather(copies)[world.rank - world.local_rank]
+    return replace(inputs, train=inputs.train.moved(copies), dev=inputs.dev.moved(copies))
 
 
 def _own_device(device: torch.device, world: World) -> torch.device:

@@ -214,6 +214,28 @@ def test_all_processes_of_a_job_may_get_the_signal(corpus, settings, undisturbed
 
 
 @pytest.mark.slow
+def test_audio_is_read_from_a_copy_on_each_machine(corpus, settings, undisturbed, tmp_path):
+    """There is one copy for two processes; the original may go; nothing is left; and nothing is learned otherwise."""
+    arguments = corpus.arguments(tmp_path / "out", **settings)
+    for name in ("train", "dev"):
+        raw = tmp_path / name
+        shutil.copytree(corpus.raw(name), raw)
+        table = raw / "wav.scp"
+        table.write_text(table.read_text().replace(str(corpus.raw(name)), str(raw)))
+        arguments[arguments.index(f"--{name}") + 1] = str(raw)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    running = start(arguments, "--nproc", "2", "--stage-to-tmpdir", TMPDIR=str(scratch))
+    await_steps(running, tmp_path / "out", 1)
+    assert len(list(scratch.rglob("*wav.ark"))) == 2
+    for name in ("train", "dev"):
+        (tmp_path / name / "wav.ark").unlink()
+    ended(running, 0)
+    assert not list(scratch.rglob("*wav.ark"))
+    assert final(tmp_path / "out") == final(undisturbed[2])
+
+
+@pytest.mark.slow
 def test_another_number_of_processes_continues_the_same_course(corpus, tmp_path):
     """The same loss at each step: no recording is lost or repeated."""
     settings = QUIET | {"log_every": 1, "max_steps": 14}
