@@ -38,6 +38,9 @@ from distilmos.training.optimizer import make_optimizer, set_rates
 from distilmos.training.preemption import PreemptedError, StopRequest
 
 LAST = "last.pt"
+# Largest padded duration of a batch of the dev set: enough to fill a GPU, and small beside what training needs of its
+# memory, also where many processes share a large batch_seconds.
+DEV_BATCH_SECONDS = 80.0
 CALIBRATION_BATCHES = 50  # their statistics hardly change with more
 
 
@@ -119,9 +122,10 @@ class Trainer:
         listeners = model.listener_offsets.names if model.listener_offsets else None
         self._reader = BatchReader(train, corpora, listeners)
         self._order = BatchOrder(train.num_samples, self._budget, config.seed, _shares(train, config))
-        # As large as a process' part of a batch in training, which its memory holds.
-        plans = evaluation_plans(dev.num_samples, self._budget // self.world.size)[self.world.rank :: self.world.size]
-        self._dev_loader = make_loader(BatchReader(dev, corpora), plans, config.num_workers, pin)
+        # Whole batches for each process, the same ones however many there are: scores are equal to the last bit.
+        plans = evaluation_plans(dev.num_samples, round(min(config.batch_seconds, DEV_BATCH_SECONDS) * SAMPLE_RATE))
+        own = plans[self.world.rank :: self.world.size]
+        self._dev_loader = make_loader(BatchReader(dev, corpora), own, config.num_workers, pin)
         self._clock = time.perf_counter()
 
     def restore(self, checkpoint: Checkpoint) -> None:

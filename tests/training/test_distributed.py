@@ -140,19 +140,26 @@ def test_small_batches_leave_processes_without_recordings(corpus):
 
 
 @pytest.mark.slow
-def test_the_dev_set_is_scored_as_by_one_process(corpus, tmp_path):
-    """With weights that stay as they are; batch norm's statistics alone change."""
+@pytest.mark.parametrize("model", ["sslmos", "distilmos"])
+def test_the_dev_set_is_scored_as_by_one_process(corpus, tmp_path, model):
+    """With weights that stay as they are, though DistilMOS' statistics of batch norm may round in another way.
+
+    Such a model scores all recordings nearly alike, and the correlation of that depends on the last digits.
+    """
     scored = []
+    sets = QUIET | {"encoder_lr": 0, "head_lr": 1e-12, "max_steps": 2, "warmup_steps": 0, "eval_every": 1}
+    sets |= {"batch_seconds": 3, "model": model, "token_weight": 0.1 if model == "distilmos" else 0}
     for number in (1, 3):
         out = tmp_path / str(number)
-        sets = QUIET | {"encoder_lr": 0, "head_lr": 1e-12, "max_steps": 2, "warmup_steps": 0, "eval_every": 1}
-        ended(start(corpus.arguments(out, **sets, log_every=1), "--nproc", str(number)), 0)
+        ended(start(corpus.arguments(out, **sets), "--nproc", str(number)), 0)
         scored.append(events(out, "dev", "end"))
     for one, several in zip(*scored, strict=True):
         found = differences(several.get("dev", several), one.get("dev", one))
         found.pop("elapsed_seconds", None)
-        assert len(found) >= 10
-        assert max(found.values()) <= 1e-6, found
+        losses = {"regression", "utterance.MSE", "system.MSE"} | ({"token"} if model == "distilmos" else set())
+        assert losses <= found.keys()
+        assert max(found[name] for name in losses) <= 1e-6, found
+        assert model == "distilmos" or max(found.values()) == 0
 
 
 @pytest.mark.slow
