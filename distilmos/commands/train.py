@@ -2,17 +2,34 @@
 
 Writes OUT/config.yaml, log.jsonl, tensorboard/, checkpoints/ and final/, the model directory. Started again after an
 interruption, with the same settings and data, it continues from its last checkpoint to the same final weights.
+
+Several processes (--nproc, --nnodes) share the recordings of every batch and learn what one would, to within rounding
+and dropout. They may be started by torchrun as well, but then the exit status is 1 whatever happened:
+  torchrun --nproc-per-node N --no-python distilmos train ...
+
+SIGTERM and SIGUSR1 make it finish the step, write a checkpoint and end.
+
+exit status:
+  0   trained to the end
+  1   failed: a loss is not finite, or another process failed
+  2   usage or bad input
+  75  stopped by SIGTERM or SIGUSR1: started again, it continues (EX_TEMPFAIL of sysexits.h)
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
+from distilmos.commands.options import positive_int
 from distilmos.memory import keep_freed_memory
+from distilmos.runner import PREEMPTED
 from distilmos.training.config import load_config
 from distilmos.training.job import TrainJob, run_training
+from distilmos.training.launch import launch
+from distilmos.training.preemption import PreemptedError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,22 +45,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for example exp/distilmos")
     parser.add_argument("--seed", type=int, metavar="N", help="replaces the setting `seed`")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    parser.add_argument(
+        "--stage-to-tmpdir",
+        action="store_true",
+        help="copy the audio to $TMPDIR, a disk of this machine, and read it there; removed at the end",
+    )
+    parser.add_argument(
+        "--nproc",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="processes on this machine, each with a GPU of its own or, on the CPU, its part of OMP_NUM_THREADS",
+    )
+    parser.add_argument(
+        "--nnodes",
+        type=positive_int,
+        default=1,
+        metavar="M",
+        help="machines, on each of which this command is started, with MASTER_ADDR, MASTER_PORT and NODE_RANK (or "
+        "Slurm's or PBS' name for that) in the environment",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train."""
-    keep_freed_memory()
+    """Train, in this process or in several."""
     overrides = args.overrides + ([] if args.seed is None else [f"seed={args.seed}"])
-    run_training(
-        TrainJob(
-            config=load_config(args.config, overrides),
-            train=args.train,
-            dev=args.dev,
-            train_tokens=args.train_tokens,
-            dev_tokens=args.dev_tokens,
-            out=args.out,
-            device=args.device,
-            command=["distilmos", *sys.argv[1:]],
-        )
+    job = TrainJob(
+        config=load_config(args.config, overrides),
+        train=args.train,
+        dev=args.dev,
+        train_tokens=args.train_tokens,
+        dev_tokens=args.dev_tokens,
+        out=args.out,
+        device=args.device,
+        stage=args.stage_to_tmpdir,
+        command=["distilmos", *sys.argv[1:]],
     )
+    if args.nproc * args.nnodes > 1 and "RANK" not in os.environ:
+        return launch(args.nproc, args.nnodes, [sys.executable, "-m", "distilmos.cli", *sys.argv[1:]])
+    keep_freed_memory()
+    try:
+        run_training(job)
+    except PreemptedError as stopped:
+        print(f"distilmos train: {stopped}; started again it continues", file=sys.stderr)
+        return PREEMPTED
     return 0

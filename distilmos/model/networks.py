@@ -88,6 +88,13 @@ class MOSNetwork(nn.Module):
         """Score the hidden states of the encoder: L tensors (B, T, D), of which `num_frames` (B,) are valid."""
         raise NotImplementedError
 
+    def without_recordings(self) -> Tensor:
+        """Return 0, differentiable, having done what `forward` and its backward pass do together with other processes.
+
+        For a process of a distributed training that has no recording of a batch.
+        """
+        return self.linear.bias.sum() * 0
+
 
 class DistilMOS(MOSNetwork):
     """Layer mix, feature processor, one token predictor for each target layer, decoder, frame scores.
@@ -126,6 +133,13 @@ class DistilMOS(MOSNetwork):
         logits = [predictor(shared) for predictor in self.predictors] if with_tokens else []
         frame_mos = self.linear(self.decoder(shared, num_frames)).squeeze(2)
         return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, logits)
+
+    def without_recordings(self) -> Tensor:
+        """Return 0, differentiable, having taken part in the batch norm."""
+        nothing = self.linear.weight.new_zeros(0, 1, self.encoder.config.embed_dim)
+        lengths = torch.zeros(0, dtype=torch.long, device=nothing.device)
+        shared: Tensor = self.feature_processor(nothing, lengths)[0]
+        return shared.sum()
 
 
 class SSLMOS(MOSNetwork):

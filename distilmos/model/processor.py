@@ -7,11 +7,73 @@ batch statistics are those of valid frames, and the LSTM runs over valid frames 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distilmos.ssl.encoder import valid_mask
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is its gradient, for the loss is the sum of their losses."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        """Return the sum."""
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Return the gradient."""
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+class FrameNorm(nn.BatchNorm1d):
+    """Batch norm of frames (N, H) with the statistics of the whole batch, of which several processes may have parts.
+
+    torch's own SyncBatchNorm, which does the same, needs GPUs.
+
+    A single frame, from a batch of one recording shorter than two frames, has no variance and minus its mean is
+    nothing: in training too it is normalised with the running statistics, and leaves them as they are.
+    """
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Normalise frames (N, H); in a training of several processes N may be 0."""
+        if self.training and dist.is_available() and dist.is_initialized():
+            return self._across_processes(frames)
+        return self._with_running_statistics(frames) if len(frames) == 1 else super().forward(frames)
+
+    def _with_running_statistics(self, frames: Tensor) -> Tensor:
+        return F.batch_norm(frames, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+    def _across_processes(self, frames: Tensor) -> Tensor:
+        """Normalise with the mean and variance over the frames of all processes, taken in float32."""
+        values = frames.float()
+        sums: Tensor = _SumOverProcesses.apply(torch.cat([values.sum(0), values.new_tensor([len(values)])]))
+        count = int(sums[-1])
+        if count == 1:
+            return self._with_running_statistics(frames)
+        mean = sums[:-1] / count
+        centred = values - mean
+        # A second sum rather than that of the squares with the first: their difference would lose digits.
+        variance: Tensor = _SumOverProcesses.apply(centred.square().sum(0)) / count
+        self._note(mean.detach(), variance.detach() * (count / (count - 1)))
+        return (centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias).to(frames.dtype)
+
+    def _note(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards those of a batch, as BatchNorm1d does."""
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
 
 
 class SeparableBlock(nn.Module):
@@ -23,7 +85,7 @@ class SeparableBlock(nn.Module):
         self.stride = stride
         self.dw = nn.Conv1d(width, width, kernel, stride, padding=kernel // 2, groups=width, bias=False)
         self.pw = nn.Conv1d(width, width, 1, bias=False)
-        self.bn = nn.BatchNorm1d(width)
+        self.bn = FrameNorm(width)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, H, T), zero at padding, to (B, H, T'), zero at padding; return the new lengths (B,) too."""
@@ -31,22 +93,10 @@ class SeparableBlock(nn.Module):
         lengths = torch.div(lengths - 1, self.stride, rounding_mode="floor") + 1
         mask = valid_mask(lengths, x.shape[2])
         # Only valid frames, as rows, go through the norm: padding must not enter its statistics.
-        frames = F.gelu(self._norm(x.transpose(1, 2)[mask]))
+        frames = F.gelu(self.bn(x.transpose(1, 2)[mask]))
         output = frames.new_zeros(x.shape[0], x.shape[2], x.shape[1])
         output[mask] = frames
         return output.transpose(1, 2), lengths
-
-    def _norm(self, frames: Tensor) -> Tensor:
-        """Normalise frames (N, H).
-
-        A single frame, from a batch of one recording shorter than two frames, has no variance and minus its mean is
-        nothing: in training too it is normalised with the running statistics, and leaves them as they are.
-        """
-        bn = self.bn
-        if len(frames) == 1:
-            return F.batch_norm(frames, bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=bn.eps)
-        normed: Tensor = bn(frames)
-        return normed
 
 
 class FeatureProcessor(nn.Module):

@@ -21,12 +21,33 @@ class BatchPlan(NamedTuple):
     Attributes:
         epoch: counted from 0.
         place: of the batch in its epoch, counted from 0.
-        members: indices of the recordings.
+        members: indices of the recordings; none, if other processes of a distributed training have all of them.
+        others: of this batch too, but other processes have them.
     """
 
     epoch: int
     place: int
     members: tuple[int, ...]
+    others: tuple[int, ...] = ()
+
+    @property
+    def all_members(self) -> tuple[int, ...]:
+        """The recordings of the batch in all processes."""
+        return self.members + self.others
+
+    def share(self, rank: int, size: int, lengths: Sequence[int]) -> BatchPlan:
+        """Return the part of process `rank` of `size`; the parts are near each other in padded samples.
+
+        Args:
+            rank: number of the process, counted from 0.
+            size: number of processes.
+            lengths: samples of each recording of the set.
+        """
+        if size == 1:
+            return self
+        parts = deal(self.members, lengths, size)
+        others = tuple(member for number, part in enumerate(parts) if number != rank for member in part)
+        return self._replace(members=parts[rank], others=others)
 
 
 @dataclass(frozen=True)
@@ -48,7 +69,7 @@ class BatchOrder:
     def epoch(self, epoch: int) -> list[BatchPlan]:
         """Return the batches of one epoch, in the order of training: a function of this order and nothing else.
 
-        Every process of a distributed training would compute the same list and take its share.
+        Every process of a distributed training computes the same list and takes its share of each.
         """
         random = np.random.default_rng([self.seed, epoch])
         members = np.arange(len(self.lengths))
@@ -74,3 +95,26 @@ class BatchOrder:
 def evaluation_plans(lengths: Sequence[int], budget: int) -> list[BatchPlan]:
     """Return one pass over all recordings, sorted by length, so that padding is smallest."""
     return [BatchPlan(0, place, members) for place, members in enumerate(pack_by_length(lengths, budget))]
+
+
+def deal(members: Sequence[int], lengths: Sequence[int], parts: int) -> list[tuple[int, ...]]:
+    """Cut recordings, from long to short, into parts whose largest padded size is as small as such cuts allow.
+
+    All processes wait for the one with most to do, so it is the largest part that counts.
+
+    Args:
+        members: indices of the recordings.
+        lengths: samples of each recording of the set.
+        parts: how many; some stay empty if there are fewer recordings.
+    """
+    order = sorted(members, key=lambda member: -lengths[member])
+    # The smallest budget for which no more parts are needed than there are.
+    low, high = 0, len(order) * lengths[order[0]]
+    while low + 1 < high:
+        middle = (low + high) // 2
+        if len(pack(order, lengths, middle)) <= parts:
+            high = middle
+        else:
+            low = middle
+    cut = pack(order, lengths, high)
+    return [*cut, *[()] * (parts - len(cut))]

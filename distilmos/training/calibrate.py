@@ -22,7 +22,7 @@ def recompute_batch_norm(model: MOSNetwork, batches: Iterable[Batch]) -> None:
 
     Args:
         model: with the averaged weights; in evaluation mode afterwards.
-        batches: of the training set, on the model's device.
+        batches: of the training set, on the model's device; each process of a distributed training has its parts.
     """
     model.eval()
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
@@ -34,7 +34,10 @@ def recompute_batch_norm(model: MOSNetwork, batches: Iterable[Batch]) -> None:
         norm.momentum = None  # a plain mean over batches
         norm.train()
     for batch in batches:
-        model(batch.audio, batch.num_samples, with_tokens=False)
+        if batch.utterances:
+            model(batch.audio, batch.num_samples, with_tokens=False)
+        else:
+            model.without_recordings()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()

@@ -81,10 +81,11 @@ class Checkpoint:
 
     Attributes:
         identity: settings, seed, data, encoder and device, by name; continuing with others is refused.
-        threads: CPU threads, on which rounding depends.
+        threads: CPU threads of a process, on which rounding depends.
         state: where training is.
         model: weights and buffers.
         optimizer: the optimiser's state.
+        processes: how many computed it, on which rounding and dropout depend.
     """
 
     identity: dict[str, Any]
@@ -92,6 +93,7 @@ class Checkpoint:
     state: TrainState
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
+    processes: int = 1
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -102,6 +104,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "state": asdict(checkpoint.state),
         "model": checkpoint.model,
         "optimizer": checkpoint.optimizer,
+        "processes": checkpoint.processes,
     }
     with atomic_path(path) as temporary:
         torch.save(content, temporary)

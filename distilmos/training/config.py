@@ -61,9 +61,10 @@ class TrainConfig(ModelConfig):
         decay: course of the rates from the peak to `max_steps`; "linear" and "cosine" end at 0.
         grad_clip: largest norm of the gradient of all weights together.
         accumulate: batches for each step.
-        batch_seconds: largest padded duration of a batch.
+        batch_seconds: largest padded duration of a batch, which several processes share.
         max_seconds: longest recording that is accepted.
-        num_workers: processes that read audio; 0 reads in the training process. Has no effect on the result.
+        num_workers: processes that read audio, for each that trains, which reads itself if it is 0. Has no effect on
+            the result.
         eval_every: steps between evaluations on the dev set.
         checkpoint_every: steps between checkpoints; each evaluation is followed by one too.
         patience: evaluations without a new best after which training stops.

@@ -24,6 +24,7 @@ from distilmos.ssl.encoder import SSLEncoder
 from distilmos.tokens.info import TokenInfo
 from distilmos.tokens.labels import read_tokens
 from distilmos.training.batching import BatchPlan
+from distilmos.training.preemption import outlive_stop_signals
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ class RatedSet:
         """Total duration."""
         return sum(self.num_samples) / SAMPLE_RATE
 
+    def num_token_frames(self, members: Iterable[int]) -> int:
+        """Return the number of frames with tokens of some of the recordings."""
+        return 0 if self.tokens is None else sum(self.tokens[member].shape[1] for member in members)
+
     def agreement(self, predicted: Mapping[str, float]) -> dict[str, dict[str, float]]:
         """Return how well scores agree with this set's: level -> metric -> value.
 
@@ -81,6 +86,10 @@ class RatedSet:
             level: {metric: fmean(one[level][metric] for one in each) for metric in values}
             for level, values in each[0].items()
         }
+
+    def moved(self, copies: Mapping[Path, Path]) -> RatedSet:
+        """Return the same set, which reads copies (file -> copy) of its files."""
+        return replace(self, locations=[(copies[file], offset) for file, offset in self.locations])
 
     def digest(self) -> str:
         """Return a hash of ids, lengths, scores, ratings, systems and tokens, by which two sets are the same.
@@ -190,7 +199,7 @@ class Batch:
 
     Attributes:
         plan: which recordings these are, and where in the epoch.
-        utterances: their ids.
+        utterances: their ids; none, if other processes of a distributed training have all of the batch.
         audio: float (B, N).
         num_samples: long (B,).
         mos: float (B,).
@@ -207,11 +216,6 @@ class Batch:
     corpora: Tensor
     ratings: BatchRatings | None
     tokens: Tensor | None
-
-    @property
-    def num_token_frames(self) -> int:
-        """Number of frames with tokens."""
-        return 0 if self.tokens is None else int((self.tokens[:, 0] != NO_TOKEN).sum())
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its tensors on `device`."""
@@ -257,6 +261,9 @@ class BatchReader(Dataset):
 
     def _read(self, plan: BatchPlan) -> Batch:
         data = self.data
+        if not plan.members:
+            none = torch.zeros(0, dtype=torch.long)
+            return Batch(plan, (), torch.zeros(0, 0), none, torch.zeros(0), none, ratings=None, tokens=None)
         lengths = [data.num_samples[member] for member in plan.members]
         # Allocated by torch, which aligns memory: kernels may round in another way where memory starts elsewhere.
         audio = torch.zeros(len(lengths), max(lengths))
@@ -311,6 +318,7 @@ def make_loader(reader: BatchReader, plans: Iterable[BatchPlan], num_workers: in
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=pin,
+        worker_init_fn=outlive_stop_signals() if num_workers else None,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +17,8 @@ from typing import Any
 import torch
 import yaml
 
-from distilmos.errors import InputError
+from distilmos.data.staging import staged
+from distilmos.errors import FailedError, InputError
 from distilmos.files import write_text
 from distilmos.hardware import commit, cpu_name
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
@@ -29,11 +31,14 @@ from distilmos.tokens.info import TokenInfo
 from distilmos.training.checkpoint import Checkpoint, load_checkpoint
 from distilmos.training.config import TrainConfig
 from distilmos.training.dataset import RatedSet, read_rated_set, with_tokens
-from distilmos.training.monitor import Monitor
+from distilmos.training.distributed import World, joined
+from distilmos.training.monitor import Monitor, Observer
 from distilmos.training.optimizer import freeze
+from distilmos.training.preemption import StopRequest, stop_requests
 from distilmos.training.trainer import LAST, Trainer, checkpoint_dir
 
 LOCK = ".lock"
+SHARED_FILE_SECONDS = 120  # until another machine sees a new file; NFS keeps the attributes of old ones for a minute
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class TrainJob:
         dev_tokens: token directory of stage 4; not needed for a baseline.
         out: directory of the experiment; a training that was interrupted there continues.
         device: where to compute, as `choose_device` takes it.
+        stage: read audio from a copy in $TMPDIR.
         command: the command line, for the log.
     """
 
@@ -58,6 +64,7 @@ class TrainJob:
     dev_tokens: Path | None
     out: Path
     device: str
+    stage: bool
     command: list[str]
 
 
@@ -76,20 +83,55 @@ class _Inputs:
 def run_training(job: TrainJob) -> None:
     """Train, or continue a training, to its end; say so if it has ended already.
 
+    Several processes that were started together, as `joined` says, train one model; the first one alone writes.
+
     Raises:
         InputError: if inputs are faulty, another training runs in `job.out`, or it holds one with other settings or
             data.
-        FailedError: if a loss is not finite.
+        FailedError: if a loss is not finite, or another process has failed.
+        PreemptedError: if SIGTERM or SIGUSR1 came; there is a checkpoint then.
+        SystemExit: in place of these, in processes other than the first.
     """
     # CUDA's matrix products give the same bits each time with this alone; it is read when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    inputs = _read_inputs(job)
-    with _locked(job.out):
-        _train(job, inputs)
-
-
-def _read_inputs(job: TrainJob) -> _Inputs:
     device = choose_device(job.device)
+    # Until all are there a signal ends a process as always: nothing has been done, and some may be long in coming.
+    with joined(device.type == "cuda") as world, stop_requests() as stop, ExitStack() as held:
+        with world.together():
+            inputs = _read_inputs(job, _own_device(device, world))
+            if world.first:
+                held.enter_context(_locked(job.out))
+        if job.stage:
+            inputs = _staged(inputs, world, held)
+        _train(job, inputs, world, stop)
+
+
+def _staged(inputs: _Inputs, world: World, held: ExitStack) -> _Inputs:
+    """Let the first process of every machine copy the audio, once for all processes there, until `held` is closed."""
+    copies: dict[Path, Path] = {}
+    with world.together():
+        if world.local_rank == 0:
+            files = [file for file, _ in [*inputs.train.locations, *inputs.dev.locations]]
+            copies = held.enter_context(staged(files))
+    # The processes of a machine have consecutive ranks.
+    copies = world.gather(copies)[world.rank - world.local_rank]
+    return replace(inputs, train=inputs.train.moved(copies), dev=inputs.dev.moved(copies))
+
+
+def _own_device(device: torch.device, world: World) -> torch.device:
+    """Return the GPU of this process, which is that of its number on this machine, or the CPU."""
+    if device.type != "cuda" or world.size == 1:
+        return device
+    if device.index is not None:
+        raise InputError(f"--device {device}: every process takes a GPU of its own; say --device cuda")
+    if world.local_rank >= torch.cuda.device_count():
+        raise InputError(f"{torch.cuda.device_count()} GPUs here: too few for a process {world.local_rank + 1}")
+    own = torch.device("cuda", world.local_rank)
+    torch.cuda.set_device(own)
+    return own
+
+
+def _read_inputs(job: TrainJob, device: torch.device) -> _Inputs:
     encoder = load_ssl(job.config.ssl_model)
     train = read_rated_set(job.train, job.config.max_seconds)
     dev = read_rated_set(job.dev, job.config.max_seconds)
@@ -133,30 +175,41 @@ def _locked(out: Path) -> Iterator[None]:
         yield
 
 
-def _train(job: TrainJob, inputs: _Inputs) -> None:
-    """Train in `job.out`, which no other process changes meanwhile."""
-    stored = _stored(job.out)
-    _make_reproducible(inputs.device, stored)
+def _train(job: TrainJob, inputs: _Inputs, world: World, stop: StopRequest) -> None:
+    """Train in `job.out`, which no process but those of `world` changes meanwhile."""
+    with world.together():
+        stored = _stored(job.out)
+    stored = _same_as_first(stored, job.out, world)
+    _make_reproducible(inputs.device, stored, world)
     identity = _identity(job.config, inputs)
-    if stored is not None:
-        _check_identity(stored, identity, job.out)
-        if stored.state.ended:
+    theirs = world.from_first(lambda: identity)
+    with world.together():
+        if identity != theirs:
+            different = _differences(theirs, identity, "in the first process", "here")
+            raise InputError(f"process {world.rank} on {platform.node()} reads something else:{different}")
+        if stored is not None:
+            _check_identity(stored, identity, job.out)
+        model = _make_model(job.config, inputs)
+    if stored is not None and stored.state.ended:
+        if world.first:
             print(f"{job.out}: training has ended already ({stored.state.ended} at step {stored.state.step})")
-            return
-    model = _make_model(job.config, inputs)
-    trainer = Trainer(job.config, model, inputs.train, inputs.dev, job.out, inputs.device, identity)
+        return
+    trainer = Trainer(job.config, model, inputs.train, inputs.dev, job.out, inputs.device, identity, world)
     if stored is not None:
         trainer.restore(stored)
-    settings = yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_text(job.out / "config.yaml", settings)
-    monitor = Monitor(job.out, trainer.state.log_bytes, trainer.state.step, job.config.max_steps)
+    monitor = Observer()
+    with world.together():
+        if world.first:
+            settings = yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+            write_text(job.out / "config.yaml", settings)
+            monitor = Monitor(job.out, trainer.state.log_bytes, trainer.state.step, job.config.max_steps)
     try:
         if stored is None:
-            monitor.event("start", 0, _start(job, inputs, model))
+            monitor.event("start", 0, _start(job, inputs, model, world))
         else:
-            monitor.event("resume", stored.state.step, {"time": _now()})
+            monitor.event("resume", stored.state.step, {"time": _now(), "processes": world.size})
             monitor.say(f"{job.out}: continuing after step {stored.state.step}")
-        trainer.run(monitor)
+        trainer.run(monitor, stop)
     finally:
         monitor.close()
 
@@ -166,13 +219,32 @@ def _stored(out: Path) -> Checkpoint | None:
     return load_checkpoint(path) if path.exists() else None
 
 
-def _make_reproducible(device: torch.device, stored: Checkpoint | None) -> None:
+def _same_as_first(stored: Checkpoint | None, out: Path, world: World) -> Checkpoint | None:
+    """Return the checkpoint that the first process has read, which another machine may see a while later.
+
+    Raises:
+        FailedError: if it does not come.
+    """
+    wanted = world.from_first(lambda: repr(stored and stored.state))
+    deadline = time.monotonic() + SHARED_FILE_SECONDS
+    with world.together():
+        while repr(stored and stored.state) != wanted:
+            if time.monotonic() > deadline:
+                raise FailedError(f"process {world.rank} on {platform.node()} does not see the checkpoint of {out}")
+            time.sleep(1)
+            stored = _stored(out)
+    return stored
+
+
+def _make_reproducible(device: torch.device, stored: Checkpoint | None, world: World) -> None:
     """Compute the same bits each time, on a CPU; a continued training uses the threads that it began with.
+
+    With another number of processes the bits are others anyway, and the threads those that are given to each.
 
     On CUDA what PyTorch can make deterministic is, but some operators, such as the backward pass of memory-efficient
     attention, are not and only warn: there, equal bits are not promised, and nobody has compared them.
     """
-    if stored is not None:
+    if stored is not None and stored.processes == world.size:
         torch.set_num_threads(stored.threads)
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     # Deterministic mode would fill all fresh memory with NaN, a check for operators that read it; ours do not.
@@ -240,18 +312,21 @@ def _identity(config: TrainConfig, inputs: _Inputs) -> dict[str, Any]:
 
 
 def _check_identity(stored: Checkpoint, identity: dict[str, Any], out: Path) -> None:
-    before = stored.identity
-    different = [
-        f"{name}: {before.get(name)!r} there, {identity.get(name)!r} now"
-        for name in dict.fromkeys([*before, *identity])
-        if before.get(name) != identity.get(name)
-    ]
+    different = _differences(stored.identity, identity, "there", "now")
     if different:
-        listing = "\n  ".join(different)
         raise InputError(
             f"{out}: holds a training with other settings or data; give this one another directory (--out, or --tag "
-            f"of a recipe)\n  {listing}"
+            f"of a recipe){different}"
         )
+
+
+def _differences(before: dict[str, Any], identity: dict[str, Any], there: str, here: str) -> str:
+    """Return a line for each entry in which two identities differ, each after a newline."""
+    return "".join(
+        f"\n  {name}: {before.get(name)!r} {there}, {identity.get(name)!r} {here}"
+        for name in dict.fromkeys([*before, *identity])
+        if before.get(name) != identity.get(name)
+    )
 
 
 def _make_model(config: TrainConfig, inputs: _Inputs) -> MOSNetwork:
@@ -317,7 +392,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _start(job: TrainJob, inputs: _Inputs, model: MOSNetwork) -> dict[str, Any]:
+def _start(job: TrainJob, inputs: _Inputs, model: MOSNetwork, world: World) -> dict[str, Any]:
     """Return the values of the log's first line."""
     return {
         "time": _now(),
@@ -326,6 +401,7 @@ def _start(job: TrainJob, inputs: _Inputs, model: MOSNetwork) -> dict[str, Any]:
         "seed": job.config.seed,
         "hardware": {
             "cpu": cpu_name(),
+            "processes": world.size,
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name(inputs.device) if inputs.device.type == "cuda" else None,
             "torch": torch.__version__,

@@ -18,7 +18,27 @@ from distilmos.errors import InputError
 LOG = "log.jsonl"
 
 
-class Monitor:
+class Observer:
+    """Is told what happens in a training and keeps it to itself: for all processes but the first."""
+
+    def say(self, line: str) -> None:
+        """Take a line for the user."""
+
+    def advance(self) -> None:
+        """Note that a step has been made."""
+
+    def event(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Take an event."""
+
+    def sync(self) -> int:
+        """Return the length of what has been written, in bytes."""
+        return 0
+
+    def close(self) -> None:
+        """Be told nothing more."""
+
+
+class Monitor(Observer):
     """Writes each event of a training to log.jsonl and TensorBoard, and tells the user."""
 
     def __init__(self, directory: Path, log_bytes: int, step: int, max_steps: int) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from distilmos.errors import FailedError
 from distilmos.model.losses import Losses, ScorePairs, multitask_loss, utterance_pairs
 from distilmos.model.networks import MOSNetwork, Prediction
 from distilmos.model.package import save_model_dir
-from distilmos.training.batching import BatchOrder, evaluation_plans
+from distilmos.training.batching import BatchOrder, BatchPlan, evaluation_plans
 from distilmos.training.calibrate import recompute_batch_norm
 from distilmos.training.checkpoint import (
     Checkpoint,
@@ -32,10 +32,15 @@ from distilmos.training.checkpoint import (
 )
 from distilmos.training.config import TrainConfig
 from distilmos.training.dataset import Batch, BatchReader, RatedSet, checked, make_loader
-from distilmos.training.monitor import Monitor
+from distilmos.training.distributed import World
+from distilmos.training.monitor import Observer
 from distilmos.training.optimizer import make_optimizer, set_rates
+from distilmos.training.preemption import PreemptedError, StopRequest
 
 LAST = "last.pt"
+# Largest padded duration of a batch of the dev set: enough to fill a GPU, and small beside what training needs of its
+# memory, also where many processes share a large batch_seconds.
+DEV_BATCH_SECONDS = 80.0
 CALIBRATION_BATCHES = 50  # their statistics hardly change with more
 
 
@@ -52,6 +57,26 @@ def checkpoint_dir(directory: Path) -> Path:
     return directory / "checkpoints"
 
 
+class _DevBatch(NamedTuple):
+    """What a batch of the dev set adds to its scores.
+
+    Attributes:
+        place: of the batch among all of them.
+        predicted: utterance -> score.
+        regression: sum of the losses of its utterances.
+        token: sum of the token losses of its frames.
+        correct: frames of each target layer that were classified right; None without tokens.
+        frames: with tokens.
+    """
+
+    place: int
+    predicted: dict[str, float]
+    regression: float
+    token: float
+    correct: Tensor | None
+    frames: int
+
+
 class Trainer:
     """Trains a model to `max_steps` or until the dev metric stops improving, from the beginning or a checkpoint."""
 
@@ -64,8 +89,11 @@ class Trainer:
         directory: Path,
         device: torch.device,
         identity: dict[str, Any],
+        world: World | None = None,
     ) -> None:
         """Prepare the beginning of a training; `restore` moves it to a checkpoint.
+
+        A batch is that of all processes together, so that what is learned does not depend on how many there are.
 
         Args:
             config: the settings.
@@ -75,6 +103,7 @@ class Trainer:
             directory: of the experiment.
             device: where the network is computed.
             identity: stored in every checkpoint.
+            world: this process and the others; None if it is alone.
         """
         self.config = config
         self.model = model
@@ -83,6 +112,7 @@ class Trainer:
         self.directory = directory
         self.device = device
         self.identity = identity
+        self.world = world or World()
         self.state = TrainState()
         self.optimizer = make_optimizer(model, config)
         self._budget = round(config.batch_seconds * SAMPLE_RATE)
@@ -92,8 +122,10 @@ class Trainer:
         listeners = model.listener_offsets.names if model.listener_offsets else None
         self._reader = BatchReader(train, corpora, listeners)
         self._order = BatchOrder(train.num_samples, self._budget, config.seed, _shares(train, config))
-        plans = evaluation_plans(dev.num_samples, self._budget)
-        self._dev_loader = make_loader(BatchReader(dev, corpora), plans, config.num_workers, pin)
+        # Whole batches for each process, the same ones however many there are: scores are equal to the last bit.
+        plans = evaluation_plans(dev.num_samples, round(min(config.batch_seconds, DEV_BATCH_SECONDS) * SAMPLE_RATE))
+        own = plans[self.world.rank :: self.world.size]
+        self._dev_loader = make_loader(BatchReader(dev, corpora), own, config.num_workers, pin)
         self._clock = time.perf_counter()
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -102,19 +134,29 @@ class Trainer:
         self.model.load_state_dict(checkpoint.model)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         # A killed process may have got further than its last checkpoint.
-        drop_weights(checkpoint_dir(self.directory), [evaluation.step for evaluation in self.state.best])
+        if self.world.first:
+            drop_weights(checkpoint_dir(self.directory), [evaluation.step for evaluation in self.state.best])
 
-    def run(self, monitor: Monitor) -> None:
-        """Train to the end and write `final/`.
+    def run(self, monitor: Observer, stop: StopRequest) -> None:
+        """Train to the end and write `final/`, or a checkpoint when `stop` is asked for.
 
         Raises:
             InputError: if a recording cannot be read.
             FailedError: if a loss is not finite.
+            PreemptedError: if training was stopped.
+            SystemExit: in place of these, in processes other than the first.
         """
         config, state = self.config, self.state
         batches = self._training_batches()
         self._clock = time.perf_counter()
+        self.world.copy_from_first(self.model.state_dict().values())
         while not (reason := self._end()):
+            if self.world.largest(stop.signal):
+                self._save(monitor)
+                self.world.barrier()  # nobody ends the others before this is written
+                self.world.end(
+                    PreemptedError(f"stopped by a signal after step {state.step}; its checkpoint is written")
+                )
             rates = self._step(list(islice(batches, config.accumulate)))
             monitor.advance()
             if state.step % config.log_every == 0:
@@ -127,8 +169,16 @@ class Trainer:
         self._finish(monitor, reason)
 
     def _training_batches(self) -> Iterator[Batch]:
-        plans = self._order.stream(self.state.epoch, self.state.place)
-        return map(checked, make_loader(self._reader, plans, self.config.num_workers, self.device.type == "cuda"))
+        return self._read(self._order.stream(self.state.epoch, self.state.place), self.device.type == "cuda")
+
+    def _read(self, plans: Iterable[BatchPlan], pin: bool) -> Iterator[Batch]:
+        """Yield this process' parts of batches of the training set."""
+        world = self.world
+        shares = (plan.share(world.rank, world.size, self.train.num_samples) for plan in plans)
+        for item in make_loader(self._reader, shares, self.config.num_workers, pin):
+            with world.together():
+                batch = checked(item)
+            yield batch
 
     def _end(self) -> str:
         """Return why training is over, or nothing."""
@@ -139,31 +189,37 @@ class Trainer:
     def _step(self, batches: list[Batch]) -> dict[str, float]:
         """Make one optimiser step of the mean loss over all batches together; return the learning rates."""
         state = self.state
-        _seed_step(self.config.seed, state.step + 1)
+        _seed_step(self.config.seed, state.step + 1, self.world.rank)
         rates = set_rates(self.optimizer, state.step + 1, self.config)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        # Each batch counts by its utterances and frames, so that cutting a batch in two changes nothing but rounding.
-        utterances = sum(len(batch.utterances) for batch in batches)
-        frames = sum(batch.num_token_frames for batch in batches)
+        # Each batch, or part of one, counts by its utterances and frames among all of the step's, so that cutting a
+        # batch in two changes nothing but rounding.
+        members = [member for batch in batches for member in batch.plan.all_members]
+        utterances, frames = len(members), self.train.num_token_frames(members)
         sums = torch.zeros(3, device=self.device)
         for batch in batches:
+            if not batch.utterances:
+                self.model.without_recordings().backward()
+                continue
             _, losses = self._losses(self.model, batch)
             regression = losses.regression * (len(batch.utterances) / utterances)
             token = torch.zeros_like(regression) if losses.token is None else losses.token * (losses.frames / frames)
             total = regression + self.config.token_weight * token
             total.backward()
             sums += torch.stack([total, regression, token]).detach()
+        self.world.add_gradients(self.model.parameters())
+        self.world.add(sums)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         values = [*sums.tolist(), float(norm)]
         if not all(map(math.isfinite, values)):
-            names = " ".join(utterance for batch in batches for utterance in batch.utterances)
+            names = " ".join(self.train.utterances[member] for member in members)
             found = ", ".join(map("{} {:g}".format, ("loss", "regression", "token", "gradient norm"), values))
-            raise FailedError(f"step {state.step + 1}: not finite: {found}; utterances: {names}")
+            self.world.end(FailedError(f"step {state.step + 1}: not finite: {found}; utterances: {names}"))
         self.optimizer.step()
         state.step += 1
         state.epoch, state.place = batches[-1].plan.epoch, batches[-1].plan.place + 1
-        self._count(dict(zip(("loss", "regression", "token", "grad_norm"), values, strict=True)), batches)
+        self._count(dict(zip(("loss", "regression", "token", "grad_norm"), values, strict=True)), members)
         return rates
 
     def _losses(self, model: MOSNetwork, batch: Batch) -> tuple[Prediction, Losses]:
@@ -184,9 +240,9 @@ class Trainer:
             )
         return prediction, losses
 
-    def _count(self, values: dict[str, float], batches: list[Batch]) -> None:
-        """Add a step to what the next line of the log averages."""
-        audio = sum(int(batch.num_samples.sum()) for batch in batches) / SAMPLE_RATE
+    def _count(self, values: dict[str, float], members: list[int]) -> None:
+        """Add a step over some recordings to what the next line of the log averages."""
+        audio = sum(self.train.num_samples[member] for member in members) / SAMPLE_RATE
         for name, value in (values | {"steps": 1, "audio": audio, "wall": self._tick()}).items():
             self.state.sums[name] = self.state.sums.get(name, 0) + value
 
@@ -197,7 +253,7 @@ class Trainer:
         self.state.elapsed += passed
         return passed
 
-    def _log(self, monitor: Monitor, rates: dict[str, float]) -> None:
+    def _log(self, monitor: Observer, rates: dict[str, float]) -> None:
         state, sums = self.state, self.state.sums
         mean = {name: sums[name] / sums["steps"] for name in ("loss", "regression", "token", "grad_norm")}
         monitor.event(
@@ -216,47 +272,56 @@ class Trainer:
         )
         state.sums = {}
 
-    def _evaluate(self, monitor: Monitor) -> None:
+    def _evaluate(self, monitor: Observer) -> None:
         """Score the dev set, in float32 as prediction does, and keep the weights if they are among the best."""
         result = self._score_dev(self.model)
         level, metric = self.config.best_metric.split("_")
         value = result[level][metric]
         evaluation = Evaluation(self.state.step, -value if metric == "MSE" else value, result["regression"])
         best = self.state.note(evaluation, self.config.n_best)
-        if evaluation in self.state.best:
+        if evaluation in self.state.best and self.world.first:
             save_weights(checkpoint_dir(self.directory), self.state.step, self.model.state_dict())
         monitor.event("dev", self.state.step, result | {"best": best})
         self._tick()
 
     @torch.no_grad()
     def _score_dev(self, model: MOSNetwork) -> dict[str, Any]:
-        """Return what the log says of a model on the dev set."""
+        """Return what the log says of a model on the dev set, of which each process scores a part."""
         model.eval()
-        predicted: dict[str, float] = {}
-        regression = token = 0.0
-        frames = 0
-        correct = torch.zeros(len(model.target_layers), dtype=torch.long, device=self.device)
-        for batch in map(checked, self._dev_loader):
-            prediction, losses = self._losses(model, batch)
-            mos = _on_own_scale(model, prediction.mos, batch.corpora.to(self.device))
-            predicted |= zip(batch.utterances, mos.tolist(), strict=True)
-            regression += float(losses.regression) * len(batch.utterances)
-            if losses.token is not None and losses.correct is not None:
-                token += float(losses.token) * losses.frames
-                correct += losses.correct
-                frames += losses.frames
+        with self.world.together():
+            scored = [self._score_dev_batch(model, checked(item)) for item in self._dev_loader]
+        batches = sorted((batch for part in self.world.gather(scored) for batch in part), key=lambda batch: batch.place)
+        # Computed once: processes that rounded in other ways might disagree on which model is the best.
+        return self.world.from_first(lambda: self._summarize_dev(model, batches))
+
+    def _score_dev_batch(self, model: MOSNetwork, batch: Batch) -> _DevBatch:
+        prediction, losses = self._losses(model, batch)
+        mos = _on_own_scale(model, prediction.mos, batch.corpora.to(self.device))
+        return _DevBatch(
+            place=batch.plan.place,
+            predicted=dict(zip(batch.utterances, mos.tolist(), strict=True)),
+            regression=float(losses.regression) * len(batch.utterances),
+            token=0.0 if losses.token is None else float(losses.token) * losses.frames,
+            correct=None if losses.correct is None else losses.correct.cpu(),
+            frames=losses.frames,
+        )
+
+    def _summarize_dev(self, model: MOSNetwork, batches: list[_DevBatch]) -> dict[str, Any]:
+        frames = sum(batch.frames for batch in batches)
+        correct = [batch.correct for batch in batches if batch.correct is not None]
         weights = model.layer_weights()
-        dev = self.dev
         return {
-            "regression": regression / len(dev.utterances),
-            "token": token / frames if frames else None,
-            "token_accuracy": (correct / frames).tolist() if frames else None,
+            "regression": sum(batch.regression for batch in batches) / len(self.dev.utterances),
+            "token": sum(batch.token for batch in batches) / frames if frames else None,
+            "token_accuracy": (torch.stack(correct).sum(0) / frames).tolist() if frames else None,
             "layer_weights": None if weights is None else weights.tolist(),
-            **dev.agreement(predicted),
+            **self.dev.agreement({name: mos for batch in batches for name, mos in batch.predicted.items()}),
         }
 
-    def _save(self, monitor: Monitor) -> None:
+    def _save(self, monitor: Observer) -> None:
         """Write the checkpoint; only then may weights go that an earlier checkpoint counts on."""
+        if not self.world.first:
+            return
         directory = checkpoint_dir(self.directory)
         self.state.log_bytes = monitor.sync()
         content = Checkpoint(
@@ -265,27 +330,32 @@ class Trainer:
             state=self.state,
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
+            processes=self.world.size,
         )
         save_checkpoint(directory / LAST, content)
         drop_weights(directory, [evaluation.step for evaluation in self.state.best])
 
-    def _finish(self, monitor: Monitor, reason: str) -> None:
+    def _finish(self, monitor: Observer, reason: str) -> None:
         """Average the best models into `final/` and score that; the last checkpoint then says that this is done."""
         steps = [evaluation.step for evaluation in self.state.best]
         averaged = copy.deepcopy(self.model)
-        averaged.load_state_dict(average_weights(checkpoint_dir(self.directory), steps))
-        plans = self._order.epoch(0)[:CALIBRATION_BATCHES]
-        loader = make_loader(self._reader, plans, self.config.num_workers, pin=False)
-        recompute_batch_norm(averaged, (checked(batch).to(self.device) for batch in loader))
+        # The first process has written them; other machines may not see the files yet.
+        if self.world.first:
+            averaged.load_state_dict(average_weights(checkpoint_dir(self.directory), steps))
+        self.world.copy_from_first(averaged.state_dict().values())
+        batches = self._read(self._order.epoch(0)[:CALIBRATION_BATCHES], pin=False)
+        recompute_batch_norm(averaged, (batch.to(self.device) for batch in batches))
         averaged.listener_offsets = None  # scores are those of the mean listener
         about = {"ssl_model": self.config.ssl_model, "seed": self.config.seed, "averaged_steps": steps}
-        save_model_dir(self.directory / "final", averaged, about)
+        if self.world.first:
+            save_model_dir(self.directory / "final", averaged, about)
         dev = self._score_dev(averaged)
         self._tick()
         values = {"reason": reason, "averaged_steps": steps, "elapsed_seconds": self.state.elapsed, "dev": dev}
         monitor.event("end", self.state.step, values)
         self.state.ended = reason
         self._save(monitor)
+        self.world.barrier()
         monitor.say(f"{reason} at step {self.state.step}; {self.directory / 'final'} is the mean of steps {steps}")
 
 
@@ -310,6 +380,6 @@ def _score_pairs(model: MOSNetwork, prediction: Prediction, batch: Batch) -> Sco
     return ScorePairs(mos[ratings.member] + model.listener_offsets(ratings.listener), ratings.score, ratings.weight)
 
 
-def _seed_step(seed: int, step: int) -> None:
-    """Start the random numbers of a step from seed and step alone: nothing about them needs to be stored."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    """Start the random numbers of a step from seed, step and process alone: nothing about them needs to be stored."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1)))

@@ -30,6 +30,7 @@ clusters=200              # k-means clusters of each layer
 max_frames=40000          # training frames sampled for k-means
 conf=conf/distilmos.yaml  # training configuration
 train_opts=()             # key=value in place of what the configuration says; can be given several times
+stage_to_tmpdir=false     # true copies the audio of stage 5 to $TMPDIR of the job, for a slow shared file system
 tag=                      # name of the experiment; if empty: that of the configuration, and the seed
 seed=1                    # of the frames sampled, of k-means and of training
 # End of options
@@ -259,6 +260,8 @@ done
 for name in nj num_threads num_nodes clusters max_frames; do
     ((${!name} > 0)) || usage_error "$0" "--${name} must be at least 1"
 done
+[[ ${stage_to_tmpdir} == true || ${stage_to_tmpdir} == false ]] ||
+    usage_error "$0" "--stage_to_tmpdir must be true or false, not '${stage_to_tmpdir}'"
 ((stage <= stop_stage && stop_stage <= last_stage)) || usage_error "$0" "no stages from ${stage} to ${stop_stage}"
 read -ra trains <<<"${train_sets}"
 read -ra devs <<<"${dev_sets}"
@@ -404,6 +407,7 @@ fi
 
 if begin 5; then
     train_args=(--seed "${seed}")
+    [ "${stage_to_tmpdir}" = false ] || train_args+=(--stage-to-tmpdir)
     need_audio "${train_set}" "${dev_set}"
     if [ "${model}" != sslmos ]; then
         need "${tokens}/${train_set}/layer1.scp" 4

@@ -274,6 +274,7 @@ def test_help_lists_the_options_of_the_recipe_and_of_the_stages():
         (["--nj", "two"], "--nj must be a whole number, not 'two'"),
         (["--nj", "0"], "--nj must be at least 1"),
         (["--clusters", "0"], "--clusters must be at least 1"),
+        (["--stage_to_tmpdir", "yes"], "--stage_to_tmpdir must be true or false, not 'yes'"),
         (["--stage"], "option --stage needs a value"),
         (["--stop_stage", "9"], "no stages from 0 to 9"),
         (["3"], "unexpected argument '3'"),

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Stand-ins for the tools of OpenPBS and Torque, under whose names this file is linked.
 
-What they print is what the real tools were recorded to print (job listings, messages, exit statuses); the jobs run on
-this machine. $PBS_STAND_IN is a directory for them, $PBS_FLAVOUR openpbs or torque.
+What they print is written after public listings and messages of the real tools, with none of which this has been run;
+the jobs run on this machine. $PBS_STAND_IN is a directory for them, $PBS_FLAVOUR openpbs or torque.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`distilmos run --backend pbs`, with stand-ins that answer as the tools of OpenPBS and Torque were recorded to.
+"""`distilmos run --backend pbs`, with stand-ins for the tools of OpenPBS and Torque, as these are documented.
 
 No real system: what a server does with jobs is not tested here.
 """

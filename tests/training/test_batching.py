@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import combinations, islice, pairwise
 
 import numpy as np
 import pytest
 
 from distilmos.data.packing import pack
-from distilmos.training.batching import BatchOrder, evaluation_plans
+from distilmos.training.batching import BatchOrder, deal, evaluation_plans
 
 
 def epoch_batches(lengths: list[int], budget: int, seed: int, epoch: int) -> list[tuple[int, ...]]:
@@ -92,3 +92,31 @@ def test_evaluation_passes_over_all_once():
 
 def test_a_recording_longer_than_the_budget_is_alone():
     assert pack([0, 1, 2], [500, 100, 100], 200) == [(0,), (1, 2)]
+
+
+def padded(part: tuple[int, ...], lengths: list[int]) -> int:
+    return max((lengths[member] for member in part), default=0) * len(part)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_dealing_is_as_even_as_cuts_of_the_sorted_batch_can_be(seed):
+    random = np.random.default_rng(seed)
+    count, parts = int(random.integers(1, 9)), int(random.integers(2, 5))
+    lengths = random.integers(8000, 160000, count).tolist()
+    dealt = deal(random.permutation(count).tolist(), lengths, parts)
+    assert len(dealt) == parts
+    assert sorted(member for part in dealt for member in part) == list(range(count))
+    order = sorted(range(count), key=lambda member: -lengths[member])
+    bounds = ((0, *cuts, count) for used in range(parts) for cuts in combinations(range(1, count), used))
+    sizes = (max(padded(tuple(order[a:b]), lengths) for a, b in pairwise(bound)) for bound in bounds)
+    assert max(padded(part, lengths) for part in dealt) == min(sizes)
+
+
+def test_shares_of_all_processes_are_the_batch():
+    lengths = some_lengths(3, count=100)
+    for plan in BatchOrder(lengths, 1_000_000, 1).epoch(2):
+        shares = [plan.share(rank, 4, lengths) for rank in range(4)]
+        assert sorted(member for share in shares for member in share.members) == sorted(plan.members)
+        assert {tuple(sorted(share.all_members)) for share in shares} == {tuple(sorted(plan.members))}
+        assert {(share.epoch, share.place) for share in shares} == {(plan.epoch, plan.place)}
+        assert plan.share(0, 1, lengths) == plan

@@ -1,0 +1,207 @@
+"""What the processes of a data-parallel training do together; a single process does it alone, at no cost.
+
+Each process computes the gradient of its recordings and the gradients are added up, after the backward passes of a step
+rather than during them as DistributedDataParallel does: that wrapper wants every process to make as many backward
+passes as the others, through the same parameters, and here a process may have no recording in a small batch.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import NoReturn, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from distilmos.errors import FailedError, InputError
+from distilmos.runner import PREEMPTED
+from distilmos.training.preemption import PreemptedError
+
+T = TypeVar("T")
+
+# The longest that one process may let the others wait, for a checkpoint that is written or data that is read. A
+# process that ends, however it does, is noticed at once; this is for one whose machine is gone.
+TIMEOUT = timedelta(minutes=30)
+BUCKET = 1 << 24  # numbers that are added up in one message: few messages, and no second copy of all gradients
+STATUS = {InputError: 2, FailedError: 1, PreemptedError: PREEMPTED}
+
+
+@dataclass(frozen=True)
+class World:
+    """One of the processes of a training.
+
+    Attributes:
+        rank: its number, counted from 0; the first one alone writes files and talks.
+        size: how many there are.
+        local_rank: its number on this machine, which is the number of its GPU.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and talks."""
+        return self.rank == 0
+
+    def largest(self, number: int) -> int:
+        """Return the largest of the numbers of all processes."""
+        if self.size == 1:
+            return number
+        tensor = torch.tensor(number)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all processes, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[T] = [value] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Return what `make` gives in the first process, where alone it is called."""
+        values: list[T | None] = [make() if self.first else None]
+        if self.size > 1:
+            dist.broadcast_object_list(values)
+        return values[0]  # type: ignore[return-value]
+
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Replace the values of tensors by those of the first process."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), 0)
+
+    def add(self, tensor: Tensor) -> None:
+        """Replace a tensor by its sum over all processes."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+
+    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its sum over all processes; one that no process has stays None.
+
+        None and zero are not the same to an optimiser: weight decay leaves alone what has no gradient.
+        """
+        if self.size == 1:
+            return
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        if not trained:
+            return
+        present = torch.tensor([parameter.grad is not None for parameter in trained], device=trained[0].device).int()
+        dist.all_reduce(present)
+        bucket: list[nn.Parameter] = []
+        for parameter, count in zip(trained, present.tolist(), strict=True):
+            if not count:
+                continue
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if bucket and sum(p.numel() for p in bucket) + parameter.numel() > BUCKET:
+                _add_bucket(bucket)
+                bucket = []
+            bucket.append(parameter)
+        if bucket:
+            _add_bucket(bucket)
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        self.largest(0)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let an InputError or FailedError of one process end all of them, when all have left the block.
+
+        Raises:
+            InputError, FailedError: the faults, as `end` does.
+        """
+        fault: InputError | FailedError | None = None
+        try:
+            yield
+        except (InputError, FailedError) as error:
+            if self.size == 1:
+                raise
+            fault = error
+        if self.largest(fault is not None):
+            faults = [fault for fault in self.gather(fault) if fault is not None]
+            # Mostly all processes read the same file and say the same.
+            self.end(type(faults[0])("\n".join(dict.fromkeys(map(str, faults)))))
+
+    def end(self, error: InputError | FailedError | PreemptedError) -> NoReturn:
+        """End all processes, each of which calls this with the same error: the first one alone tells it.
+
+        Raises:
+            InputError, FailedError, PreemptedError: `error`, in the first process.
+            SystemExit: with the same exit status, in the others.
+        """
+        if self.first:
+            raise error
+        raise SystemExit(STATUS[type(error)])
+
+
+def _add_bucket(parameters: Sequence[nn.Parameter]) -> None:
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    total = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(total)
+    for gradient, part in zip(gradients, total.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+@contextmanager
+def joined(uses_gpu: bool) -> Iterator[World]:
+    """Join the processes that torchrun, or `distilmos train --nproc`, has started together with this one.
+
+    They say so in the environment: RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT. Without it, this process is
+    alone.
+
+    Args:
+        uses_gpu: add up tensors on GPUs with NCCL; those on the CPU go through Gloo in any case.
+
+    Raises:
+        FailedError: if the others cannot be reached, or one has failed.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    if size == 1:
+        yield World()
+        return
+    world = World(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
+    _end_with_parent()
+    together = True
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if uses_gpu else "gloo", timeout=TIMEOUT)
+        yield world
+    except (InputError, FailedError, PreemptedError, SystemExit):
+        raise  # by all processes
+    except RuntimeError as error:
+        together = False
+        # DistError is a RuntimeError, and Gloo raises plain ones.
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            cause = str(error).splitlines()[0].partition("] ")[2].partition(". ")[0] or type(error).__name__
+            raise FailedError(f"process {world.rank} of {size} has lost the others: {cause}") from None
+        raise
+    except BaseException:
+        together = False
+        raise
+    finally:
+        # Threads of Gloo that are left would abort the exit; NCCL might wait for processes that are gone.
+        if dist.is_initialized() and (together or not uses_gpu):
+            dist.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """End this process soon after the one that started it, which somebody may kill: nobody else would end it then."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

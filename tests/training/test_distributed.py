@@ -1,0 +1,356 @@
+"""Training in several processes learns what one learns; signals, failures and restarts of real processes, with Gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distilmos.cli import main
+from distilmos.training.batching import BatchOrder
+from distilmos.training.checkpoint import load_checkpoint
+from distilmos.training.dataset import read_rated_set
+from distilmos.training.launch import NODE_VARIABLES
+
+EX_TEMPFAIL = 75
+QUIET = {"dropout": 0, "encoder_dropout": 0, "num_workers": 0}  # nothing is random
+
+
+def events(out: Path, *kinds: str) -> list[dict]:
+    log = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    return [event for event in log if event["event"] in kinds]
+
+
+def start(arguments: list[str], *options: str, **environment: str) -> subprocess.Popen:
+    """Start `distilmos train`; its processes have one thread each."""
+    command = [sys.executable, "-m", "distilmos.cli", *arguments, *options]
+    values = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.Popen(command, env=values, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ended(process: subprocess.Popen, status: int) -> str:
+    """Wait for the end, check the exit status and return the output."""
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == status, output
+    return output
+
+
+def await_steps(process: subprocess.Popen, out: Path, steps: int) -> None:
+    """Wait until the log, which has a line for each step, has that many."""
+    deadline = time.monotonic() + 100
+    while not (out / "log.jsonl").exists() or (out / "log.jsonl").read_bytes().count(b'"event": "train"') < steps:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def final(out: Path) -> bytes:
+    return (out / "final" / "model.safetensors").read_bytes()
+
+
+def differences(ours: dict, theirs: dict, prefix: str = "") -> dict[str, float]:
+    """Return by how much the numbers of two events differ."""
+    found = {}
+    for key, value in ours.items():
+        if isinstance(value, dict):
+            found |= differences(value, theirs[key], f"{prefix}{key}.")
+        elif isinstance(value, float):
+            found[prefix + key] = abs(value - theirs[key])
+    return found
+
+
+def continues(arguments: list[str], *options: str) -> None:
+    assert "continuing after step " in ended(start(arguments, *options), 0)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and that have not ended, oldest first."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    if not path.exists():
+        pytest.skip("this system does not list the children of a process")
+    return [int(child) for child in path.read_text().split()]
+
+
+def free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, object]:
+    return {"log_every": 1, "max_steps": 18}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus, settings, tmp_path_factory) -> dict[int, Path]:
+    """Trainings of one and of two processes, by their number."""
+    outs = {number: tmp_path_factory.mktemp("undisturbed") / str(number) for number in (1, 2)}
+    for number, out in outs.items():
+        output = ended(start(corpus.arguments(out, **settings), "--nproc", str(number)), 0)
+        assert output.count("step 5 ") == 1
+    return outs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("processes", "settings"),
+    [
+        (2, {"max_steps": 20}),
+        (3, {"batch_seconds": 2.5, "accumulate": 2, "max_steps": 10}),
+        (2, {"model": "sslmos", "token_weight": 0, "max_steps": 8}),
+    ],
+)
+def test_several_processes_learn_what_one_learns(corpus, tmp_path, processes, settings):
+    outs = tmp_path / "one", tmp_path / "several"
+    for out, number in zip(outs, (1, processes), strict=True):
+        ended(start(corpus.arguments(out, **QUIET, log_every=1, **settings), "--nproc", str(number)), 0)
+    one, several = (events(out, "train", "dev") for out in outs)
+    assert [event["step"] for event in one if event["event"] == "train"] == list(range(1, settings["max_steps"] + 1))
+    for ours, theirs in zip(several, one, strict=True):
+        assert (ours["event"], ours["step"]) == (theirs["event"], theirs["step"])
+        found = differences(ours, theirs)
+        assert found.pop("grad_norm", 0) < 1e-3
+        found.pop("seconds_per_second", None)
+        assert max(found.values()) <= 1e-5, (ours["step"], found)
+    ends = [events(out, "end")[0] for out in outs]
+    assert ends[0]["averaged_steps"] == ends[1]["averaged_steps"]
+    weights = [load_file(out / "final" / "model.safetensors") for out in outs]
+    assert weights[0].keys() == weights[1].keys()
+    for name in weights[0]:
+        if "running" in name:
+            torch.testing.assert_close(weights[1][name], weights[0][name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_small_batches_leave_processes_without_recordings(corpus):
+    """What the second case above is about."""
+    data = read_rated_set(corpus.raw("train"), 2.0)
+    plans = BatchOrder(data.num_samples, 40000, 1).epoch(0)
+    assert {len(plan.share(2, 3, data.num_samples).members) for plan in plans} >= {0, 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["sslmos", "distilmos"])
+def test_the_dev_set_is_scored_as_by_one_process(corpus, tmp_path, model):
+    """With weights that stay as they are, though DistilMOS' statistics of batch norm may round in another way.
+
+    Such a model scores all recordings nearly alike, and the correlation of that depends on the last digits.
+    """
+    scored = []
+    sets = QUIET | {"encoder_lr": 0, "head_lr": 1e-12, "max_steps": 2, "warmup_steps": 0, "eval_every": 1}
+    sets |= {"batch_seconds": 3, "model": model, "token_weight": 0.1 if model == "distilmos" else 0}
+    for number in (1, 3):
+        out = tmp_path / str(number)
+        ended(start(corpus.arguments(out, **sets), "--nproc", str(number)), 0)
+        scored.append(events(out, "dev", "end"))
+    for one, several in zip(*scored, strict=True):
+        found = differences(several.get("dev", several), one.get("dev", one))
+        found.pop("elapsed_seconds", None)
+        losses = {"regression", "utterance.MSE", "system.MSE"} | ({"token"} if model == "distilmos" else set())
+        assert losses <= found.keys()
+        assert max(found[name] for name in losses) <= 1e-6, found
+        assert model == "distilmos" or max(found.values()) == 0
+
+
+@pytest.mark.slow
+def test_torchrun_and_two_machines_give_the_same_bits(corpus, settings, undisturbed, tmp_path):
+    out = tmp_path / "torchrun"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    command = [*torchrun, sys.executable, "-m", "distilmos.cli", *corpus.arguments(out, **settings)]
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert final(out) == final(undisturbed[2])
+
+    out = tmp_path / "machines"
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    arguments = corpus.arguments(out, **settings)
+    # The second one first: it waits.
+    machines = [start(arguments, "--nnodes", "2", **place, SLURM_NODEID=number) for number in ("1", "0")]
+    assert ended(machines[0], 0) == ""
+    assert "max_steps at step 18" in ended(machines[1], 0)
+    assert final(out) == final(undisturbed[2])
+    assert events(out, "start")[0]["hardware"]["processes"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_stopped_training_continues_to_the_same_bits(corpus, settings, undisturbed, tmp_path, processes, stop):
+    out = tmp_path / "out"
+    arguments = corpus.arguments(out, **settings)
+    running = start(arguments, "--nproc", str(processes))
+    await_steps(running, out, 7)
+    running.send_signal(stop)
+    running.send_signal(signal.SIGTERM)  # a second one, while the checkpoint may be being written
+    output = ended(running, EX_TEMPFAIL)
+    step = load_checkpoint(out / "checkpoints" / "last.pt").state.step
+    assert 7 <= step < 18
+    assert output.count(f"stopped by a signal after step {step}") == 1
+    assert "Traceback" not in output
+    continues(arguments, "--nproc", str(processes))
+    assert final(out) == final(undisturbed[processes])
+
+
+@pytest.mark.slow
+def test_all_processes_of_a_job_may_get_the_signal(corpus, settings, undisturbed, tmp_path):
+    """Those that read audio, too, as schedulers do it."""
+    out = tmp_path / "out"
+    arguments = corpus.arguments(out, **settings)
+    running = start(arguments, "--nproc", "2")
+    await_steps(running, out, 4)
+    workers = children(running.pid)
+    readers = [reader for worker in workers for reader in children(worker)]
+    assert len(workers) == 2
+    assert len(readers) >= 2
+    for pid in [*readers, *workers, running.pid]:
+        os.kill(pid, signal.SIGUSR1)
+        os.kill(pid, signal.SIGTERM)
+    assert "Traceback" not in ended(running, EX_TEMPFAIL)
+    continues(arguments, "--nproc", "2")
+    assert final(out) == final(undisturbed[2])
+
+
+@pytest.mark.slow
+def test_audio_is_read_from_a_copy_on_each_machine(corpus, settings, undisturbed, tmp_path):
+    """There is one copy for two processes; the original may go; nothing is left; and nothing is learned otherwise."""
+    arguments = corpus.arguments(tmp_path / "out", **settings)
+    for name in ("train", "dev"):
+        raw = tmp_path / name
+        shutil.copytree(corpus.raw(name), raw)
+        table = raw / "wav.scp"
+        table.write_text(table.read_text().replace(str(corpus.raw(name)), str(raw)))
+        arguments[arguments.index(f"--{name}") + 1] = str(raw)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    running = start(arguments, "--nproc", "2", "--stage-to-tmpdir", TMPDIR=str(scratch))
+    await_steps(running, tmp_path / "out", 1)
+    assert len(list(scratch.rglob("*wav.ark"))) == 2
+    for name in ("train", "dev"):
+        (tmp_path / name / "wav.ark").unlink()
+    ended(running, 0)
+    assert not list(scratch.rglob("*wav.ark"))
+    assert final(tmp_path / "out") == final(undisturbed[2])
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_continues_the_same_course(corpus, tmp_path):
+    """The same loss at each step: no recording is lost or repeated."""
+    settings = QUIET | {"log_every": 1, "max_steps": 14}
+    outs = tmp_path / "one", tmp_path / "changed"
+    ended(start(corpus.arguments(outs[0], **settings)), 0)
+    arguments = corpus.arguments(outs[1], **settings)
+    running = start(arguments, "--nproc", "2")
+    await_steps(running, outs[1], 4)
+    running.send_signal(signal.SIGTERM)
+    ended(running, EX_TEMPFAIL)
+    assert load_checkpoint(outs[1] / "checkpoints" / "last.pt").processes == 2
+    continues(arguments, "--nproc", "3")
+    assert [event["processes"] for event in events(outs[1], "resume")] == [3]
+    one, changed = (events(out, "train") for out in outs)
+    assert [event["step"] for event in changed] == list(range(1, 15))
+    assert [event["loss"] for event in changed] == pytest.approx([event["loss"] for event in one], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_others(corpus, settings, tmp_path):
+    out = tmp_path / "out"
+    running = start(corpus.arguments(out, **settings | {"max_steps": 500, "patience": 500}), "--nproc", "2")
+    await_steps(running, out, 3)
+    first, second = children(running.pid)
+    os.kill(second, signal.SIGKILL)
+    since = time.monotonic()
+    assert "process 1 of 2 was killed by SIGKILL" in ended(running, 1)
+    assert time.monotonic() - since < 20
+    assert not Path(f"/proc/{first}").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_process_that_breaks_ends_all_with_its_traceback(corpus, settings, tmp_path, processes):
+    """One that lost a reader; the other readers, which outlive signals otherwise, end too."""
+    out = tmp_path / "out"
+    settings = settings | {"max_steps": 500, "patience": 500, "num_workers": 2}
+    running = start(corpus.arguments(out, **settings), "--nproc", str(processes))
+    await_steps(running, out, 3)
+    worker = running.pid if processes == 1 else children(running.pid)[1]
+    os.kill(children(worker)[0], signal.SIGKILL)
+    since = time.monotonic()
+    output = ended(running, 1)
+    assert time.monotonic() - since < 25
+    assert "Traceback" in output
+    assert "DataLoader worker" in output
+    assert ("process 0 of 2 has lost the others" in output) == (processes == 2)
+
+
+@pytest.mark.slow
+def test_without_their_launcher_processes_end(corpus, settings, tmp_path):
+    out = tmp_path / "out"
+    running = start(corpus.arguments(out, **settings | {"max_steps": 500, "patience": 500}), "--nproc", "2")
+    await_steps(running, out, 3)
+    workers = children(running.pid)
+    running.kill()
+    running.communicate(timeout=60)  # to the end of the output, which the last of them closes
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("broken", "message"), [("no audio", "broken.wav"), (None, "wav.scp:6: utt05: no such file")], ids=["one", "all"]
+)
+def test_a_bad_recording_is_told_once(corpus, settings, tmp_path, broken, message):
+    """By the process whose part it is, in the middle of training, or by the first if all find it at the start."""
+    raw = tmp_path / "train"
+    shutil.copytree(corpus.raw("train"), raw)
+    lines = (raw / "wav.scp").read_text().splitlines()
+    lines[5] = f"utt05 {tmp_path / 'broken.wav'}"
+    (raw / "wav.scp").write_text("\n".join(lines) + "\n")
+    if broken:
+        (tmp_path / "broken.wav").write_text(broken)
+    arguments = corpus.arguments(tmp_path / "out", **settings)
+    arguments[arguments.index("--train") + 1] = str(raw)
+    output = ended(start(arguments, "--nproc", "2"), 2)
+    assert output.count(message) == 1
+    assert output.count("error: ") == 1
+    assert "Traceback" not in output
+    assert (tmp_path / "out").exists() == bool(broken)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "lacks MASTER_ADDR, MASTER_PORT, NODE_RANK"),
+        ({"MASTER_ADDR": "here", "MASTER_PORT": "29500"}, "lacks NODE_RANK"),
+        ({"MASTER_ADDR": "here", "MASTER_PORT": "many", "NODE_RANK": "1"}, "MASTER_PORT: 'many'"),
+        ({"MASTER_ADDR": "here", "MASTER_PORT": "29500", "PBS_NODENUM": "2"}, "machine 2, counted from 0, of 2"),
+    ],
+)
+def test_machines_must_know_each_other(corpus, tmp_path, monkeypatch, capsys, values, message):
+    for name in ("MASTER_ADDR", "MASTER_PORT", *NODE_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    assert main([*corpus.arguments(tmp_path / "out"), "--nnodes", "2"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_learn_what_one_learns(corpus, tmp_path):
+    outs = tmp_path / "one", tmp_path / "two"
+    settings = QUIET | {"log_every": 1, "max_steps": 10, "precision": "float32"}
+    for number, out in enumerate(outs, start=1):
+        arguments = corpus.arguments(out, **settings)
+        arguments[arguments.index("--device") + 1] = "cuda"
+        ended(start(arguments, "--nproc", str(number)), 0)
+    one, two = ([event["loss"] for event in events(out, "train")] for out in outs)
+    assert two == pytest.approx(one, abs=1e-4)
