@@ -4,7 +4,7 @@ Writes OUT/config.yaml, log.jsonl, tensorboard/, checkpoints/ and final/, the mo
 interruption, with the same settings and data, it continues from its last checkpoint to the same final weights.
 
 Several processes (--nproc, --nnodes) share the recordings of every batch and learn what one would, to within rounding
-and dropout. They may be started by torchrun as well, but then the exit status is 1 whatever happened:
+and dropout. They may be started by torchrun as well, whose exit status is 1 for 1, 2 and 75:
   torchrun --nproc-per-node N --no-python distilmos train ...
 
 SIGTERM and SIGUSR1 make it finish the step, write a checkpoint and end.
