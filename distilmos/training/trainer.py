@@ -157,7 +157,9 @@ class Trainer:
                 self.world.end(
                     PreemptedError(f"stopped by a signal after step {state.step}; its checkpoint is written")
                 )
-            rates = self._step(list(islice(batches, config.accumulate)))
+            asked = time.perf_counter()
+            taken = list(islice(batches, config.accumulate))
+            rates = self._step(taken, time.perf_counter() - asked)
             monitor.advance()
             if state.step % config.log_every == 0:
                 self._log(monitor, rates)
@@ -186,8 +188,13 @@ class Trainer:
             return "max_steps"
         return "early_stopping" if self.state.stale >= self.config.patience else ""
 
-    def _step(self, batches: list[Batch]) -> dict[str, float]:
-        """Make one optimiser step of the mean loss over all batches together; return the learning rates."""
+    def _step(self, batches: list[Batch], waited: float) -> dict[str, float]:
+        """Make one optimiser step of the mean loss over all batches together; return the learning rates.
+
+        Args:
+            batches: of the step.
+            waited: seconds that it took to get them.
+        """
         state = self.state
         _seed_step(self.config.seed, state.step + 1, self.world.rank)
         rates = set_rates(self.optimizer, state.step + 1, self.config)
@@ -219,7 +226,8 @@ class Trainer:
         self.optimizer.step()
         state.step += 1
         state.epoch, state.place = batches[-1].plan.epoch, batches[-1].plan.place + 1
-        self._count(dict(zip(("loss", "regression", "token", "grad_norm"), values, strict=True)), members)
+        named = dict(zip(("loss", "regression", "token", "grad_norm"), values, strict=True))
+        self._count(named | {"waited": waited}, members)
         return rates
 
     def _losses(self, model: MOSNetwork, batch: Batch) -> tuple[Prediction, Losses]:
@@ -268,6 +276,7 @@ class Trainer:
                 "lr_head": rates["head"],
                 "grad_norm": mean["grad_norm"],
                 "seconds_per_second": sums["audio"] / sums["wall"],
+                "data_wait": sums["waited"] / sums["wall"],
             },
         )
         state.sums = {}

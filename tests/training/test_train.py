@@ -35,7 +35,7 @@ from distilmos.training.config import load_config
 from distilmos.training.dataset import BatchReader, read_rated_set, with_tokens
 from distilmos.training.trainer import Trainer
 
-TIMES = ("time", "elapsed_seconds", "seconds_per_second", "command")
+TIMES = ("time", "elapsed_seconds", "seconds_per_second", "data_wait", "command")
 
 
 def events(out: Path) -> list[dict]:

@@ -37,7 +37,14 @@ def write_hubert(path: Path, *, base: bool) -> str:
         "model": {**OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True), "_name": "hubert"},
         "task": {**OmegaConf.to_container(task, enum_to_str=True), "_name": "hubert_pretraining"},
     }
-    state = {"args": None, "cfg": cfg, "model": model.state_dict(), "task_state": {"dictionaries": [dictionary]}}
+    state = {
+        "args": None,
+        "cfg": cfg,
+        "model": model.state_dict(),
+        "optimizer_history": [{"num_updates": 0, "best_loss": 0.0}],
+        "extra_state": {"train_iterator": {"epoch": 1}},
+        "task_state": {"dictionaries": [dictionary]},
+    }
     torch.save(state, path)
     size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     shape = f"{config.encoder_layers} layers of width {config.encoder_embed_dim}"

@@ -232,11 +232,17 @@ def run_process(command: Sequence[str | Path], **environment: str) -> dict[str, 
     return {"seconds": seconds, "peak_mb": usage.ru_maxrss / 1000}
 
 
-def timed(run: Callable[[], Any]) -> float:
-    """Return the seconds that `run` takes."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+def run_text(command: Sequence[str | Path | int], **environment: str) -> str:
+    """Run a command to its end; return what it printed to stdout.
+
+    Raises:
+        SystemExit: with what it said, if it fails.
+    """
+    words = [str(word) for word in command]
+    done = subprocess.run(words, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{shlex.join(words)}\n{done.stderr[-3000:]}")
+    return done.stdout
 
 
 def parser(description: str | None, repeats: int) -> argparse.ArgumentParser:
