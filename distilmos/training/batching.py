@@ -11,8 +11,8 @@ import numpy as np
 from distilmos.data.packing import pack, pack_by_length
 
 # Recordings are sorted by length times exp(uniform(-JITTER, JITTER)): who shares a batch changes from epoch to epoch,
-# and padding stays near JITTER / 2 of a batch where lengths vary widely.
-JITTER = 0.1
+# and padding stays below JITTER of a batch where lengths vary widely.
+JITTER = 0.05
 
 
 class BatchPlan(NamedTuple):
