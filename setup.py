@@ -7,12 +7,10 @@ from setuptools import find_packages, setup
 # fairseq itself does not import on Python 3.11 and later. ve-fairseq ships wheels for the usual
 # cluster platform; fairseq-fixed is the same code as a source build for every other platform.
 HAS_VE_WHEEL = (
-    "sys_platform == 'linux' and platform_machine == 'x86_64' "
-    "and python_version >= '3.11' and python_version < '3.13'"
+    "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version >= '3.11' and python_version < '3.13'"
 )
 NO_VE_WHEEL = (
-    "sys_platform != 'linux' or platform_machine != 'x86_64' "
-    "or python_version < '3.11' or python_version >= '3.13'"
+    "sys_platform != 'linux' or platform_machine != 'x86_64' or python_version < '3.11' or python_version >= '3.13'"
 )
 
 RECIPES = [
