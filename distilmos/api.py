@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distilmos.data.audio import MIN_SAMPLES, SAMPLE_RATE, to_sample_rate
+from distilmos.data.audio import MIN_SAMPLES, SAMPLE_RATE, require_rate, resample
 from distilmos.errors import InputError
 from distilmos.inference.predict import PredictOptions, Score, predict, score_audio
 from distilmos.inference.recordings import find_recordings
@@ -101,11 +101,24 @@ class Predictor:
         return predict(self.model, find_recordings(map(str, several)), self.device, self.options)
 
     def _score_arrays(self, arrays: Sequence[Array], sampling_rate: int | None) -> list[Score]:
-        if sampling_rate is None or sampling_rate <= 0:
-            raise InputError("waveforms need their sampling_rate")
-        waveforms = [_waveform(array, number, sampling_rate) for number, array in enumerate(arrays)]
+        rate = _whole_rate(sampling_rate)
+        waveforms = [_waveform(array, number, rate) for number, array in enumerate(arrays)]
         named = ((str(number), [waveform]) for number, waveform in enumerate(waveforms))
         return list(score_audio(self.model, named, self.device, self.options))
+
+
+def _whole_rate(rate: int | None) -> int:
+    """Return a sampling rate that may be of any type with whole numbers, such as float or one of numpy's."""
+    if rate is None:
+        raise InputError("waveforms need their sampling_rate")
+    try:
+        whole = int(rate)
+    except (TypeError, ValueError, OverflowError):
+        whole = 0
+    if whole != rate:
+        raise InputError(f"sampling_rate {rate!r} is not a whole number of Hz")
+    require_rate(whole, "sampling_rate")
+    return whole
 
 
 def _waveform(array: Array, number: int, rate: int) -> np.ndarray:
@@ -119,7 +132,7 @@ def _waveform(array: Array, number: int, rate: int) -> np.ndarray:
         raise InputError(f"waveform {number}: {samples.dtype} is neither floating point nor a signed integer")
     if not np.isfinite(samples).all():
         raise InputError(f"waveform {number}: holds samples that are not finite numbers")
-    resampled = to_sample_rate(np.ascontiguousarray(samples, np.float32), rate)
+    resampled = resample(np.ascontiguousarray(samples, np.float32), rate)
     if resampled.size < MIN_SAMPLES:
         raise InputError(f"waveform {number}: {resampled.size / SAMPLE_RATE * 1000:.1f} ms is shorter than one frame")
     return resampled

@@ -163,7 +163,7 @@ def _read_ahead(
         rest = windows.cut(parts)
         try:
             return chain(list(islice(rest, 1)), rest)
-        except InputError as error:
+        except Exception as error:  # whatever it is, it is kept for `_until_error`
             return _failing(error)
 
     futures: deque[tuple[str, Future[Iterator[tuple[int, np.ndarray]]]]] = deque()
@@ -182,7 +182,7 @@ def _read_ahead(
                 future.cancel()
 
 
-def _failing(error: InputError) -> Iterator[tuple[int, np.ndarray]]:
+def _failing(error: Exception) -> Iterator[tuple[int, np.ndarray]]:
     raise error
     yield  # a generator: the error comes when the first window is asked for
 
@@ -193,6 +193,8 @@ def _until_error(owner: _Pending, pieces: Iterator[tuple[int, np.ndarray]]) -> I
         yield from pieces
     except InputError as error:
         owner.error = str(error)
+    except Exception as error:  # a fault of a library, or no memory left: not a reason to lose the other recordings
+        owner.error = f"{owner.utterance}: cannot be read: {str(error) or type(error).__name__}"
 
 
 @torch.inference_mode()

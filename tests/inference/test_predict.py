@@ -8,15 +8,19 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import read_floats
+from distilmos.inference.predict import PredictOptions, score_audio
+from distilmos.model.package import load_model_dir
 
 
 def test_data_directory_scp_and_files_give_the_same_scores(tmp_path, model_dir, wavs):
@@ -102,6 +106,22 @@ def test_what_cannot_be_used_is_in_the_output_and_the_rest_is_scored(tmp_path, m
     assert predict(*inputs, "--model", model_dir, "--out", tmp_path / "utt2mos") == 1
     assert list(read_floats(tmp_path / "utt2mos")) == [str(wavs[0]), str(wavs[1])]
     assert [path.name for path in tmp_path.glob("*.partial")] == []
+
+
+def test_whatever_goes_wrong_in_one_recording_the_others_are_scored(model_dir):
+    """Such as a library's fault, or no memory for it; at its beginning or later."""
+
+    def faulty(seconds: int, error: Exception) -> Iterator[np.ndarray]:
+        yield from [np.zeros(16000, np.float32)] * seconds
+        raise error
+
+    good = [np.zeros(16000, np.float32)]
+    inputs = [("a", good), ("b", faulty(0, MemoryError())), ("c", faulty(3, RuntimeError("odd"))), ("d", good)]
+    options = PredictOptions(window_seconds=1.0)
+    a, b, c, d = score_audio(load_model_dir(model_dir), inputs, torch.device("cpu"), options)
+    assert a.mos == pytest.approx(d.mos, abs=1e-4)
+    assert b.error == "b: cannot be read: MemoryError"
+    assert c.error == "c: cannot be read: odd"
 
 
 def test_bad_usage_is_named_before_anything_is_computed(tmp_path, model_dir, wavs, capsys):
