@@ -23,6 +23,7 @@ import torch
 
 from distilmos import __version__
 from distilmos.commands.options import add_forward_options, positive_float, positive_int
+from distilmos.data.tables import as_text
 from distilmos.errors import InputError
 from distilmos.inference.frames import write_frames, write_plot
 from distilmos.inference.output import Journal, record
@@ -91,9 +92,9 @@ def run(args: argparse.Namespace) -> int:
         for score in _scores(model, recordings, device, options, args):
             if score.error:
                 failed += 1
-                print(score.error, file=sys.stderr)
+                print(as_text(score.error), file=sys.stderr)
             else:
-                print(f"{score.utterance} {score.mos:.4f}", flush=True)
+                print(f"{as_text(score.utterance)} {score.mos:.4f}", flush=True)
     else:
         journal = _open_journal(args, model, options)
         try:
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
             for score in _scores(model, rest, device, options, args):
                 journal.add(record(score))
                 if score.error:
-                    print(score.error, file=sys.stderr)
+                    print(as_text(score.error), file=sys.stderr)
         finally:
             journal.close()
         total, failed = journal.done, journal.finish()

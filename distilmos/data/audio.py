@@ -29,6 +29,8 @@ def _open(path: Path, offset: int | None) -> Iterator[soundfile.SoundFile]:
         InputError: for whatever is wrong with the file, while opening or reading.
     """
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
+            raise InputError(f"{path}: {'a directory' if path.is_dir() else 'a pipe or device'}, not a regular file")
         with path.open("rb") as stream:
             stream.seek(offset or 0)
             with soundfile.SoundFile(_FromHere(stream)) as sound:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from distilmos.data.tables import is_utf8, write_table
+from distilmos.data.tables import as_text, is_utf8, write_table
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import atomic_path
 from distilmos.inference.predict import Score
@@ -139,14 +139,9 @@ def _write_csv(stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
     writer.writerow(["utterance", "mos", "seconds", "error"])
     for values in records:
         numbers = ["" if values[key] is None else round(values[key], DECIMALS) for key in ("mos", "seconds")]
-        writer.writerow([_text(values["utterance"]), *numbers, values["error"] or ""])
+        writer.writerow([as_text(values["utterance"]), *numbers, as_text(values["error"] or "")])
 
 
 def _write_json_lines(stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
     for values in records:
         stream.write(json.dumps(values, ensure_ascii=True) + "\n")
-
-
-def _text(name: str) -> str:
-    """Return a file name that may have bytes that are not UTF-8 as text that can be written."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

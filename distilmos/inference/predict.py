@@ -11,7 +11,7 @@ from itertools import chain, islice
 import numpy as np
 import torch
 
-from distilmos.data.audio import SAMPLE_RATE, stream_audio
+from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.packing import pack_by_length
 from distilmos.errors import InputError
 from distilmos.inference.recordings import Recording
@@ -106,7 +106,7 @@ def predict(
         InputError: if the model does not know `options.corpus`.
     """
     options = options or PredictOptions()
-    audio = ((r.utterance, stream_audio(r.path, options.window_seconds, r.offset)) for r in recordings)
+    audio = ((recording.utterance, recording.stream(options.window_seconds)) for recording in recordings)
     return score_audio(model, audio, device, options)
 
 

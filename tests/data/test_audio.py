@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -105,6 +106,9 @@ def make_bad(path: Path, kind: str) -> None:
     elif kind == "directory":
         path.unlink()
         path.mkdir()
+    elif kind == "pipe":
+        path.unlink()
+        os.mkfifo(path)
 
 
 BAD = {
@@ -118,7 +122,8 @@ BAD = {
     "nan": "not finite",
     "infinite": "not finite",
     "missing": "no such file",
-    "directory": "not readable as audio",
+    "directory": "a directory, not a regular file",
+    "pipe": "a pipe or device, not a regular file",
 }
 
 

@@ -19,7 +19,9 @@ import torch
 from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import read_floats
+from distilmos.errors import InputError
 from distilmos.inference.predict import PredictOptions, score_audio
+from distilmos.inference.recordings import find_recordings
 from distilmos.model.package import load_model_dir
 
 
@@ -124,6 +126,37 @@ def test_whatever_goes_wrong_in_one_recording_the_others_are_scored(model_dir):
     assert c.error == "c: cannot be read: odd"
 
 
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Permissions hold: for the system's administrator, too."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+def test_directories_with_links_in_circles_pipes_and_parts_that_may_not_be_read(tmp_path, wavs, monkeypatch, request):
+    root = tmp_path / "in"
+    (root / "locked").mkdir(parents=True)
+    (root / "sub").mkdir()
+    wavs[0].rename(root / "a.wav")
+    wavs[1].rename(root / "sub" / "b.wav")
+    (root / "sub" / "up").symlink_to("..")
+    (root / "same").symlink_to("sub")
+    os.mkfifo(root / "pipe.wav")
+    (root / "none.wav").symlink_to("nowhere")
+    (root / "locked").chmod(0)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    request.getfixturevalue("unprivileged")
+    found = list(find_recordings(["in"]))
+    expected = ["in/a.wav", "in/locked", "in/none.wav", "in/same/b.wav", "in/sub/b.wav"]
+    assert [recording.utterance for recording in found] == expected
+    with pytest.raises(InputError, match="in/locked: cannot be searched: Permission denied"):
+        list(found[1].stream(1.0))
+
+
 def test_bad_usage_is_named_before_anything_is_computed(tmp_path, model_dir, wavs, capsys):
     (tmp_path / "empty").mkdir()
     out = tmp_path / "o"
@@ -147,6 +180,14 @@ def test_names_that_no_table_can_hold(tmp_path, model_dir, wavs, capsys):
     assert [Path(row["utterance"]).name for row in read_csv(tmp_path / "o.csv")] == ["caf\\udce9.wav", "a b.wav"]
     assert predict(odd, blank, "--model", model_dir, "--out", tmp_path / "o.jsonl") == 0
     assert json.loads((tmp_path / "o.jsonl").read_text().splitlines()[0])["utterance"] == str(odd)
+    bad = Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xe9.wav"))
+    bad.write_text("not audio")
+    assert predict(odd, bad, "--model", model_dir, "--out", tmp_path / "e.csv", "--plots", tmp_path / "p") == 1
+    assert "bad\\udce9.wav: not readable as audio" in read_csv(tmp_path / "e.csv")[1]["error"]
+    assert len(list((tmp_path / "p").rglob("caf*.png"))) == 1
+    command = [sys.executable, "-m", "distilmos.cli", "predict", odd, "--model", model_dir]
+    said = subprocess.run(command, capture_output=True, check=True, env=os.environ | {"PYTHONUTF8": "1"}).stdout
+    assert b"caf\\udce9.wav " in said
     assert predict(odd, blank, "--model", model_dir, "--out", tmp_path / "utt2mos") == 2
     assert "2 faults" in capsys.readouterr().err
     assert not (tmp_path / "utt2mos").exists()
@@ -199,6 +240,17 @@ def test_frame_scores_and_their_picture(tmp_path, model_dir, wavs):
     assert predict(wavs[1], "--model", model_dir, "--plots", tmp_path / "p") == 0
     (picture,) = (tmp_path / "p").rglob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_longest_names_that_files_can_have(tmp_path, model_dir, wavs):
+    long = [wavs[1].rename(tmp_path / f"{'ä' * 125}x.wav"), wavs[2].rename(tmp_path / f"{'ä' * 125}y.wav")]
+    assert {len(os.fsencode(path.name)) for path in long} == {255}
+    options = ("--frames", tmp_path / "f", "--plots", tmp_path / "p")
+    assert predict(*long, "--model", model_dir, "--out", tmp_path / "o.csv", *options) == 0
+    for directory in ("f", "p"):
+        found = [path.name for path in (tmp_path / directory).rglob("*") if path.is_file()]
+        assert len(found) == 2
+        assert all(name.startswith("ä" * 100) for name in found)
 
 
 def test_without_out_the_order_is_that_of_the_inputs_with_4_decimals(tmp_path, model_dir, wavs, capsys):
