@@ -76,6 +76,7 @@ def test_what_is_wrong_is_said(predictor, wavs, tmp_path, model_dir):
         ((good, 0), "sampling_rate: a sampling rate of 0 Hz, not of 1000 to 768000 Hz"),
         ((good[:300], 16000), "18.8 ms is shorter than one frame"),
         ((good * np.nan, 16000), "not finite"),
+        ((np.full(16000, 1e300), 16000), "not finite numbers in single precision"),
         ((good.astype(complex), 16000), "complex128 is neither"),
         ((good[None, None], 16000), r"of shape \(1, 1, 16000\)"),
         (([wavs[0], good],), "paths alone or waveforms alone"),

@@ -16,13 +16,17 @@ import pytest
 import soundfile
 import torch
 
+import distilmos
 from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import read_floats
 from distilmos.errors import InputError
 from distilmos.inference.predict import PredictOptions, score_audio
 from distilmos.inference.recordings import find_recordings
-from distilmos.model.package import load_model_dir
+from distilmos.model.config import ModelConfig
+from distilmos.model.networks import build_model
+from distilmos.model.package import load_model_dir, save_model_dir
+from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
 
 
 def test_data_directory_scp_and_files_give_the_same_scores(tmp_path, model_dir, wavs):
@@ -108,6 +112,33 @@ def test_what_cannot_be_used_is_in_the_output_and_the_rest_is_scored(tmp_path, m
     assert predict(*inputs, "--model", model_dir, "--out", tmp_path / "utt2mos") == 1
     assert list(read_floats(tmp_path / "utt2mos")) == [str(wavs[0]), str(wavs[1])]
     assert [path.name for path in tmp_path.glob("*.partial")] == []
+
+
+def test_a_front_end_that_needs_more_than_the_usual_25_ms(tmp_path, wavs):
+    shapes = ((8, 10, 5), *[(8, 3, 2)] * 4, *[(8, 2, 2)] * 3)
+    config = EncoderConfig(shapes, False, "group", 8, 8, 2, 1, 4, 2, norm_first=False, normalize_input=False)
+    assert [config.num_frames(samples) for samples in (719, 720)] == [0, 1]
+    assert config.receptive_field == 720
+    save_model_dir(tmp_path / "m", build_model(ModelConfig(hidden_dim=8), SSLEncoder(config), 4))
+    for samples in (719, 720):
+        soundfile.write(tmp_path / f"{samples}.wav", 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
+    inputs = (tmp_path / "719.wav", wavs[0], tmp_path / "720.wav")
+    assert predict(*inputs, "--model", tmp_path / "m", "--out", tmp_path / "o.csv") == 1
+    rows = read_csv(tmp_path / "o.csv")
+    assert "719.wav: 44.9 ms is shorter than one frame of the model (45.0 ms)" in rows[0]["error"]
+    assert [bool(row["mos"]) for row in rows] == [False, True, True]
+
+
+def test_a_score_that_is_not_finite_is_an_error(tmp_path, model_dir, wavs):
+    model = load_model_dir(model_dir)
+    list(model.parameters())[-1].data.fill_(float("nan"))
+    save_model_dir(tmp_path / "m", model)
+    assert predict(wavs[0], "--model", tmp_path / "m", "--out", tmp_path / "o.jsonl") == 1
+    values = json.loads((tmp_path / "o.jsonl").read_text())
+    assert values["mos"] is None
+    assert values["error"] == f"{wavs[0]}: the model gives no finite score"
+    with pytest.raises(InputError, match="the model gives no finite score"):
+        distilmos.load(tmp_path / "m").predict(np.zeros(16000), 16000)
 
 
 def test_whatever_goes_wrong_in_one_recording_the_others_are_scored(model_dir):
