@@ -103,9 +103,9 @@ def run(args: argparse.Namespace) -> int:
                 journal.add(record(score))
                 if score.error:
                     print(as_text(score.error), file=sys.stderr)
+            total, failed = journal.done, journal.finish()
         finally:
             journal.close()
-        total, failed = journal.done, journal.finish()
         print(f"{args.out}: {total - failed} recordings")
     if failed:
         print(f"distilmos predict: {failed} recordings could not be used", file=sys.stderr)
@@ -123,12 +123,15 @@ def _open_journal(args: argparse.Namespace, model: MOSNetwork, options: PredictO
 
 
 def _after(journal: Journal, recordings: Iterator[Recording]) -> Iterator[Recording]:
-    """Return the recordings that the journal does not have yet; it must have the first ones."""
+    """Yield the recordings that the journal does not have yet; it must have the first ones."""
     for number, name in enumerate(journal.names(), start=1):
         recording = next(recordings, None)
         if recording is None or recording.utterance != name:
             raise InputError(f"{journal.path}: recording {number} was {name}: the inputs have changed; remove the file")
-    return recordings
+        journal.admit(name)
+    for recording in recordings:
+        journal.admit(recording.utterance)
+        yield recording
 
 
 def _scores(

@@ -85,6 +85,9 @@ def test_every_container_and_every_kind_of_input(tmp_path, model_dir):
     assert [float(row["seconds"]) for row in rows] == pytest.approx([1.0] * 5, abs=0.1)
     scores = [float(row["mos"]) for row in rows]
     assert scores == pytest.approx([scores[0]] * 5, abs=0.3)  # lossy ones differ a little
+    (tmp_path / "list.txt").write_text("\n")
+    assert predict(tmp_path / "list.txt", "--model", model_dir, "--out", tmp_path / "l.csv") == 0
+    assert read_csv(tmp_path / "l.csv") == []
     (tmp_path / "list.txt").write_text(f"{tmp_path}/in/b.flac\n\n{tmp_path}/in/a.wav\n")
     assert predict(tmp_path / "list.txt", "--model", model_dir, "--out", tmp_path / "l.csv") == 0
     assert read_csv(tmp_path / "l.csv") == [rows[1], rows[0]]
@@ -198,8 +201,12 @@ def test_bad_usage_is_named_before_anything_is_computed(tmp_path, model_dir, wav
     }.items():
         assert predict(*inputs, "--model", model_dir, "--out", out) == 2
         assert message in capsys.readouterr().err
-        assert not out.exists()
-        out.with_name("o.partial").unlink(missing_ok=True)
+        assert list(tmp_path.glob("o*")) == []
+    assert predict(wavs[0], "--model", model_dir, "--out", out, "--corpus", "none") == 2
+    assert "was not trained on a corpus 'none'" in capsys.readouterr().err
+    assert predict(wavs[0], "--model", model_dir, "--out", tmp_path / "empty") == 2
+    assert "empty: a directory, not a file to write" in capsys.readouterr().err
+    assert list(tmp_path.glob("*.partial")) == []
     assert predict(wavs[0], "--model", tmp_path) == 2
     assert "config.yaml: no such file" in capsys.readouterr().err
 
@@ -220,8 +227,24 @@ def test_names_that_no_table_can_hold(tmp_path, model_dir, wavs, capsys):
     said = subprocess.run(command, capture_output=True, check=True, env=os.environ | {"PYTHONUTF8": "1"}).stdout
     assert b"caf\\udce9.wav " in said
     assert predict(odd, blank, "--model", model_dir, "--out", tmp_path / "utt2mos") == 2
-    assert "2 faults" in capsys.readouterr().err
-    assert not (tmp_path / "utt2mos").exists()
+    assert "caf\\udce9.wav' is no utterance id" in capsys.readouterr().err
+    assert list(tmp_path.glob("utt2mos*")) == []
+
+
+def test_a_run_that_no_table_can_hold_goes_on_as_another_file(tmp_path, model_dir, capsys):
+    """The odd name comes after many that are scored by then."""
+    (tmp_path / "in").mkdir()
+    for index in range(60):
+        name = "zz odd" if index == 59 else f"{index:02d}"
+        soundfile.write(tmp_path / "in" / f"{name}.wav", 0.1 * np.sin(np.arange(16000)), 16000)
+    arguments = (tmp_path / "in", "--model", model_dir, "--batch-seconds", "1", "--workers", "1", "--out")
+    assert predict(*arguments, tmp_path / "utt2mos") == 2
+    said = capsys.readouterr().err
+    assert "zz odd.wav' is no utterance id" in said
+    assert f"rename {tmp_path}/utt2mos.partial to NAME.csv.partial, and --resume NAME.csv" in said
+    (tmp_path / "utt2mos.partial").rename(tmp_path / "o.csv.partial")
+    assert predict(*arguments, tmp_path / "o.csv", "--resume") == 0
+    assert len(read_csv(tmp_path / "o.csv")) == 60
 
 
 def test_an_interrupted_run_goes_on(tmp_path, model_dir, capsys):
