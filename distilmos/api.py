@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distilmos.data.audio import MIN_SAMPLES, SAMPLE_RATE, to_sample_rate
+from distilmos.data.audio import require_rate, resample
 from distilmos.errors import InputError
-from distilmos.inference.predict import PredictOptions, Score, predict, score_audio
+from distilmos.inference.predict import PredictOptions, Score, predict, score_audio, too_short
 from distilmos.inference.recordings import find_recordings
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import find_model, load_model_dir
@@ -62,21 +62,18 @@ class Predictor:
             the score of a single audio file or waveform, otherwise a list.
 
         Raises:
-            InputError: if x does not exist or is no such thing; if a single audio file cannot be used; or if a waveform
+            InputError: if x does not exist or is no such thing; if a single recording cannot be used; or if a waveform
                 is shorter than one frame (25 ms) or not finite. Of several files, those that cannot be used have an
                 `error` instead.
         """
         if isinstance(x, str | Path):
             scores = list(self.stream(x))
-            if not Path(x).is_file() or scores[0].utterance != str(x):
-                return scores
-            if scores[0].error:
-                raise InputError(scores[0].error)
-            return scores[0]
+            single = Path(x).is_file() and [score.utterance for score in scores] == [str(x)]
+            return _usable(scores[0]) if single else scores
         if isinstance(x, np.ndarray | Tensor):
             if x.ndim == 2:
                 return self._score_arrays(list(x), sampling_rate)
-            return self._score_arrays([x], sampling_rate)[0]
+            return _usable(self._score_arrays([x], sampling_rate)[0])
         paths = [item for item in x if isinstance(item, str | Path)]
         arrays = [item for item in x if isinstance(item, np.ndarray | Tensor)]
         if len(paths) == len(x):
@@ -101,15 +98,36 @@ class Predictor:
         return predict(self.model, find_recordings(map(str, several)), self.device, self.options)
 
     def _score_arrays(self, arrays: Sequence[Array], sampling_rate: int | None) -> list[Score]:
-        if sampling_rate is None or sampling_rate <= 0:
-            raise InputError("waveforms need their sampling_rate")
-        waveforms = [_waveform(array, number, sampling_rate) for number, array in enumerate(arrays)]
+        rate = _whole_rate(sampling_rate)
+        shortest = self.model.encoder.config.receptive_field
+        waveforms = [_waveform(array, number, rate, shortest) for number, array in enumerate(arrays)]
         named = ((str(number), [waveform]) for number, waveform in enumerate(waveforms))
         return list(score_audio(self.model, named, self.device, self.options))
 
 
-def _waveform(array: Array, number: int, rate: int) -> np.ndarray:
-    """Return a waveform as float32 at 16 kHz."""
+def _whole_rate(rate: int | None) -> int:
+    """Return a sampling rate that may be of any type with whole numbers, such as float or one of numpy's."""
+    if rate is None:
+        raise InputError("waveforms need their sampling_rate")
+    try:
+        whole = int(rate)
+    except (TypeError, ValueError, OverflowError):
+        whole = 0
+    if whole != rate:
+        raise InputError(f"sampling_rate {rate!r} is not a whole number of Hz")
+    require_rate(whole, "sampling_rate")
+    return whole
+
+
+def _usable(score: Score) -> Score:
+    """Return the score of a single recording, or raise InputError if it has none."""
+    if score.error:
+        raise InputError(score.error)
+    return score
+
+
+def _waveform(array: Array, number: int, rate: int, shortest: int) -> np.ndarray:
+    """Return a waveform as float32 at 16 kHz, of at least `shortest` samples."""
     samples = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
     if samples.ndim != 1:
         raise InputError(f"waveform {number}: of shape {samples.shape}; one recording is (N,), a batch (B, N)")
@@ -117,11 +135,13 @@ def _waveform(array: Array, number: int, rate: int) -> np.ndarray:
         samples = samples / -float(np.iinfo(samples.dtype).min)
     elif not np.issubdtype(samples.dtype, np.floating):
         raise InputError(f"waveform {number}: {samples.dtype} is neither floating point nor a signed integer")
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
+        samples = np.ascontiguousarray(samples, np.float32)
     if not np.isfinite(samples).all():
-        raise InputError(f"waveform {number}: holds samples that are not finite numbers")
-    resampled = to_sample_rate(np.ascontiguousarray(samples, np.float32), rate)
-    if resampled.size < MIN_SAMPLES:
-        raise InputError(f"waveform {number}: {resampled.size / SAMPLE_RATE * 1000:.1f} ms is shorter than one frame")
+        raise InputError(f"waveform {number}: holds samples that are not finite numbers in single precision")
+    resampled = resample(samples, rate)
+    if resampled.size < shortest:
+        raise InputError(f"waveform {number}: {too_short(resampled.size, shortest)}")
     return resampled
 
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+NAME_BYTES = 255  # that the name of a file may have, on Linux' usual file systems
+
 
 def temporary_name(path: Path) -> Path:
     """Return a hidden name beside `path` that nobody else writes to.
@@ -18,7 +20,9 @@ def temporary_name(path: Path) -> Path:
     The process id tells a reader whose it is. It does not make it unique: jobs on other machines, or in containers,
     that share the file system may have the same one.
     """
-    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+    end = f".{os.getpid()}.{secrets.token_hex(8)}.tmp"
+    start = os.fsencode(path.name)[: NAME_BYTES - 1 - len(end)].decode("utf-8", "ignore")
+    return path.with_name(f".{start}{end}")
 
 
 @contextmanager

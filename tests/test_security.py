@@ -21,6 +21,7 @@ from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.official import load_official
 from distilmos.model.package import load_model_dir, save_model_dir
+from distilmos.ssl.fairseq_module import load_fairseq_module
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.info import TokenInfo
 from distilmos.tokens.kmeans import learn_kmeans, load_centroids
@@ -77,6 +78,78 @@ def test_settings_are_not_evaluated(tmp_path):
     with pytest.raises(InputError, match="conv_feature_layers"):
         load_ssl(tmp_path / "x.pt")
     assert not (tmp_path / "ran").exists()
+
+
+CODE = "__import__('os').system('touch {}/ran') or [(32, 10, 5)]"
+FAIRSEQ_SETTINGS = {
+    "conv_feature_layers": lambda code: {"model": {"_name": "wav2vec2", "conv_feature_layers": code}},
+    "another setting of another model": lambda code: {
+        "model": {"_name": "multires_hubert", "override_encoder_layers": code}
+    },
+    "settings in settings": lambda code: {
+        "model": {
+            "_name": "wav2vec_ctc",
+            "normalize": False,
+            "w2v_args": {
+                "model": {"_name": "wav2vec2", "conv_feature_layers": code, "normalize": False},
+                "task": {"_name": "audio_pretraining", "normalize": False, "data": "x"},
+            },
+        }
+    },
+    "a call in parts": lambda code: {
+        "model": {"_name": "wav2vec2", "conv_feature_layers": "${model.a}${model.b}", "a": code[:12], "b": code[12:]}
+    },
+    "a call without parentheses": lambda code: {
+        "model": {
+            "_name": "wav2vec2",
+            "conv_feature_layers": f"[[x[{code!r}] for x.__class__.__getitem__ in [eval]] for x in [help]]",
+        }
+    },
+    "bytes": lambda code: {"model": {"_name": "wav2vec2", "conv_feature_layers": code.encode()}},
+}
+
+
+@pytest.mark.parametrize("make", FAIRSEQ_SETTINGS.values(), ids=FAIRSEQ_SETTINGS)
+@pytest.mark.parametrize("old", [False, True], ids=["cfg", "args"])
+def test_settings_that_fairseq_evaluates(tmp_path, make, old):
+    pytest.importorskip("fairseq", reason="fairseq is not installed")
+    cfg = {"task": {"_name": "audio_pretraining", "data": "x", "normalize": False}, **make(CODE.format(tmp_path))}
+    about = {"cfg": cfg, "args": None}
+    if old:
+        model = dict(cfg["model"])
+        about = {"args": argparse.Namespace(arch=model.pop("_name"), task="audio_pretraining", data="x", **model)}
+    step = {"criterion_name": "x", "optimizer_name": "x", "lr_scheduler_state": {}, "num_updates": 0}
+    state = {"model": {}, "optimizer_history": [step], "extra_state": {"train_iterator": {"epoch": 1}}}
+    torch.save(about | state, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"x\.pt: refused: the setting \S* is "):
+        load_fairseq_module(tmp_path / "x.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_settings_of_a_second_checkpoint_that_fairseq_would_read(tmp_path):
+    dictionary = pytest.importorskip("fairseq.data.dictionary", reason="fairseq is not installed")
+    step = {"criterion_name": "x", "optimizer_name": "x", "lr_scheduler_state": {}, "num_updates": 0}
+    state = {"model": {}, "optimizer_history": [step], "extra_state": {"train_iterator": {"epoch": 1}}}
+    task = {"_name": "audio_pretraining", "data": "x", "normalize": False}
+    inner = {"_name": "wav2vec2", "conv_feature_layers": CODE.format(tmp_path)}
+    torch.save(state | {"cfg": {"model": inner, "task": task}}, tmp_path / "inner.pt")
+    outer = {"_name": "wav2vec_ctc", "w2v_path": str(tmp_path / "inner.pt"), "data": "x", "normalize": False}
+    task = {**task, "_name": "audio_finetuning", "labels": "ltr"}
+    state["task_state"] = {"target_dictionary": dictionary.Dictionary()}
+    torch.save(state | {"cfg": {"model": outer, "task": task}}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"spread over several files, the next one is .*inner\.pt"):
+        load_fairseq_module(tmp_path / "x.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("make", [CHECKPOINTS["a weight"], CHECKPOINTS["the settings"]])
+def test_checkpoints_for_fairseq(tmp_path, trap, make, monkeypatch):
+    """Also where the user has told torch that files may execute code."""
+    pytest.importorskip("fairseq", reason="fairseq is not installed")
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    torch.save(make(trap), tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"x\.pt: refused: not plain weights and settings"):
+        load_fairseq_module(tmp_path / "x.pt")
 
 
 def test_weights_of_transformers_and_of_the_authors(tmp_path, trap):

@@ -23,6 +23,7 @@ import torch
 
 from distilmos import __version__
 from distilmos.commands.options import add_forward_options, positive_float, positive_int
+from distilmos.data.tables import as_text
 from distilmos.errors import InputError
 from distilmos.inference.frames import write_frames, write_plot
 from distilmos.inference.output import Journal, record
@@ -91,9 +92,9 @@ def run(args: argparse.Namespace) -> int:
         for score in _scores(model, recordings, device, options, args):
             if score.error:
                 failed += 1
-                print(score.error, file=sys.stderr)
+                print(as_text(score.error), file=sys.stderr)
             else:
-                print(f"{score.utterance} {score.mos:.4f}", flush=True)
+                print(f"{as_text(score.utterance)} {score.mos:.4f}", flush=True)
     else:
         journal = _open_journal(args, model, options)
         try:
@@ -101,10 +102,10 @@ def run(args: argparse.Namespace) -> int:
             for score in _scores(model, rest, device, options, args):
                 journal.add(record(score))
                 if score.error:
-                    print(score.error, file=sys.stderr)
+                    print(as_text(score.error), file=sys.stderr)
+            total, failed = journal.done, journal.finish()
         finally:
             journal.close()
-        total, failed = journal.done, journal.finish()
         print(f"{args.out}: {total - failed} recordings")
     if failed:
         print(f"distilmos predict: {failed} recordings could not be used", file=sys.stderr)
@@ -122,12 +123,15 @@ def _open_journal(args: argparse.Namespace, model: MOSNetwork, options: PredictO
 
 
 def _after(journal: Journal, recordings: Iterator[Recording]) -> Iterator[Recording]:
-    """Return the recordings that the journal does not have yet; it must have the first ones."""
+    """Yield the recordings that the journal does not have yet; it must have the first ones."""
     for number, name in enumerate(journal.names(), start=1):
         recording = next(recordings, None)
         if recording is None or recording.utterance != name:
             raise InputError(f"{journal.path}: recording {number} was {name}: the inputs have changed; remove the file")
-    return recordings
+        journal.admit(name)
+    for recording in recordings:
+        journal.admit(recording.utterance)
+        yield recording
 
 
 def _scores(

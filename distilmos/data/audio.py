@@ -15,8 +15,10 @@ import soundfile
 from distilmos.errors import InputError
 
 SAMPLE_RATE = 16000
+RATES = (1000, 768000)  # sampling rates that are read: no speech is in less, and no recorder writes more
 # The receptive field of the convolutional front end of HuBERT, wav2vec 2.0 and WavLM: less gives no frame at all.
 MIN_SAMPLES = 400
+MAX_TABLE = 1 << 20  # values of a resampling filter that are held in memory
 
 
 @contextmanager
@@ -27,9 +29,12 @@ def _open(path: Path, offset: int | None) -> Iterator[soundfile.SoundFile]:
         InputError: for whatever is wrong with the file, while opening or reading.
     """
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
+            raise InputError(f"{path}: {'a directory' if path.is_dir() else 'a pipe or device'}, not a regular file")
         with path.open("rb") as stream:
             stream.seek(offset or 0)
             with soundfile.SoundFile(_FromHere(stream)) as sound:
+                require_rate(sound.samplerate, str(path))
                 # libsndfile reads a file cut off in the middle without an error: only its log has the mismatch.
                 # (Inside an archive the recording is followed by other data, and the writer has checked it.)
                 if offset is None and "data : " in sound.extra_info and "(should be" in sound.extra_info:
@@ -67,7 +72,8 @@ def audio_seconds(path: str | Path, offset: int | None = None) -> float:
     """Return the duration that the header of an audio file (or of audio in an archive) gives, in seconds.
 
     Raises:
-        InputError: if the file is missing, empty, cut off, not audio, or shorter than one encoder frame (25 ms).
+        InputError: if the file is missing, empty, cut off, not audio, has a sampling rate outside RATES, or is shorter
+            than one encoder frame (25 ms).
     """
     with _open(Path(path), offset) as sound:
         if sound.frames == 0:
@@ -80,7 +86,7 @@ def audio_seconds(path: str | Path, offset: int | None = None) -> float:
 def read_audio(path: str | Path, offset: int | None = None) -> np.ndarray:
     """Read a recording as 16 kHz mono.
 
-    Channels are averaged; other rates are resampled by torchaudio's windowed sinc interpolation.
+    Channels are averaged; other rates are resampled by torchaudio's windowed sinc interpolation (see `resample`).
 
     Args:
         path: an audio file, or an archive.
@@ -90,8 +96,8 @@ def read_audio(path: str | Path, offset: int | None = None) -> np.ndarray:
         float32 samples, shape (N,), full scale is -1..1.
 
     Raises:
-        InputError: if the file is missing, empty, not audio, cut off, holds values that are not finite, or is shorter
-            than one encoder frame (25 ms).
+        InputError: if the file is missing, empty, not audio, cut off, has a sampling rate outside RATES, holds values
+            that are not finite, or is shorter than one encoder frame (25 ms).
     """
     return np.concatenate(list(stream_audio(path, math.inf, offset)))
 
@@ -140,9 +146,43 @@ def to_mono(samples: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
-def to_sample_rate(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Resample (N,) float32 samples to 16 kHz."""
-    return _Resampler(rate).add(samples, last=True)
+def require_rate(rate: int, where: str) -> None:
+    """Raise InputError, which begins with `where`, if a sampling rate is outside RATES."""
+    low, high = RATES
+    if not low <= rate <= high:
+        raise InputError(f"{where}: a sampling rate of {rate} Hz, not of {low} to {high} Hz")
+
+
+def resample(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Resample float32 samples (N,) to 16 kHz, (ceil(N * 16000 / rate),), zeros being before and behind them.
+
+    The filter is the default of torchaudio.functional.resample: a sinc whose cutoff is 0.99 of the lower Nyquist
+    frequency, in a Hann window of 6 zero crossings to each side. torchaudio makes a table of its values with
+    (16000 / g) * (rate / g) entries, g being the greatest common divisor: 70,560 at 44.1 kHz, but 6 GB at 44,099 Hz.
+    Where that is more than MAX_TABLE, the same values are computed for a block of output samples at a time (in double
+    precision: torchaudio's phases are of single precision, and samples differ by up to 1e-4).
+    """
+    common = math.gcd(rate, SAMPLE_RATE)
+    if (SAMPLE_RATE // common) * (rate // common) <= MAX_TABLE:
+        # Imported here: most corpora are stored at 16 kHz, and light commands then do not wait for torch.
+        import torch
+        import torchaudio.functional
+
+        result: np.ndarray = torchaudio.functional.resample(torch.from_numpy(samples), rate, SAMPLE_RATE).numpy()
+        return result
+    crossings = 0.99 * min(rate, SAMPLE_RATE) / rate  # zero crossings of the sinc from one input sample to the next
+    width = math.ceil(6 / crossings)
+    taps = np.arange(-width, width + 2)
+    context = np.lib.stride_tricks.sliding_window_view(np.pad(samples, (width, width + 1)), taps.size)
+    result = np.empty(-(-samples.size * SAMPLE_RATE // rate), np.float32)
+    block = MAX_TABLE // taps.size
+    for start in range(0, result.size, block):
+        numbers = np.arange(start, min(start + block, result.size))
+        whole, part = np.divmod(numbers * rate, SAMPLE_RATE)  # where the output sample is, in samples of the input
+        times = np.clip((taps - part[:, None] / SAMPLE_RATE) * crossings, -6, 6)
+        weights = crossings * np.sinc(times) * np.cos(times * np.pi / 12) ** 2
+        result[start : start + block] = np.einsum("nt,nt->n", context[whole], weights)
+    return result
 
 
 def _require_frame(path: str | Path, samples: int) -> None:
@@ -168,16 +208,12 @@ class _Resampler:
         """Take samples (N,) and return what of the result is certain now; all of the rest if they are the last."""
         if self._rate == SAMPLE_RATE:
             return samples
-        # Imported here: most corpora are stored at 16 kHz, and light commands then do not wait for torch.
-        import torch
-        import torchaudio.functional
-
         held = np.concatenate([self._held, samples])
         ready = held.size if last else (held.size - self._margin) // self._step * self._step
         if ready <= self._before:
             self._held = held
             return samples[:0]
-        result: np.ndarray = torchaudio.functional.resample(torch.from_numpy(held), self._rate, SAMPLE_RATE).numpy()
+        result = resample(held, self._rate)
         start, end = (-(-n * SAMPLE_RATE // self._rate) for n in (self._before, ready))
         keep = max(0, ready - self._margin)
         self._held, self._before = held[keep:].copy(), ready - keep

@@ -9,6 +9,7 @@ import lzma
 import os
 import re
 import shutil
+import stat
 import tarfile
 import time
 import urllib.error
@@ -30,6 +31,10 @@ TEMPORARY = {408, 425, 429}
 
 class _RefusedError(Exception):
     """The server's answer will be the same the next time."""
+
+
+class _LinkError(Exception):
+    """That member of an archive is a link."""
 
 
 def download(url: str, path: str | Path, *, size: int | None = None, md5: str | None = None) -> bool:
@@ -170,8 +175,8 @@ def unpack(archive: str | Path, directory: str | Path, members: tuple[str, ...] 
         members: archives inside the archive, by path, that are unpacked where they lie, and removed.
 
     Raises:
-        InputError: if the archive is damaged, lacks one of `members`, or has a path that leads out of `directory`;
-            or if `directory` exists.
+        InputError: if the archive is damaged, lacks one of `members`, or has a link, or a path that leads out of
+            `directory`; or if `directory` exists.
     """
     archive, directory = Path(archive), Path(directory)
     if directory.exists():
@@ -198,19 +203,30 @@ def _extract(archive: Path, directory: Path) -> None:
                 # zipfile would silently put a path that leads out of the directory somewhere inside.
                 if names := [name for name in packed.namelist() if _leads_out(name)]:
                     raise InputError(f"{archive}: {names[0]!r} leads out of the directory")
+                if links := [member for member in packed.infolist() if stat.S_ISLNK(member.external_attr >> 16)]:
+                    raise _LinkError(links[0].filename)
                 packed.extractall(directory)
         else:
             with tarfile.open(archive) as packed:
-                packed.extractall(directory, filter="data")
+                packed.extractall(directory, filter=_plain)
                 # The checksum of the compressed data comes behind what tarfile reads.
                 while packed.fileobj is not None and packed.fileobj.read(CHUNK):
                     pass
     except FileNotFoundError:
         raise InputError(f"{archive}: no such file") from None
+    except _LinkError as error:
+        raise InputError(f"{archive}: {str(error)!r} is a link; archives with links are not unpacked") from None
     except tarfile.FilterError as error:
         raise InputError(f"{archive}: {error}") from None
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
         raise InputError(f"{archive}: not a complete tar or zip archive: {error}") from None
+
+
+def _plain(member: tarfile.TarInfo, directory: str) -> tarfile.TarInfo | None:
+    """Tarfile's "data" filter without links: corpora need none, and chains of them lead out of it (CVE-2025-4517)."""
+    if member.issym() or member.islnk():
+        raise _LinkError(member.name)
+    return tarfile.data_filter(member, directory)
 
 
 def _leads_out(name: str) -> bool:

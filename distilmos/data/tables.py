@@ -24,6 +24,11 @@ def c_locale_key(key: str) -> bytes:
     return key.encode("utf-8", "surrogateescape")
 
 
+def as_text(name: str) -> str:
+    """Return a file name that may have bytes that are not UTF-8 as text that can be written."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def is_utf8(text: str) -> bool:
     """Tell whether a table can hold `text`: a file name may have bytes that are not UTF-8 (surrogates in Python)."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distilmos.data.audio import SAMPLE_RATE, stream_audio
-from distilmos.files import atomic_path, write_text
+from distilmos.data.audio import SAMPLE_RATE
+from distilmos.data.tables import as_text
+from distilmos.files import NAME_BYTES, atomic_path, write_text
 from distilmos.inference.predict import Score
 from distilmos.inference.recordings import Recording
 
@@ -21,15 +24,24 @@ BLOCK_SECONDS = 60.0
 FLOOR = -80.0  # dB below the loudest
 
 
-def output_name(utterance: str) -> str:
-    """Return an utterance id as a relative path without `..`: absolute paths lose their root."""
-    parts = [part if part != ".." else "_" for part in Path(utterance).parts if part not in ("/", ".")]
-    return str(Path(*parts)) if parts else "_"
+def output_name(utterance: str, suffix: str) -> Path:
+    """Return an utterance id with `suffix` as a relative path without `..`: absolute paths lose their root."""
+    parts = [part if part != ".." else "_" for part in Path(utterance).parts if part not in ("/", ".")] or ["_"]
+    return Path(*map(_fitting, parts[:-1]), _fitting(parts[-1], suffix))
+
+
+def _fitting(name: str, suffix: str = "") -> str:
+    """Append `suffix` to the name of a file; one that gets too long for the system has a hash in place of its end."""
+    raw = os.fsencode(name)
+    if len(raw) + len(suffix) <= NAME_BYTES:
+        return name + suffix
+    end = f"-{hashlib.sha256(raw).hexdigest()[:16]}{suffix}"
+    return raw[: NAME_BYTES - len(end)].decode("utf-8", "ignore") + end
 
 
 def write_frames(directory: str | Path, score: Score) -> Path:
     """Write `start_seconds<TAB>mos` for each frame to `directory/<utterance>.tsv`; return its path."""
-    path = Path(directory) / f"{output_name(score.utterance)}.tsv"
+    path = Path(directory) / output_name(score.utterance, ".tsv")
     starts = np.arange(score.frame_mos.size) * score.frame_seconds
     lines = [f"{start:.3f}\t{mos:.4f}\n" for start, mos in zip(starts, score.frame_mos, strict=True)]
     write_text(path, "start_seconds\tmos\n" + "".join(lines))
@@ -38,7 +50,7 @@ def write_frames(directory: str | Path, score: Score) -> Path:
 
 def write_plot(directory: str | Path, score: Score, recording: Recording) -> Path:
     """Draw the frame scores over the spectrogram to `directory/<utterance>.png`; return its path."""
-    path = Path(directory) / f"{output_name(score.utterance)}.png"
+    path = Path(directory) / output_name(score.utterance, ".png")
     figure = frame_figure(score, spectrogram(recording))
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
@@ -54,7 +66,7 @@ def spectrogram(recording: Recording) -> np.ndarray:
     window = np.hanning(FFT).astype(np.float32)
     held = np.zeros(0, np.float32)
     columns = []
-    for part in stream_audio(recording.path, BLOCK_SECONDS, recording.offset):
+    for part in recording.stream(BLOCK_SECONDS):
         held = np.concatenate([held, part])
         count = (held.size - FFT) // HOP + 1
         if count > 0:
@@ -91,4 +103,5 @@ def frame_figure(score: Score, level: np.ndarray) -> Figure:
 
 def _short(name: str, limit: int = 70) -> str:
     # A dollar sign would begin a formula.
+    name = as_text(name)
     return (name if len(name) <= limit else f"...{name[-limit:]}").replace("$", r"\$")

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from distilmos.data.tables import is_utf8, write_table
-from distilmos.errors import InputError, raise_faults
+from distilmos.data.tables import as_text, is_utf8, write_table
+from distilmos.errors import InputError
 from distilmos.files import atomic_path
 from distilmos.inference.predict import Score
 
@@ -40,9 +40,14 @@ class Journal:
             resume: go on from an interrupted run, if there is one.
 
         Raises:
-            InputError: if an interrupted run is there and `resume` is not set, or it was one of another identity.
+            InputError: if `out` is a directory; if an interrupted run is there and `resume` is not set, or it was one
+                of another identity.
         """
+        if out.is_dir():
+            raise InputError(f"{out}: a directory, not a file to write")
         self.out = out
+        self._is_table = out.suffix not in (".csv", ".jsonl")
+        self._admitted: set[str] = set()
         self.path = out.with_name(f"{out.name}.partial")
         self.done = 0
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -71,14 +76,36 @@ class Journal:
         for values in self._records():
             yield values["utterance"]
 
+    def admit(self, utterance: str) -> None:
+        """Refuse a recording that the file cannot hold, before it is scored.
+
+        Raises:
+            InputError: if the file is a Kaldi table, and the id has white space, is not UTF-8 or is there already.
+        """
+        if not self._is_table:
+            return
+        if utterance in self._admitted:
+            fault = f"{utterance} is there twice"
+        elif len(utterance.split()) != 1 or not is_utf8(utterance):
+            fault = f"{utterance!r} is no utterance id (UTF-8 text without white space)"
+        else:
+            self._admitted.add(utterance)
+            return
+        advice = "write .csv or .jsonl, or use a wav.scp"
+        if self.done:
+            advice += f"; to go on from what is scored, rename {self.path} to NAME.csv.partial, and --resume NAME.csv"
+        raise InputError(f"{self.out}: a Kaldi table cannot hold this: {fault}; {advice}")
+
     def add(self, values: dict[str, Any]) -> None:
         """Append what `record` returned; it survives the end of this process."""
         self._write(values)
         self.done += 1
 
     def close(self) -> None:
-        """Keep the journal for another run."""
+        """Keep the journal for another run, if there is any score in it."""
         self._stream.close()
+        if self.done == 0:
+            self.path.unlink(missing_ok=True)
 
     def finish(self) -> int:
         """Write the file and remove the journal; return how many recordings could not be used."""
@@ -90,7 +117,8 @@ class Journal:
         elif suffix == ".jsonl":
             self._convert(_write_json_lines)
         else:
-            self._write_table()
+            scores = {values["utterance"]: values["mos"] for values in self._records() if not values["error"]}
+            write_table(self.out, scores)
         self.path.unlink()
         return failed
 
@@ -108,21 +136,6 @@ class Journal:
         with atomic_path(self.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             write(stream, self._records())
 
-    def _write_table(self) -> None:
-        """Write utt2mos, which has no place for errors; ids must be those that a Kaldi table can hold."""
-        scores: dict[str, float] = {}
-        faults = []
-        for values in self._records():
-            utterance = values["utterance"]
-            if utterance in scores:
-                faults.append(f"{utterance} is there twice")
-            elif len(utterance.split()) != 1 or not is_utf8(utterance):
-                faults.append(f"{utterance!r} is no utterance id (UTF-8 text without white space)")
-            elif not values["error"]:
-                scores[utterance] = values["mos"]
-        raise_faults(faults, f"{self.out}: a Kaldi table cannot hold this; write .csv or .jsonl, or use a wav.scp")
-        write_table(self.out, scores)
-
 
 def _parsed(path: Path, line: bytes) -> dict[str, Any]:
     try:
@@ -139,14 +152,9 @@ def _write_csv(stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
     writer.writerow(["utterance", "mos", "seconds", "error"])
     for values in records:
         numbers = ["" if values[key] is None else round(values[key], DECIMALS) for key in ("mos", "seconds")]
-        writer.writerow([_text(values["utterance"]), *numbers, values["error"] or ""])
+        writer.writerow([as_text(values["utterance"]), *numbers, as_text(values["error"] or "")])
 
 
 def _write_json_lines(stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
     for values in records:
         stream.write(json.dumps(values, ensure_ascii=True) + "\n")
-
-
-def _text(name: str) -> str:
-    """Return a file name that may have bytes that are not UTF-8 as text that can be written."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

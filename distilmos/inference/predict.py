@@ -11,7 +11,7 @@ from itertools import chain, islice
 import numpy as np
 import torch
 
-from distilmos.data.audio import SAMPLE_RATE, stream_audio
+from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.packing import pack_by_length
 from distilmos.errors import InputError
 from distilmos.inference.recordings import Recording
@@ -100,13 +100,14 @@ def predict(
         options: how.
 
     Yields:
-        a score for each recording. One that is missing, unreadable or shorter than a frame has an error instead.
+        a score for each recording. One that is missing, unreadable or shorter than a frame, or for which the model
+        gives no finite score, has an error instead.
 
     Raises:
         InputError: if the model does not know `options.corpus`.
     """
     options = options or PredictOptions()
-    audio = ((r.utterance, stream_audio(r.path, options.window_seconds, r.offset)) for r in recordings)
+    audio = ((recording.utterance, recording.stream(options.window_seconds)) for recording in recordings)
     return score_audio(model, audio, device, options)
 
 
@@ -129,6 +130,7 @@ def _score(
     offset: float,
 ) -> Iterator[Score]:
     windows = Windows.for_model(model, options.window_seconds)
+    shortest = model.encoder.config.receptive_field
     waiting: deque[_Pending] = deque()
     pool: list[_Piece] = []
     pooled = 0
@@ -136,6 +138,9 @@ def _score(
     for owner, pieces in _read_ahead(recordings, windows, options.workers):
         waiting.append(owner)
         for first, samples in _until_error(owner, pieces):
+            if samples.size < shortest:
+                owner.error = f"{owner.utterance}: {too_short(samples.size, shortest)}"
+                continue
             owner.windows[first] = None
             owner.samples = first * windows.hop + samples.size
             pool.append(_Piece(owner, first, samples))
@@ -163,7 +168,7 @@ def _read_ahead(
         rest = windows.cut(parts)
         try:
             return chain(list(islice(rest, 1)), rest)
-        except InputError as error:
+        except Exception as error:  # whatever it is, it is kept for `_until_error`
             return _failing(error)
 
     futures: deque[tuple[str, Future[Iterator[tuple[int, np.ndarray]]]]] = deque()
@@ -182,7 +187,7 @@ def _read_ahead(
                 future.cancel()
 
 
-def _failing(error: InputError) -> Iterator[tuple[int, np.ndarray]]:
+def _failing(error: Exception) -> Iterator[tuple[int, np.ndarray]]:
     raise error
     yield  # a generator: the error comes when the first window is asked for
 
@@ -193,6 +198,8 @@ def _until_error(owner: _Pending, pieces: Iterator[tuple[int, np.ndarray]]) -> I
         yield from pieces
     except InputError as error:
         owner.error = str(error)
+    except Exception as error:  # a fault of a library, or no memory left: not a reason to lose the other recordings
+        owner.error = f"{owner.utterance}: cannot be read: {str(error) or type(error).__name__}"
 
 
 @torch.inference_mode()
@@ -208,11 +215,20 @@ def _score_pool(model: MOSNetwork, pool: list[_Piece], device: torch.device, bud
     pool.clear()
 
 
+def too_short(samples: int, shortest: int) -> str:
+    """Say that so many 16 kHz samples are fewer than the `shortest` that give a frame."""
+    found, needed = (count / SAMPLE_RATE * 1000 for count in (samples, shortest))
+    return f"{found:.1f} ms is shorter than one frame of the model ({needed:.1f} ms)"
+
+
 def _result(owner: _Pending, hop: int, offset: float) -> Score:
     step = hop / SAMPLE_RATE
+    if not owner.error:
+        frames = join_frames([(first, scores) for first, scores in owner.windows.items() if scores is not None])
+        if not np.isfinite(frames).all():
+            owner.error = f"{owner.utterance}: the model gives no finite score"
     if owner.error:
         return Score(owner.utterance, 0.0, float("nan"), np.zeros(0, np.float32), step, owner.error)
-    frames = join_frames([(first, scores) for first, scores in owner.windows.items() if scores is not None])
     frames = (frames + offset).astype(np.float32)
     return Score(owner.utterance, owner.samples / SAMPLE_RATE, float(frames.mean(dtype=np.float64)), frames, step)
 

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from distilmos.data.archive import read_scp
+from distilmos.data.audio import stream_audio
 from distilmos.data.datadir import read_data_dir
 from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
@@ -24,11 +27,23 @@ class Recording:
         utterance: its id: that of a wav.scp, otherwise its path as the user named it.
         path: the audio file, or an archive.
         offset: byte offset of the recording in the archive.
+        fault: why it cannot be read, where that is known already; empty otherwise.
     """
 
     utterance: str
     path: Path
     offset: int | None = None
+    fault: str = ""
+
+    def stream(self, block_seconds: float) -> Iterator[np.ndarray]:
+        """Read it as 16 kHz mono; see `stream_audio`.
+
+        Raises:
+            InputError: if it cannot be read.
+        """
+        if self.fault:
+            raise InputError(self.fault)
+        yield from stream_audio(self.path, block_seconds, self.offset)
 
 
 def find_recordings(inputs: Iterable[str]) -> Iterator[Recording]:
@@ -53,7 +68,7 @@ def _source(name: str) -> Iterable[Recording]:
             return _located(read_data_dir(path, rated=False).wavs)
         if next(_audio_files(path), None) is None:
             raise InputError(f"{name}: a directory without audio files ({', '.join(SUFFIXES)})")
-        return (Recording(str(file), file) for file in _audio_files(path))
+        return _audio_files(path)
     if not path.exists():
         raise InputError(f"{name}: no such file or directory")
     if path.suffix == ".scp":
@@ -67,12 +82,24 @@ def _located(wavs: dict[str, tuple[Path, int | None]]) -> list[Recording]:
     return [Recording(utterance, path, offset) for utterance, (path, offset) in wavs.items()]
 
 
-def _audio_files(directory: Path) -> Iterator[Path]:
-    """Find audio files below a directory, sorted by name; hidden ones are left out, as ls does."""
-    for entry in sorted(directory.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _audio_files(entry)
-        elif entry.suffix.lower() in SUFFIXES:
-            yield entry
+def _audio_files(directory: Path, above: frozenset[Path] = frozenset()) -> Iterator[Recording]:
+    """Find audio files below a directory, sorted by name; hidden ones are left out, as ls does.
+
+    Pipes and devices are left out as well: reading one might never end. A directory that a link leads back to is not
+    entered again from below itself (`above` has the real paths of those that lead here). One that may not be listed is
+    yielded itself, with the reason.
+    """
+    try:
+        entries = [entry for entry in sorted(directory.iterdir()) if not entry.name.startswith(".")]
+        directories = {entry for entry in entries if entry.is_dir()}
+        special = {entry for entry in entries if entry.exists() and not entry.is_file()} - directories
+    except OSError as error:
+        yield Recording(str(directory), directory, fault=f"{directory}: cannot be searched: {error.strerror}")
+        return
+    above |= {directory.resolve()}
+    for entry in entries:
+        if entry in directories:
+            if entry.resolve() not in above:
+                yield from _audio_files(entry, above)
+        elif entry.suffix.lower() in SUFFIXES and entry not in special:
+            yield Recording(str(entry), entry)

@@ -87,6 +87,14 @@ class EncoderConfig:
         return math.prod(stride for _, _, stride in self.conv_layers)
 
     @property
+    def receptive_field(self) -> int:
+        """Samples that the front end needs for one frame."""
+        size = 1
+        for _, kernel, stride in reversed(self.conv_layers):
+            size = (size - 1) * stride + kernel
+        return size
+
+    @property
     def projects(self) -> bool:
         """Whether there is a linear map behind the front end."""
         return self.project_always or self.conv_layers[-1][0] != self.embed_dim

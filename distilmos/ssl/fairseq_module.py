@@ -2,12 +2,17 @@
 
 It gives hidden states for tokens (stages 2 and 4); it is not fine-tuned. Needs fairseq, and for models that are not
 part of it, such as data2vec, a directory with their code (fairseq's --user-dir): with that, and only then, code is
-executed that comes from somewhere else than these packages.
+executed that comes from somewhere else than these packages. fairseq calls `eval` on settings of a checkpoint, which
+ones depends on the model: a checkpoint with a setting that would do anything then is refused.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,25 @@ from torch.nn.utils.rnn import pad_sequence
 
 from distilmos.errors import InputError
 from distilmos.ssl.encoder import count_frames, weights_hash
+from distilmos.ssl.pickles import read_pickle
+
+# Evaluating these calls no function, so that `[(512,10,5)] + [(512,3,2)] * 4` is accepted, and every plain name.
+_HARMLESS = (
+    ast.Expression,
+    ast.Constant,
+    ast.List,
+    ast.Tuple,
+    ast.Dict,
+    ast.Name,
+    ast.Attribute,
+    ast.expr_context,
+    ast.BinOp,
+    ast.operator,
+    ast.UnaryOp,
+    ast.unaryop,
+)
+# omegaconf replaces it by another setting. Several of them in one string could join harmless parts to a call.
+_REFERENCE = re.compile(r"\$\{[\w.]+\}")
 
 
 @dataclass(frozen=True)
@@ -113,26 +137,32 @@ def load_fairseq_module(path: str | Path, user_dir: str | Path | None = None) ->
         user_dir: directory with the code of a model that is not part of fairseq.
 
     Raises:
-        InputError: if fairseq cannot load it, or it is no such model.
+        InputError: if it holds code, fairseq cannot load it, or it is no such model.
     """
     from fairseq import checkpoint_utils, tasks
     from fairseq.data.dictionary import Dictionary
     from fairseq.utils import import_user_module
+    from omegaconf import OmegaConf
 
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such file")
+    state = read_pickle(Path(path), [Dictionary, argparse.Namespace])
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: holds {type(state).__name__}, not a checkpoint of fairseq")
+    for section in ("cfg", "args"):
+        _refuse_code(state.get(section), section, path)
     if user_dir is not None:
         import_user_module(argparse.Namespace(user_dir=str(user_dir)))
     try:
-        # torch.load of fairseq executes nothing either, since PyTorch 2.6.
-        with torch.serialization.safe_globals([Dictionary, argparse.Namespace]):
-            state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+        # As checkpoint_utils.load_checkpoint_to_cpu does, which would read the file again.
+        if state.get("cfg") is not None:
+            state["cfg"] = OmegaConf.create(state["cfg"], flags={"allow_objects": True})
+        state = checkpoint_utils._upgrade_state_dict(state)
         config = state["cfg"]
         # As checkpoint_utils.load_model_ensemble_and_task does, which would make data2vec's teacher as well: training
         # alone needs that, and copying it fails with today's PyTorch.
-        task = tasks.setup_task(config.task, from_checkpoint=True)
-        task.load_state_dict(state.get("task_state") or {})
-        module = task.build_model(config.model, from_checkpoint=True)
+        with _no_other_checkpoint():
+            task = tasks.setup_task(config.task, from_checkpoint=True)
+            task.load_state_dict(state.get("task_state") or {})
+            module = task.build_model(config.model, from_checkpoint=True)
         weights = {name: value for name, value in state["model"].items() if name != "_ema"}
         module.load_state_dict(weights, strict=True, model_cfg=config.model)
     except Exception as error:  # whatever fairseq and its models raise
@@ -142,3 +172,51 @@ def load_fairseq_module(path: str | Path, user_dir: str | Path | None = None) ->
         return FairseqModule(module.eval(), bool(getattr(config.task, "normalize", False)))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _refuse_code(settings: Any, name: str, path: str | Path) -> None:
+    """Raise InputError if `eval` of any string in a checkpoint's settings would call something; `name` is theirs."""
+    if isinstance(settings, argparse.Namespace):
+        settings = vars(settings)
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            _refuse_code(value, f"{name}.{key}", path)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            _refuse_code(value, name, path)
+    elif isinstance(settings, str):
+        if not _is_harmless(settings):
+            raise InputError(f"{path}: refused: the setting {name} is code: {settings[:80]!r}")
+    elif settings is not None and not isinstance(settings, bool | int | float):
+        raise InputError(f"{path}: refused: the setting {name} is {type(settings).__name__}, not a plain value")
+
+
+def _is_harmless(text: str) -> bool:
+    """Whether `eval(text)` fails, or gives names and values without calling anything."""
+    if "${" in text:
+        return _REFERENCE.fullmatch(text) is not None
+    try:
+        tree = ast.parse(text.lstrip(" \t"), mode="eval")  # eval takes away these, and no others
+    except (SyntaxError, ValueError):
+        return True
+    except (RecursionError, MemoryError):
+        return False
+    return all(isinstance(node, _HARMLESS) for node in ast.walk(tree))
+
+
+@contextmanager
+def _no_other_checkpoint() -> Iterator[None]:
+    """Keep fairseq from reading a file that the checkpoint names, whose settings it would evaluate unchecked.
+
+    Models that need one, such as those fine-tuned for recognition, wrap another model and have no layers of their own.
+    """
+    from fairseq import checkpoint_utils
+
+    def refuse(path: str, *_: Any, **__: Any) -> None:
+        raise InputError(f"its model is spread over several files, the next one is {path}")
+
+    original, checkpoint_utils.load_checkpoint_to_cpu = checkpoint_utils.load_checkpoint_to_cpu, refuse
+    try:
+        yield
+    finally:
+        checkpoint_utils.load_checkpoint_to_cpu = original

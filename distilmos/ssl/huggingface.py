@@ -16,7 +16,9 @@ from distilmos.ssl.pickles import read_pickle
 from distilmos.ssl.weights import TRANSFORMERS, build_encoder
 
 CONFIG = "config.json"
-PREPROCESSOR = "preprocessor_config.json"
+# How the waveform is prepared: of a feature extractor, and of a processor, which is one with a tokenizer. From version
+# 5 on, transformers saves a processor in the second file alone.
+EXTRACTOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 # In order of preference, each as a whole or in shards with an index.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -52,8 +54,8 @@ def load_huggingface(directory: Path) -> SSLEncoder:
     """Load what `save_pretrained` of transformers wrote, whatever head is on it.
 
     The states are those that transformers (5.0 and later) calls hidden_states. The waveform is normalised first if
-    preprocessor_config.json says so, as the feature extractor of transformers does; without that file it is taken as it
-    is.
+    preprocessor_config.json or processor_config.json says so, as the feature extractor of transformers does; without
+    these files it is taken as it is.
 
     Raises:
         InputError: if something is missing, damaged or of another model; says what was found.
@@ -62,8 +64,7 @@ def load_huggingface(directory: Path) -> SSLEncoder:
     kind = settings.get("model_type")
     if kind not in MODEL_TYPES:
         raise InputError(f"{directory / CONFIG}: a model of type {kind!r}; {', '.join(MODEL_TYPES)} are supported")
-    preprocessor = directory / PREPROCESSOR
-    normalize = preprocessor.exists() and bool(_read_json(preprocessor).get("do_normalize", True))
+    normalize = _normalizes(directory)
     config = transformers_config(settings, str(directory / CONFIG), wavlm=kind == "wavlm", normalize=normalize)
     weights = _read_weights(directory)
     prefix = f"{kind}."
@@ -112,6 +113,17 @@ def transformers_config(settings: dict[str, Any], where: str, *, wavlm: bool, no
         )
     except (ValueError, TypeError) as error:
         raise InputError(f"{where}: the configuration is incomplete or unknown: {error}") from None
+
+
+def _normalizes(directory: Path) -> bool:
+    """Return whether the feature extractor of a model normalises waveforms; it does unless it says otherwise."""
+    if (directory / EXTRACTOR).exists():
+        extractor: Any = _read_json(directory / EXTRACTOR)
+    elif (directory / PROCESSOR).exists():
+        extractor = _read_json(directory / PROCESSOR).get("feature_extractor")
+    else:
+        extractor = None
+    return isinstance(extractor, dict) and bool(extractor.get("do_normalize", True))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

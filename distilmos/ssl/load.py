@@ -10,7 +10,7 @@ from distilmos.data.hub import HUB_ID, fetch_hub
 from distilmos.errors import InputError
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq import from_fairseq, from_microsoft, is_wavlm
-from distilmos.ssl.huggingface import CONFIG, PREPROCESSOR, WEIGHTS, load_huggingface
+from distilmos.ssl.huggingface import CONFIG, EXTRACTOR, PROCESSOR, WEIGHTS, load_huggingface
 from distilmos.ssl.known import KNOWN, find_known
 from distilmos.ssl.pickles import read_pickle
 from distilmos.ssl.store import ENCODER, load_encoder
@@ -85,7 +85,7 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     if HUB_ID.fullmatch(name):
         # The first kind of weights that is published; other files of a repository are not needed.
         names = [(weights, weights.replace(".", "-*."), f"{weights}.index.json") for weights in WEIGHTS]
-        return fetch_hub(name, [CONFIG, PREPROCESSOR], names)
+        return fetch_hub(name, [CONFIG, EXTRACTOR, PROCESSOR], names)
     raise InputError(
         f"{name}: neither a file, nor an embedded encoder ({', '.join(embedded_names())}), nor one that is fetched "
         f"({', '.join(KNOWN)}), nor a hub id (OWNER/NAME)"

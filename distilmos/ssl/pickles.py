@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,18 @@ class _Placeholder:
 _ALLOWED: list[Any] = [(_Placeholder, "fairseq.data.dictionary.Dictionary"), argparse.Namespace]
 
 
-def read_pickle(path: Path) -> Any:
+def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
     """Read a file that `torch.save` wrote.
+
+    Args:
+        path: the file.
+        allowed: classes beside those that torch itself takes for safe; they must do nothing but hold values.
 
     Raises:
         InputError: if it is missing or damaged, or if it holds anything but weights and plain settings.
     """
     try:
-        with torch.serialization.safe_globals(_ALLOWED):
+        with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
+import torchaudio
 
+from distilmos.data import audio
 from distilmos.data.archive import open_archive, read_scp
 from distilmos.data.audio import audio_seconds, read_audio
 from distilmos.errors import InputError
@@ -27,6 +32,41 @@ def test_any_rate_becomes_16_khz(tmp_path: Path, rate: int, subtype: str, suffix
     assert samples.shape == (8000,)
     np.testing.assert_allclose(samples[200:-200], tone(16000)[200:-200], atol=2e-3)
     assert audio_seconds(path) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 768000])
+def test_both_ways_of_resampling_agree(monkeypatch: pytest.MonkeyPatch, rate: int) -> None:
+    samples = np.random.default_rng(0).standard_normal(rate // 3 + 7).astype(np.float32)
+    monkeypatch.setattr(audio, "MAX_TABLE", 1000)
+    found = audio.resample(samples, rate)
+    exact = torchaudio.functional.resample(torch.from_numpy(samples).double(), rate, 16000).numpy()
+    np.testing.assert_allclose(found, exact, atol=2e-6)
+    # The table of torchaudio is less exact in single precision.
+    monkeypatch.undo()
+    np.testing.assert_allclose(found, audio.resample(samples, rate), atol=2e-4)
+
+
+@pytest.mark.parametrize("rate", [1001, 44099, 767999])
+def test_awkward_rates_take_little_memory(tmp_path: Path, rate: int) -> None:
+    """A table of the filter's values would have up to 10^10 entries."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(rate, 1.5, 100.0), rate, subtype="FLOAT")
+    tracemalloc.start()
+    samples = read_audio(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100e6
+    assert samples.size == -(-int(rate * 1.5) * 16000 // rate)
+    np.testing.assert_allclose(samples[300:-300], tone(16000, 1.5, 100.0)[300 : samples.size - 300], atol=2e-3)
+    np.testing.assert_allclose(np.concatenate(list(audio.stream_audio(path, 0.3))), samples, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [1, 999, 768001, 2**31 - 1])
+def test_rates_that_no_recording_has(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(2000), rate)
+    for read in (read_audio, audio_seconds):
+        with pytest.raises(InputError, match=rf"a\.wav: a sampling rate of {rate} Hz, not of 1000 to 768000 Hz"):
+            read(tmp_path / "a.wav")
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
@@ -66,6 +106,9 @@ def make_bad(path: Path, kind: str) -> None:
     elif kind == "directory":
         path.unlink()
         path.mkdir()
+    elif kind == "pipe":
+        path.unlink()
+        os.mkfifo(path)
 
 
 BAD = {
@@ -79,7 +122,8 @@ BAD = {
     "nan": "not finite",
     "infinite": "not finite",
     "missing": "no such file",
-    "directory": "not readable as audio",
+    "directory": "a directory, not a regular file",
+    "pipe": "a pipe or device, not a regular file",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+import stat
 import subprocess
 import sys
 import tarfile
@@ -152,6 +153,25 @@ def test_nothing_is_left_of_a_bad_archive(tmp_path: Path, kind: str) -> None:
     path = pack({"good": CONTENT})
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(InputError, match="not a complete tar or zip archive"):
+        unpack(path, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["archive"]
+
+
+@pytest.mark.parametrize("kind", ["tar symbolic", "tar hard", "zip symbolic"])
+def test_links_are_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "archive"
+    if kind.startswith("tar"):
+        with tarfile.open(path, "w") as packed:
+            packed.addfile(tarfile.TarInfo("good"), io.BytesIO())
+            info = tarfile.TarInfo("sub/link")
+            info.type, info.linkname = (tarfile.SYMTYPE if "symbolic" in kind else tarfile.LNKTYPE), "good"
+            packed.addfile(info)
+    else:
+        with zipfile.ZipFile(path, "w") as zip_file:
+            entry = zipfile.ZipInfo("sub/link")
+            entry.create_system, entry.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+            zip_file.writestr(entry, "good")
+    with pytest.raises(InputError, match=r"archive: 'sub/link' is a link"):
         unpack(path, tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["archive"]
 

@@ -39,7 +39,8 @@ def test_paths_lists_directories_and_waveforms(predictor, wavs, waveforms, tmp_p
     for (samples, rate), mos in zip(waveforms, expected, strict=True):
         mono = samples.mean(axis=1)
         assert predictor.predict(mono, rate).mos == pytest.approx(mos, abs=1e-4)
-        assert predictor.predict(torch.from_numpy(mono), rate).mos == pytest.approx(mos, abs=1e-4)
+        assert predictor.predict(torch.from_numpy(mono), float(rate)).mos == pytest.approx(mos, abs=1e-4)
+        assert predictor.predict(torch.from_numpy(mono), np.int32(rate)).mos == pytest.approx(mos, abs=1e-4)
 
 
 def test_batches_of_waveforms_and_integers(predictor):
@@ -70,8 +71,12 @@ def test_what_is_wrong_is_said(predictor, wavs, tmp_path, model_dir):
         ((tmp_path / "x.wav",), "x.wav: not readable as audio"),
         ((tmp_path / "none.wav",), "none.wav: no such file"),
         ((good,), "waveforms need their sampling_rate"),
+        ((good, 16000.5), "sampling_rate 16000.5 is not a whole number of Hz"),
+        ((good, "16000"), "sampling_rate '16000' is not a whole number of Hz"),
+        ((good, 0), "sampling_rate: a sampling rate of 0 Hz, not of 1000 to 768000 Hz"),
         ((good[:300], 16000), "18.8 ms is shorter than one frame"),
         ((good * np.nan, 16000), "not finite"),
+        ((np.full(16000, 1e300), 16000), "not finite numbers in single precision"),
         ((good.astype(complex), 16000), "complex128 is neither"),
         ((good[None, None], 16000), r"of shape \(1, 1, 16000\)"),
         (([wavs[0], good],), "paths alone or waveforms alone"),

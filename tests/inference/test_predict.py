@@ -8,15 +8,25 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+import distilmos
 from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import read_floats
+from distilmos.errors import InputError
+from distilmos.inference.predict import PredictOptions, score_audio
+from distilmos.inference.recordings import find_recordings
+from distilmos.model.config import ModelConfig
+from distilmos.model.networks import build_model
+from distilmos.model.package import load_model_dir, save_model_dir
+from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
 
 
 def test_data_directory_scp_and_files_give_the_same_scores(tmp_path, model_dir, wavs):
@@ -75,6 +85,9 @@ def test_every_container_and_every_kind_of_input(tmp_path, model_dir):
     assert [float(row["seconds"]) for row in rows] == pytest.approx([1.0] * 5, abs=0.1)
     scores = [float(row["mos"]) for row in rows]
     assert scores == pytest.approx([scores[0]] * 5, abs=0.3)  # lossy ones differ a little
+    (tmp_path / "list.txt").write_text("\n")
+    assert predict(tmp_path / "list.txt", "--model", model_dir, "--out", tmp_path / "l.csv") == 0
+    assert read_csv(tmp_path / "l.csv") == []
     (tmp_path / "list.txt").write_text(f"{tmp_path}/in/b.flac\n\n{tmp_path}/in/a.wav\n")
     assert predict(tmp_path / "list.txt", "--model", model_dir, "--out", tmp_path / "l.csv") == 0
     assert read_csv(tmp_path / "l.csv") == [rows[1], rows[0]]
@@ -104,6 +117,80 @@ def test_what_cannot_be_used_is_in_the_output_and_the_rest_is_scored(tmp_path, m
     assert [path.name for path in tmp_path.glob("*.partial")] == []
 
 
+def test_a_front_end_that_needs_more_than_the_usual_25_ms(tmp_path, wavs):
+    shapes = ((8, 10, 5), *[(8, 3, 2)] * 4, *[(8, 2, 2)] * 3)
+    config = EncoderConfig(shapes, False, "group", 8, 8, 2, 1, 4, 2, norm_first=False, normalize_input=False)
+    assert [config.num_frames(samples) for samples in (719, 720)] == [0, 1]
+    assert config.receptive_field == 720
+    save_model_dir(tmp_path / "m", build_model(ModelConfig(hidden_dim=8), SSLEncoder(config), 4))
+    for samples in (719, 720):
+        soundfile.write(tmp_path / f"{samples}.wav", 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
+    inputs = (tmp_path / "719.wav", wavs[0], tmp_path / "720.wav")
+    assert predict(*inputs, "--model", tmp_path / "m", "--out", tmp_path / "o.csv") == 1
+    rows = read_csv(tmp_path / "o.csv")
+    assert "719.wav: 44.9 ms is shorter than one frame of the model (45.0 ms)" in rows[0]["error"]
+    assert [bool(row["mos"]) for row in rows] == [False, True, True]
+
+
+def test_a_score_that_is_not_finite_is_an_error(tmp_path, model_dir, wavs):
+    model = load_model_dir(model_dir)
+    list(model.parameters())[-1].data.fill_(float("nan"))
+    save_model_dir(tmp_path / "m", model)
+    assert predict(wavs[0], "--model", tmp_path / "m", "--out", tmp_path / "o.jsonl") == 1
+    values = json.loads((tmp_path / "o.jsonl").read_text())
+    assert values["mos"] is None
+    assert values["error"] == f"{wavs[0]}: the model gives no finite score"
+    with pytest.raises(InputError, match="the model gives no finite score"):
+        distilmos.load(tmp_path / "m").predict(np.zeros(16000), 16000)
+
+
+def test_whatever_goes_wrong_in_one_recording_the_others_are_scored(model_dir):
+    """Such as a library's fault, or no memory for it; at its beginning or later."""
+
+    def faulty(seconds: int, error: Exception) -> Iterator[np.ndarray]:
+        yield from [np.zeros(16000, np.float32)] * seconds
+        raise error
+
+    good = [np.zeros(16000, np.float32)]
+    inputs = [("a", good), ("b", faulty(0, MemoryError())), ("c", faulty(3, RuntimeError("odd"))), ("d", good)]
+    options = PredictOptions(window_seconds=1.0)
+    a, b, c, d = score_audio(load_model_dir(model_dir), inputs, torch.device("cpu"), options)
+    assert a.mos == pytest.approx(d.mos, abs=1e-4)
+    assert b.error == "b: cannot be read: MemoryError"
+    assert c.error == "c: cannot be read: odd"
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Permissions hold: for the system's administrator, too."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+def test_directories_with_links_in_circles_pipes_and_parts_that_may_not_be_read(tmp_path, wavs, monkeypatch, request):
+    root = tmp_path / "in"
+    (root / "locked").mkdir(parents=True)
+    (root / "sub").mkdir()
+    wavs[0].rename(root / "a.wav")
+    wavs[1].rename(root / "sub" / "b.wav")
+    (root / "sub" / "up").symlink_to("..")
+    (root / "same").symlink_to("sub")
+    os.mkfifo(root / "pipe.wav")
+    (root / "none.wav").symlink_to("nowhere")
+    (root / "locked").chmod(0)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    request.getfixturevalue("unprivileged")
+    found = list(find_recordings(["in"]))
+    expected = ["in/a.wav", "in/locked", "in/none.wav", "in/same/b.wav", "in/sub/b.wav"]
+    assert [recording.utterance for recording in found] == expected
+    with pytest.raises(InputError, match="in/locked: cannot be searched: Permission denied"):
+        list(found[1].stream(1.0))
+
+
 def test_bad_usage_is_named_before_anything_is_computed(tmp_path, model_dir, wavs, capsys):
     (tmp_path / "empty").mkdir()
     out = tmp_path / "o"
@@ -114,8 +201,12 @@ def test_bad_usage_is_named_before_anything_is_computed(tmp_path, model_dir, wav
     }.items():
         assert predict(*inputs, "--model", model_dir, "--out", out) == 2
         assert message in capsys.readouterr().err
-        assert not out.exists()
-        out.with_name("o.partial").unlink(missing_ok=True)
+        assert list(tmp_path.glob("o*")) == []
+    assert predict(wavs[0], "--model", model_dir, "--out", out, "--corpus", "none") == 2
+    assert "was not trained on a corpus 'none'" in capsys.readouterr().err
+    assert predict(wavs[0], "--model", model_dir, "--out", tmp_path / "empty") == 2
+    assert "empty: a directory, not a file to write" in capsys.readouterr().err
+    assert list(tmp_path.glob("*.partial")) == []
     assert predict(wavs[0], "--model", tmp_path) == 2
     assert "config.yaml: no such file" in capsys.readouterr().err
 
@@ -127,9 +218,33 @@ def test_names_that_no_table_can_hold(tmp_path, model_dir, wavs, capsys):
     assert [Path(row["utterance"]).name for row in read_csv(tmp_path / "o.csv")] == ["caf\\udce9.wav", "a b.wav"]
     assert predict(odd, blank, "--model", model_dir, "--out", tmp_path / "o.jsonl") == 0
     assert json.loads((tmp_path / "o.jsonl").read_text().splitlines()[0])["utterance"] == str(odd)
+    bad = Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xe9.wav"))
+    bad.write_text("not audio")
+    assert predict(odd, bad, "--model", model_dir, "--out", tmp_path / "e.csv", "--plots", tmp_path / "p") == 1
+    assert "bad\\udce9.wav: not readable as audio" in read_csv(tmp_path / "e.csv")[1]["error"]
+    assert len(list((tmp_path / "p").rglob("caf*.png"))) == 1
+    command = [sys.executable, "-m", "distilmos.cli", "predict", odd, "--model", model_dir]
+    said = subprocess.run(command, capture_output=True, check=True, env=os.environ | {"PYTHONUTF8": "1"}).stdout
+    assert b"caf\\udce9.wav " in said
     assert predict(odd, blank, "--model", model_dir, "--out", tmp_path / "utt2mos") == 2
-    assert "2 faults" in capsys.readouterr().err
-    assert not (tmp_path / "utt2mos").exists()
+    assert "caf\\udce9.wav' is no utterance id" in capsys.readouterr().err
+    assert list(tmp_path.glob("utt2mos*")) == []
+
+
+def test_a_run_that_no_table_can_hold_goes_on_as_another_file(tmp_path, model_dir, capsys):
+    """The odd name comes after many that are scored by then."""
+    (tmp_path / "in").mkdir()
+    for index in range(60):
+        name = "zz odd" if index == 59 else f"{index:02d}"
+        soundfile.write(tmp_path / "in" / f"{name}.wav", 0.1 * np.sin(np.arange(16000)), 16000)
+    arguments = (tmp_path / "in", "--model", model_dir, "--batch-seconds", "1", "--workers", "1", "--out")
+    assert predict(*arguments, tmp_path / "utt2mos") == 2
+    said = capsys.readouterr().err
+    assert "zz odd.wav' is no utterance id" in said
+    assert f"rename {tmp_path}/utt2mos.partial to NAME.csv.partial, and --resume NAME.csv" in said
+    (tmp_path / "utt2mos.partial").rename(tmp_path / "o.csv.partial")
+    assert predict(*arguments, tmp_path / "o.csv", "--resume") == 0
+    assert len(read_csv(tmp_path / "o.csv")) == 60
 
 
 def test_an_interrupted_run_goes_on(tmp_path, model_dir, capsys):
@@ -179,6 +294,17 @@ def test_frame_scores_and_their_picture(tmp_path, model_dir, wavs):
     assert predict(wavs[1], "--model", model_dir, "--plots", tmp_path / "p") == 0
     (picture,) = (tmp_path / "p").rglob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_longest_names_that_files_can_have(tmp_path, model_dir, wavs):
+    long = [wavs[1].rename(tmp_path / f"{'ä' * 125}x.wav"), wavs[2].rename(tmp_path / f"{'ä' * 125}y.wav")]
+    assert {len(os.fsencode(path.name)) for path in long} == {255}
+    options = ("--frames", tmp_path / "f", "--plots", tmp_path / "p")
+    assert predict(*long, "--model", model_dir, "--out", tmp_path / "o.csv", *options) == 0
+    for directory in ("f", "p"):
+        found = [path.name for path in (tmp_path / directory).rglob("*") if path.is_file()]
+        assert len(found) == 2
+        assert all(name.startswith("ä" * 100) for name in found)
 
 
 def test_without_out_the_order_is_that_of_the_inputs_with_4_decimals(tmp_path, model_dir, wavs, capsys):

@@ -69,6 +69,9 @@ def test_the_encoder_says_what_it_is_and_what_helps(data2vec):
 
 def test_what_fairseq_cannot_load_is_named(tmp_path):
     (tmp_path / "x.pt").write_text("text")
+    with pytest.raises(InputError, match=r"x\.pt: not readable as a PyTorch checkpoint"):
+        load_fairseq_module(tmp_path / "x.pt")
+    torch.save({"model": {}, "cfg": {"model": {"_name": "nothing"}}}, tmp_path / "x.pt")
     with pytest.raises(InputError, match=r"x\.pt: fairseq cannot load it"):
         load_fairseq_module(tmp_path / "x.pt")
     with pytest.raises(InputError, match=r"none\.pt: no such file"):

@@ -89,10 +89,17 @@ def test_either_norm_goes_with_either_front_end(tmp_path, kind):
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-def test_the_waveform_is_normalised_if_the_preprocessor_says_so(tmp_path, normalize):
+@pytest.mark.parametrize("tokenizer", [False, True])
+def test_the_waveform_is_normalised_if_the_preprocessor_says_so(tmp_path, normalize, tokenizer):
     model = make_model("wav2vec2", large=True)
     model.save_pretrained(tmp_path)
-    transformers.Wav2Vec2FeatureExtractor(do_normalize=normalize).save_pretrained(tmp_path)
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=normalize)
+    if tokenizer:
+        (tmp_path / "vocab.json").write_text(json.dumps({"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4}))
+        words = transformers.Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"))
+        transformers.Wav2Vec2Processor(feature_extractor=extractor, tokenizer=words).save_pretrained(tmp_path)
+    else:
+        extractor.save_pretrained(tmp_path)
     assert deviation(load_ssl(tmp_path), hidden_states(model, 1e-7 if normalize else None)) < 1e-5
 
 
