@@ -19,6 +19,7 @@ from distilmos.model.losses import multitask_loss, utterance_pairs
 from distilmos.model.networks import MOSNetwork, build_model
 from distilmos.scoring.tables import markdown_table
 from distilmos.ssl.load import load_ssl
+from distilmos.tokens.features import SPREAD
 from distilmos.training.config import TrainConfig
 from distilmos.training.dataset import refuse_long
 from distilmos.training.optimizer import freeze
@@ -28,7 +29,7 @@ PROBE_SECONDS = 5.0  # of each of the recordings of the probe
 PROBE_BATCH = 2
 REPEATS = 3
 SAMPLE_BYTES = 2  # stage 1 stores 16 bits
-FEATURE_BYTES = 4  # float32
+FEATURE_BYTES = 2  # Kaldi's compressed matrix
 TOKEN_BYTES = 5  # Kaldi's int32 vector puts the size before each number
 WEIGHT_BYTES = 4
 ADAM_STATES = 2
@@ -172,7 +173,7 @@ def make_plan(
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     token_layers = len(model.target_layers)
     audio = {
-        "2 features": sizes["train"].seconds,
+        "2 features": sizes["train"].seconds * min(1.0, SPREAD * max_frames / sizes["train"].frames),
         "4 tokens": sizes["train"].seconds + sizes["dev"].seconds,
         "5 training": config.max_steps * config.accumulate * config.batch_seconds,
         "6 prediction": sum(size.seconds for size in testing),
