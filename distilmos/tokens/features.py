@@ -22,8 +22,8 @@ from distilmos.tokens.info import TokenInfo
 SPREAD = 5
 
 
-def sample_frames(counts: dict[str, int], max_frames: int, seed: int) -> dict[str, np.ndarray]:
-    """Choose frames of the utterances, all of them or as many as hold SPREAD times `max_frames`.
+def sample_frames(counts: dict[str, int], max_frames: int, seed: int, spread: float = SPREAD) -> dict[str, np.ndarray]:
+    """Choose frames of the utterances, all of them or as many as hold `spread` times `max_frames`.
 
     Each chosen utterance gets its share of `max_frames` in proportion to its length, and within it frames are drawn
     without replacement. The choice depends on the whole set and the seed, not on how work is divided into jobs.
@@ -32,6 +32,7 @@ def sample_frames(counts: dict[str, int], max_frames: int, seed: int) -> dict[st
         counts: utterance -> number of frames.
         max_frames: how many to choose; all frames are taken where there are fewer.
         seed: of the draw.
+        spread: from how many times as many frames they are drawn.
 
     Returns:
         utterance -> sorted frame indices; utterances without a chosen frame are left out.
@@ -40,7 +41,7 @@ def sample_frames(counts: dict[str, int], max_frames: int, seed: int) -> dict[st
     held = 0
     used: set[str] = set()
     for utterance in sorted(counts, key=keys.__getitem__):
-        if held >= SPREAD * max_frames:
+        if held >= spread * max_frames:
             break
         used.add(utterance)
         held += counts[utterance]
