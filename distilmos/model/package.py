@@ -126,7 +126,7 @@ def push_model(directory: str | Path, repository: str, *, private: bool) -> str:
 
 
 def pull_model(repository: str, directory: str | Path) -> None:
-    """Copy a model from the Hugging Face hub to a directory of its own.
+    """Copy a model from the Hugging Face hub to a directory of its own; from the hub's cache if it cannot be reached.
 
     Raises:
         InputError: if the directory exists, or it is not a model.
@@ -135,7 +135,7 @@ def pull_model(repository: str, directory: str | Path) -> None:
     directory = Path(directory)
     if directory.exists():
         raise InputError(f"{directory}: exists already")
-    source = fetch_hub(repository, [CARD, CONFIG], [[WEIGHTS]])
+    source = fetch_hub(repository, [CARD, CONFIG], [[WEIGHTS]], newest=True)
     load_model_dir(source)
     temporary = temporary_name(directory)
     try:
