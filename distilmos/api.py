@@ -14,7 +14,7 @@ from torch import Tensor
 from distilmos.data.audio import require_rate, resample
 from distilmos.errors import InputError
 from distilmos.inference.predict import PredictOptions, Score, predict, score_audio, too_short
-from distilmos.inference.recordings import find_recordings
+from distilmos.inference.recordings import Recording, find_recordings
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import find_model, load_model_dir
 from distilmos.ssl.forward import choose_device
@@ -95,7 +95,11 @@ class Predictor:
             InputError: if an input does not exist.
         """
         several = [inputs] if isinstance(inputs, str | Path) else inputs
-        return predict(self.model, find_recordings(map(str, several)), self.device, self.options)
+        return self.score(find_recordings(map(str, several)))
+
+    def score(self, recordings: Iterable[Recording]) -> Iterator[Score]:
+        """Score recordings as `stream` does; each is audio, whatever its name."""
+        return predict(self.model, recordings, self.device, self.options)
 
     def _score_arrays(self, arrays: Sequence[Array], sampling_rate: int | None) -> list[Score]:
         rate = _whole_rate(sampling_rate)
