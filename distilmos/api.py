@@ -19,6 +19,8 @@ from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import find_model, load_model_dir
 from distilmos.ssl.forward import choose_device
 
+MAX_CHANNELS = 16  # an array with no more samples in a row is a recording with channels, (N, C)
+
 Array = np.ndarray | Tensor
 # Not Sequence: a str is a sequence of str.
 Paths = list[str] | list[Path] | list[str | Path]
@@ -72,6 +74,8 @@ class Predictor:
             return _usable(scores[0]) if single else scores
         if isinstance(x, np.ndarray | Tensor):
             if x.ndim == 2:
+                if x.shape[1] <= MAX_CHANNELS < x.shape[0]:
+                    raise InputError(f"shape {tuple(x.shape)} is no batch (B, N): average the channels of a recording")
                 return self._score_arrays(list(x), sampling_rate)
             return _usable(self._score_arrays([x], sampling_rate)[0])
         paths = [item for item in x if isinstance(item, str | Path)]
