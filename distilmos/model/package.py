@@ -97,14 +97,14 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
         model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], corpora)
         if isinstance(model, DistilMOS):
             model.kmeans = str(config.get("kmeans") or "")
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, ValidationError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, ValidationError, RuntimeError, MemoryError) as error:
         raise InputError(f"{path}: not the configuration of a model: {error}") from None
     weights = directory / WEIGHTS
     try:
         model.load_state_dict(load_file(weights))
     except FileNotFoundError:
         raise InputError(f"{weights}: no such file") from None
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise InputError(f"{weights}: does not hold the weights of {path}: {error}") from None
     return model.eval()
 
