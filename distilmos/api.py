@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import overload
@@ -78,6 +78,8 @@ class Predictor:
                     raise InputError(f"shape {tuple(x.shape)} is no batch (B, N): average the channels of a recording")
                 return self._score_arrays(list(x), sampling_rate)
             return _usable(self._score_arrays([x], sampling_rate)[0])
+        if not isinstance(x, Collection):
+            raise InputError(f"{type(x).__name__} is neither a path, nor a waveform, nor a list of them")
         paths = [item for item in x if isinstance(item, str | Path)]
         arrays = [item for item in x if isinstance(item, np.ndarray | Tensor)]
         if len(paths) == len(x):

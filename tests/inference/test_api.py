@@ -80,6 +80,7 @@ def test_what_is_wrong_is_said(predictor, wavs, tmp_path, model_dir):
         ((np.stack([good, good], axis=1), 16000), r"shape \(16000, 2\) is no batch \(B, N\): average the channels"),
         ((good.astype(complex), 16000), "complex128 is neither"),
         ((good[None, None], 16000), r"of shape \(1, 1, 16000\)"),
+        ((None,), "NoneType is neither a path, nor a waveform, nor a list"),
         (([wavs[0], good],), "paths alone or waveforms alone"),
     ):
         with pytest.raises(InputError, match=message):
