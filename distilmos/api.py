@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import overload
@@ -14,10 +14,12 @@ from torch import Tensor
 from distilmos.data.audio import require_rate, resample
 from distilmos.errors import InputError
 from distilmos.inference.predict import PredictOptions, Score, predict, score_audio, too_short
-from distilmos.inference.recordings import find_recordings
+from distilmos.inference.recordings import Recording, find_recordings
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import find_model, load_model_dir
 from distilmos.ssl.forward import choose_device
+
+MAX_CHANNELS = 16  # an array with no more samples in a row is a recording with channels, (N, C)
 
 Array = np.ndarray | Tensor
 # Not Sequence: a str is a sequence of str.
@@ -72,8 +74,12 @@ class Predictor:
             return _usable(scores[0]) if single else scores
         if isinstance(x, np.ndarray | Tensor):
             if x.ndim == 2:
+                if x.shape[1] <= MAX_CHANNELS < x.shape[0]:
+                    raise InputError(f"shape {tuple(x.shape)} is no batch (B, N): average the channels of a recording")
                 return self._score_arrays(list(x), sampling_rate)
             return _usable(self._score_arrays([x], sampling_rate)[0])
+        if not isinstance(x, Collection):
+            raise InputError(f"{type(x).__name__} is neither a path, nor a waveform, nor a list of them")
         paths = [item for item in x if isinstance(item, str | Path)]
         arrays = [item for item in x if isinstance(item, np.ndarray | Tensor)]
         if len(paths) == len(x):
@@ -95,7 +101,11 @@ class Predictor:
             InputError: if an input does not exist.
         """
         several = [inputs] if isinstance(inputs, str | Path) else inputs
-        return predict(self.model, find_recordings(map(str, several)), self.device, self.options)
+        return self.score(find_recordings(map(str, several)))
+
+    def score(self, recordings: Iterable[Recording]) -> Iterator[Score]:
+        """Score recordings as `stream` does; each is audio, whatever its name."""
+        return predict(self.model, recordings, self.device, self.options)
 
     def _score_arrays(self, arrays: Sequence[Array], sampling_rate: int | None) -> list[Score]:
         rate = _whole_rate(sampling_rate)

@@ -128,3 +128,9 @@ def test_faults_of_several_directories_are_named_together(data: Path, tmp_path: 
     assert f"{data}/utt2mos:1: a: 7.0 is not in 1..5" in done.stderr
     assert f"{tmp_path}/nowhere: no such directory" in done.stderr
     assert done.stdout == ""
+
+
+def test_a_port_that_no_machine_has() -> None:
+    done = distilmos("web", "--port", "80000")
+    assert done.returncode == 2
+    assert "'80000' is not a whole number of at least 1 and at most 65535" in done.stderr

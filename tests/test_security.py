@@ -66,7 +66,7 @@ CHECKPOINTS = {
 @pytest.mark.parametrize("zipped", [True, False])
 def test_checkpoints(tmp_path, trap, make, zipped):
     torch.save(make(trap), tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(InputError, match=r"x\.pt: refused: not plain weights and settings"):
+    with pytest.raises(InputError, match=r"refused: not plain weights and settings \(it holds posix\.system\)"):
         load_ssl(tmp_path / "x.pt")
 
 

@@ -13,6 +13,11 @@ def positive_int(text: str) -> int:
     return _integer(text, 1, None)
 
 
+def port(text: str) -> int:
+    """Convert an option's value to the number of a TCP port."""
+    return _integer(text, 1, 65535)
+
+
 def natural(text: str) -> int:
     """Convert an option's value to a seed, 0..MAX_SEED."""
     return _integer(text, 0, MAX_SEED)

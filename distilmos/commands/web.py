@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from distilmos.api import load_predictor
-from distilmos.commands.options import positive_int
+from distilmos.commands.options import port
 from distilmos.model.package import DEFAULT
 from distilmos.web.page import serve
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default=DEFAULT, metavar="NAME", help=f"as of distilmos predict (default: {DEFAULT})"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
-    parser.add_argument("--port", type=positive_int, default=7860, metavar="N", help="to listen on (default: 7860)")
+    parser.add_argument("--port", type=port, default=7860, metavar="N", help="to listen on (default: 7860)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ SAMPLE_RATE = 16000
 RATES = (1000, 768000)  # sampling rates that are read: no speech is in less, and no recorder writes more
 # The receptive field of the convolutional front end of HuBERT, wav2vec 2.0 and WavLM: less gives no frame at all.
 MIN_SAMPLES = 400
+# Bytes of audio from which on a WAV header means "until the end": what programs write that write to a pipe.
+UNKNOWN_SIZE = 0x7FFFF000
+_WRONG_SIZE = re.compile(r"^data : (\d+) \(should be", re.MULTILINE)  # in libsndfile's log
 MAX_TABLE = 1 << 20  # values of a resampling filter that are held in memory
 
 
@@ -37,7 +41,8 @@ def _open(path: Path, offset: int | None) -> Iterator[soundfile.SoundFile]:
                 require_rate(sound.samplerate, str(path))
                 # libsndfile reads a file cut off in the middle without an error: only its log has the mismatch.
                 # (Inside an archive the recording is followed by other data, and the writer has checked it.)
-                if offset is None and "data : " in sound.extra_info and "(should be" in sound.extra_info:
+                size = _WRONG_SIZE.search(sound.extra_info) if offset is None else None
+                if size and int(size[1]) < UNKNOWN_SIZE:
                     raise InputError(f"{path}: cut off: the header announces more audio than the file holds")
                 yield sound
     except FileNotFoundError:

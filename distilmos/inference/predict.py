@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,6 +39,21 @@ class PredictOptions:
     window_seconds: float = 30.0
     workers: int = 2
     corpus: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that no prediction can have.
+
+        Raises:
+            InputError: names the first one.
+        """
+        for name in ("batch_seconds", "window_seconds"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} {value!r} is not a finite number above 0")
+        if not isinstance(self.workers, int) or self.workers < 1:
+            raise InputError(f"workers {self.workers!r} is not a whole number of at least 1")
+        if not isinstance(self.corpus, str | None):
+            raise InputError(f"corpus {self.corpus!r} is not a name")
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ _HEADS = {"hidden_dim": 256, "downsample_kernels": [5, 3, 3], "downsample_stride
 _WAVLM = {"relative_position_embedding": True, "gru_rel_pos": True, "num_buckets": 320, "max_distance": 800}
 # Parameters of their network that its forward pass does not use.
 _UNUSED = ("weighted_sum.layer_weights", "decoder.batch_norm.")
+# Of pretraining, and of the norm behind pre-norm layers: the states are those before it.
+_UNUSED_ENCODER = ("mask_emb", "masked_spec_embed", "encoder.layer_norm.")
 _LSTM = "decoder.bilstm."
 
 
@@ -118,10 +121,11 @@ def _encoder(config: dict[str, Any], weights: dict[str, Tensor], settings: str, 
     """Build the encoder; their network takes waveforms as they are, whatever the pretrained encoder asks for."""
     shape: EncoderConfig
     if config["ssl_backbone"] == "wavlm":
-        shape = wavlm_config({**(config.get("wavlm_cfg") or _WAVLM), "normalize": False}, settings)
-        return build_encoder(shape, weights, FAIRSEQ, checkpoint)
+        given = config.get("wavlm_cfg") or _WAVLM
+        shape = replace(wavlm_config(given, settings), normalize_input=False)
+        return build_encoder(shape, weights, FAIRSEQ, checkpoint, _UNUSED_ENCODER)
     shape = transformers_config(config.get("w2v2_cfg") or {}, settings, wavlm=False, normalize=False)
-    return build_encoder(shape, weights, TRANSFORMERS, checkpoint)
+    return build_encoder(shape, weights, TRANSFORMERS, checkpoint, _UNUSED_ENCODER)
 
 
 def _our_name(name: str) -> str:

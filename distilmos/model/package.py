@@ -97,14 +97,14 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
         model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], corpora)
         if isinstance(model, DistilMOS):
             model.kmeans = str(config.get("kmeans") or "")
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, ValidationError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, ValidationError, RuntimeError, MemoryError) as error:
         raise InputError(f"{path}: not the configuration of a model: {error}") from None
     weights = directory / WEIGHTS
     try:
         model.load_state_dict(load_file(weights))
     except FileNotFoundError:
         raise InputError(f"{weights}: no such file") from None
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise InputError(f"{weights}: does not hold the weights of {path}: {error}") from None
     return model.eval()
 
@@ -126,7 +126,7 @@ def push_model(directory: str | Path, repository: str, *, private: bool) -> str:
 
 
 def pull_model(repository: str, directory: str | Path) -> None:
-    """Copy a model from the Hugging Face hub to a directory of its own.
+    """Copy a model from the Hugging Face hub to a directory of its own; from the hub's cache if it cannot be reached.
 
     Raises:
         InputError: if the directory exists, or it is not a model.
@@ -135,7 +135,7 @@ def pull_model(repository: str, directory: str | Path) -> None:
     directory = Path(directory)
     if directory.exists():
         raise InputError(f"{directory}: exists already")
-    source = fetch_hub(repository, [CARD, CONFIG], [[WEIGHTS]])
+    source = fetch_hub(repository, [CARD, CONFIG], [[WEIGHTS]], newest=True)
     load_model_dir(source)
     temporary = temporary_name(directory)
     try:

@@ -69,6 +69,8 @@ class EncoderConfig:
         """
         sizes = [size for shape in self.conv_layers for size in shape]
         sizes += [self.embed_dim, self.ffn_dim, self.num_heads, self.num_layers, self.pos_kernel, self.pos_groups]
+        if self.conv_norm not in ("group", "layer"):
+            raise ValueError(f"conv_norm {self.conv_norm!r} is neither 'group' nor 'layer'")
         if not self.conv_layers or min(sizes) < 1:
             raise ValueError("an encoder needs convolutions, and every size must be at least 1")
         if self.embed_dim % self.num_heads or self.embed_dim % self.pos_groups:

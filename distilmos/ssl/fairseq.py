@@ -75,8 +75,10 @@ def wavlm_config(settings: dict[str, Any], where: str) -> EncoderConfig:
     """Translate the settings of Microsoft's WavLM.
 
     Raises:
-        InputError: if there is something unknown in them.
+        InputError: if they are no mapping, or there is something unknown in them.
     """
+    if not isinstance(settings, dict):
+        raise InputError(f"{where}: the settings of WavLM are {type(settings).__name__}, not a mapping")
     settings = {**_WAVLM_DEFAULTS, **settings}
     return _config(settings, where, normalize=bool(settings["normalize"]))
 
@@ -136,7 +138,7 @@ def _config(model: dict[str, Any], where: str, *, normalize: bool) -> EncoderCon
             relative_distance=int(model["max_distance"]) if relative else 0,
             relative_gate=relative and bool(model["gru_rel_pos"]),
         )
-    except (KeyError, ValueError, TypeError, SyntaxError) as error:
+    except (KeyError, ValueError, TypeError, SyntaxError, MemoryError, OverflowError, RecursionError) as error:
         raise InputError(f"{where}: the checkpoint's configuration is incomplete or unknown: {error!r}") from None
 
 

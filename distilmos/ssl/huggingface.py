@@ -83,8 +83,10 @@ def transformers_config(settings: dict[str, Any], where: str, *, wavlm: bool, no
         normalize: whether waveforms are normalised first.
 
     Raises:
-        InputError: if there is something unknown in them.
+        InputError: if they are no mapping, or there is something unknown in them.
     """
+    if not isinstance(settings, dict):
+        raise InputError(f"{where}: the settings of the encoder are {type(settings).__name__}, not a mapping")
     for key, value in _SUPPORTED.items():
         if settings.get(key, value) != value:
             raise InputError(f"{where}: {key} {settings[key]!r} is not supported, only {value!r} is")
@@ -93,6 +95,8 @@ def transformers_config(settings: dict[str, Any], where: str, *, wavlm: bool, no
         shapes = zip(settings["conv_dim"], settings["conv_kernel"], settings["conv_stride"], strict=True)
         if settings["feat_extract_norm"] not in ("group", "layer"):
             raise ValueError(f"feat_extract_norm {settings['feat_extract_norm']!r}")
+        if not isinstance(settings["do_stable_layer_norm"], bool):
+            raise ValueError(f"do_stable_layer_norm {settings['do_stable_layer_norm']!r}")
         return EncoderConfig(
             conv_layers=tuple((int(c), int(k), int(s)) for c, k, s in shapes),
             conv_bias=bool(settings["conv_bias"]),
@@ -103,7 +107,7 @@ def transformers_config(settings: dict[str, Any], where: str, *, wavlm: bool, no
             num_layers=int(settings["num_hidden_layers"]),
             pos_kernel=int(settings["num_conv_pos_embeddings"]),
             pos_groups=int(settings["num_conv_pos_embedding_groups"]),
-            norm_first=bool(settings["do_stable_layer_norm"]),
+            norm_first=settings["do_stable_layer_norm"],
             normalize_input=normalize,
             normalize_eps=1e-7,
             project_always=True,
@@ -131,6 +135,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise InputError(f"{path}: not JSON: {error}") from None
     if not isinstance(content, dict):
@@ -160,7 +166,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise InputError(f"{path}: damaged: {error}") from None
     weights = read_pickle(path)
     if not isinstance(weights, dict):

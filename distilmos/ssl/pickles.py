@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ class _Placeholder:
 # What fairseq puts into checkpoints outside torch's own list of safe types: the dictionary of `task_state`, and the
 # command line of older versions, which has nothing but plain values.
 _ALLOWED: list[Any] = [(_Placeholder, "fairseq.data.dictionary.Dictionary"), argparse.Namespace]
+
+_GLOBAL = re.compile(r"unsupported (?:global: )?GLOBAL (\S+)", re.IGNORECASE)
 
 
 def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
@@ -38,7 +41,9 @@ def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: refused: not plain weights and settings ({first})") from None
+        # torch explains at length how to load it nevertheless; what matters is what was found.
+        found = _GLOBAL.search(str(error))
+        reason = f"it holds {found[1]}" if found else str(error).strip().splitlines()[0]
+        raise InputError(f"{path}: refused: not plain weights and settings ({reason})") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise InputError(f"{path}: not readable as a PyTorch checkpoint: {error}") from None

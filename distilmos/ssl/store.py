@@ -38,6 +38,6 @@ def load_encoder(path: str | Path) -> SSLEncoder:
         encoder.load_state_dict(weights)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError, MemoryError) as error:
         raise InputError(f"{path}: not an encoder of distilmos: {error}") from None
     return encoder.eval()

@@ -91,37 +91,59 @@ TRANSFORMERS = WeightNames(
 )
 
 
-def build_encoder(config: EncoderConfig, weights: Mapping[str, Any], names: WeightNames, where: str) -> SSLEncoder:
+def build_encoder(
+    config: EncoderConfig,
+    weights: Mapping[str, Any],
+    names: WeightNames,
+    where: str,
+    unused: tuple[str, ...] = ("",),
+) -> SSLEncoder:
     """Make an encoder of another library's weights, in evaluation mode.
 
+    Args:
+        config: its shape.
+        weights: by name.
+        names: of the library.
+        where: for errors.
+        unused: what names of weights may begin with that are left out.
+
     Raises:
-        InputError: naming the first weight that is missing, or those that do not fit `config`; begins with `where`.
+        InputError: naming the first weight that is missing or unknown, or those that do not fit `config`; begins with
+            `where`.
     """
-    encoder = SSLEncoder(config)
     try:
-        encoder.load_state_dict(convert_weights(config, weights, names, where))
-    except (RuntimeError, IndexError) as error:
+        encoder = SSLEncoder(config)
+        encoder.load_state_dict(convert_weights(config, weights, names, where, unused))
+    except (RuntimeError, IndexError, MemoryError, OverflowError) as error:
         raise InputError(f"{where}: the weights do not fit the checkpoint's own configuration: {error}") from None
     return encoder.eval()
 
 
 def convert_weights(
-    config: EncoderConfig, weights: Mapping[str, Any], names: WeightNames, where: str
+    config: EncoderConfig,
+    weights: Mapping[str, Any],
+    names: WeightNames,
+    where: str,
+    unused: tuple[str, ...] = ("",),
 ) -> dict[str, Tensor]:
     """Translate parameter names to those of `SSLEncoder`.
 
     Weight normalisation of the position embedding is folded into a plain weight, and the three projections of attention
-    become one; the parts that only pretraining needs (mask embedding, prediction heads) are left out.
+    become one; the parts that only pretraining needs (mask embedding, prediction heads) are left out. The arguments are
+    those of `build_encoder`.
 
     Raises:
-        InputError: naming the first weight that is missing.
+        InputError: naming the first weight that is missing or unknown.
     """
+    weights = {str(name): tensor for name, tensor in weights.items()}
     result: dict[str, Tensor] = {}
+    taken: set[str] = set()
 
     def take(name: str, *sources: str) -> None:
         for source in sources:
             if not isinstance(weights.get(source), Tensor):
                 raise InputError(f"{where}: the checkpoint has no weight {source!r}")
+        taken.update(sources)
         tensors = [weights[source].float() for source in sources]
         result[name] = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
@@ -167,4 +189,6 @@ def convert_weights(
             take_pair(f"{target}.gate", f"{source}.{names.gate}")
             take(f"{target}.gate_scale", f"{source}.{names.gate_scale}")
             result[f"{target}.gate_scale"] = result[f"{target}.gate_scale"].flatten()
+    if unknown := sorted(name for name in weights.keys() - taken if not name.startswith(unused)):
+        raise InputError(f"{where}: the checkpoint has {len(unknown)} weights that are unknown, such as {unknown[0]!r}")
     return result

@@ -32,13 +32,14 @@ def make_page(predictor: Predictor, title: str) -> Any:
     def score_one(path: str | None) -> tuple[str, Any]:
         if path is None:
             return "", None
-        (score,) = predictor.stream(path)
+        (score,) = predictor.score([Recording(path, Path(path))])
         if score.error:
             raise gradio.Error(_without_directory(score, path))
         return f"{score.mos:.2f}", frame_figure(_named(score, path), spectrogram(Recording(path, Path(path))))
 
     def score_several(paths: list[str] | None) -> tuple[list[list[Any]], str | None]:
-        rows = [_row(score, path) for score, path in zip(predictor.stream(paths or []), paths or [], strict=True)]
+        scores = predictor.score(Recording(path, Path(path)) for path in paths or [])
+        rows = [_row(score, path) for score, path in zip(scores, paths or [], strict=True)]
         return rows, _write_csv(rows) if rows else None
 
     with gradio.Blocks(title=title, analytics_enabled=False) as page:

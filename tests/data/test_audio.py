@@ -167,6 +167,17 @@ def test_a_wav_with_a_chunk_behind_the_audio_is_whole(tmp_path: Path) -> None:
     assert read_audio(path).size == 8000
 
 
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
+def test_a_wav_that_came_through_a_pipe_is_whole(tmp_path: Path, size: int) -> None:
+    """Its header was written before its length was known."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(16000), 16000)
+    expected, whole = read_audio(path), path.read_bytes()
+    path.write_bytes(whole[:40] + size.to_bytes(4, "little") + whole[44:])
+    assert np.array_equal(read_audio(path), expected)
+    assert audio_seconds(path) == 0.5
+
+
 def test_raw_suffix_without_a_header(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes(bytes(64000))
     with pytest.raises(InputError, match="not readable as audio"):

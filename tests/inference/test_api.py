@@ -77,8 +77,10 @@ def test_what_is_wrong_is_said(predictor, wavs, tmp_path, model_dir):
         ((good[:300], 16000), "18.8 ms is shorter than one frame"),
         ((good * np.nan, 16000), "not finite"),
         ((np.full(16000, 1e300), 16000), "not finite numbers in single precision"),
+        ((np.stack([good, good], axis=1), 16000), r"shape \(16000, 2\) is no batch \(B, N\): average the channels"),
         ((good.astype(complex), 16000), "complex128 is neither"),
         ((good[None, None], 16000), r"of shape \(1, 1, 16000\)"),
+        ((None,), "NoneType is neither a path, nor a waveform, nor a list"),
         (([wavs[0], good],), "paths alone or waveforms alone"),
     ):
         with pytest.raises(InputError, match=message):
@@ -89,6 +91,11 @@ def test_what_is_wrong_is_said(predictor, wavs, tmp_path, model_dir):
     assert other.error == ""
     with pytest.raises(InputError, match="nobody: neither a directory, nor a model that ships"):
         distilmos.load("nobody")
+    for option, value in {"workers": 0, "window_seconds": np.inf, "batch_seconds": "60", "corpus": 3}.items():
+        with pytest.raises(InputError, match=f"^{option} {value!r} is not a"):
+            distilmos.load(model_dir, **{option: value})
+    (tmp_path / "empty.txt").write_text("")
+    assert predictor.predict(tmp_path / "empty.txt") == []
     with pytest.raises(InputError, match="no such option"):
         distilmos.load(model_dir, speed=3)
 

@@ -69,6 +69,20 @@ def test_a_model_on_the_hub_predicts_and_is_kept(tmp_path, hub, model):
     assert hub.requests == []
 
 
+def test_pull_fetches_what_is_newest(tmp_path, hub, model):
+    assert run(hub, tmp_path / "writer", "push", model, "someone/mos").returncode == 0
+    assert run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "first").returncode == 0
+    hub.files["someone/mos"]["README.md"] = b"# A new card\n"
+    assert run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "second").returncode == 0
+    assert (tmp_path / "second" / "README.md").read_bytes() == b"# A new card\n"
+    hub.files.clear()
+    done = run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "third")
+    assert done.returncode == 0, done.stderr
+    assert "someone/mos: the hub cannot be asked (" in done.stderr
+    assert "looking in its cache" in done.stderr
+    assert (tmp_path / "third" / "README.md").read_bytes() == b"# A new card\n"
+
+
 def test_what_the_hub_refuses_is_said(tmp_path, hub, model):
     done = run(hub, tmp_path / "home", "push", model, "someone/mos", token="hf_reader")
     assert done.returncode == 1

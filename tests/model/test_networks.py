@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -151,7 +153,9 @@ def test_damaged_model_directories_are_refused(tmp_path):
     config, weights = tmp_path / "m" / "config.yaml", tmp_path / "m" / "model.safetensors"
     text, data = config.read_text(), weights.read_bytes()
     newer, unknown = text.replace("format: 1", "format: 2"), text.replace("sslmos", "sslmoss")
-    for damaged in (newer, unknown, "a: [", "!!python/name:os.system"):
+    norm = text.replace("conv_norm: group", "conv_norm: batch")
+    assert norm != text
+    for damaged in (newer, unknown, norm, "a: [", "!!python/name:os.system"):
         config.write_text(damaged)
         with pytest.raises(InputError, match=r"config\.yaml"):
             load_model_dir(tmp_path / "m")
@@ -159,3 +163,13 @@ def test_damaged_model_directories_are_refused(tmp_path):
     weights.write_bytes(data[:1000])
     with pytest.raises(InputError, match=r"model\.safetensors"):
         load_model_dir(tmp_path / "m")
+    weights.unlink()
+    weights.mkdir()
+    with pytest.raises(InputError, match=r"model\.safetensors"):
+        load_model_dir(tmp_path / "m")
+    save_model_dir(tmp_path / "d", trained_looking(ModelConfig()))
+    config = tmp_path / "d" / "config.yaml"
+    text = config.read_text()
+    config.write_text(re.sub(r"clusters: \d+", "clusters: -1", text))
+    with pytest.raises(InputError, match=r"config\.yaml: not the configuration of a model"):
+        load_model_dir(tmp_path / "d")

@@ -94,6 +94,9 @@ def test_what_is_not_a_released_model_is_named(tmp_path, capsys):
         folder("targets", target_layers=[1]): "are unknown, such as predictors.1.layers.0.bias",
         folder("fewer", w2v2_cfg={**SMALL, "num_hidden_layers": 2}): "more than the 2 layers of its configuration",
         folder("missing", {"model": missing}): "1 weights are missing, such as decoder.cnn.bias",
+        folder("settings", w2v2_cfg=[1]): "model_cfg.yaml: the settings of the encoder are list, not a mapping",
+        folder("wavlm", ssl_backbone="wavlm", wavlm_cfg="x"): "the settings of WavLM are str, not a mapping",
+        folder("further", {"model": weights | {"ssl.adapter.weight": weights["decoder.cnn.bias"]}}): "adapter.weight",
         folder("list", [1, 2]): "holds no weights under 'model'",
     }
     (tmp_path / "good" / "model_cfg.yaml").write_text("- a\n")

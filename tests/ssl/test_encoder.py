@@ -220,6 +220,9 @@ def test_unusable_checkpoints_say_what_they_are(tmp_path):
     (tmp_path / "text.pt").write_text("hello")
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"model": {}, "cfg": {"model": {"_name": "data2vec"}}}, tmp_path / "other.pt")
+    torch.save({"model": {1: torch.zeros(2)}, "cfg": {"model": {"_name": "hubert"}}}, tmp_path / "integers.pt")
+    endless = {"_name": "hubert", "conv_feature_layers": "[(1,1,1)] * 99999999999999999"}
+    torch.save({"model": {}, "cfg": {"model": endless}}, tmp_path / "endless.pt")
     state = fairseq_state(random_encoder(CONFIGS[False]))
     torch.save(state, tmp_path / "good.pt")
     assert load_ssl(tmp_path / "good.pt").config == CONFIGS[False]
@@ -230,6 +233,8 @@ def test_unusable_checkpoints_say_what_they_are(tmp_path):
         "text.pt": "text.pt: ",
         "list.pt": "no 'model'",
         "other.pt": "data2vec",
+        "integers.pt": "the checkpoint has no weight",
+        "endless.pt": "configuration is incomplete or unknown",
         "incomplete.pt": "encoder.layers.1.fc1.weight",
         "cut.pt": "cut.pt: not readable",
         "missing.pt": "neither a file, nor an embedded encoder",

@@ -208,6 +208,7 @@ def test_other_models_and_damaged_directories_say_what_was_found(tmp_path):
         write("adapter", adapter_attn_dim=16): "adapter_attn_dim 16 is not supported",
         write("activation", hidden_act="relu"): "hidden_act 'relu' is not supported",
         write("shape", conv_dim=[1, 2]): "config.json: the configuration is incomplete or unknown",
+        write("stable", do_stable_layer_norm="false"): "unknown: do_stable_layer_norm 'false'",
         write("empty"): "no weights: model.safetensors or pytorch_model.bin",
         tmp_path / "nothing": "neither a file, nor an embedded encoder",
     }
@@ -218,6 +219,9 @@ def test_other_models_and_damaged_directories_say_what_was_found(tmp_path):
     (cut / "model.safetensors").write_bytes((tmp_path / "good" / "model.safetensors").read_bytes()[:20000])
     cases[cut] = "cut/model.safetensors: damaged"
     cases[cut / "model.safetensors"] = "cut/model.safetensors: damaged"
+    folder = write("folder")
+    (folder / "model.safetensors").mkdir()
+    cases[folder] = "folder/model.safetensors: damaged"
     other = write("other", hidden_size=64)
     (other / "model.safetensors").write_bytes((tmp_path / "good" / "model.safetensors").read_bytes())
     cases[other] = "other: the weights do not fit"

@@ -87,6 +87,15 @@ def test_the_page_gives_the_scores_of_the_package(url, model, wavs):
     assert [float(row["MOS"]) for row in rows[:2]] == pytest.approx(expected, abs=1e-4)
 
 
+def test_an_upload_is_never_a_list(url, tmp_path, wavs):
+    """Which would show what other files of this machine are."""
+    client = gradio_client.Client(url, verbose=False)
+    for name, line in {"list.txt": f"{wavs[0]}\n", "wav.scp": f"a {wavs[0]}\n"}.items():
+        (tmp_path / name).write_text(line)
+        with pytest.raises(gradio_client.exceptions.AppError, match=f"{name}: not readable as audio"):
+            client.predict(gradio_client.handle_file(tmp_path / name), api_name="/score")
+
+
 def test_it_listens_on_loopback_alone(url):
     port = int(url.rpartition(":")[2])
     tables = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
