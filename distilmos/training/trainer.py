@@ -188,7 +188,7 @@ class Trainer:
             return "max_steps"
         return "early_stopping" if self.state.stale >= self.config.patience else ""
 
-    def _step(self, batches: list[Batch], waited: float) -> dict[str, float]:
+    def _step(self, batches: list[Batch], waited: float = 0.0) -> dict[str, float]:
         """Make one optimiser step of the mean loss over all batches together; return the learning rates.
 
         Args:
