@@ -7,7 +7,6 @@ system, or a disk with a cache of its own, may remember them all the same.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -15,12 +14,12 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from corpus import make_corpus
-from harness import Goal, Report, Side, parser, run_process
+from corpus import make_corpus, pack_audio
+from harness import Goal, Report, Side, parser
 
 from distilmos.data.archive import read_scp
 from distilmos.data.audio import read_audio
-from distilmos.data.datadir import Utterance, write_data_dir
+from distilmos.data.datadir import Utterance
 
 CORPORA = {"small": (3000, 1.0), "large": (60, 50.0)}  # recordings, and seconds of each
 
@@ -36,14 +35,9 @@ def main() -> None:
 def _compare(work: Path, name: str, lengths: list[float], repeats: int, speech: Path | None) -> None:
     audio = make_corpus(work / "wav", lengths, speech)
     paths = sorted((work / "wav").iterdir())
-    write_data_dir(work / "data", [Utterance(path.stem, path, "system") for path in paths])
-    raw = work / "raw"
-    raw.mkdir()
-    shutil.copyfile(work / "data" / "utt2sys", raw / "utt2sys")
-    run_process(["distilmos", "dump-audio", work / "data", raw])
-    run_process(["distilmos", "merge-archives", raw, "--jobs", "1"])
+    pack_audio([Utterance(path.stem, path, "system") for path in paths], work / "raw")
     files = [(path, None) for path in paths]
-    packed = list(read_scp(raw / "wav.scp").values())
+    packed = list(read_scp(work / "raw" / "wav.scp").values())
     shuffle = np.random.default_rng(0).permutation(len(files)).tolist()
     report = Report(f"ark_{name}", "Reading audio, packed and in separate files", f"{audio}, 16 kHz, 16 bits.")
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from harness import run_process
 
 from distilmos.data.audio import SAMPLE_RATE, read_audio
+from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.inference.recordings import find_recordings
 
 MINI = Path(__file__).parents[2] / "egs" / "mini" / "local"
@@ -41,6 +44,18 @@ def make_corpus(directory: Path, lengths: list[float], speech: Path | None, seed
     kind = "real speech" if speech else "synthetic speech of eSpeak NG"
     shortest, longest, total = min(lengths), max(lengths), sum(lengths)
     return f"{len(lengths)} recordings of {shortest:.1f} to {longest:.1f} s, {total:.0f} s in all, of {kind}"
+
+
+def pack_audio(rated: list[Utterance], directory: Path) -> None:
+    """Write what stage 1 makes of recordings to `directory`: their tables, and their audio in one archive."""
+    source = directory.with_name(f"{directory.name}_source")
+    write_data_dir(source, rated)
+    directory.mkdir()
+    for name in ("utt2sys", "utt2mos"):
+        if (source / name).exists():
+            shutil.copyfile(source / name, directory / name)
+    run_process(["distilmos", "dump-audio", source, directory])
+    run_process(["distilmos", "merge-archives", directory, "--jobs", "1"])
 
 
 def mixed_lengths(total: float, seed: int = 0) -> list[float]:

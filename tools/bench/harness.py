@@ -101,8 +101,7 @@ class Report:
 
     def ratio(self, side: str, figure: str = "seconds") -> list[float]:
         """Return reference / side of `figure`, run by run: above 1 where the side takes less."""
-        pairs = zip(self.runs[self.reference], self.runs[side], strict=True)
-        return [reference[figure] / ours[figure] for reference, ours in pairs]
+        return _ratios(self.runs, self.reference, side, figure)
 
     def finish(self) -> None:
         """Print the outcome, write it to results/, and renew the table of README.md."""
@@ -165,8 +164,11 @@ def _ratio_cell(content: Mapping[str, Any], name: str) -> str:
     runs = content["runs"]
     if name == content["reference"] or len(runs[name]) != len(runs[content["reference"]]):
         return ""
-    pairs = zip(runs[content["reference"]], runs[name], strict=True)
-    return spread([reference["seconds"] / side["seconds"] for reference, side in pairs])
+    return spread(_ratios(runs, content["reference"], name, "seconds"))
+
+
+def _ratios(runs: Mapping[str, list[dict[str, float]]], reference: str, side: str, figure: str) -> list[float]:
+    return [one[figure] / other[figure] for one, other in zip(runs[reference], runs[side], strict=True)]
 
 
 def write_summary() -> None:

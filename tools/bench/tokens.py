@@ -20,11 +20,11 @@ import numpy as np
 import soundfile
 import torch
 from checkpoints import write_hubert
-from corpus import make_corpus, mixed_lengths
+from corpus import make_corpus, mixed_lengths, pack_audio
 from harness import HERE, Goal, Report, Side, parser, run_process
 
 from distilmos.data.archive import load_array, read_scp
-from distilmos.data.datadir import Utterance, write_data_dir
+from distilmos.data.datadir import Utterance
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.info import TokenInfo
 from distilmos.tokens.kmeans import load_centroids
@@ -124,11 +124,7 @@ def _prepare(directory: Path, lengths: list[float], speech: Path | None) -> str:
     paths = sorted((directory / "wav").iterdir())
     rows = [f"{path.name}\t{soundfile.info(path).frames}\n" for path in paths]
     (directory / "train.tsv").write_text(f"{directory / 'wav'}\n" + "".join(rows), encoding="utf-8")
-    write_data_dir(directory / "data", [Utterance(path.stem, path, "system") for path in paths])
-    (directory / "raw").mkdir()
-    shutil.copyfile(directory / "data" / "utt2sys", directory / "raw" / "utt2sys")
-    run_process(["distilmos", "dump-audio", directory / "data", directory / "raw"])
-    run_process(["distilmos", "merge-archives", directory / "raw", "--jobs", "1"])
+    pack_audio([Utterance(path.stem, path, "system") for path in paths], directory / "raw")
     return audio
 
 

@@ -16,12 +16,12 @@ from statistics import fmean, median
 
 import numpy as np
 from checkpoints import write_hubert
-from corpus import make_corpus, mixed_lengths
-from harness import HERE, Goal, Report, Side, parser, run_process, run_text
+from corpus import make_corpus, mixed_lengths, pack_audio
+from harness import HERE, Goal, Report, Side, parser, run_text
 
 from distilmos.data.archive import open_archive
 from distilmos.data.audio import SAMPLE_RATE, audio_seconds
-from distilmos.data.datadir import Utterance, write_data_dir
+from distilmos.data.datadir import Utterance
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.info import TokenInfo
 from distilmos.training.batching import BatchOrder
@@ -101,15 +101,9 @@ def _prepare(work: Path) -> None:
     scores = np.random.default_rng(0).uniform(1, 5, 100000)
     paths = sorted((work / "wav").iterdir())
     rated = [Utterance(p.stem, p, f"system{n % 5}", float(scores[n])) for n, p in enumerate(paths)]
-    write_data_dir(work / "data", rated)
+    pack_audio(rated, work / "raw")
     # The dev set is scored at the end, which is not measured: a few recordings of two systems.
-    write_data_dir(work / "dev_data", rated[:6])
-    for source, raw in ((work / "data", work / "raw"), (work / "dev_data", work / "dev")):
-        raw.mkdir()
-        for name in ("utt2sys", "utt2mos"):
-            shutil.copyfile(source / name, raw / name)
-        run_process(["distilmos", "dump-audio", source, raw])
-        run_process(["distilmos", "merge-archives", raw, "--jobs", "1"])
+    pack_audio(rated[:6], work / "dev")
     encoder = load_ssl(work / "encoder.pt")
     TokenInfo("encoder.pt", encoder.fingerprint(), encoder.config.num_layers, CLUSTERS, "random").write(work / "tokens")
     random = np.random.default_rng(1)
