@@ -16,7 +16,7 @@ from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.inference.recordings import find_recordings
 
 MINI = Path(__file__).parents[2] / "egs" / "mini" / "local"
-VOICES = ("en-us", "en-gb+f3", "en-us+m3", "en-gb-scotland+f2")
+VOICES = ("en-us", "en-us+f3", "en-us+m3", "en-gb-scotland+f2")
 
 
 def make_corpus(directory: Path, lengths: list[float], speech: Path | None, seed: int = 0) -> str:
