@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from distilmos.commands.options import add_forward_options, add_job_options
-from distilmos.tokens.forward import ForwardOptions
+from distilmos.tokens.forward import PRECISIONS, ForwardOptions
 
 
 def add_layer_options(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,19 @@ def add_layer_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user-dir", metavar="DIR", help="with --backend fairseq: Python code of a model that is not part of fairseq"
     )
-    add_forward_options(parser)
+    parser.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        default="float32",
+        help="of the encoder; bfloat16 is faster on hardware that has it, and 1 to 2 %% of the tokens become others "
+        "(default: float32)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the transformer (torch.compile), for a large corpus on a GPU; with --backend distilmos",
+    )
+    add_forward_options(parser, batch_seconds=60.0)
     add_job_options(parser)
 
 
@@ -39,4 +51,6 @@ def layer_options(args: argparse.Namespace) -> ForwardOptions:
         jobs=args.jobs,
         backend=args.backend,
         user_dir=args.user_dir,
+        precision=args.precision,
+        compiled=args.compile,
     )

@@ -68,13 +68,13 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_forward_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of a forward pass."""
+def add_forward_options(parser: argparse.ArgumentParser, batch_seconds: float) -> None:
+    """Declare the options of a forward pass; `batch_seconds` is the default of --batch-seconds."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument(
         "--batch-seconds",
         type=positive_float,
-        default=60.0,
+        default=batch_seconds,
         metavar="S",
-        help="padded seconds in a batch (default: 60)",
+        help=f"padded seconds in memory at a time; more for a GPU (default: {batch_seconds:g})",
     )

@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"threads that read audio (default: {defaults.workers})",
     )
-    add_forward_options(parser)
+    add_forward_options(parser, defaults.batch_seconds)
 
 
 def run(args: argparse.Namespace) -> int:

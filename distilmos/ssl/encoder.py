@@ -187,6 +187,14 @@ class SSLEncoder(nn.Module):
             if isinstance(module, nn.Dropout):
                 module.p = probability
 
+    def compile_layers(self) -> None:
+        """Let torch.compile fuse what the transformer layers do, for batches of any shape.
+
+        The front end stays as it is: its convolutions are library calls, which leave nothing to fuse.
+        """
+        for layer in self.layers:
+            layer.compile(dynamic=True)
+
     def fingerprint(self) -> str:
         """Return a hash of shape and weights, which tells whether two encoders are the same."""
         shape = json.dumps(self.config.to_dict(), sort_keys=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -52,6 +53,13 @@ def pad_audio(recordings: list[Tensor]) -> tuple[Tensor, Tensor]:
     return pad_sequence(recordings, batch_first=True), torch.tensor([len(recording) for recording in recordings])
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device; to a GPU from pinned memory, without waiting for the copy to end."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def padded_batches(
     wavs: dict[str, tuple[Path, int | None]], durations: dict[str, float], batch_seconds: float
 ) -> Iterator[tuple[list[str], Tensor, Tensor]]:
@@ -69,15 +77,25 @@ def padded_batches(
         InputError: after the last batch, naming every recording that is unreadable; its batch comes without it.
     """
     faults = []
-    for group in group_by_seconds(durations, batch_seconds):
+
+    def read(group: list[str]) -> dict[str, Tensor]:
         recordings = {}
         for utterance in group:
             try:
                 recordings[utterance] = torch.from_numpy(read_audio(*wavs[utterance]))
             except InputError as error:
                 faults.append(f"{utterance}: {error}")
-        if recordings:
-            yield list(recordings), *pad_audio(list(recordings.values()))
+        return recordings
+
+    groups = group_by_seconds(durations, batch_seconds)
+    with ThreadPoolExecutor(1) as reader:
+        # The next batch is read while the caller computes with this one: a GPU does not wait for a disk.
+        ahead = [reader.submit(read, group) for group in groups[:1]]
+        for number in range(len(groups)):
+            recordings = ahead.pop().result()
+            ahead += [reader.submit(read, group) for group in groups[number + 1 : number + 2]]
+            if recordings:
+                yield list(recordings), *pad_audio(list(recordings.values()))
     raise_faults(faults, "reading the recordings")
 
 
@@ -87,6 +105,7 @@ def hidden_states(
     durations: dict[str, float],
     device: torch.device,
     batch_seconds: float,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[str, list[Tensor]]]:
     """Run each recording once through the encoder.
 
@@ -96,6 +115,7 @@ def hidden_states(
         durations: utterance -> seconds, for the same utterances.
         device: where to compute.
         batch_seconds: padded seconds in one forward pass.
+        dtype: of products and convolutions; bfloat16 computes them by autocast.
 
     Yields:
         an utterance id and its L hidden states (T, D), float32 on `device`; long recordings first.
@@ -107,7 +127,7 @@ def hidden_states(
         for utterance, samples in zip(group, num_samples.tolist(), strict=True):
             if samples != round(durations[utterance] * SAMPLE_RATE):
                 raise InputError(f"{wavs[utterance][0]}: {utterance} has {samples} samples, utt2dur says otherwise")
-        with torch.inference_mode():
-            layers, num_frames = encoder(audio.to(device), num_samples.to(device))
+        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            layers, num_frames = encoder(to_device(audio, device), num_samples.to(device))
         for index, (utterance, frames) in enumerate(zip(group, num_frames.tolist(), strict=True)):
-            yield utterance, [layer[index, :frames] for layer in layers]
+            yield utterance, [layer[index, :frames].float() for layer in layers]

@@ -8,16 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, device
+from torch import Tensor, bfloat16, device, float32
 
 from distilmos.data.archive import open_archive, shard_of
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.dump import SHARDS
+from distilmos.errors import InputError
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq_module import FairseqModule, load_fairseq_module
 from distilmos.ssl.forward import choose_device, hidden_states
 from distilmos.ssl.load import find_checkpoint, load_ssl
+
+PRECISIONS = {"float32": float32, "bfloat16": bfloat16}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class ForwardOptions:
         jobs: number of jobs that share the recordings.
         backend: "distilmos", or "fairseq" for SSL models that only fairseq's own module knows.
         user_dir: with "fairseq": directory with the code of a model that is not part of it.
+        precision: "float32", or "bfloat16" for machines that compute in it; centroids and sums stay float32.
+        compiled: whether the transformer is compiled (torch.compile), which takes a minute at the start.
     """
 
     ssl: str
@@ -45,6 +50,8 @@ class ForwardOptions:
     jobs: int = 1
     backend: str = "distilmos"
     user_dir: str | None = None
+    precision: str = "float32"
+    compiled: bool = False
 
 
 @dataclass
@@ -69,8 +76,13 @@ class ForwardPass:
     def _load(self) -> SSLEncoder | FairseqModule:
         options = self.options
         if options.backend == "fairseq":
+            if options.compiled:
+                raise InputError("fairseq's own module cannot be compiled: leave out --compile")
             return load_fairseq_module(find_checkpoint(options.ssl), options.user_dir)
-        return load_ssl(options.ssl)
+        encoder = load_ssl(options.ssl)
+        if options.compiled:
+            encoder.compile_layers()
+        return encoder
 
     def frame_counts(self) -> dict[str, int]:
         """Return how many encoder frames each utterance has, in the C locale's order."""
@@ -104,7 +116,12 @@ class ForwardPass:
             archives = [stack.enter_context(open_archive(stem, compress=compress)) for stem in stems]
             durations = {utterance: self.data.durations[utterance] for utterance in share}
             for utterance, layers in hidden_states(
-                self.encoder, self.data.wavs, durations, self.device, options.batch_seconds
+                self.encoder,
+                self.data.wavs,
+                durations,
+                self.device,
+                options.batch_seconds,
+                PRECISIONS[options.precision],
             ):
                 for archive, value in zip(archives, convert(utterance, layers), strict=True):
                     archive.write(utterance, value)

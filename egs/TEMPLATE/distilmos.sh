@@ -26,6 +26,7 @@ ssl_url=                  # where to fetch it from, if not from where it is publ
 teacher=                  # SSL model whose layers make the tokens; if empty: ssl_model itself, as in the paper
 backend=distilmos         # of stages 2 and 4; fairseq for a teacher that only fairseq's own module knows
 user_dir=                 # with backend fairseq: code of a model that is not part of fairseq
+forward_opts=()           # options of dump-feats and dump-tokens, stages 2 and 4, as "--precision bfloat16"; several times
 clusters=200              # k-means clusters of each layer
 max_frames=40000          # training frames sampled for k-means
 conf=conf/distilmos.yaml  # training configuration
@@ -306,7 +307,9 @@ else
     teacher=${ssl_model}
 fi
 ssl_name=$(basename "${teacher}" .pt)
-layer_args=(--ssl "${teacher}" --backend "${backend}" ${user_dir:+--user-dir "${user_dir}"})
+read -ra more_args <<<"${forward_opts[*]}"
+layer_args=(--ssl "${teacher}" --backend "${backend}" ${user_dir:+--user-dir "${user_dir}"} "${more_args[@]}")
+made_with=("${teacher}" "${backend}" "${more_args[@]}")
 conf_name=$(basename "${conf}" .yaml)
 feats=${dumpdir}/feats${suffix}
 kmeans=${expdir}/kmeans_${ssl_name}_k${clusters}${suffix}
@@ -360,7 +363,7 @@ done
 if begin 2; then
     need_audio "${train_set}" "${dev_set}"
     raw_of "${train_set}"
-    renew "${feats}" "${raw}" "${teacher}" "${user_dir}" -- "${nj}" "${max_frames}" "${seed}" "${teacher}" "${backend}"
+    renew "${feats}" "${raw}" "${teacher}" "${user_dir}" -- "${nj}" "${max_frames}" "${seed}" "${made_with[@]}"
     raw_of "${dev_set}"
     plan_args=(--dev "${raw}")
     for set in "${tests[@]}"; do
@@ -398,7 +401,7 @@ if begin 4; then
     need_audio "${train_set}" "${dev_set}"
     for set in "${train_set}" "${dev_set}"; do
         raw_of "${set}"
-        renew "${tokens}/${set}" "${kmeans}" "${raw}" "${teacher}" "${user_dir}" -- "${nj}" "${teacher}" "${backend}"
+        renew "${tokens}/${set}" "${kmeans}" "${raw}" "${teacher}" "${user_dir}" -- "${nj}" "${made_with[@]}"
         share "${tokens}/${set}" dump_tokens distilmos dump-tokens "${layer_args[@]}" --kmeans "${kmeans}" \
             --data "${raw}" --out "${tokens}/${set}"
     done
