@@ -10,7 +10,9 @@ from distilmos.tokens.forward import PRECISIONS, ForwardOptions
 
 def add_layer_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of a forward pass over a data directory; `layer_options` reads them."""
-    parser.add_argument("--ssl", required=True, metavar="NAME_OR_FILE", help="name, path or hub id of an encoder")
+    parser.add_argument(
+        "--ssl", required=True, metavar="NAME_OR_FILE", help="name, path or hub id of an encoder, or mfcc for MFCC"
+    )
     parser.add_argument("--data", required=True, metavar="DIR", help="for example dump/raw/train")
     parser.add_argument("--out", required=True, metavar="DIR", help="output directory")
     parser.add_argument(

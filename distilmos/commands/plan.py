@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
+from pathlib import Path
 
-from distilmos.commands.options import positive_int
+from distilmos.commands.options import add_forward_options, positive_int
+from distilmos.files import write_json
+from distilmos.memory import use_huge_pages
 from distilmos.ssl.forward import choose_device
 from distilmos.training.config import load_config
-from distilmos.training.plan import make_plan
+from distilmos.training.plan import PlanOptions, make_plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,14 +23,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", required=True, metavar="DIR", help="for example dump/raw/train")
     parser.add_argument("--dev", required=True, metavar="DIR", help="for example dump/raw/dev")
     parser.add_argument("--test", action="append", default=[], metavar="DIR", help="for example dump/raw/test")
-    parser.add_argument("--clusters", type=positive_int, default=200, metavar="K", help="default: 200")
-    parser.add_argument("--max-frames", type=positive_int, default=40000, metavar="N", help="default: 40000")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    defaults = PlanOptions()
+    for name, value, what in (
+        ("clusters", defaults.clusters, "K"),
+        ("max-frames", defaults.max_frames, "training frames sampled for k-means"),
+        ("jobs", defaults.jobs, "jobs of stages 2 to 4 at a time, each with one CPU thread or GPU"),
+        ("num-threads", defaults.threads, "CPU threads of stages 5 and 6"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=positive_int, default=value, metavar="N", help=f"{what} (default: {value})"
+        )
+    add_forward_options(parser, defaults.batch_seconds)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, in seconds and bytes, there too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
+    use_huge_pages()
+    options = PlanOptions(
+        clusters=args.clusters,
+        max_frames=args.max_frames,
+        batch_seconds=args.batch_seconds,
+        jobs=args.jobs,
+        threads=args.num_threads,
+    )
     config = load_config(args.config, args.overrides)
-    device = choose_device(args.device)
-    print(make_plan(config, args.train, args.dev, args.test, args.clusters, args.max_frames, device))
+    plan = make_plan(config, args.train, args.dev, args.test, options, choose_device(args.device))
+    print(plan.as_text())
+    if args.json:
+        write_json(args.json, [asdict(stage) for stage in plan.stages])
     return 0

@@ -15,6 +15,7 @@ from distilmos.data.packing import pack_by_length
 from distilmos.errors import InputError, raise_faults
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq_module import FairseqModule
+from distilmos.ssl.mfcc import MFCCFeatures
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -100,7 +101,7 @@ def padded_batches(
 
 
 def hidden_states(
-    encoder: SSLEncoder | FairseqModule,
+    encoder: SSLEncoder | FairseqModule | MFCCFeatures,
     wavs: dict[str, tuple[Path, int | None]],
     durations: dict[str, float],
     device: torch.device,

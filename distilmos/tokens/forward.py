@@ -19,6 +19,7 @@ from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq_module import FairseqModule, load_fairseq_module
 from distilmos.ssl.forward import choose_device, hidden_states
 from distilmos.ssl.load import find_checkpoint, load_ssl
+from distilmos.ssl.mfcc import MFCC, MFCCFeatures
 
 PRECISIONS = {"float32": float32, "bfloat16": bfloat16}
 
@@ -28,7 +29,7 @@ class ForwardOptions:
     """What to run through which encoder.
 
     Attributes:
-        ssl: name or path of the encoder.
+        ssl: name or path of the encoder; "mfcc" for MFCC in its place.
         data_dir: for example dump/raw/train.
         out_dir: where `shards/layerN.JOB.{ark,scp}` go.
         device: "auto", "cpu", "cuda", ...
@@ -64,7 +65,7 @@ class ForwardPass:
 
     options: ForwardOptions
     device: device = field(init=False)
-    encoder: SSLEncoder | FairseqModule = field(init=False)
+    encoder: SSLEncoder | FairseqModule | MFCCFeatures = field(init=False)
     data: DataDir = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,11 +74,13 @@ class ForwardPass:
         self.encoder = self._load().to(self.device)
         self.data = read_data_dir(self.options.data_dir, rated=False)
 
-    def _load(self) -> SSLEncoder | FairseqModule:
+    def _load(self) -> SSLEncoder | FairseqModule | MFCCFeatures:
         options = self.options
+        if options.compiled and (options.ssl == MFCC or options.backend == "fairseq"):
+            raise InputError(f"{options.ssl}: only an encoder of distilmos' own can be compiled: leave out --compile")
+        if options.ssl == MFCC:
+            return MFCCFeatures()
         if options.backend == "fairseq":
-            if options.compiled:
-                raise InputError("fairseq's own module cannot be compiled: leave out --compile")
             return load_fairseq_module(find_checkpoint(options.ssl), options.user_dir)
         encoder = load_ssl(options.ssl)
         if options.compiled:

@@ -5,6 +5,7 @@
 set -euo pipefail
 
 . "$(dirname "$0")/options.sh"
+. "$(dirname "$0")/stages.sh"
 
 # Options
 stage=0                   # first stage
@@ -47,33 +48,6 @@ titles=(
     "scores and report"
     "portable model"
 )
-last_stage=$((${#titles[@]} - 1))
-
-usage() {
-    local number
-    if [ -n "$(declared_options local/data.sh)" ]; then
-        echo
-        print_options local/data.sh
-    fi
-    echo
-    echo "Stages:"
-    for number in "${!titles[@]}"; do
-        echo "  ${number}  ${titles[number]}"
-    done
-}
-
-refuse() {
-    running=
-    echo "distilmos.sh: $1" >&2
-    exit 2
-}
-
-# need FILE STAGE: ends unless FILE exists, which STAGE makes. Shards beside it mean that STAGE did not get to its end.
-need() {
-    if [ ! -e "$1" ] || [ -e "${1%/*}/shards" ]; then
-        refuse "stage ${running} needs $1: run stage $2 first"
-    fi
-}
 
 # of_recipe SET: sets `recipe` to the recipe that SET is of, and `name` to its name there: CORPUS/SET, or a name that begins
 # with that of another recipe (hablamos, nisqa_for); all others are this recipe's own.
@@ -165,16 +139,13 @@ results_of() {
     results=${exp}/results/${results//\//_}
 }
 
-# validate DIR: ends unless DIR is a valid data directory; a test set may be without ratings.
-validate() {
-    local rated=()
-    [ -e "$1/utt2mos" ] || rated=(--unrated)
-    distilmos validate-data "${rated[@]}" "$1"
+skips() {
+    [[ ${model} == sslmos && $1 == [234] ]] || return 1
+    echo "stage $1 is skipped: ${conf} has model: sslmos, which needs no tokens"
 }
 
-# ask_for STAGE: sets `asks` to what its jobs ask a scheduler for, in the terms of cmd.sh.
-ask_for() {
-    local given words gpu=$((ngpu > 0 ? 1 : 0))
+asks_of() {
+    local gpu=$((ngpu > 0 ? 1 : 0))
     case $1 in
         1) asks=(--mem 2G --time 4:00:00) ;;
         2 | 4 | 6) asks=(--mem 8G --time 8:00:00 --gpu "${gpu}") ;;
@@ -182,88 +153,13 @@ ask_for() {
         5) asks=(--mem 16G --time 48:00:00 --gpu "${ngpu}") ;;
         *) asks=(--mem 4G --time 1:00:00) ;;
     esac
-    for given in "${resources[@]}"; do
-        case ${given} in
-            "$1":*) given=${given#*:} ;;
-            [0-9]:*) continue ;;
-        esac
-        read -ra words <<<"${given}"
-        asks+=("${words[@]}") # the last one counts
-    done
 }
 
-# renew DIR PATH... -- WORD...: empties DIR, the directory of a stage, unless the stage has stopped half-way there and what
-# it depends on is still the same: the files that it reads, and options.
-renew() {
-    local dir=$1 inputs=()
-    shift
-    while [ $# -gt 0 ] && [ "$1" != -- ]; do
-        [ ! -e "$1" ] || inputs+=(--input "$1")
-        shift
-    done
-    distilmos renew "${inputs[@]}" -- "${dir}" "${@:2}"
-}
-
-# share DIR NAME COMMAND...: runs COMMAND as an array of nj jobs that write shards in DIR, each with a log NAME, and joins
-# the shards. What is joined cannot be gone on with, so that the array has got to its end before.
-share() {
-    local dir=$1 name=$2
-    shift 2
-    "${cmd[@]}" "${asks[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${dir}/log/${name}.JOB.log" "$@" --job JOB --jobs "${nj}"
-    distilmos renew --finish "${dir}"
-    "${cmd[@]}" "${asks[@]}" --gpu 0 "${dir}/log/merge_archives.log" distilmos merge-archives "${dir}" --jobs "${nj}"
-}
-
-# begin STAGE: whether STAGE is asked for and has work to do; announces it.
-begin() {
-    ((stage <= $1 && $1 <= stop_stage)) || return 1
-    if [ "${model}" = sslmos ] && [[ $1 == [234] ]]; then
-        echo "stage $1 is skipped: ${conf} has model: sslmos, which needs no tokens"
-        return 1
-    fi
-    running=$1
-    began=${SECONDS}
-    ask_for "$1"
-    echo "$(date '+%F %T') stage $1: ${titles[$1]}"
-}
-
-# end [FILE...]: announces that the stage is over, and what it made.
-end() {
-    echo "$(date '+%F %T') stage ${running}: done in $((SECONDS - began)) s${1:+: $*}"
-    running=
-}
-
-report_failure() {
-    local status=$?
-    [ -z "${running}" ] || echo "distilmos.sh: stage ${running} failed" >&2
-    return "${status}"
-}
-
-take_options "$0" "$@"
-case ${rest[0]-} in
-    --help)
-        usage
-        exit 0
-        ;;
-esac
-data_opts=()
-declared=" $(declared_options local/data.sh | cut -f 1 | tr '\n' ' ')"
-while [[ ${#rest[@]} -gt 0 && ${rest[0]} != -- ]]; do
-    name=${rest[0]#--}
-    [[ ${declared} == *" ${name//-/_} "* ]] || usage_error "$0" "unknown option ${rest[0]}"
-    data_opts+=("${rest[@]:0:2}")
-    rest=("${rest[@]:2}")
-done
-data_opts+=("${rest[@]:1}")
-for name in stage stop_stage nj num_threads ngpu num_nodes clusters max_frames seed; do
-    [[ ${!name} =~ ^(0|[1-9][0-9]*)$ ]] || usage_error "$0" "--${name} must be a whole number, not '${!name}'"
-done
-for name in nj num_threads num_nodes clusters max_frames; do
-    ((${!name} > 0)) || usage_error "$0" "--${name} must be at least 1"
-done
+take_stage_options "$@"
+whole_numbers 0 ngpu seed
+whole_numbers 1 num_threads num_nodes clusters max_frames
 [[ ${stage_to_tmpdir} == true || ${stage_to_tmpdir} == false ]] ||
     usage_error "$0" "--stage_to_tmpdir must be true or false, not '${stage_to_tmpdir}'"
-((stage <= stop_stage && stop_stage <= last_stage)) || usage_error "$0" "no stages from ${stage} to ${stop_stage}"
 read -ra trains <<<"${train_sets}"
 read -ra devs <<<"${dev_sets}"
 read -ra tests <<<"${test_sets}"
@@ -316,9 +212,6 @@ kmeans=${expdir}/kmeans_${ssl_name}_k${clusters}${suffix}
 tokens=${dumpdir}/tokens_${ssl_name}_k${clusters}${suffix}
 exp=${expdir}/${tag:-${conf_name}_seed${seed}${suffix}}
 
-running=
-trap report_failure EXIT
-
 if begin 0; then
     if [ ${#trains[@]} -gt 0 ]; then
         distilmos fetch-ssl "${ssl_model}" ${ssl_url:+--base-url "${ssl_url}"}
@@ -339,15 +232,7 @@ if begin 1; then
         need "${datadir}/${set}/wav.scp" 0
     done
     for set in "${own[@]}"; do
-        source=${datadir}/${set} raw=${dumpdir}/raw/${set}
-        renew "${raw}" "${source}" -- "${nj}"
-        # Before the audio: wav.scp is what later stages look for, and then nothing may be missing beside it.
-        for table in utt2sys utt2mos ratings utt2spk utt2sent utt2corpus text sys2group sys2mos notes; do
-            [ ! -e "${source}/${table}" ] || cp "${source}/${table}" "${raw}"
-        done
-        share "${raw}" dump_audio distilmos dump-audio "${source}" "${raw}"
-        validate "${raw}"
-        grep -h '^warning: ' "${raw}"/log/dump_audio.*.log || true
+        pack_audio "${datadir}/${set}" "${dumpdir}/raw/${set}"
     done
     write_joint "${trains[@]}"
     write_joint "${devs[@]}"
@@ -371,9 +256,9 @@ if begin 2; then
         [ ! -e "${raw}/wav.scp" ] || plan_args+=(--test "${raw}")
     done
     raw_of "${train_set}"
-    "${cmd[@]}" "${asks[@]}" --num-threads 1 "${feats}/log/plan.log" \
+    "${cmd[@]}" "${asks[@]}" --num-threads "${num_threads}" "${feats}/log/plan.log" \
         distilmos plan "${config_args[@]}" --train "${raw}" "${plan_args[@]}" --clusters "${clusters}" \
-        --max-frames "${max_frames}"
+        --max-frames "${max_frames}" --jobs "${nj}" --num-threads "${num_threads}"
     grep -v '^#' "${feats}/log/plan.log"
     echo "${teacher}" >"${feats}/ssl_model"
     share "${feats}" dump_feats distilmos dump-feats "${layer_args[@]}" --data "${raw}" --out "${feats}" \
@@ -384,15 +269,9 @@ fi
 if begin 3; then
     need "${feats}/layer1.scp" 2
     [ "$(cat "${feats}/ssl_model")" = "${teacher}" ] || refuse "${feats} is not of ${teacher}: run stage 2 first"
-    layers=("${feats}"/layer*.scp)
     # Token ids of an older k-means mean something else: stage 4 must make them anew.
     renew "${tokens}"
-    renew "${kmeans}" "${feats}" -- "${clusters}" "${seed}"
-    "${cmd[@]}" "${asks[@]}" --max-jobs-run "${nj}" "JOB=1:${#layers[@]}" "${kmeans}/log/learn_kmeans.JOB.log" \
-        distilmos learn-kmeans --feats "${feats}" --layer JOB --clusters "${clusters}" --seed "${seed}" --out "${kmeans}"
-    distilmos renew --finish "${kmeans}"
-    "${cmd[@]}" "${asks[@]}" "${kmeans}/log/kmeans_table.log" distilmos kmeans-table "${kmeans}"
-    cat "${kmeans}/quality.md"
+    learn_kmeans "${feats}" "${kmeans}" "${clusters}" "${seed}"
     end
 fi
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,16 @@ def predict(*arguments: object) -> int:
 def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
+
+
+def test_the_number_of_threads_is_left_as_it_was(model_dir, wavs):
+    before = torch.get_num_threads()
+    distilmos.load(model_dir).predict(wavs)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert [torch.get_num_threads(), *seen] == [before, before]
 
 
 def test_a_score_is_the_same_alone_in_any_order_batch_and_number_of_threads(tmp_path, model_dir, wavs):

@@ -142,6 +142,29 @@ def test_tokens_do_not_depend_on_the_batch(flow, tmp_path):
         assert same.mean() >= 0.995  # a frame midway between two centroids may fall to either side
 
 
+@pytest.mark.parametrize(("changes", "least"), [({"precision": "bfloat16"}, 0.9), ({"compiled": True}, 0.995)])
+def test_tokens_in_bfloat16_or_compiled_are_nearly_the_same(flow, tmp_path, changes, least):
+    dump_tokens(ForwardOptions("hubert_tiny", flow / "data", tmp_path, "cpu", **changes), flow / "kmeans")
+    merge_shards(tmp_path, 1)
+    for layer in (1, 6):
+        other, exact = load(tmp_path, layer), load(flow / "tokens", layer)
+        assert np.concatenate([other[u] == exact[u] for u in exact]).mean() >= least
+
+
+def test_bfloat16_is_computed_in_bfloat16(flow, tmp_path):
+    options = ForwardOptions("hubert_tiny", flow / "data", tmp_path, "cpu", precision="bfloat16")
+    dump_features(options, max_frames=120, seed=1)
+    merge_shards(tmp_path, 1)
+    rough, exact = load(tmp_path, 6), load(flow / "feats", 6)
+    errors = max(np.abs(rough[u] - exact[u]).max() for u in exact)
+    assert 10 * max(map(step, exact.values())) < errors < 0.5
+
+
+def test_only_an_encoder_of_our_own_can_be_compiled(flow, tmp_path):
+    with pytest.raises(InputError, match="leave out --compile"):
+        dump_tokens(ForwardOptions("mfcc", flow / "data", tmp_path, "cpu", compiled=True), flow / "kmeans")
+
+
 def test_nearest_is_the_smallest_distance():
     generator = torch.Generator().manual_seed(0)
     frames, centroids = torch.randn(500, 8, generator=generator), torch.randn(20, 8, generator=generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from distilmos.cli import main
@@ -14,10 +15,12 @@ def test_amounts_are_those_of_the_stages(corpus, tmp_path, capsys) -> None:
     config = arguments[arguments.index("--config") + 1]
     command = ["plan", "--config", config, "--set", "max_steps=8", "--device", "cpu", "--max-frames", "500"]
     command += ["--train", str(corpus.raw("train")), "--dev", str(corpus.raw("dev")), "--test", str(corpus.raw("dev"))]
-    assert main([*command, "--clusters", "8"]) == 0
+    assert main([*command, "--clusters", "8", "--json", str(tmp_path / "plan.json")]) == 0
     said = capsys.readouterr().out
+    for stage in json.loads((tmp_path / "plan.json").read_text())[1:]:
+        assert 0.1 < stage["seconds"] < 600 and 1e4 < stage["memory"] < 2e10, stage
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in said.splitlines() if line.startswith("|")]
-    disk = {row[0]: float(row[4].removesuffix(" MB")) * 1e6 for row in rows if row[4].endswith("MB")}
+    disk = {row[0]: float(row[5].removesuffix(" MB")) * 1e6 for row in rows if row[5].endswith("MB")}
 
     def size(directory, pattern: str) -> int:
         return sum(path.stat().st_size for path in directory.glob(pattern))

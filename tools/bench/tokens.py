@@ -12,6 +12,7 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -32,6 +33,7 @@ from distilmos.tokens.labels import nearest
 
 CLUSTERS = 200
 JOBS = 2  # with one thread each, as the recipes have it
+OUR_STEPS = {"feats": "feats", "kmeans": "kmeans", "tokens": "tokens raw"}  # figure -> step of `token_stages`
 
 
 def main() -> None:
@@ -89,7 +91,7 @@ def _compare(args: argparse.Namespace, work: Path) -> None:
             "distilmos",
             f"`distilmos dump-feats`, `learn-kmeans` and `dump-tokens` as stages 2 to 4 run them: {JOBS} jobs of one "
             "thread; 40,000 frames of each layer for k-means",
-            lambda: _ours(work / "x1", checkpoint, layers),
+            lambda: _ours(work / "x1", checkpoint),
         ),
     ]
     report.measure(sides, args.repeats)
@@ -102,7 +104,7 @@ def _compare(args: argparse.Namespace, work: Path) -> None:
     }
     for times in (2**power for power in range(1, args.growth.bit_length())):
         _prepare(work / f"x{times}", mixed_lengths(times * args.seconds, seed=times), args.speech)
-        figures = _ours(work / f"x{times}", checkpoint, layers)
+        figures = _ours(work / f"x{times}", checkpoint)
         report.facts[f"{times} times the audio"] = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         grown = figures["peak_mb"] / median(run["peak_mb"] for run in report.runs["distilmos"])
     report.goals = [
@@ -154,31 +156,49 @@ def _reference(work: Path, checkpoint: Path, layer: int) -> dict[str, float]:
     }
 
 
-def _ours(directory: Path, checkpoint: Path, layers: int) -> dict[str, float]:
-    raw, feats, kmeans, tokens = (directory / name for name in ("raw", "feats", "kmeans", "tokens"))
-    for old in (feats, kmeans, tokens):
-        shutil.rmtree(old, ignore_errors=True)
-    shared = ["--ssl", checkpoint, "--data", raw, "--job", "JOB", "--jobs", JOBS]
+def token_stages(raw: Path, checkpoint: Path, out: Path, others: Sequence[Path] = ()) -> dict[str, dict[str, float]]:
+    """Run stages 2 to 4 as the recipes run them, JOBS jobs of one thread at a time.
+
+    Args:
+        raw: data directory of stage 1.
+        checkpoint: the encoder.
+        out: where feats, kmeans and tokens_SET go.
+        others: data directories that get tokens, too.
+
+    Returns:
+        step -> "seconds" and "peak_mb".
+    """
+    feats, kmeans = out / "feats", out / "kmeans"
+    shutil.rmtree(out, ignore_errors=True)
+    shared = ["--ssl", checkpoint, "--job", "JOB", "--jobs", JOBS]
     learn = ["learn-kmeans", "--feats", feats, "--layer", "JOB", "--clusters", CLUSTERS, "--out", kmeans]
-    steps = {
-        "feats": (JOBS, ["dump-feats", *shared, "--out", feats]),
+    steps: dict[str, tuple[int, list[object]]] = {
+        "feats": (JOBS, ["dump-feats", *shared, "--data", raw, "--out", feats]),
         "merge": (0, ["merge-archives", feats, "--jobs", JOBS]),
-        "kmeans": (layers, learn),
+        "kmeans": (load_ssl(checkpoint).config.num_layers, learn),
         "table": (0, ["kmeans-table", kmeans]),
-        "tokens": (JOBS, ["dump-tokens", *shared, "--kmeans", kmeans, "--out", tokens]),
-        "merge tokens": (0, ["merge-archives", tokens, "--jobs", JOBS]),
     }
+    for data in (raw, *others):
+        tokens = out / f"tokens_{data.name}"
+        dump = ["dump-tokens", *shared, "--data", data, "--kmeans", kmeans, "--out", tokens]
+        steps[f"tokens {data.name}"] = (JOBS, dump)
+        steps[f"merge {data.name}"] = (0, ["merge-archives", tokens, "--jobs", JOBS])
     done = {}
     for name, (count, words) in steps.items():
-        log = directory / "log" / f"{name.replace(' ', '_')}.JOB.log"
+        log = out / "log" / f"{name.replace(' ', '_')}.JOB.log"
         array = ["--max-jobs-run", str(JOBS), f"JOB=1:{count or 1}", log]
         done[name] = run_process(["distilmos", "run", *array, "distilmos", *map(str, words)])
-    kept = [path for where in (feats, kmeans, tokens) for path in where.rglob("*") if path.is_file()]
+    return done
+
+
+def _ours(directory: Path, checkpoint: Path) -> dict[str, float]:
+    done = token_stages(directory / "raw", checkpoint, directory / "ours")
+    kept = [path for path in (directory / "ours").rglob("*") if path.is_file()]
     return {
         "seconds": sum(step["seconds"] for step in done.values()),
         "peak_mb": max(step["peak_mb"] for step in done.values()),
         "disk_mb": sum(path.stat().st_size for path in kept) / 1e6,
-        **{name: done[name]["seconds"] for name in ("feats", "kmeans", "tokens")},
+        **{name: done[step]["seconds"] for name, step in OUR_STEPS.items()},
     }
 
 
@@ -189,18 +209,18 @@ def _quality(work: Path, layers: int, chosen: list[int]) -> tuple[dict[int, floa
         layer -> share of our tokens that are what our centroids give for fairseq's frames, and
         layer -> inertia of our centroids over all of these frames, as a multiple of that of the reference's.
     """
-    directory = work / "x1"
-    centroids = load_centroids(directory / "kmeans", TokenInfo.read(directory / "kmeans"))
+    ours = work / "x1" / "ours"
+    centroids = load_centroids(ours / "kmeans", TokenInfo.read(ours / "kmeans"))
     assert len(centroids) == layers
     agreement, inertia = {}, {}
     for layer in chosen:
         frames = torch.from_numpy(np.load(work / f"feats{layer}" / "train_0_1.npy"))
-        ours = torch.from_numpy(centroids[layer - 1])
-        locations = read_scp(directory / "tokens" / f"layer{layer}.scp")
+        centres = torch.from_numpy(centroids[layer - 1])
+        locations = read_scp(ours / "tokens_raw" / f"layer{layer}.scp")
         tokens = np.concatenate([load_array(location) for _, location in sorted(locations.items())])
-        agreement[layer] = float((nearest(frames, ours).numpy() == tokens).mean())
+        agreement[layer] = float((nearest(frames, centres).numpy() == tokens).mean())
         theirs = torch.from_numpy(joblib.load(work / f"km{layer}").cluster_centers_).float()
-        inertia[layer] = _inertia(frames, ours) / _inertia(frames, theirs)
+        inertia[layer] = _inertia(frames, centres) / _inertia(frames, theirs)
     return agreement, inertia
 
 

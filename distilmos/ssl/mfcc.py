@@ -1,0 +1,69 @@
+"""MFCC in the place of an encoder: the targets of a first iteration of HuBERT's pretraining.
+
+W.-N. Hsu et al., "HuBERT", TASLP 2021, section IV-B: 13 coefficients with their first and second differences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from distilmos.data.audio import SAMPLE_RATE
+from distilmos.ssl.encoder import count_frames
+
+MFCC = "mfcc"  # the name that stands in the place of an encoder's
+WINDOW, SHIFT = 400, 160  # samples; Kaldi's default
+EVERY = 2  # of these frames one is kept, so that there are as many as HuBERT has
+
+
+@dataclass(frozen=True)
+class MFCCShape:
+    """What stages 2 and 4 must know of an encoder."""
+
+    num_layers: int = 1
+
+    def num_frames(self, num_samples: int) -> int:
+        """Return how many frames (50 a second) `num_samples` samples have."""
+        return count_frames([(WINDOW, SHIFT * EVERY)], num_samples)
+
+
+class MFCCFeatures(nn.Module):
+    """39 features a frame, as the only "layer" of an encoder."""
+
+    def __init__(self) -> None:
+        """There are no weights."""
+        super().__init__()
+        self.config = MFCCShape()
+
+    def fingerprint(self) -> str:
+        """Return what tells these features from other encoders."""
+        return "mfcc39"
+
+    def forward(self, audio: Tensor, num_samples: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the features of recordings.
+
+        Args:
+            audio: 16 kHz waveforms, zero padded, float (B, N).
+            num_samples: valid samples of each, long (B,).
+
+        Returns:
+            one layer (B, T, 39), zero at padding, and the numbers of valid frames, long (B,).
+        """
+        rows = [_features(row[:length]) for row, length in zip(audio, num_samples.tolist(), strict=True)]
+        counts = torch.tensor([len(row) for row in rows], device=audio.device)
+        return [pad_sequence(rows, batch_first=True)], counts
+
+
+def _features(waveform: Tensor) -> Tensor:
+    """Return (T, 39) for a waveform (N,) that has at least one frame."""
+    from torchaudio.compliance.kaldi import mfcc
+    from torchaudio.functional import compute_deltas
+
+    if len(waveform) < WINDOW:
+        return waveform.new_zeros(0, 39)
+    static = mfcc(waveform[None].float(), sample_frequency=SAMPLE_RATE, use_energy=False).T
+    first = compute_deltas(static)
+    return torch.cat([static, first, compute_deltas(first)]).T[::EVERY]

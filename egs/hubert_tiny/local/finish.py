@@ -1,0 +1,128 @@
+"""Write the encoder of the second iteration in the package's form, and RESULTS.md: how far pretraining came."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from distilmos.data.datadir import read_data_dir
+from distilmos.data.tables import read_lines
+from distilmos.errors import run_main
+from distilmos.files import write_text
+from distilmos.hardware import commit, cpu_name
+from distilmos.scoring.tables import markdown_table
+from distilmos.ssl.load import load_ssl
+from distilmos.ssl.store import save_encoder
+
+EVENT = re.compile(r"\[(\S+ \S+?),\d+\]\[(\w+)\]\[INFO\] - (\{\".*\})")
+TIME = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
+PAUSE = 600  # seconds between two lines of a log that are no training
+ROWS = 12  # of the table of a course
+
+
+@dataclass
+class Course:
+    """What the log of an iteration says: events of epochs and of validations, and seconds that it ran."""
+
+    train: list[dict[str, Any]] = field(default_factory=list)
+    valid: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def main() -> None:
+    """Read the command line and write both."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--expdir", type=Path, required=True, metavar="DIR", help="with both iterations")
+    parser.add_argument("--dumpdir", type=Path, required=True, metavar="DIR", help="with the audio of stage 1")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="encoder to write")
+    parser.add_argument("--page", type=Path, default=Path("RESULTS.md"), metavar="FILE", help="default: %(default)s")
+    args = parser.parse_args()
+
+    encoder = load_ssl(args.expdir / "second" / "checkpoint_last.pt")
+    save_encoder(encoder, args.out, half=True)
+    courses = {name: read_course(args.expdir / name / "log" / "hydra_train.log") for name in ("first", "second")}
+    shape = encoder.config
+    lines = [
+        "# A small HuBERT, pretrained on plain speech\n",
+        f"Made by `./run.sh`; commit `{commit()}`; {cpu_name()}.\n",
+        f"- encoder: {sum(p.numel() for p in encoder.parameters()) / 1e6:.2f} M parameters, {shape.num_layers} layers "
+        f"of width {shape.embed_dim}; {args.out.name} (float16): {args.out.stat().st_size / 1e6:.1f} MB",
+    ]
+    for name in ("train", "valid"):
+        data = read_data_dir(args.dumpdir / "raw" / name, rated=False)
+        hours = sum(data.durations.values()) / 3600
+        lines.append(f"- {name}: {len(data.utterances):,} recordings, {hours:.2f} h")
+    lines += ["", _summary(args.dumpdir, courses)]
+    for name, course in courses.items():
+        lines += [f"## Course of the {name} iteration\n", _course(course)]
+        quality = args.expdir / f"kmeans_{name}" / "quality.md"
+        lines += [f"Its labels: {quality.read_text(encoding='utf-8')}"]
+    write_text(args.page, "\n".join(lines))
+
+
+def read_course(path: Path) -> Course:
+    """Read the log that fairseq goes on writing whenever the iteration is continued."""
+    course = Course()
+    before: datetime | None = None
+    for line in read_lines(path):
+        stamp = TIME.match(line)
+        if stamp is None:
+            continue
+        now = datetime.fromisoformat(stamp[1])
+        if before is not None and (passed := (now - before).total_seconds()) < PAUSE:
+            course.seconds += passed
+        before = now
+        event = EVENT.match(line)
+        if event is not None and event[2] in ("train", "valid"):
+            getattr(course, "valid" if event[2] == "valid" else "train").append(json.loads(event[3]))
+    return course
+
+
+def _summary(dumpdir: Path, courses: dict[str, Course]) -> str:
+    rows = []
+    for name, course in courses.items():
+        last, held_out = course.train[-1], course.valid[-1]
+        counts: dict[str, int] = {}
+        for line in read_lines(dumpdir / f"labels_{name}" / "valid.km"):
+            for label in line.split():
+                counts[label] = counts.get(label, 0) + 1
+        rows.append(
+            [
+                name,
+                last["train_num_updates"],
+                f"{course.seconds / 3600:.2f}",
+                f"{100 * float(last['train_correct_m_0']):.1f} %",
+                f"{100 * float(held_out['valid_correct_m_0']):.1f} %",
+                f"{100 * max(counts.values()) / sum(counts.values()):.1f} %",
+                held_out["valid_loss_m_0"],
+            ]
+        )
+    header = [
+        "iteration",
+        "updates",
+        "hours",
+        "masked accuracy, train",
+        "held out",
+        "most frequent label",
+        "loss, held out (bits)",
+    ]
+    return markdown_table(header, rows)
+
+
+def _course(course: Course) -> str:
+    step = max(1, len(course.valid) // ROWS)
+    shown = course.valid[step - 1 :: step]
+    rows = [
+        [event["valid_num_updates"], f"{100 * float(event['valid_correct_m_0']):.1f} %", event["valid_loss_m_0"]]
+        for event in shown
+    ]
+    return markdown_table(["updates", "masked accuracy, held out", "loss (bits)"], rows)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,117 @@
+"""egs/hubert_tiny: fairseq pretrains an encoder from recordings, through a kill, to a file that is an encoder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from helpers.corpora import RATE, clean_speech
+from helpers.recipes import EGS, run_script
+
+from distilmos.data.archive import load_array, read_scp
+from distilmos.ssl.load import load_ssl
+
+RUN = EGS / "hubert_tiny" / "run.sh"
+SMALL = (
+    "model.conv_feature_layers='[(16,10,5)]+[(16,3,2)]*4+[(16,2,2)]*2'",
+    "model.encoder_layers=2",
+    "model.encoder_embed_dim=16",
+    "model.encoder_ffn_embed_dim=16",
+    "model.encoder_attention_heads=2",
+    "dataset.max_tokens=64000",
+    "checkpoint.save_interval_updates=5",
+    "common.log_interval=5",
+)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A copy of the recipe, so that its data, dump and exp are not the user's."""
+    top = tmp_path / "egs"
+    top.mkdir()
+    (top / "TEMPLATE").symlink_to(EGS / "TEMPLATE")
+    new = top / "hubert_tiny"
+    new.mkdir()
+    for name in ("run.sh", "path.sh", "cmd.sh", "conf", "local"):
+        (new / name).symlink_to(RUN.parent / name)
+    return new
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """A directory of 120 recordings in two folders, of one kind of audio file each."""
+    root = tmp_path / "speech"
+    for number in range(6):
+        for index, samples in enumerate(clean_speech()):
+            folder = root / ("a" if number % 2 else "b")
+            folder.mkdir(parents=True, exist_ok=True)
+            shifted = np.roll(samples, 100 * number)
+            soundfile.write(folder / f"rec{number}_{index}.{'flac' if number % 2 else 'wav'}", shifted, RATE)
+    return root
+
+
+@pytest.mark.slow
+def test_from_recordings_to_an_encoder_through_a_kill(recipe, speech):
+    options = ["--clusters", "8", "--layer", "1", "--max_frames", "2000", "--first_updates", "2000"]
+    for setting in SMALL:
+        options += ["--fairseq_opts", setting]
+    done = run_script(recipe / "run.sh", "--stop_stage", "2", "--data_dir", speech, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    _labels_are_tokens(recipe)
+
+    exp, log = recipe / "exp" / "first", recipe / "exp" / "first" / "log" / "hydra_train.log"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    running = subprocess.Popen(
+        [recipe / "run.sh", "--stage", "3", "--stop_stage", "3", *options],
+        cwd=recipe,
+        env=os.environ | {"VIRTUAL_ENV": sys.prefix, "PATH": path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not (exp / "checkpoint_last.pt").exists():
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    subprocess.run(["pkill", "--signal", "KILL", "-f", f"fairseq-hydra-train.*save_dir={exp}"], check=True)
+    assert running.wait() != 0
+
+    options[options.index("--first_updates") + 1] = "40"
+    rest = ["--second_updates", "10", "--stage", "3"]
+    done = run_script(recipe / "run.sh", *options, *rest)
+    assert done.returncode == 0, done.stdout + done.stderr
+    reached = re.search(r"Loaded checkpoint .*first/checkpoint_last.pt \(epoch \d+ @ (\d+) updates\)", log.read_text())
+    assert reached is not None and int(reached[1]) >= 5
+
+    encoder = load_ssl(recipe / "exp" / "hubert_tiny.safetensors")
+    trained = load_ssl(recipe / "exp" / "second" / "checkpoint_last.pt")
+    for name, tensor in trained.state_dict().items():
+        assert torch.allclose(encoder.state_dict()[name], tensor, atol=1e-3), name
+    page = (recipe / "RESULTS.md").read_text()
+    assert re.search(r"^\| second +\| +10 \|", page, re.MULTILINE), page
+
+
+def _labels_are_tokens(recipe: Path) -> None:
+    """Each line of fairseq's lists has the token ids and the samples of an utterance, in one order."""
+    labels, raw = recipe / "dump" / "labels_first", recipe / "dump" / "raw"
+    assert (labels / "dict.km.txt").read_text() == "".join(f"{number} 1\n" for number in range(8))
+    for name in ("train", "valid"):
+        tokens = read_scp(recipe / "dump" / "tokens_first" / name / "layer1.scp")
+        audio = read_scp(raw / name / "wav.scp")
+        root, *rows = (labels / f"{name}.tsv").read_text().splitlines()
+        lines = (labels / f"{name}.km").read_text().splitlines()
+        assert len(rows) == len(lines) == len(tokens) > 0
+        for row, line, utterance in zip(rows, lines, tokens, strict=True):
+            assert [int(word) for word in line.split()] == load_array(tokens[utterance]).tolist()
+            entry, samples = row.split("\t")
+            file, offset, size = entry.split(":")
+            content = (Path(root) / file).read_bytes()[int(offset) :][: int(size)]
+            assert audio[utterance][1] == int(offset)
+            assert content[:4] == b"RIFF" and len(content) == int(size) >= 2 * int(samples)

@@ -1,0 +1,138 @@
+"""`distilmos plan` against the stages that it plans: time, memory and disk, at two sizes of a corpus.
+
+The stages run as the recipes run them, two jobs of one thread at a time in stages 2 to 4, two threads in 5 and 6.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from checkpoints import write_hubert
+from corpus import make_corpus, mixed_lengths, pack_audio
+from harness import HERE, Goal, Report, Side, parser, run_process
+from tokens import CLUSTERS, JOBS, token_stages
+
+from distilmos.data.datadir import Utterance
+
+THREADS = 2
+TOLERANCE = 0.2
+STEPS_A_SECOND = 0.02  # of training for each second of audio
+SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
+
+
+def main() -> None:
+    """Measure and report."""
+    options = parser(__doc__, repeats=1)
+    options.add_argument("--size", choices=("base", "tiny"), default="tiny", help="of the encoder (default: tiny)")
+    options.add_argument(
+        "--seconds", type=float, nargs=2, default=(900.0, 3600.0), help="of audio (default: 900 and 3600)"
+    )
+    args = options.parse_args()
+    for seconds in args.seconds:
+        with tempfile.TemporaryDirectory() as scratch:
+            _compare(args, Path(scratch), seconds)
+
+
+def _compare(args: argparse.Namespace, work: Path, seconds: float) -> None:
+    encoder = write_hubert(work / "encoder.pt", base=args.size == "base")
+    audio = make_corpus(work / "wav", mixed_lengths(seconds), args.speech)
+    scores = np.random.default_rng(0)
+    paths = sorted((work / "wav").iterdir())
+    rated = [Utterance(p.stem, p, f"system{n % 7}", float(scores.uniform(1, 5))) for n, p in enumerate(paths)]
+    ends = [round(len(rated) * share) for share in np.cumsum([0.0, *SHARES.values()])]
+    for name, first, last in zip(SHARES, ends, ends[1:], strict=False):
+        pack_audio(rated[first:last], work / name)
+    steps = round(STEPS_A_SECOND * seconds)
+    settings = ["--config", HERE.parents[1] / "conf" / "distilmos.yaml", "--device", "cpu"]
+    for pair in (
+        f"ssl_model={work / 'encoder.pt'}",
+        f"max_steps={steps}",
+        "warmup_steps=1",
+        f"eval_every={steps // 2}",
+    ):
+        settings += ["--set", pair]
+    report = Report(
+        f"plan_{args.size}_{seconds:g}s",
+        "What `distilmos plan` says, and what the stages take",
+        f"{audio}, 80 % of it for training, 10 % each dev and test; {encoder}; {steps} steps of training.",
+    )
+    planned = _planned(work, settings)
+
+    def stages() -> dict[str, float]:
+        figures = _run(work, settings)
+        for name, value in figures.items():
+            report.facts[f"{name}: plan / real"] = f"{planned[name] / value:.2f} ({planned[name]:.4g} / {value:.4g})"
+        return {"seconds": figures["seconds"]}
+
+    report.measure([Side("stages", "stages 2 to 6, one after the other", stages)], args.repeats)
+    ratios = {name: float(text.split()[0]) for name, text in report.facts.items()}
+    for what in ("seconds", "mb", "disk"):
+        chosen = {name: ratio for name, ratio in ratios.items() if name.partition(":")[0].endswith(what)}
+        if what == "seconds":
+            chosen = {"all": ratios["seconds: plan / real"]}
+        worst = max(chosen.values(), key=lambda ratio: abs(np.log(ratio)))
+        text = {"seconds": "time in all", "mb": "memory of each stage", "disk": "disk of each stage"}[what]
+        report.goals.append(Goal(f"{text} within 20 %", f"{worst:.2f} of it", abs(worst - 1) <= TOLERANCE))
+    report.finish()
+
+
+def _planned(work: Path, settings: list[str | Path]) -> dict[str, float]:
+    out = work / "plan.json"
+    sets = ["--train", work / "train", "--dev", work / "dev", "--test", work / "test"]
+    how = ["--jobs", JOBS, "--num-threads", THREADS, "--clusters", CLUSTERS, "--json", out]
+    run_process(["distilmos", "plan", *settings, *sets, *map(str, how)])
+    figures: dict[str, float] = {}
+    for stage in json.loads(out.read_text(encoding="utf-8")):
+        name = stage["stage"].partition(" ")[2]
+        if stage["seconds"] is not None:
+            figures[f"{name} seconds"] = stage["seconds"]
+        if stage["memory"] is not None:
+            figures[f"{name} mb"] = stage["memory"] / 1e6
+        figures[f"{name} disk"] = stage["disk"] / 1e6
+    figures["seconds"] = sum(value for name, value in figures.items() if name.endswith(" seconds"))
+    return figures
+
+
+def _run(work: Path, settings: list[str | Path]) -> dict[str, float]:
+    """Run stages 2 to 6; return what they took, under the names of `_planned`."""
+    done = token_stages(work / "train", work / "encoder.pt", work / "tokens", others=[work / "dev"])
+    figures = {}
+    for stage, steps in {
+        "features": ("feats",),
+        "k-means": ("kmeans",),
+        "tokens": ("tokens train", "tokens dev"),
+    }.items():
+        figures[f"{stage} seconds"] = sum(done[step]["seconds"] for step in steps)
+        figures[f"{stage} mb"] = max(done[step]["peak_mb"] for step in steps)
+    figures["features disk"] = _size(work / "tokens" / "feats")
+    figures["tokens disk"] = sum(_size(work / "tokens" / f"tokens_{name}") for name in ("train", "dev"))
+    out = work / "exp"
+    shutil.rmtree(out, ignore_errors=True)
+    sets = []
+    for name in ("train", "dev"):
+        sets += [f"--{name}", work / name, f"--{name}-tokens", work / "tokens" / f"tokens_{name}"]
+    threads = ["distilmos", "run", "--num-threads", str(THREADS)]
+    train = run_process([*threads, work / "train.log", "distilmos", "train", *settings, *sets, "--out", out])
+    predict = ["distilmos", "predict", work / "test", "--model", out / "final", "--out", work / "utt2mos"]
+    test = run_process([*threads, work / "predict.log", *predict])
+    for name, step in (("training", train), ("prediction", test)):
+        figures[f"{name} seconds"], figures[f"{name} mb"] = step["seconds"], step["peak_mb"]
+    figures["training disk"] = _size(out / "checkpoints") + _size(out / "final")
+    figures["audio disk"] = sum((work / name / "wav.ark").stat().st_size for name in SHARES) / 1e6
+    figures["seconds"] = sum(value for name, value in figures.items() if name.endswith(" seconds"))
+    return figures
+
+
+def _size(directory: Path) -> float:
+    """Return the megabytes of what a stage leaves, without logs."""
+    files = [path for path in directory.rglob("*") if path.is_file() and "log" not in path.parts]
+    return sum(path.stat().st_size for path in files) / 1e6
+
+
+if __name__ == "__main__":
+    main()
