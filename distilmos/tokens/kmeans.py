@@ -16,6 +16,7 @@ from distilmos.tokens.info import INFO, TokenInfo
 
 # A cluster with less than this share of an even distribution is called tiny.
 TINY = 0.1
+PART = 10000  # frames that are looked at together
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,11 @@ def learn_kmeans(feats_dir: str | Path, layer: int, clusters: int, seed: int, ou
 
     info = TokenInfo.read(feats_dir)
     scp = Path(feats_dir) / f"layer{layer}.scp"
-    frames = np.concatenate([load_array(location) for location in read_scp(scp).values()])
+    frames = _read_frames(scp)
     if len(frames) < clusters:
         raise InputError(f"{scp}: {len(frames)} frames are too few for {clusters} clusters")
-    model = KMeans(clusters, n_init=1, random_state=seed).fit(frames)
+    # Frames are moved to their mean and back in place: a copy would be the largest thing in memory.
+    model = KMeans(clusters, n_init=1, random_state=seed, copy_x=False).fit(frames)
     counts = np.bincount(model.labels_, minlength=clusters)
     share = counts[counts > 0] / len(frames)
     quality = LayerQuality(
@@ -80,7 +82,7 @@ def learn_kmeans(feats_dir: str | Path, layer: int, clusters: int, seed: int, ou
         clusters=clusters,
         frames=len(frames),
         inertia_per_frame=float(model.inertia_ / len(frames)),
-        explained_variance=float(1 - model.inertia_ / len(frames) / frames.var(axis=0, dtype=np.float64).sum()),
+        explained_variance=float(1 - model.inertia_ / _squared_deviations(frames)),
         empty=int((counts == 0).sum()),
         tiny=int((counts < TINY * len(frames) / clusters).sum()),
         perplexity=float(np.exp(-(share * np.log(share)).sum())),
@@ -94,6 +96,25 @@ def learn_kmeans(feats_dir: str | Path, layer: int, clusters: int, seed: int, ou
     write_json(out / f"layer{layer}.json", asdict(quality))
     TokenInfo(info.ssl, info.fingerprint, info.layers, clusters).write(out)
     return quality
+
+
+def _read_frames(scp: Path) -> np.ndarray:
+    """Read all matrices of an scp file into one, float32 (N, D); twice, so that memory holds them once."""
+    locations = list(read_scp(scp).values())
+    shapes = [load_array(location).shape for location in locations]
+    frames = np.empty((sum(rows for rows, _ in shapes), shapes[0][1] if shapes else 0), np.float32)
+    first = 0
+    for location, (rows, _) in zip(locations, shapes, strict=True):
+        frames[first : first + rows] = load_array(location)
+        first += rows
+    return frames
+
+
+def _squared_deviations(frames: np.ndarray) -> float:
+    """Return the sum of squared distances of frames (N, D) to their mean, in float64 but without a copy of them all."""
+    mean = frames.mean(axis=0, dtype=np.float64)
+    parts = (frames[first : first + PART] for first in range(0, len(frames), PART))
+    return float(sum(np.square(part - mean).sum() for part in parts))
 
 
 def load_centroids(kmeans_dir: str | Path, info: TokenInfo) -> list[np.ndarray]:

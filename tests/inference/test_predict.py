@@ -55,12 +55,16 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def test_the_number_of_threads_is_left_as_it_was(model_dir, wavs):
     before = torch.get_num_threads()
-    distilmos.load(model_dir).predict(wavs)
-    seen = []
-    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    assert [torch.get_num_threads(), *seen] == [before, before]
+    torch.set_num_threads(3)
+    try:
+        distilmos.load(model_dir).predict(wavs)
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert [torch.get_num_threads(), *seen] == [3, 3]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_score_is_the_same_alone_in_any_order_batch_and_number_of_threads(tmp_path, model_dir, wavs):
