@@ -21,7 +21,7 @@ def sweep_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) 
 
     Args:
         expdir: where the experiments are.
-        models: CONF[+key=value]...; the first is compared with the others, A+... with A.
+        models: CONF[+key=value][@option=value]...; the first is compared with the others, A+... and A@... with A.
         seeds: of each model.
 
     Raises:
@@ -91,7 +91,7 @@ def pairs(models: Sequence[str]) -> list[tuple[str, str]]:
     """Return which models to compare: what changes another one with that, and the first with all others."""
     found = []
     for i, model in enumerate(models[1:], start=1):
-        changed = [other for other in models[:i] if model.startswith(f"{other}+")]
+        changed = [other for other in models[:i] if model.startswith((f"{other}+", f"{other}@"))]
         found.append((model, max(changed, key=len)) if changed else (models[0], model))
     return found
 

@@ -7,7 +7,7 @@ set -euo pipefail
 . "$(dirname "$0")/options.sh"
 
 # Options
-models="distilmos sslmos"                 # CONF[+key=value]... of conf/; the first is compared with the others, A+... with A
+models="distilmos sslmos"                 # CONF[+key=value][@option=value]... of conf/, see egs/README.md
 seeds="1 2 3"                             # of training
 jobs=2                                    # trainings at a time
 num_threads=1                             # CPU threads of a training
@@ -17,6 +17,23 @@ expdir=exp                                # where the trainings are, as MODEL_se
 out=                                      # the page; if empty: sweep.md in expdir
 job=                                      # internal: the number of one training
 # End of options
+
+# take_model MODEL: sets `settings` to the options of run.sh that make it: CONF, +key=value in place of what conf/CONF.yaml
+# says, and @option=value of run.sh itself; sets `own_tokens` to the latter alone.
+take_model() {
+    local changes=$1 words
+    settings=(--conf "conf/${changes%%[+@]*}.yaml") own_tokens=()
+    while [[ ${changes} =~ ([+@])([^+@]+)(.*) ]]; do
+        words=${BASH_REMATCH[2]}
+        case ${BASH_REMATCH[1]} in
+            +) settings+=(--train_opts "${words}") ;;
+            @) own_tokens+=("--${words%%=*}" "${words#*=}") ;;
+        esac
+        changes=${BASH_REMATCH[3]}
+    done
+    settings+=("${own_tokens[@]}")
+}
+
 take_options "$0" "$@"
 case ${rest[0]-} in --help) exit 0 ;; esac
 
@@ -29,18 +46,24 @@ done
 
 if [ -n "${job}" ]; then
     read -r model seed <<<"${runs[job - 1]}"
-    settings=()
-    for pair in $(tr + ' ' <<<"${model}"); do
-        [[ ${pair} != *=* ]] || settings+=(--train_opts "${pair}")
-    done
+    take_model "${model}"
     # The stages run inside this job. A training that has ended is only checked: its settings and data are still the same.
-    cmd_backend=local exec ./run.sh --expdir "${expdir}" --stage 5 --stop_stage 7 --conf "conf/${model%%+*}.yaml" \
-        "${settings[@]}" --tag "${model}_seed${seed}" --seed "${seed}" --num_threads "${num_threads}" --ngpu "${ngpu}" \
+    cmd_backend=local exec ./run.sh --expdir "${expdir}" --stage 5 --stop_stage 7 "${settings[@]}" --tag "${model}_seed${seed}" --seed "${seed}" --num_threads "${num_threads}" --ngpu "${ngpu}" \
         "${rest[@]}"
 fi
 
 . ./path.sh
 . ./cmd.sh
+# Tokens of other options than the recipe's are made before, once for all seeds.
+for model in ${models}; do
+    take_model "${model}"
+    made="${expdir}/sweep/tokens ${own_tokens[*]}"
+    if [ ${#own_tokens[@]} -gt 0 ] && [ ! -e "${made}" ]; then
+        ./run.sh --expdir "${expdir}" --stage 3 --stop_stage 4 "${settings[@]}" "${rest[@]}"
+        mkdir -p "${expdir}/sweep"
+        touch "${made}"
+    fi
+done
 read -ra asks <<<"${resources}"
 "${cmd[@]}" "${asks[@]}" --gpu "${ngpu}" --num-threads "${num_threads}" --max-jobs-run "${jobs}" \
     "JOB=1:${#runs[@]}" "${expdir}/sweep/log/run.JOB.log" \

@@ -47,14 +47,19 @@ class Recipe:
         return self.run("--stage", number, "--stop_stage", number, *options)
 
 
-def execute(command):
+def execute(command, cwd=None):
     """Run `command` in the virtual environment of the tests; stdout and stderr together, as on a terminal."""
     environment = os.environ | {
         "VIRTUAL_ENV": sys.prefix,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     return subprocess.run(
-        [str(part) for part in command], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
 
 
@@ -287,3 +292,26 @@ def test_wrong_options_are_refused_before_anything_runs(fresh, tmp_path, options
     assert done.returncode == 2
     assert message in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_settings_and_tokens_of_other_options_and_goes_on(recipe):
+    directories = ["--datadir", recipe.data, "--dumpdir", recipe.dump, "--expdir", recipe.exp]
+    models = "distilmos distilmos+token_weight=0 distilmos@clusters=5"
+    options = [*SMALL, *directories, "--test_sets", "test"]
+    options = [word for pair in zip(options[::2], options[1::2], strict=True) if pair[0] != "--tag" for word in pair]
+    command = [RECIPE.parent / "TEMPLATE" / "sweep.sh", "--models", models, "--seeds", "1", *options]
+    done = execute(command, RECIPE)
+    assert done.returncode == 0, done.stdout
+    trained = {name: recipe.exp / f"{name}_seed1" for name in models.split()}
+    assert yaml.safe_load((trained["distilmos+token_weight=0"] / "config.yaml").read_text())["token_weight"] == 0
+    clusters = {n: yaml.safe_load((p / "final" / "config.yaml").read_text())["clusters"] for n, p in trained.items()}
+    assert clusters == {**dict.fromkeys(models.split(), CLUSTERS), "distilmos@clusters=5": 5}
+    page = (recipe.exp / "sweep.md").read_text()
+    for model in models.split()[1:]:
+        assert f"Difference {model} - distilmos" in page
+    tokens = recipe.dump / "tokens_hubert_tiny_k5" / "train" / "layer1.ark"
+    before = [path.stat().st_mtime_ns for path in (tokens, trained["distilmos"] / "final" / "model.safetensors")]
+    assert execute(command, RECIPE).returncode == 0
+    after = [path.stat().st_mtime_ns for path in (tokens, trained["distilmos"] / "final" / "model.safetensors")]
+    assert after == before

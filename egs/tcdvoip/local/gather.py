@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -87,8 +88,8 @@ def _protocol(protocol: str, models: list[str], seeds: list[str]) -> list[str]:
 
 
 def _conf(model: str) -> str:
-    """Return the configuration's name of CONF[+key=value]..."""
-    return model.partition("+")[0]
+    """Return the configuration's name of CONF[+key=value][@option=value]..."""
+    return re.split("[+@]", model)[0]
 
 
 def _of_group(path: Path, group: str) -> list[Scored]:
