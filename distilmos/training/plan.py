@@ -25,6 +25,7 @@ FEATURE_BYTES = 2  # Kaldi's compressed matrix
 TOKEN_BYTES = 5  # Kaldi's int32 vector puts the size before each number
 WEIGHT_BYTES = 4
 ADAM_STATES = 2
+KMEANS_LIBRARIES = 190e6  # bytes of a process of stage 3 without frames
 KMEANS_ITERATIONS = 80  # with 40,000 frames of hubert_tiny and K = 200 it took 30 to 95
 
 
@@ -193,7 +194,7 @@ def make_plan(
             Stage(
                 "3 k-means",
                 seconds=-(-shape.num_layers // options.jobs) * kmeans,
-                memory=3 * sampled * width * WEIGHT_BYTES,
+                memory=KMEANS_LIBRARIES + 1.5 * sampled * width * WEIGHT_BYTES,
                 disk=2 * shape.num_layers * options.clusters * width * WEIGHT_BYTES,
             ),
             Stage(
@@ -235,7 +236,7 @@ def make_plan(
             "a slow file system comes on top.",
             "Memory is that of the largest process"
             + (", libraries included." if device.type == "cpu" else " on the GPU.")
-            + f" Of k-means it is that of the frames, and its time that of {KMEANS_ITERATIONS} iterations.",
+            + f" k-means is planned with {KMEANS_ITERATIONS} iterations, by its number of frames.",
         ],
     )
 

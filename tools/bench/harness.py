@@ -217,21 +217,22 @@ def run_process(command: Sequence[str | Path], **environment: str) -> dict[str, 
     Raises:
         SystemExit: with what it printed, if it fails.
     """
+    reading, writing = os.pipe()
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [str(word) for word in command],
+    done = subprocess.run(
+        [sys.executable, "-S", HERE / "measure.py", str(writing), *map(str, command)],
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        pass_fds=[writing],
+        check=False,
     )
-    assert process.stdout is not None
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - started
-    if process.returncode:
-        sys.exit(f"{shlex.join(map(str, command))}\n{printed.decode(errors='replace')[-3000:]}")
-    return {"seconds": seconds, "peak_mb": usage.ru_maxrss / 1000}
+    os.close(writing)
+    if done.returncode:
+        sys.exit(f"{shlex.join(map(str, command))}\n{done.stdout.decode(errors='replace')[-3000:]}")
+    with os.fdopen(reading) as stream:
+        return {"seconds": seconds, "peak_mb": int(stream.read()) / 1000}
 
 
 def run_text(command: Sequence[str | Path | int], **environment: str) -> str:

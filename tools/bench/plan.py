@@ -47,7 +47,7 @@ def _compare(args: argparse.Namespace, work: Path, seconds: float) -> None:
     ends = [round(len(rated) * share) for share in np.cumsum([0.0, *SHARES.values()])]
     for name, first, last in zip(SHARES, ends, ends[1:], strict=False):
         pack_audio(rated[first:last], work / name)
-    steps = round(STEPS_A_SECOND * seconds)
+    steps = max(4, round(STEPS_A_SECOND * seconds))
     settings = ["--config", HERE.parents[1] / "conf" / "distilmos.yaml", "--device", "cpu"]
     for pair in (
         f"ssl_model={work / 'encoder.pt'}",
