@@ -79,6 +79,8 @@ class ForwardPass:
         if options.compiled and (options.ssl == MFCC or options.backend == "fairseq"):
             raise InputError(f"{options.ssl}: only an encoder of distilmos' own can be compiled: leave out --compile")
         if options.ssl == MFCC:
+            if options.precision != "float32":
+                raise InputError(f"{MFCC}: is computed in float32: leave out --precision")
             return MFCCFeatures()
         if options.backend == "fairseq":
             return load_fairseq_module(find_checkpoint(options.ssl), options.user_dir)

@@ -10,6 +10,7 @@ db_root=downloads/tcdvoip          # the release
 protocols="conditions echo chop"   # conditions, or a held-out type: echo, chop, clip, compspkr, noise
 models="distilmos sslmos"          # CONF[+key=value]... of conf/; the first is compared with the others, A+... with A
 seeds="1 2 3"                      # of training; sampling and k-means have seed 1
+references=                        # published models to score as they are: distillmos, dnsmos
 jobs=2                             # trainings at a time, each with one CPU thread
 out=RESULTS.md                     # the page
 # End of options
@@ -33,6 +34,14 @@ for protocol in ${protocols}; do
         ./run.sh "${split[@]}" --stage 0 --stop_stage 4
         touch "dump${below}/.prepared"
     fi
+    for reference in ${references}; do
+        results=exp${below}/zero_shot/${reference}/results/test
+        if [ ! -e "${results}/metrics.json" ]; then
+            python3 local/zero_shot.py --model "${reference}" --data "dump${below}/raw/test" --out "${results}/utt2mos"
+            distilmos score --data "dump${below}/raw/test" --results "${results}"
+        fi
+    done
     ../TEMPLATE/sweep.sh --models "${models}" --seeds "${seeds}" --jobs "${jobs}" --expdir "exp${below}" "${split[@]}"
 done
-python3 local/gather.py --protocols "${protocols}" --models "${models}" --seeds "${seeds}" --out "${out}"
+python3 local/gather.py --protocols "${protocols}" --models "${models}" --seeds "${seeds}" \
+    --references "${references}" --out "${out}"

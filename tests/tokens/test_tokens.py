@@ -160,9 +160,10 @@ def test_bfloat16_is_computed_in_bfloat16(flow, tmp_path):
     assert 10 * max(map(step, exact.values())) < errors < 0.5
 
 
-def test_only_an_encoder_of_our_own_can_be_compiled(flow, tmp_path):
-    with pytest.raises(InputError, match="leave out --compile"):
-        dump_tokens(ForwardOptions("mfcc", flow / "data", tmp_path, "cpu", compiled=True), flow / "kmeans")
+@pytest.mark.parametrize(("option", "value"), [("compiled", True), ("precision", "bfloat16")])
+def test_mfcc_is_neither_compiled_nor_rounded(flow, tmp_path, option, value):
+    with pytest.raises(InputError, match="leave out --"):
+        dump_tokens(ForwardOptions("mfcc", flow / "data", tmp_path, "cpu", **{option: value}), flow / "kmeans")
 
 
 def test_nearest_is_the_smallest_distance():

@@ -18,13 +18,17 @@ from distilmos.scoring.results import Scored, count_line, read_metrics, read_sco
 TITLES = {"conditions": "In domain: unseen conditions of known degradation types"}
 
 
+def root_of(protocol: str) -> Path:
+    """Return the directory of a protocol's experiments."""
+    return Path("exp") if protocol == "conditions" else Path("exp") / f"leave_{protocol}_out"
+
+
 def experiment(protocol: str, model: str, seed: str) -> Path:
     """Return exp/<tag> of one training."""
-    root = Path("exp") if protocol == "conditions" else Path("exp") / f"leave_{protocol}_out"
-    return root / f"{model}_seed{seed}"
+    return root_of(protocol) / f"{model}_seed{seed}"
 
 
-def gather(protocols: list[str], models: list[str], seeds: list[str]) -> str:
+def gather(protocols: list[str], models: list[str], seeds: list[str], references: list[str]) -> str:
     """Return the page.
 
     Raises:
@@ -32,6 +36,7 @@ def gather(protocols: list[str], models: list[str], seeds: list[str]) -> str:
     """
     command = (
         f'./study.sh --protocols "{" ".join(protocols)}" --models "{" ".join(models)}" --seeds "{" ".join(seeds)}"'
+        + (f' --references "{" ".join(references)}"' if references else "")
     )
     parts = [
         "# TCD-VoIP: DistilMOS and plain fine-tuning\n",
@@ -41,7 +46,7 @@ def gather(protocols: list[str], models: list[str], seeds: list[str]) -> str:
         _how([experiment(p, m, s) for p in protocols for m in models for s in seeds]),
     ]
     for protocol in protocols:
-        parts += _protocol(protocol, models, seeds)
+        parts += _protocol(protocol, models, seeds, references)
     parts += ["## Settings\n", *(_settings(conf) for conf in dict.fromkeys(map(_conf, models)))]
     return "\n".join(parts)
 
@@ -63,17 +68,21 @@ def _events(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in read_lines(path / "log.jsonl")]
 
 
-def _protocol(protocol: str, models: list[str], seeds: list[str]) -> list[str]:
+def _protocol(protocol: str, models: list[str], seeds: list[str], references: list[str]) -> list[str]:
     """Return the section of one protocol."""
     title = TITLES.get(protocol, f"Out of domain: {protocol} held out")
     parts = [f"## {title}\n"]
     results = {(m, s): experiment(protocol, m, s) / "results" / "test" for m in models for s in seeds}
     parts.append(count_line(read_metrics(results[models[0], seeds[0]])) + "\n")
     parts.append(score_table({key: read_metrics(path) for key, path in results.items()}, models, seeds))
+    published = {(name, "-"): root_of(protocol) / "zero_shot" / name / "results" / "test" for name in references}
+    if published:
+        parts.append("Published models as they are (zero-shot):\n")
+        parts.append(score_table({key: read_metrics(path) for key, path in published.items()}, references, ["-"]))
     if protocol != "conditions":
         own = {
             key: score_levels([row for row in read_scored(path) if row.group == protocol])
-            for key, path in results.items()
+            for key, path in (results | published).items()
         }
         example = _of_group(results[models[0], seeds[0]], protocol)
         parts.append(
@@ -81,6 +90,8 @@ def _protocol(protocol: str, models: list[str], seeds: list[str]) -> list[str]:
             "itself: the undegraded and MNRU conditions that every type repeats are left out here.\n"
         )
         parts.append(score_table(own, models, seeds))
+        if published:
+            parts.append(score_table(own, references, ["-"]))
     parts += differences(results, models, seeds)
     elapsed = {m: fmean(_elapsed(experiment(protocol, m, s)) for s in seeds) for m in models}
     parts.append("Training time: " + ", ".join(f"{m} {seconds / 60:.1f} min" for m, seconds in elapsed.items()) + ".\n")
@@ -111,9 +122,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("--protocols", "--models", "--seeds"):
         parser.add_argument(name, required=True, type=str.split)
+    parser.add_argument("--references", type=str.split, default=[])
     parser.add_argument("--out", required=True, metavar="FILE")
     args = parser.parse_args()
-    write_text(args.out, gather(args.protocols, args.models, args.seeds))
+    write_text(args.out, gather(args.protocols, args.models, args.seeds, args.references))
     print(args.out)
 
 
