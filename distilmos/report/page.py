@@ -12,6 +12,7 @@ import jinja2
 
 from distilmos.data.tables import c_locale_key
 from distilmos.files import write_text
+from distilmos.hardware import machine_text
 from distilmos.metrics import LEVELS, METRICS
 from distilmos.report import figures
 from distilmos.report.experiment import Experiment, ScoredSet, read_experiment
@@ -126,7 +127,7 @@ def _facts(experiment: Experiment) -> dict[str, str]:
             value = start.get(name)
             facts[name.capitalize()] = "not known" if value is None else str(value)
     if start.get("hardware"):
-        facts["Hardware"] = _hardware(start["hardware"])
+        facts["Hardware"] = machine_text(start["hardware"])
     for name, data in (start.get("data") or {}).items():
         hours = f", {data['seconds'] / 3600:.2f} h" if data.get("seconds") else ""
         notes = f". {data['notes']}" if data.get("notes") else ""
@@ -149,15 +150,6 @@ def _facts(experiment: Experiment) -> dict[str, str]:
 
 def _correlations(values: Mapping[str, float | None]) -> str:
     return ", ".join(f"{name} {number(values[name])}" for name in ("LCC", "SRCC"))
-
-
-def _hardware(hardware: Mapping[str, Any]) -> str:
-    parts = [hardware.get("gpu") or "no GPU", hardware.get("cpu")]
-    if hardware.get("threads"):
-        parts.append(f"{hardware['threads']} threads")
-    versions = {"PyTorch": hardware.get("torch"), "Python": hardware.get("python")}
-    parts += [f"{name} {version}" for name, version in versions.items() if version]
-    return "; ".join(str(part) for part in parts if part)
 
 
 def _duration(seconds: float) -> str:
