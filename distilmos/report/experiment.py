@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,3 +177,14 @@ def _read_kmeans(path: Path) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a quality.json of `distilmos kmeans-table` ({error!r})") from None
     return sorted(layers, key=lambda row: row["layer"])
+
+
+def series(events: Sequence[Mapping[str, Any]], *keys: str | int) -> list[float]:
+    """Return one number of each event, NaN where it has none; `keys` lead to it through dicts and lists."""
+    values = []
+    for event in events:
+        value: Any = event
+        for key in keys:
+            value = None if value is None or (isinstance(value, dict) and key not in value) else value[key]
+        values.append(math.nan if value is None else float(value))
+    return values

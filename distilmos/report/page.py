@@ -15,8 +15,9 @@ from distilmos.files import write_text
 from distilmos.hardware import machine_text
 from distilmos.metrics import LEVELS, METRICS
 from distilmos.report import figures
-from distilmos.report.experiment import Experiment, ScoredSet, read_experiment
+from distilmos.report.experiment import Experiment, ScoredSet, read_experiment, series
 from distilmos.report.figures import PALETTE, Figure, Line, Marks
+from distilmos.report.layers import layer_figures
 from distilmos.report.overview import overview_table, published_table, read_published
 from distilmos.scoring.results import Scored, count_line, level_arrays, score_table
 from distilmos.scoring.tables import bounds, markdown_table, number
@@ -206,7 +207,7 @@ def _html(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
         sets=[_set_view(number, scored) for number, scored in enumerate(experiment.sets, start=1)],
         training=_training_figures(experiment),
         dev_notes=experiment.dev_notes,
-        layers=_layer_figures(experiment),
+        layers=layer_figures(experiment),
         kmeans=_kmeans_table(experiment) if experiment.kmeans else None,
         config=experiment.config_text,
     )
@@ -246,17 +247,6 @@ def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
     return view
 
 
-def _series(events: Sequence[Mapping[str, Any]], *keys: str | int) -> list[float]:
-    """Return one number of each event, NaN where it has none; `keys` lead to it through dicts and lists."""
-    values = []
-    for event in events:
-        value: Any = event
-        for key in keys:
-            value = None if value is None or (isinstance(value, dict) and key not in value) else value[key]
-        values.append(math.nan if value is None else float(value))
-    return values
-
-
 def _training_figures(experiment: Experiment) -> list[Figure]:
     train, dev = experiment.train, experiment.dev
     train_steps, dev_steps = [event["step"] for event in train], [event["step"] for event in dev]
@@ -265,16 +255,16 @@ def _training_figures(experiment: Experiment) -> list[Figure]:
 
     def loss(key: str) -> list[Line]:
         return [
-            Line("train", train_steps, _series(train, key), BLUE),
-            Line("dev", dev_steps, _series(dev, key), ORANGE),
+            Line("train", train_steps, series(train, key), BLUE),
+            Line("dev", dev_steps, series(dev, key), ORANGE),
         ]
 
     def correlations(level: str) -> list[Line]:
         colours = zip(METRICS[1:], (BLUE, ORANGE, GREEN), strict=True)
-        return [Line(name, dev_steps, _series(dev, level, name), colour) for name, colour in colours]
+        return [Line(name, dev_steps, series(dev, level, name), colour) for name, colour in colours]
 
     drawn = [
-        figures.curves("loss", "Total loss (train)", [Line("train", train_steps, _series(train, "loss"), BLUE)], marks),
+        figures.curves("loss", "Total loss (train)", [Line("train", train_steps, series(train, "loss"), BLUE)], marks),
         figures.curves("regression", "Regression loss", loss("regression"), marks),
         figures.curves("token", "Token cross-entropy, mean over layers (nats)", loss("token"), marks),
         figures.curves("dev-utterance", "Dev correlations, utterances", correlations("utterance"), marks),
@@ -283,7 +273,7 @@ def _training_figures(experiment: Experiment) -> list[Figure]:
             "dev-mse",
             "Dev MSE",
             [
-                Line(level, dev_steps, _series(dev, level, "MSE"), colour)
+                Line(level, dev_steps, series(dev, level, "MSE"), colour)
                 for level, colour in zip(LEVELS, (BLUE, ORANGE), strict=True)
             ],
             marks,
@@ -292,37 +282,11 @@ def _training_figures(experiment: Experiment) -> list[Figure]:
             "rate",
             "Learning rate",
             [
-                Line("encoder", train_steps, _series(train, "lr_encoder"), BLUE),
-                Line("heads", train_steps, _series(train, "lr_head"), ORANGE, dashed=True),
+                Line("encoder", train_steps, series(train, "lr_encoder"), BLUE),
+                Line("heads", train_steps, series(train, "lr_head"), ORANGE, dashed=True),
             ],
             marks,
             logarithmic=True,
         ),
     ]
-    return [figure for figure in drawn if figure is not None]
-
-
-def _layer_figures(experiment: Experiment) -> list[Figure]:
-    """Return layer weights and token accuracies, of the final model and over training."""
-    drawn: list[Figure | None] = []
-    clusters = experiment.clusters
-    chance = (f"chance, 1/{clusters}", 1 / clusters) if clusters else None
-    for key, title, layers, level in (
-        ("layer_weights", "Layer weight", None, None),
-        ("token_accuracy", "Token accuracy on dev", experiment.config.get("target_layers"), chance),
-    ):
-        found = experiment.final_dev(key)
-        if found is None:
-            continue
-        values, whose = found
-        count = len(values)
-        numbers = layers if isinstance(layers, list) and len(layers) == count else list(range(1, count + 1))
-        final = {layer: value for layer, value in zip(numbers, values, strict=True) if value is not None}
-        drawn.append(figures.layer_bars(f"{key}-end", f"{title} {whose}", final, level))
-        steps = [event["step"] for event in experiment.dev]
-        lines = [
-            Line(f"layer {layer}", steps, _series(experiment.dev, key, index), colour)
-            for index, (layer, colour) in enumerate(zip(numbers, figures.layer_colours(count), strict=True))
-        ]
-        drawn.append(figures.curves(f"{key}-steps", f"{title} over training", lines, level=level))
     return [figure for figure in drawn if figure is not None]
