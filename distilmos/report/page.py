@@ -10,11 +10,13 @@ from typing import Any
 
 import jinja2
 
+from distilmos.analysis.result import DIRECTORY
 from distilmos.data.tables import c_locale_key
 from distilmos.files import write_text
 from distilmos.hardware import machine_text
 from distilmos.metrics import LEVELS, METRICS
 from distilmos.report import figures
+from distilmos.report.analysis import analysis_facts, analysis_sections, analysis_text
 from distilmos.report.experiment import Experiment, ScoredSet, read_experiment, series
 from distilmos.report.figures import PALETTE, Figure, Line, Marks
 from distilmos.report.layers import layer_figures
@@ -180,6 +182,9 @@ def _markdown(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
     if experiment.kmeans:
         table = _kmeans_table(experiment)
         parts += ["## K-means of the layers\n", markdown_table(table["header"], table["rows"], left=0)]
+    if experiment.analysis:
+        sections = analysis_sections(experiment.analysis)
+        parts += ["## What the layers know\n", *analysis_text(experiment.analysis, sections, f"{DIRECTORY}/", "###")]
     return "\n".join(parts)
 
 
@@ -209,6 +214,9 @@ def _html(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
         dev_notes=experiment.dev_notes,
         layers=layer_figures(experiment),
         kmeans=_kmeans_table(experiment) if experiment.kmeans else None,
+        analysis=analysis_sections(experiment.analysis) if experiment.analysis else [],
+        analysed=analysis_facts(experiment.analysis) if experiment.analysis else {},
+        analysis_notes=experiment.analysis.get("notes", ""),
         config=experiment.config_text,
     )
 
