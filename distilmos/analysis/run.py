@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,11 @@ def analyze(options: AnalysisOptions) -> Path:
         "time": now(),
         "commit": commit(),
         "hardware": machine(device),
+        "fingerprints": [encoder.fingerprint() for encoder in subject.encoders],
         "seed": options.seed,
+        "max_frames": options.max_frames,
         "data": [str(path) for path in material.paths],
+        "label_tables": {name: str(path) for name, path in options.labels.items()},
         "notes": material.notes,
         "kmeans": str(subject.kmeans) if subject.kmeans else None,
         "utterances": len(sample.utterances),
@@ -168,7 +172,8 @@ def _kmeans_of(experiment: Path, model: MOSNetwork, encoder: SSLEncoder) -> Path
     """Return the k-means beside an experiment that its tokens are of; None without one, or if of another encoder."""
     if not isinstance(model, DistilMOS) or not model.kmeans:
         return None
-    for path in sorted(experiment.resolve().parent.glob(f"*/{INFO}")):
+    beside = Path(os.path.relpath(experiment.resolve().parent))
+    for path in sorted(beside.glob(f"kmeans_*/{INFO}")):
         info = TokenInfo.read(path.parent)
         fits = (info.fingerprint, info.clusters) == (encoder.fingerprint(), model.clusters)
         if fits and hash_centroids(load_centroids(path.parent, info)) == model.kmeans:

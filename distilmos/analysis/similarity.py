@@ -1,7 +1,8 @@
 """Linear centred kernel alignment (CKA): how alike two layers arrange the same frames.
 
 S. Kornblith, M. Norouzi, H. Lee, G. Hinton, "Similarity of neural network representations revisited", ICML 2019. It is
-1 where one layer is a rotation and scaling of the other, and does not see which neuron does what.
+1 where one layer is a rotation and scaling of the other, and does not see which neuron does what. It is too high where
+there are not many times more frames than dimensions: any two layers are alike on a few frames.
 """
 
 from __future__ import annotations

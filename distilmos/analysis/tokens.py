@@ -10,8 +10,11 @@ from torch import Tensor
 
 from distilmos.tokens.labels import nearest
 
-# Added to the covariance, as a share of the mean variance: a wide layer may need more frames than there are.
-RIDGE = 1e-3
+# Times the mean variance, this is added to the covariance (J. H. Friedman, "Regularized discriminant analysis", JASA
+# 1989), most of which is noise where a wide layer has a hundred frames of each id. Of 0.001 to 10, with 3,000 and
+# 10,000 frames of hubert_tiny (100 ids), 1 reads the fine-tuned last layer within 0.01 of the best. Frozen layers are
+# read ever better with more of it, which turns the reader into k-means itself.
+RIDGE = 1.0
 
 
 class TokenReader:
@@ -39,15 +42,15 @@ class TokenReader:
         """Return weights (D, K) and biases (K,), with which the best class has the largest value.
 
         Log posterior but for a constant: x S^-1 m_k - m_k S^-1 m_k / 2 + log(N_k / N), with the class means m_k and
-        the covariance S within classes. A class without frames is never the best.
+        the covariance S within classes. A class without frames has the bias log 0.
         """
-        total, seen = self._counts.sum(), self._counts > 0
+        total = self._counts.sum()
         means = self._sums / self._counts.clamp(min=1)[:, None]
         within = (self._products - means.T @ self._sums) / total
         within.diagonal().add_(RIDGE * within.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny))
         weights = torch.linalg.solve(within, means.T)
         biases = torch.log(self._counts / total) - (means * weights.T).sum(1) / 2
-        return weights, biases.masked_fill(~seen, -torch.inf)
+        return weights, biases
 
 
 class LayerTokens:

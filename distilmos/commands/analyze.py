@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=defaults.max_frames,
         metavar="N",
-        help="frames to look at, drawn from as many utterances as hold ten times so many; labels and MOS are read of "
-        f"these utterances (default: {defaults.max_frames})",
+        help="frames to look at, many times more than the layers are wide, drawn from as many utterances as hold ten "
+        f"times so many; labels and MOS are read of these utterances (default: {defaults.max_frames})",
     )
     add_seed_option(parser, "what is drawn, and of the division for cross-validation")
     add_forward_options(parser, defaults.batch_seconds)

@@ -67,7 +67,7 @@ def write_analysis(directory: str | Path, experiment: str | Path | None) -> Path
     for section in sections:
         for name, figure in section.figures.items():
             write_text(directory / f"{name}.svg", figures.as_file(figure))
-    title = f"# What the layers of {Path(result['subject']).name} know\n"
+    title = f"# What the layers of {Path(result['subject']).resolve().name} know\n"
     write_text(directory / PAGE, "\n".join([title, *analysis_text(result, sections)]))
     return directory / PAGE
 
@@ -87,7 +87,7 @@ def analysis_text(
     for section in sections:
         parts += [f"{level} {section.title}\n", section.text + "\n"]
         parts += [f"![{figure.title}]({folder}{name}.svg)\n" for name, figure in section.figures.items()]
-        parts += [markdown_table(header, rows, left=0) for header, rows in section.tables]
+        parts += [markdown_table(header, rows) for header, rows in section.tables]
     return parts
 
 
@@ -155,9 +155,9 @@ def _tokens(result: Mapping[str, Any], present: Sequence[str]) -> Section:
     if AFTER in present:
         title = "What is left of each layer"
         text += (
-            " What it finds in the frozen layer is the most that can be expected of the fine-tuned one. The reader may "
-            "turn and stretch a layer. The centroids stay where they were: by them, this share of all frames still has "
-            "the same id. CKA is the diagonal above."
+            " What it finds in the frozen layer is what the fine-tuned one is to be compared with. Where a layer has "
+            "moved and turned to does not matter to the reader. It does to the centroids, which stay where they were: "
+            "by them, this share of all frames still has the same id. CKA is the diagonal above."
         )
         columns["same nearest centroid"] = [row[AFTER]["agreement"] for row in rows]
         columns["CKA"] = [values[place] for place, values in enumerate(result["similarity"])]

@@ -225,13 +225,15 @@ def layer_map(name: str, title: str, values: Sequence[Sequence[float]], rows: st
     """
     matrix = np.array(values, dtype=float)
     colours = colormaps["viridis"]
+    # Fine-tuned layers may all be rather alike: the colours are for what differs.
+    low = min(0.9, math.floor(10 * min([1.0, *matrix[~np.isnan(matrix)]])) / 10)
     with _axes(SQUARE, SQUARE) as (canvas, axes):
         edges = [np.arange(count + 1) + 0.5 for count in matrix.shape]
-        axes.pcolormesh(edges[1], edges[0], matrix, cmap=colours, vmin=0, vmax=1, edgecolors="white", linewidth=0.6)
+        axes.pcolormesh(edges[1], edges[0], matrix, cmap=colours, vmin=low, vmax=1, edgecolors="white", linewidth=0.6)
         if max(matrix.shape) <= FEW_POINTS:
             size = 10.5 if max(matrix.shape) <= 6 else 6.5
             for (row, column), value in np.ndenumerate(matrix):
-                ink = "white" if value < 0.6 else INK
+                ink = "white" if value < low + 0.6 * (1 - low) else INK
                 text = "" if math.isnan(value) else f"{value:.2f}"
                 axes.text(column + 1, row + 1, text, ha="center", va="center", fontsize=size, color=ink)
         axes.set(xlabel=columns, ylabel=rows, aspect="equal")
@@ -241,8 +243,8 @@ def layer_map(name: str, title: str, values: Sequence[Sequence[float]], rows: st
         axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, prune="both"))
         axes.yaxis.set_major_locator(MaxNLocator(12, integer=True, prune="both"))
         svg = _svg(canvas, name, f"{title}: {rows} against {columns}")
-    steps = (0.0, 0.25, 0.5, 0.75, 1.0)
-    return Figure(title, svg, [Key(f"{step:g}", to_hex(colours(step)), "dot") for step in steps])
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+    return Figure(title, svg, [Key(f"{low + s * (1 - low):.3g}", to_hex(colours(s)), "dot") for s in shares])
 
 
 def layer_bars(name: str, title: str, values: Mapping[int, float], level: tuple[str, float] | None = None) -> Figure:
