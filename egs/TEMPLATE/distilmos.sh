@@ -173,10 +173,11 @@ validate() {
     distilmos validate-data "${rated[@]}" "$1"
 }
 
-# ask_for STAGE: sets `asks` to what its jobs ask a scheduler for, in the terms of cmd.sh.
+# ask_for STAGE [LIKE]: sets `asks` to what its jobs ask a scheduler for, in the terms of cmd.sh; by default what jobs of
+# stage LIKE do.
 ask_for() {
     local given words gpu=$((ngpu > 0 ? 1 : 0))
-    case $1 in
+    case ${2-$1} in
         1) asks=(--mem 2G --time 4:00:00) ;;
         2 | 4 | 6) asks=(--mem 8G --time 8:00:00 --gpu "${gpu}") ;;
         3) asks=(--mem 8G --time 4:00:00) ;;
@@ -475,8 +476,10 @@ if begin 7; then
         if [[ ${teacher} == "${ssl_model}" && -e ${kmeans}/quality.json ]]; then
             analyze_args+=(--kmeans "${kmeans}")
         fi
+        ask_for 7 6 # it is a pass of the encoder over recordings, too
         "${cmd[@]}" "${asks[@]}" --num-threads "${num_threads}" "${exp}/log/analyze.log" \
             distilmos analyze "${exp}" "${analyze_args[@]}"
+        ask_for 7
     fi
     report_args=()
     for set in "${tests[@]}"; do
