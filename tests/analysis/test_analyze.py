@@ -143,6 +143,10 @@ def test_what_cannot_be_read_is_said(trained, tmp_path):
         "sentence: fewer than two labels that several of the 36 utterances have",
         "MOS: not all data is rated",
     ]
+    assert analyze(trained.experiment("sslmos"), "--data", data, "--data", trained.raw("train")) == 0
+    result = numbers(trained.experiment("sslmos") / "analysis")
+    assert [(probe["name"], probe["utterances"]) for probe in result["probes"]] == [("group", 36), ("speaker", 36)]
+    assert result["left_out"][-1] == "MOS: not all data is rated"
 
 
 def test_the_page_has_tables_and_figures_that_are_there(trained):
