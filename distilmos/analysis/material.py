@@ -53,7 +53,7 @@ def read_material(directories: Sequence[Path], tables: Mapping[str, Path]) -> Ma
     """
     if MOS in tables:
         raise InputError(f"{tables[MOS]}: labels cannot be called {MOS}: that is what utt2mos has")
-    sets = [read_data_dir(directory, rated=False) for directory in directories]
+    sets = [read_data_dir(directory, rated=False) for directory in dict.fromkeys(directories)]
     places: dict[str, Path] = {}
     faults = []
     for data in sets:

@@ -122,12 +122,13 @@ def test_tables_of_labels_and_several_data_directories(trained):
     write_table(trained.root / "utt2level", levels)
     write_table(trained.root / "utt2spk", {u: "same" if u < "dev10" else "other" for u in names})
     tables = [f"level={trained.root}/utt2level", f"speaker={trained.root}/utt2spk"]
-    command = ["--data", trained.raw("train"), "--data", trained.raw("dev")]
+    command = ["--data", trained.raw("train"), "--data", trained.raw("dev"), "--data", trained.raw("dev")]
     for table in tables:
         command += ["--labels", table]
     assert analyze(trained.experiment("distilmos"), *command) == 0
     result = numbers(trained.experiment("distilmos") / "analysis")
     probes = {probe["name"]: (probe["classes"], probe["utterances"]) for probe in result["probes"]}
+    assert result["data"] == [str(trained.raw("train")), str(trained.raw("dev"))]
     assert probes == {"group": (2, 72), "level": (3, 69), "speaker": (2, 72), "MOS": (None, 72)}
 
 
