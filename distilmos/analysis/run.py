@@ -30,7 +30,6 @@ from distilmos.ssl.load import load_ssl
 from distilmos.tokens.info import INFO, TokenInfo
 from distilmos.tokens.kmeans import hash_centroids, load_centroids
 from distilmos.training.config import load_config
-from distilmos.training.monitor import LOG
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ def _data_dirs(options: AnalysisOptions) -> list[Path]:
     """Return the data directories that were asked for, or the dev set, as the experiment's log names it."""
     if options.data:
         return list(options.data)
-    path = Path(options.experiment or "") / LOG
+    path = Path(options.experiment or "") / "log.jsonl"
     try:
         found = Path(json.loads(read_lines(path)[0])["data"]["dev"]["dir"])
     except (InputError, ValueError, KeyError, TypeError, IndexError):
