@@ -32,6 +32,7 @@ COMMANDS = {
     "predict": "stage 6: predict the MOS of audio files or a data directory",
     "score": "stage 7: MSE, LCC, SRCC, KTAU with confidence intervals",
     "compare": "paired bootstrap between two results directories",
+    "analyze": "stage 7: what each encoder layer knows, before and after fine-tuning",
     "report": "stage 7: RESULTS.md and report.html of an experiment",
     "gather": "one page of several models and seeds, with means and differences",
     "export": "stage 8: one portable model directory",

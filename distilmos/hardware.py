@@ -1,10 +1,16 @@
-"""What results depend on besides their inputs: the processor, and the state of the code."""
+"""What results depend on besides their inputs: the machine, the state of the code, and when they were made."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 
 def commit() -> str | None:
@@ -24,3 +30,31 @@ def cpu_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def now() -> str:
+    """Return the time, in UTC and to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Return what a result says of where it was computed: processor, threads, GPU (None without one) and versions."""
+    import torch  # light commands, which only show what others have computed, do not wait for it
+
+    return {
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def machine_text(values: Mapping[str, Any]) -> str:
+    """Return what `machine` gave as one line."""
+    parts = [values.get("gpu") or "no GPU", values.get("cpu")]
+    if values.get("threads"):
+        parts.append(f"{values['threads']} threads")
+    versions = {"PyTorch": values.get("torch"), "Python": values.get("python")}
+    parts += [f"{name} {version}" for name, version in versions.items() if version]
+    return "; ".join(str(part) for part in parts if part)

@@ -25,6 +25,7 @@ PIPELINE = [
     "predict",
     "score",
     "compare",
+    "analyze",
     "report",
     "export",
 ]

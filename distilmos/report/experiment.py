@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from distilmos.analysis.result import DIRECTORY, RESULT, read_analysis
 from distilmos.data.tables import c_locale_key, read_lines
 from distilmos.errors import InputError
 from distilmos.scoring.results import Scored, read_metrics, read_scored
@@ -38,6 +41,7 @@ class Experiment:
         clusters: K of the token predictors, from final/config.yaml or the k-means.
         sets: scored sets, sorted by name.
         kmeans: rows of quality.json, one for each layer.
+        analysis: what analysis/analysis.json holds, where there is one.
         missing: what a complete experiment would have besides.
     """
 
@@ -52,6 +56,7 @@ class Experiment:
     clusters: int | None = None
     sets: list[ScoredSet] = field(default_factory=list)
     kmeans: list[dict[str, Any]] = field(default_factory=list)
+    analysis: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -94,6 +99,8 @@ def read_experiment(directory: str | Path, kmeans: str | Path | None = None) -> 
     _read_sets(experiment)
     if not (experiment.config_text or experiment.start or experiment.train or experiment.dev or experiment.sets):
         raise InputError(f"{directory}: nothing to report: no config.yaml, no log.jsonl, no scored results/<set>")
+    if (experiment.path / DIRECTORY / RESULT).exists():
+        experiment.analysis = read_analysis(experiment.path / DIRECTORY)
     if kmeans is not None:
         experiment.kmeans = _read_kmeans(Path(kmeans) / "quality.json")
         experiment.clusters = experiment.clusters or experiment.kmeans[0].get("clusters")
@@ -175,3 +182,14 @@ def _read_kmeans(path: Path) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a quality.json of `distilmos kmeans-table` ({error!r})") from None
     return sorted(layers, key=lambda row: row["layer"])
+
+
+def series(events: Sequence[Mapping[str, Any]], *keys: str | int) -> list[float]:
+    """Return one number of each event, NaN where it has none; `keys` lead to it through dicts and lists."""
+    values = []
+    for event in events:
+        value: Any = event
+        for key in keys:
+            value = None if value is None or (isinstance(value, dict) and key not in value) else value[key]
+        values.append(math.nan if value is None else float(value))
+    return values

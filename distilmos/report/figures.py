@@ -69,13 +69,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: x and y of equal length; NaN leaves a gap."""
+    """One curve: x and y of equal length; NaN leaves a gap. `spread` is half the height of a band around it."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     colour: str
     dashed: bool = False
+    spread: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,21 +155,14 @@ def curves(
     drawn = [line for line in lines if any(math.isfinite(value) for value in line.y)]
     if not drawn:
         return None
-    legend = [Key(line.label, line.colour, "dash" if line.dashed else "line") for line in drawn]
     with _axes(WIDTH, HEIGHT) as (canvas, axes):
-        for line in drawn:
-            marker = "o" if len(line.x) <= FEW_POINTS else ""
-            style = "--" if line.dashed else "-"
-            axes.plot(line.x, line.y, color=line.colour, linestyle=style, marker=marker, markersize=3.5)
+        legend = _draw(axes, drawn, level)
         if logarithmic:
             axes.set_yscale("log", nonpositive="mask")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-")))
             axes.yaxis.set_minor_formatter("")
             # A decay to zero would otherwise fill the picture with its last steps.
             axes.set_ylim(bottom=LOG_RANGE * max(value for line in drawn for value in line.y if value == value))
-        if level is not None:
-            axes.axhline(level[1], color=INK, linewidth=1, dashes=(1, 2))
-            legend.append(Key(level[0], INK, "dots"))
         if marks is not None and marks.averaged:
             bottom = np.zeros(len(marks.averaged))
             (points,) = axes.plot(marks.averaged, bottom, "^", color=INK, transform=axes.get_xaxis_transform())
@@ -182,6 +176,75 @@ def curves(
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         svg = _svg(canvas, name, f"{title} over training steps")
     return Figure(title, svg, legend)
+
+
+def layer_lines(name: str, title: str, lines: Sequence[Line], level: tuple[str, float] | None = None) -> Figure:
+    """Draw shares or correlations over layers, on a scale from 0, or the lowest value, to 1.
+
+    Args:
+        name: makes the ids inside the picture unique on the page.
+        title: of the figure.
+        lines: curves, over the numbers of layers.
+        level: name and height of a horizontal reference line.
+    """
+    with _axes(WIDTH, HEIGHT) as (canvas, axes):
+        legend = _draw(axes, lines, level)
+        axes.set_xlabel("layer")
+        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+        axes.set_ylim(min(0, *(value for line in lines for value in line.y if value == value)) * 1.05, 1.03)
+        svg = _svg(canvas, name, f"{title} over layers")
+    return Figure(title, svg, legend)
+
+
+def _draw(axes: Axes, lines: Sequence[Line], level: tuple[str, float] | None) -> list[Key]:
+    """Draw curves and a reference line; return their legend."""
+    legend = []
+    for line in lines:
+        marker = "o" if len(line.x) <= FEW_POINTS else ""
+        style = "--" if line.dashed else "-"
+        axes.plot(line.x, line.y, color=line.colour, linestyle=style, marker=marker, markersize=3.5)
+        legend.append(Key(line.label, line.colour, "dash" if line.dashed else "line"))
+        if line.spread is not None:
+            middle, spread = np.array(line.y), np.array(line.spread)
+            axes.fill_between(line.x, middle - spread, middle + spread, color=line.colour, alpha=0.15, linewidth=0)
+    if level is not None:
+        axes.axhline(level[1], color=INK, linewidth=1, dashes=(1, 2))
+        legend.append(Key(level[0], INK, "dots"))
+    return legend
+
+
+def layer_map(name: str, title: str, values: Sequence[Sequence[float]], rows: str, columns: str) -> Figure:
+    """Draw how alike layers are, a cell for each pair.
+
+    Args:
+        name: makes the ids inside the picture unique on the page.
+        title: of the figure.
+        values: in 0..1, or NaN, which leaves the cell empty; shape (L, M).
+        rows: whose layers the rows are, upwards from 1.
+        columns: whose layers the columns are.
+    """
+    matrix = np.array(values, dtype=float)
+    colours = colormaps["viridis"]
+    # Fine-tuned layers may all be rather alike: the colours are for what differs.
+    low = min(0.9, math.floor(10 * min([1.0, *matrix[~np.isnan(matrix)]])) / 10)
+    with _axes(SQUARE, SQUARE) as (canvas, axes):
+        edges = [np.arange(count + 1) + 0.5 for count in matrix.shape]
+        axes.pcolormesh(edges[1], edges[0], matrix, cmap=colours, vmin=low, vmax=1, edgecolors="white", linewidth=0.6)
+        if max(matrix.shape) <= FEW_POINTS:
+            size = 10.5 if max(matrix.shape) <= 6 else 6.5
+            for (row, column), value in np.ndenumerate(matrix):
+                ink = "white" if value < low + 0.6 * (1 - low) else INK
+                text = "" if math.isnan(value) else f"{value:.2f}"
+                axes.text(column + 1, row + 1, text, ha="center", va="center", fontsize=size, color=ink)
+        axes.set(xlabel=columns, ylabel=rows, aspect="equal")
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, prune="both"))
+        axes.yaxis.set_major_locator(MaxNLocator(12, integer=True, prune="both"))
+        svg = _svg(canvas, name, f"{title}: {rows} against {columns}")
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+    return Figure(title, svg, [Key(f"{low + s * (1 - low):.3g}", to_hex(colours(s)), "dot") for s in shares])
 
 
 def layer_bars(name: str, title: str, values: Mapping[int, float], level: tuple[str, float] | None = None) -> Figure:
@@ -250,3 +313,41 @@ def _svg(canvas: Canvas, name: str, description: str) -> Markup:
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text)
     label = Markup(' role="img" aria-label="{}"').format(description)
     return Markup(text.replace("<svg", f"<svg{label}", 1))
+
+
+# Of the kinds of Key that are lines; all others become dots.
+DASHES = {"line": "none", "dash": "5 3", "dots": "1.5 2.5"}
+TITLE_HEIGHT, ROW_HEIGHT = 22, 15  # in the unit of the picture, a point
+LETTER_WIDTH = 5.5  # of a legend, on average
+
+_FILE = Markup("""\
+<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{0}pt" height="{1}pt"
+  viewBox="0 0 {0} {1}" font-family="sans-serif" stroke-linejoin="round">
+<rect width="100%" height="100%" fill="white"/>
+<text x="6" y="15" font-size="12" font-weight="bold" fill="{2}">{3}</text>
+{4}
+</svg>
+""")
+_LINE = Markup('<path d="M{} {}h18" stroke="{}" stroke-width="2" stroke-dasharray="{}"/>')
+_DOT = Markup('<circle cx="{}" cy="{}" r="4.5" fill="{}"/>')
+_LABEL = Markup('<text x="{}" y="{}" font-size="10" fill="{}">{}</text>')
+
+
+def as_file(figure: Figure) -> str:
+    """Return a picture with its title and legend as an SVG file of its own, on white."""
+    picture = str(figure.svg)
+    width, height = map(float, picture.partition('viewBox="')[2].partition('"')[0].split()[2:])
+    place = f'<svg y="{TITLE_HEIGHT}" width="{width:g}" height="{height:g}"'
+    parts = [Markup(picture.replace("<svg", place, 1))]
+    x, y = 8.0, TITLE_HEIGHT + height + ROW_HEIGHT
+    for key in figure.legend:
+        needed = 34 + LETTER_WIDTH * len(key.label)
+        if x > 8 and x + needed > width:
+            x, y = 8.0, y + ROW_HEIGHT
+        if key.kind in DASHES:
+            parts.append(_LINE.format(x, y - 3.5, key.colour, DASHES[key.kind]))
+        else:
+            parts.append(_DOT.format(x + 9, y - 3.5, key.colour))
+        parts.append(_LABEL.format(x + 22, y, INK, key.label))
+        x += needed
+    return _FILE.format(f"{width:g}", f"{y + 8:g}", INK, figure.title, Markup("\n").join(parts))

@@ -10,12 +10,16 @@ from typing import Any
 
 import jinja2
 
+from distilmos.analysis.result import DIRECTORY
 from distilmos.data.tables import c_locale_key
 from distilmos.files import write_text
+from distilmos.hardware import machine_text
 from distilmos.metrics import LEVELS, METRICS
 from distilmos.report import figures
-from distilmos.report.experiment import Experiment, ScoredSet, read_experiment
+from distilmos.report.analysis import analysis_facts, analysis_sections, analysis_text
+from distilmos.report.experiment import Experiment, ScoredSet, read_experiment, series
 from distilmos.report.figures import PALETTE, Figure, Line, Marks
+from distilmos.report.layers import layer_figures
 from distilmos.report.overview import overview_table, published_table, read_published
 from distilmos.scoring.results import Scored, count_line, level_arrays, score_table
 from distilmos.scoring.tables import bounds, markdown_table, number
@@ -126,7 +130,7 @@ def _facts(experiment: Experiment) -> dict[str, str]:
             value = start.get(name)
             facts[name.capitalize()] = "not known" if value is None else str(value)
     if start.get("hardware"):
-        facts["Hardware"] = _hardware(start["hardware"])
+        facts["Hardware"] = machine_text(start["hardware"])
     for name, data in (start.get("data") or {}).items():
         hours = f", {data['seconds'] / 3600:.2f} h" if data.get("seconds") else ""
         notes = f". {data['notes']}" if data.get("notes") else ""
@@ -149,15 +153,6 @@ def _facts(experiment: Experiment) -> dict[str, str]:
 
 def _correlations(values: Mapping[str, float | None]) -> str:
     return ", ".join(f"{name} {number(values[name])}" for name in ("LCC", "SRCC"))
-
-
-def _hardware(hardware: Mapping[str, Any]) -> str:
-    parts = [hardware.get("gpu") or "no GPU", hardware.get("cpu")]
-    if hardware.get("threads"):
-        parts.append(f"{hardware['threads']} threads")
-    versions = {"PyTorch": hardware.get("torch"), "Python": hardware.get("python")}
-    parts += [f"{name} {version}" for name, version in versions.items() if version]
-    return "; ".join(str(part) for part in parts if part)
 
 
 def _duration(seconds: float) -> str:
@@ -187,6 +182,9 @@ def _markdown(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
     if experiment.kmeans:
         table = _kmeans_table(experiment)
         parts += ["## K-means of the layers\n", markdown_table(table["header"], table["rows"], left=0)]
+    if experiment.analysis:
+        sections = analysis_sections(experiment.analysis)
+        parts += ["## What the layers know\n", *analysis_text(experiment.analysis, sections, f"{DIRECTORY}/", "###")]
     return "\n".join(parts)
 
 
@@ -214,8 +212,11 @@ def _html(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
         sets=[_set_view(number, scored) for number, scored in enumerate(experiment.sets, start=1)],
         training=_training_figures(experiment),
         dev_notes=experiment.dev_notes,
-        layers=_layer_figures(experiment),
+        layers=layer_figures(experiment),
         kmeans=_kmeans_table(experiment) if experiment.kmeans else None,
+        analysis=analysis_sections(experiment.analysis) if experiment.analysis else [],
+        analysed=analysis_facts(experiment.analysis) if experiment.analysis else {},
+        analysis_notes=experiment.analysis.get("notes", ""),
         config=experiment.config_text,
     )
 
@@ -254,17 +255,6 @@ def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
     return view
 
 
-def _series(events: Sequence[Mapping[str, Any]], *keys: str | int) -> list[float]:
-    """Return one number of each event, NaN where it has none; `keys` lead to it through dicts and lists."""
-    values = []
-    for event in events:
-        value: Any = event
-        for key in keys:
-            value = None if value is None or (isinstance(value, dict) and key not in value) else value[key]
-        values.append(math.nan if value is None else float(value))
-    return values
-
-
 def _training_figures(experiment: Experiment) -> list[Figure]:
     train, dev = experiment.train, experiment.dev
     train_steps, dev_steps = [event["step"] for event in train], [event["step"] for event in dev]
@@ -273,16 +263,16 @@ def _training_figures(experiment: Experiment) -> list[Figure]:
 
     def loss(key: str) -> list[Line]:
         return [
-            Line("train", train_steps, _series(train, key), BLUE),
-            Line("dev", dev_steps, _series(dev, key), ORANGE),
+            Line("train", train_steps, series(train, key), BLUE),
+            Line("dev", dev_steps, series(dev, key), ORANGE),
         ]
 
     def correlations(level: str) -> list[Line]:
         colours = zip(METRICS[1:], (BLUE, ORANGE, GREEN), strict=True)
-        return [Line(name, dev_steps, _series(dev, level, name), colour) for name, colour in colours]
+        return [Line(name, dev_steps, series(dev, level, name), colour) for name, colour in colours]
 
     drawn = [
-        figures.curves("loss", "Total loss (train)", [Line("train", train_steps, _series(train, "loss"), BLUE)], marks),
+        figures.curves("loss", "Total loss (train)", [Line("train", train_steps, series(train, "loss"), BLUE)], marks),
         figures.curves("regression", "Regression loss", loss("regression"), marks),
         figures.curves("token", "Token cross-entropy, mean over layers (nats)", loss("token"), marks),
         figures.curves("dev-utterance", "Dev correlations, utterances", correlations("utterance"), marks),
@@ -291,7 +281,7 @@ def _training_figures(experiment: Experiment) -> list[Figure]:
             "dev-mse",
             "Dev MSE",
             [
-                Line(level, dev_steps, _series(dev, level, "MSE"), colour)
+                Line(level, dev_steps, series(dev, level, "MSE"), colour)
                 for level, colour in zip(LEVELS, (BLUE, ORANGE), strict=True)
             ],
             marks,
@@ -300,37 +290,11 @@ def _training_figures(experiment: Experiment) -> list[Figure]:
             "rate",
             "Learning rate",
             [
-                Line("encoder", train_steps, _series(train, "lr_encoder"), BLUE),
-                Line("heads", train_steps, _series(train, "lr_head"), ORANGE, dashed=True),
+                Line("encoder", train_steps, series(train, "lr_encoder"), BLUE),
+                Line("heads", train_steps, series(train, "lr_head"), ORANGE, dashed=True),
             ],
             marks,
             logarithmic=True,
         ),
     ]
-    return [figure for figure in drawn if figure is not None]
-
-
-def _layer_figures(experiment: Experiment) -> list[Figure]:
-    """Return layer weights and token accuracies, of the final model and over training."""
-    drawn: list[Figure | None] = []
-    clusters = experiment.clusters
-    chance = (f"chance, 1/{clusters}", 1 / clusters) if clusters else None
-    for key, title, layers, level in (
-        ("layer_weights", "Layer weight", None, None),
-        ("token_accuracy", "Token accuracy on dev", experiment.config.get("target_layers"), chance),
-    ):
-        found = experiment.final_dev(key)
-        if found is None:
-            continue
-        values, whose = found
-        count = len(values)
-        numbers = layers if isinstance(layers, list) and len(layers) == count else list(range(1, count + 1))
-        final = {layer: value for layer, value in zip(numbers, values, strict=True) if value is not None}
-        drawn.append(figures.layer_bars(f"{key}-end", f"{title} {whose}", final, level))
-        steps = [event["step"] for event in experiment.dev]
-        lines = [
-            Line(f"layer {layer}", steps, _series(experiment.dev, key, index), colour)
-            for index, (layer, colour) in enumerate(zip(numbers, figures.layer_colours(count), strict=True))
-        ]
-        drawn.append(figures.curves(f"{key}-steps", f"{title} over training", lines, level=level))
     return [figure for figure in drawn if figure is not None]

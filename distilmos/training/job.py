@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,7 +19,7 @@ import yaml
 from distilmos.data.staging import staged
 from distilmos.errors import FailedError, InputError
 from distilmos.files import write_text
-from distilmos.hardware import commit, cpu_name
+from distilmos.hardware import commit, machine, now
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
 from distilmos.model.offsets import Offsets
 from distilmos.model.package import load_model_dir
@@ -207,7 +206,7 @@ def _train(job: TrainJob, inputs: _Inputs, world: World, stop: StopRequest) -> N
         if stored is None:
             monitor.event("start", 0, _start(job, inputs, model, world))
         else:
-            monitor.event("resume", stored.state.step, {"time": _now(), "processes": world.size})
+            monitor.event("resume", stored.state.step, {"time": now(), "processes": world.size})
             monitor.say(f"{job.out}: continuing after step {stored.state.step}")
         trainer.run(monitor, stop)
     finally:
@@ -388,25 +387,14 @@ def _take_over(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
     model.load_state_dict(given, strict=False)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def _start(job: TrainJob, inputs: _Inputs, model: MOSNetwork, world: World) -> dict[str, Any]:
     """Return the values of the log's first line."""
     return {
-        "time": _now(),
+        "time": now(),
         "command": job.command,
         "commit": commit(),
         "seed": job.config.seed,
-        "hardware": {
-            "cpu": cpu_name(),
-            "processes": world.size,
-            "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name(inputs.device) if inputs.device.type == "cuda" else None,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "hardware": machine(inputs.device) | {"processes": world.size},
         "data": {
             name: {
                 "dir": str(data.path),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import sys
@@ -14,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from distilmos.errors import InputError
+from distilmos.files import without_nan
 
 LOG = "log.jsonl"
 
@@ -85,7 +85,7 @@ class Monitor(Observer):
 
     def event(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Write one event; an undefined number becomes null."""
-        values = _without_nan({"event": kind, "step": step} | values)
+        values = without_nan({"event": kind, "step": step} | values)
         self._log.write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
         self._log.flush()
         if kind in ("train", "dev"):
@@ -129,14 +129,6 @@ def _resume_lines(path: Path, log_bytes: int) -> list[bytes]:
 
 def _numbers(values: dict[str, Any], *names: str) -> str:
     return ", ".join(f"{name} {values[name]:.4f}" for name in names if values[name] is not None)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _scalars(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -22,6 +22,7 @@ train_sets="train"        # sets to train on, separated by spaces: this recipe's
 dev_sets="dev"            # sets to choose the model with
 test_sets="test"          # sets to test on; those of other recipes are scored if they are prepared
 published=                # table of published figures to be shown beside ours
+analyze=false             # true adds to the report what each layer of the encoder knows, before and after stage 5
 ssl_model=                # SSL encoder, a name or the path of a checkpoint; if empty: that of the configuration
 ssl_url=                  # where to fetch it from, if not from where it is published
 teacher=                  # SSL model whose layers make the tokens; if empty: ssl_model itself, as in the paper
@@ -158,8 +159,9 @@ asks_of() {
 take_stage_options "$@"
 whole_numbers 0 ngpu seed
 whole_numbers 1 num_threads num_nodes clusters max_frames
-[[ ${stage_to_tmpdir} == true || ${stage_to_tmpdir} == false ]] ||
-    usage_error "$0" "--stage_to_tmpdir must be true or false, not '${stage_to_tmpdir}'"
+for name in analyze stage_to_tmpdir; do
+    [[ ${!name} == true || ${!name} == false ]] || usage_error "$0" "--${name} must be true or false, not '${!name}'"
+done
 read -ra trains <<<"${train_sets}"
 read -ra devs <<<"${dev_sets}"
 read -ra tests <<<"${test_sets}"
@@ -340,6 +342,23 @@ if begin 7; then
         need "${results}/utt2mos" 6
         "${cmd[@]}" "${asks[@]}" "${results}/log/score.log" distilmos score --data "${raw}" --results "${results}"
     done
+    if [ "${analyze}" = true ]; then
+        need_audio "${dev_set}"
+        raw_of "${dev_set}"
+        analyze_args=(--data "${raw}")
+        for set in "${tests[@]}"; do
+            of_recipe "${set}"
+            [ "${recipe}" != "${corpus}" ] || analyze_args+=(--data "${dumpdir}/raw/${name}")
+        done
+        # Another model's tokens are no measure of what this one has forgotten.
+        if [[ ${teacher} == "${ssl_model}" && -e ${kmeans}/quality.json ]]; then
+            analyze_args+=(--kmeans "${kmeans}")
+        fi
+        ask_for 7 6 # it is a pass of the encoder over recordings, too
+        "${cmd[@]}" "${asks[@]}" --num-threads "${num_threads}" "${exp}/log/analyze.log" \
+            distilmos analyze "${exp}" "${analyze_args[@]}"
+        ask_for 7
+    fi
     report_args=()
     for set in "${tests[@]}"; do
         results_of "${set}"

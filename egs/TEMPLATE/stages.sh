@@ -4,8 +4,8 @@
 #
 #     stage, stop_stage, nj, resources   options, see distilmos.sh
 #     titles                             an array: what each stage does
-#     asks_of STAGE                      a function that sets `asks` to what the jobs of STAGE ask a scheduler for, in the
-#                                        terms of cmd.sh
+#     asks_of STAGE                      a function that sets `asks` to what the jobs of STAGE ask a scheduler for by
+#                                        default, in the terms of cmd.sh
 #     skips STAGE                        a function: whether STAGE has nothing to do; it says why
 #
 # and each stage as `if begin STAGE; then ...; end; fi`.
@@ -60,14 +60,10 @@ whole_numbers() {
     done
 }
 
-# begin STAGE: whether STAGE is asked for and has work to do; announces it, and sets `asks`.
-begin() {
+# ask_for STAGE [LIKE]: sets `asks` to what the jobs of STAGE ask a scheduler for; by default what those of stage LIKE do.
+ask_for() {
     local given words
-    ((stage <= $1 && $1 <= stop_stage)) || return 1
-    ! skips "$1" || return 1
-    running=$1
-    began=${SECONDS}
-    asks_of "$1"
+    asks_of "${2-$1}"
     for given in "${resources[@]}"; do
         case ${given} in
             "$1":*) given=${given#*:} ;;
@@ -76,6 +72,15 @@ begin() {
         read -ra words <<<"${given}"
         asks+=("${words[@]}") # the last one counts
     done
+}
+
+# begin STAGE: whether STAGE is asked for and has work to do; announces it, and sets `asks`.
+begin() {
+    ((stage <= $1 && $1 <= stop_stage)) || return 1
+    ! skips "$1" || return 1
+    running=$1
+    began=${SECONDS}
+    ask_for "$1"
     echo "$(date '+%F %T') stage $1: ${titles[$1]}"
 }
 

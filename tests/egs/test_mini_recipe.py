@@ -173,6 +173,18 @@ def test_stage_7_reports_that_the_ratings_are_simulated(recipe):
 
 
 @pytest.mark.slow
+def test_stage_7_analyses_the_layers_where_it_is_asked_for(recipe):
+    assert "What the layers know" not in (recipe.model / "RESULTS.md").read_text()
+    done = recipe.stage(7, "--analyze", "true")
+    assert done.returncode == 0, done.stdout
+    markdown, page = ((recipe.model / name).read_text() for name in ("RESULTS.md", "report.html"))
+    result = json.loads((recipe.model / "analysis" / "analysis.json").read_text())
+    assert [Path(path).name for path in result["data"]] == ["dev", "test", "test_ood"]
+    assert len(result["tokens"]) == len(result["similarity"])
+    assert "## What the layers know" in markdown and "What the layers know</h2>" in page
+
+
+@pytest.mark.slow
 def test_stage_8_exports_a_model_that_predicts_the_same_elsewhere(recipe, tmp_path):
     shutil.copytree(recipe.model / "model", tmp_path / "model")
     out = tmp_path / "utt2mos"
@@ -280,6 +292,7 @@ def test_help_lists_the_options_of_the_recipe_and_of_the_stages():
         (["--nj", "0"], "--nj must be at least 1"),
         (["--clusters", "0"], "--clusters must be at least 1"),
         (["--stage_to_tmpdir", "yes"], "--stage_to_tmpdir must be true or false, not 'yes'"),
+        (["--analyze", "yes"], "--analyze must be true or false, not 'yes'"),
         (["--stage"], "option --stage needs a value"),
         (["--stop_stage", "9"], "no stages from 0 to 9"),
         (["3"], "unexpected argument '3'"),

@@ -1,0 +1,1 @@
+"""How much each encoder layer knows, and what fine-tuning changes: layer similarity, tokens, probes."""

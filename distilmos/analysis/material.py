@@ -1,0 +1,90 @@
+"""The recordings that an analysis hears, from one or several data directories, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.data.tables import c_locale_key, read_table
+from distilmos.errors import InputError, raise_faults
+
+# Labels that a data directory may know by itself: name -> its table.
+TABLES = {"speaker": "utt2spk", "sentence": "utt2sent"}
+GROUP = "group"  # of the system, by sys2group: the type of degradation
+MOS = "MOS"
+
+
+@dataclass(frozen=True)
+class Material:
+    """Recordings of all data directories together; every mapping is keyed by utterance.
+
+    Attributes:
+        paths: the data directories.
+        wavs: locations of the audio.
+        durations: seconds.
+        systems: system under test.
+        mos: mean scores; empty unless all recordings are rated.
+        labels: name -> utterance -> label; a table may have some of the utterances only.
+        demanded: names of the labels that were asked for, and not just found.
+        notes: what must be shown beside results on these recordings.
+    """
+
+    paths: list[Path]
+    wavs: dict[str, tuple[Path, int | None]]
+    durations: dict[str, float]
+    systems: dict[str, str]
+    mos: dict[str, float]
+    labels: dict[str, dict[str, str]]
+    demanded: frozenset[str]
+    notes: str
+
+
+def read_material(directories: Sequence[Path], tables: Mapping[str, Path]) -> Material:
+    """Read data directories of stage 1, the labels that they hold, and further tables of labels.
+
+    Args:
+        directories: data directories, none of whose utterance ids is in two of them.
+        tables: name -> a table `utterance label`; one of the name of a label that the directories hold replaces it.
+
+    Raises:
+        InputError: if a directory or table is faulty, an utterance is in two directories, or a table has none of them.
+    """
+    if MOS in tables:
+        raise InputError(f"{tables[MOS]}: labels cannot be called {MOS}: that is what utt2mos has")
+    sets = [read_data_dir(directory, rated=False) for directory in dict.fromkeys(directories)]
+    places: dict[str, Path] = {}
+    faults = []
+    for data in sets:
+        for utterance in data.utterances:
+            if places.setdefault(utterance, data.path) != data.path:
+                faults.append(f"{data.path / 'wav.scp'}: {utterance} is in {places[utterance]}, too")
+    raise_faults(faults, "data directories that are analysed together")
+    labels: dict[str, dict[str, str]] = {}
+    for data in sets:
+        for name, found in _own_labels(data).items():
+            labels.setdefault(name, {}).update(found)
+    for name, path in tables.items():
+        table = read_table(path)
+        labels[name] = {utterance: label for utterance, label in table.items() if utterance in places}
+        if not labels[name]:
+            raise InputError(f"{path}: has no label of an utterance of {', '.join(map(str, directories))}")
+    rated = all(data.mos for data in sets)
+    return Material(
+        paths=[data.path for data in sets],
+        wavs={u: location for data in sets for u, location in data.wavs.items()},
+        durations={u: seconds for data in sets for u, seconds in data.durations.items()},
+        systems={u: system for data in sets for u, system in data.systems.items()},
+        mos={u: score for data in sets for u, score in data.mos.items()} if rated else {},
+        labels=dict(sorted(labels.items(), key=lambda item: c_locale_key(item[0]))),
+        demanded=frozenset(tables),
+        notes=" ".join(dict.fromkeys(data.notes for data in sets if data.notes)),
+    )
+
+
+def _own_labels(data: DataDir) -> dict[str, dict[str, str]]:
+    found = {name: read_table(data.path / table) for name, table in TABLES.items() if (data.path / table).exists()}
+    if data.groups:
+        found[GROUP] = {utterance: data.groups[system] for utterance, system in data.systems.items()}
+    return found

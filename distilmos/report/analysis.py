@@ -1,0 +1,235 @@
+"""What the layers know, as `distilmos analyze` found it: tables and figures, and ANALYSIS.md with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from distilmos.analysis.result import AFTER, BEFORE, read_analysis
+from distilmos.files import write_text
+from distilmos.hardware import machine_text
+from distilmos.report import figures
+from distilmos.report.experiment import Experiment, read_experiment
+from distilmos.report.figures import PALETTE, Figure, Line
+from distilmos.report.layers import over_training
+from distilmos.scoring.tables import markdown_table, number
+
+PAGE = "ANALYSIS.md"
+NAMES = {BEFORE: "frozen", AFTER: "fine-tuned"}
+BLUE, ORANGE, GREEN = PALETTE[:3]
+PROBE_COLOURS = {
+    ("accuracy", BEFORE): BLUE,
+    ("accuracy", AFTER): ORANGE,
+    ("LCC", BEFORE): BLUE,
+    ("LCC", AFTER): BLUE,
+    ("SRCC", BEFORE): ORANGE,
+    ("SRCC", AFTER): ORANGE,
+}
+
+Table = tuple[list[str], list[list[str]]]  # header, rows
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        title: heading.
+        text: what the numbers mean.
+        figures: name of the file -> picture.
+        tables: header and rows of each.
+    """
+
+    title: str
+    text: str
+    figures: dict[str, Figure]
+    tables: list[Table] = field(default_factory=list)
+
+
+def write_analysis(directory: str | Path, experiment: str | Path | None) -> Path:
+    """Write ANALYSIS.md and its figures beside analysis.json; return its path.
+
+    Args:
+        directory: that has analysis.json.
+        experiment: exp/<tag>, whose log tells how the tokens were learned; None for an encoder alone.
+
+    Raises:
+        InputError: if analysis.json or the log is faulty.
+    """
+    directory = Path(directory)
+    result = read_analysis(directory)
+    sections = analysis_sections(result)
+    if experiment is not None:
+        sections += training_sections(read_experiment(experiment))
+    for section in sections:
+        for name, figure in section.figures.items():
+            write_text(directory / f"{name}.svg", figures.as_file(figure))
+    title = f"# What the layers of {Path(result['subject']).resolve().name} know\n"
+    write_text(directory / PAGE, "\n".join([title, *analysis_text(result, sections)]))
+    return directory / PAGE
+
+
+def analysis_text(
+    result: Mapping[str, Any], sections: Sequence[Section], folder: str = "", level: str = "##"
+) -> list[str]:
+    """Return the paragraphs of a page in Markdown.
+
+    Args:
+        result: what analysis.json holds.
+        sections: to be shown.
+        folder: where the figures are, seen from the page, ending in a slash.
+        level: of the headings of sections.
+    """
+    parts = ["".join(f"- {name}: {text}\n" for name, text in analysis_facts(result).items())]
+    for section in sections:
+        parts += [f"{level} {section.title}\n", section.text + "\n"]
+        parts += [f"![{figure.title}]({folder}{name}.svg)\n" for name, figure in section.figures.items()]
+        parts += [markdown_table(header, rows) for header, rows in section.tables]
+    return parts
+
+
+def analysis_facts(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return how an analysis was made, name -> text."""
+    facts = {
+        "Frozen encoder": str(result["ssl"]),
+        "Analysed on": f"{', '.join(result['data'])}: {result['utterances']} utterances "
+        f"({result['seconds'] / 3600:.2f} h), of which {result['frames']:,} frames; seed {result['seed']}",
+    }
+    if result["notes"]:
+        facts["Notes"] = result["notes"]
+    if result["kmeans"]:
+        facts["K-means"] = str(result["kmeans"])
+    if result["left_out"]:
+        facts["Left out"] = "; ".join(result["left_out"])
+    commit = result["commit"] or "not known"
+    facts["Made"] = f"{result['time']}, commit {commit}; {machine_text(result['hardware'])}"
+    return facts
+
+
+def analysis_sections(result: Mapping[str, Any]) -> list[Section]:
+    """Return what is to be shown of an analysis."""
+    present = [BEFORE, AFTER] if result["model"] else [BEFORE]
+    sections = [_similarity(result)]
+    if result["tokens"]:
+        sections += [_tokens(result, present), _fit(result["tokens"], present)]
+    if result["probes"]:
+        sections.append(_probes(result["probes"]))
+    return sections
+
+
+def training_sections(experiment: Experiment) -> list[Section]:
+    """Return how the tokens of each layer were learned; nothing where the log has none."""
+    figure = over_training(experiment, "token_accuracy")
+    if figure is None:
+        return []
+    text = "Share of the frames of the dev set whose token id the network's own predictors found while it was trained."
+    return [Section("Tokens learned in training", text, {"token_accuracy": figure})]
+
+
+def _similarity(result: Mapping[str, Any]) -> Section:
+    text = (
+        "Linear centred kernel alignment (Kornblith et al., 2019) of the same frames: 1 where a layer is a rotation "
+        "and scaling of the other one, 0 where the two have nothing in common."
+    )
+    columns = "layer"
+    if result["model"]:
+        columns = "fine-tuned layer"
+        text += " The diagonal says how much fine-tuning left as it was."
+    values = [_known(row) for row in result["similarity"]]
+    figure = figures.layer_map("similarity", "Similarity of layers (linear CKA)", values, "frozen layer", columns)
+    return Section("Similarity of layers", text, {"similarity": figure})
+
+
+def _tokens(result: Mapping[str, Any], present: Sequence[str]) -> Section:
+    rows = result["tokens"]
+    title = "Token ids read from a layer"
+    text = (
+        "Token ids of the frozen layer. A linear reader (discriminant analysis, learned on other utterances) finds "
+        f"this share of them in {result['held_out']} held-out utterances. Chance is the share of the most frequent id."
+    )
+    columns = {f"reader, {NAMES[name]} layer": [row[name]["probe"] for row in rows] for name in present}
+    styles = [(GREEN, True), (GREEN, False), (ORANGE, False), (BLUE, False)]
+    if AFTER in present:
+        title = "What is left of each layer"
+        text += (
+            " What it finds in the frozen layer is what the fine-tuned one is to be compared with. Where a layer has "
+            "moved and turned to does not matter to the reader. It does to the centroids, which stay where they were: "
+            "by them, this share of all frames still has the same id. CKA is the diagonal above."
+        )
+        columns["same nearest centroid"] = [row[AFTER]["agreement"] for row in rows]
+        columns["CKA"] = [values[place] for place, values in enumerate(result["similarity"])]
+    layers = [row["layer"] for row in rows]
+    lines = [
+        Line(name, layers, _known(values), colour, dashed)
+        for (name, values), (colour, dashed) in zip(columns.items(), styles, strict=False)
+    ]
+    table = _table(layers, columns | {"chance": [row["chance"] for row in rows]})
+    return Section(title, text, {"forgetting": figures.layer_lines("forgetting", title, lines)}, [table])
+
+
+def _fit(rows: Sequence[Mapping[str, Any]], present: Sequence[str]) -> Section:
+    layers = [row["layer"] for row in rows]
+    lines = [
+        Line(f"{NAMES[n]} layer", layers, _known(row[n]["explained_variance"] for row in rows), GREEN, n == BEFORE)
+        for n in present
+    ]
+    columns = {
+        f"{title}, {NAMES[name]}": [row[name][key] for row in rows]
+        for key, title in (("explained_variance", "explained variance"), ("inertia_per_frame", "inertia per frame"))
+        for name in present
+    }
+    text = "How well the centroids of the frozen layers fit; below 0 worse than the mean of all frames would."
+    figure = figures.layer_lines("fit", "Variance explained by the centroids", lines)
+    return Section("Fit of the k-means", text, {"fit": figure}, [_table(layers, columns)])
+
+
+def _probes(tasks: Sequence[Mapping[str, Any]]) -> Section:
+    drawn: dict[str, Figure] = {}
+    read: list[list[str]] = []
+    columns: dict[str, list[Any]] = {}
+    spreads: dict[str, list[Any]] = {}
+    layers = [row["layer"] for row in tasks[0]["layers"]]
+    for place, task in enumerate(tasks, start=1):
+        rows, lines = task["layers"], []
+        for (measure, name), colour in PROBE_COLOURS.items():
+            if measure not in rows[0].get(name, ()):
+                continue
+            column = f"{task['name']} {measure}, {NAMES[name]}"
+            columns[column] = [row[name][measure] for row in rows]
+            line = Line(f"{measure}, {NAMES[name]}", layers, _known(columns[column]), colour, dashed=name == BEFORE)
+            if measure == "accuracy":
+                spreads[column] = [row[name]["sd"] for row in rows]
+                line = replace(line, spread=spreads[column])
+            lines.append(line)
+        chance, labels = task["chance"], "" if task["classes"] is None else f"{task['classes']:,}"
+        level = None if chance is None else ("chance", chance)
+        drawn[f"probe{place}"] = figures.layer_lines(f"probe{place}", f"{task['name']} read from a layer", lines, level)
+        read.append([task["name"], f"{task['utterances']:,}", labels, number(chance), task["folds_of"]])
+    text = (
+        "How well an utterance's label or MOS is read from the mean and standard deviation of a layer over time, by "
+        "ridge regression and cross-validation. Chance is the share of the most frequent label; ± is the standard "
+        "deviation over folds. LCC and SRCC are of the predictions of all folds together."
+    )
+    header = ["read", "utterances", "labels", "chance", "folds of whole"]
+    return Section("What is read from each layer", text, drawn, [(header, read), _table(layers, columns, spreads)])
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]
+
+
+def _table(
+    layers: Sequence[int], columns: Mapping[str, Sequence[Any]], spreads: Mapping[str, Sequence[Any]] | None = None
+) -> Table:
+    """Return a table with a row for each layer; `spreads` has the deviations of some of the columns."""
+    rows = []
+    for place, layer in enumerate(layers):
+        cells = [str(layer)]
+        for name, values in columns.items():
+            spread = f" ± {number(spreads[name][place])}" if spreads and name in spreads else ""
+            cells.append(number(values[place]) + spread)
+        rows.append(cells)
+    return ["layer", *columns], rows

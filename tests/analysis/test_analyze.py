@@ -1,0 +1,263 @@
+"""`distilmos analyze` on small trained models."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+
+from distilmos.analysis import similarity
+from distilmos.cli import main
+from distilmos.data.archive import load_array, read_scp
+from distilmos.data.tables import read_table, write_table
+from distilmos.report.page import write_report
+
+
+def analyze(*arguments):
+    return main(["analyze", *map(str, arguments), "--device", "cpu"])
+
+
+def numbers(directory):
+    """Return analysis.json without what differs between two runs."""
+    result = json.loads((directory / "analysis.json").read_text())
+    return {key: value for key, value in result.items() if key not in ("time", "subject")}
+
+
+def test_a_distilmos_experiment(trained, capsys):
+    exp = trained.experiment("distilmos")
+    assert analyze(exp) == 0
+    assert capsys.readouterr().out == f"{exp}/analysis/ANALYSIS.md\n"
+    result = numbers(exp / "analysis")
+    # The dev set and the k-means are found.
+    assert result["data"] == [str(trained.raw("dev"))] or Path(result["data"][0]).samefile(trained.raw("dev"))
+    assert Path(result["kmeans"]).samefile(trained.kmeans)
+    assert (result["utterances"], result["model"], result["left_out"]) == (36, "distilmos", [])
+    cka = np.array(result["similarity"])
+    assert cka.shape == (trained.layers, trained.layers) and cka.min() > 0 and cka.max() < 1
+    for row in result["tokens"]:
+        assert row["after"]["agreement"] < row["before"]["agreement"] == 1
+        assert row["chance"] < row["after"]["probe"] <= row["before"]["probe"] + 0.1
+        assert row["before"]["explained_variance"] > row["after"]["explained_variance"]
+    probes = {probe["name"]: probe for probe in result["probes"]}
+    assert list(probes) == ["group", "speaker", "MOS"]
+    assert (probes["group"]["classes"], probes["group"]["folds_of"]) == (2, "systems")
+    assert (probes["speaker"]["classes"], probes["speaker"]["folds_of"]) == (3, "utterances")
+    assert probes["speaker"]["chance"] == pytest.approx(1 / 3)
+    assert max(row["before"]["accuracy"] for row in probes["speaker"]["layers"]) > 0.6
+    assert set(probes["MOS"]["layers"][0]["after"]) == {"LCC", "SRCC"}
+
+
+def test_tokens_of_the_frozen_encoder_are_those_of_stage_4(trained, monkeypatch):
+    """The share of the most frequent id over all frames is the one in the archives."""
+    assert analyze(trained.experiment("distilmos"), "--max-frames", 10**6) == 0
+    result = numbers(trained.experiment("distilmos") / "analysis")
+    for row in result["tokens"]:
+        scp = read_scp(trained.root / "tokens" / "dev" / f"layer{row['layer']}.scp")
+        ids = np.concatenate([load_array(location) for location in scp.values()])
+        assert row["chance"] == pytest.approx(np.bincount(ids).max() / len(ids))
+    assert result["frames"] == len(ids)
+
+
+def test_an_encoder_that_was_not_trained_has_changed_nothing(trained):
+    exp = trained.experiment("frozen")
+    assert analyze(exp) == 0
+    result = numbers(exp / "analysis")
+    cka = np.array(result["similarity"])
+    assert np.diag(cka) == pytest.approx(1) and cka == pytest.approx(cka.T)
+    assert all(row["before"] == row["after"] for row in result["tokens"])
+    assert all(row["before"] == row["after"] for probe in result["probes"] for row in probe["layers"])
+
+
+def test_a_baseline_has_no_tokens_unless_a_kmeans_is_named(trained):
+    exp = trained.experiment("sslmos")
+    assert analyze(exp) == 0
+    result = numbers(exp / "analysis")
+    assert result["tokens"] == [] and result["left_out"][0].startswith("tokens: no k-means")
+    assert "Forgetting" not in (exp / "analysis/ANALYSIS.md").read_text()
+    assert analyze(exp, "--kmeans", trained.kmeans) == 0
+    assert len(numbers(exp / "analysis")["tokens"]) == trained.layers
+
+
+def test_an_encoder_alone(trained, capsys):
+    out = trained.root / "out"
+    assert analyze("--ssl", trained.encoder, "--data", trained.raw("dev"), "--out", out) == 0
+    result = numbers(out)
+    assert result["model"] is None and np.diag(result["similarity"]) == pytest.approx(1)
+    assert [set(row) for probe in result["probes"] for row in probe["layers"]] == [{"layer", "before"}] * 6
+    assert analyze(trained.experiment("sslmos"), "--data", trained.raw("dev")) == 0
+    both = numbers(trained.experiment("sslmos") / "analysis")
+    for alone, pair in zip(result["probes"], both["probes"], strict=True):
+        assert [row["before"] for row in alone["layers"]] == [row["before"] for row in pair["layers"]]
+    assert "fine-tuned" not in (out / "ANALYSIS.md").read_text()
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_one_others(trained):
+    command = [trained.experiment("distilmos"), "--max-frames", 300]
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert analyze(*command, "--out", trained.root / out, "--seed", seed) == 0
+    first, again, other = (numbers(trained.root / out) for out in "abc")
+    assert first == again and first["frames"] == 300
+    assert first["similarity"] != other["similarity"] and first["probes"] != other["probes"]
+
+
+def test_pairs_of_layers_that_do_not_fit_the_memory_are_compared_in_further_passes(trained, monkeypatch):
+    command = [trained.experiment("distilmos"), "--out"]
+    assert analyze(*command, trained.root / "one") == 0
+    monkeypatch.setattr(similarity, "MAX_BYTES", 1)
+    assert analyze(*command, trained.root / "many") == 0
+    one, many = numbers(trained.root / "one"), numbers(trained.root / "many")
+    assert np.array(many.pop("similarity")) == pytest.approx(np.array(one.pop("similarity")), rel=1e-9)
+    assert one == many
+
+
+def test_tables_of_labels_and_several_data_directories(trained):
+    names = [u for part in ("train", "dev") for u in read_table(trained.raw(part) / "utt2spk")]
+    levels = {u: f"level{int(u[-2:]) % 6 // 2}" for u in names[:-3]}
+    write_table(trained.root / "utt2level", levels)
+    write_table(trained.root / "utt2spk", {u: "same" if u < "dev10" else "other" for u in names})
+    tables = [f"level={trained.root}/utt2level", f"speaker={trained.root}/utt2spk"]
+    command = ["--data", trained.raw("train"), "--data", trained.raw("dev"), "--data", trained.raw("dev")]
+    for table in tables:
+        command += ["--labels", table]
+    assert analyze(trained.experiment("distilmos"), *command) == 0
+    result = numbers(trained.experiment("distilmos") / "analysis")
+    probes = {probe["name"]: (probe["classes"], probe["utterances"]) for probe in result["probes"]}
+    assert result["data"] == [str(trained.raw("train")), str(trained.raw("dev"))]
+    assert probes == {"group": (2, 72), "level": (3, 69), "speaker": (2, 72), "MOS": (None, 72)}
+
+
+def test_what_cannot_be_read_is_said(trained, tmp_path):
+    data = shutil.copytree(trained.raw("dev"), tmp_path / "plain")
+    for name in ("utt2mos", "utt2spk", "sys2group"):
+        (data / name).unlink()
+    write_table(data / "utt2sent", {u: u for u in read_table(data / "utt2sys")})
+    assert analyze(trained.experiment("sslmos"), "--data", data) == 0
+    result = numbers(trained.experiment("sslmos") / "analysis")
+    assert result["probes"] == []
+    assert result["left_out"][1:] == [
+        "sentence: fewer than two labels that several of the 36 utterances have",
+        "MOS: not all data is rated",
+    ]
+    assert analyze(trained.experiment("sslmos"), "--data", data, "--data", trained.raw("train")) == 0
+    result = numbers(trained.experiment("sslmos") / "analysis")
+    assert [(probe["name"], probe["utterances"]) for probe in result["probes"]] == [("group", 36), ("speaker", 36)]
+    assert result["left_out"][-1] == "MOS: not all data is rated"
+
+
+def test_the_page_has_tables_and_figures_that_are_there(trained):
+    exp = trained.experiment("distilmos")
+    (exp / "analysis").mkdir()
+    assert analyze(exp) == 0
+    page = (exp / "analysis/ANALYSIS.md").read_text()
+    result = numbers(exp / "analysis")
+    pictures = re.findall(r"!\[[^]]+\]\((.+?)\)", page)
+    assert pictures == [
+        "similarity.svg",
+        "forgetting.svg",
+        "fit.svg",
+        "probe1.svg",
+        "probe2.svg",
+        "probe3.svg",
+        "token_accuracy.svg",
+    ]
+    for name in pictures:
+        picture = ElementTree.parse(exp / "analysis" / name).getroot()
+        assert picture.tag == "{http://www.w3.org/2000/svg}svg"
+    first = result["tokens"][0]
+    cells = [first["before"]["probe"], first["after"]["probe"], first["after"]["agreement"], result["similarity"][0][0]]
+    assert "| " + " | ".join(["1", *(f"{cell:.3f}" for cell in [*cells, first["chance"]])]) + " |" in " ".join(
+        page.split()
+    )
+    speaker = result["probes"][1]["layers"][0]["after"]
+    assert f"{speaker['accuracy']:.3f} ± {speaker['sd']:.3f}" in page
+
+
+def test_the_report_shows_it(trained):
+    exp = trained.experiment("distilmos")
+    plain = [path.read_text() for path in write_report(exp)]
+    assert not any("What the layers know" in text for text in plain)
+    assert analyze(exp) == 0
+    markdown, page = (path.read_text() for path in write_report(exp))
+    for name in re.findall(r"!\[[^]]+\]\((analysis/.+?)\)", markdown):
+        assert (exp / name).exists()
+    assert markdown.count("(analysis/") == 6 and page.count("<svg") == plain[1].count("<svg") + 6
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    for title in ("Similarity of layers", "What is left of each layer", "What is read from each layer"):
+        assert f"### {title}" in markdown and f'<h3 class="part">{title}' in page
+    (exp / "analysis/analysis.json").write_text("{}")
+    assert main(["report", str(exp)]) == 2
+
+
+def test_simulated_ratings_are_called_so(trained, tmp_path):
+    data = shutil.copytree(trained.raw("dev"), tmp_path / "dev")
+    (data / "notes").write_text("The ratings are simulated.\n")
+    exp = trained.experiment("sslmos")
+    assert analyze(exp, "--data", data) == 0
+    assert "- Notes: The ratings are simulated." in (exp / "analysis/ANALYSIS.md").read_text()
+    markdown, page = (path.read_text() for path in write_report(exp))
+    assert "- Notes: The ratings are simulated." in markdown
+    assert page.count('<span class="notes">The ratings are simulated.</span></h3>') == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "name an experiment directory, or an encoder with --ssl"),
+        ("{exp} --ssl hubert_tiny", "name an experiment directory, or an encoder with --ssl"),
+        ("--ssl hubert_tiny --data {dev}", "--ssl needs --data and --out"),
+        ("--ssl hubert_tiny --out o", "--ssl needs --data and --out"),
+        ("nowhere", "nowhere: no such directory"),
+        ("{root}", "config.yaml: no such file"),
+        ("{exp} --data nowhere", "nowhere: no such directory"),
+        ("{exp} --data {dev} --data {dev2}", "dev2/wav.scp: dev00 is in "),
+        ("{exp} --labels x=nowhere", "nowhere: no such file"),
+        ("{exp} --labels x={other}", "other: has no label of an utterance of "),
+        ("{exp} --labels x={single}", "label x: fewer than two labels"),
+        ("{exp} --labels MOS={single}", "labels cannot be called MOS"),
+        ("{exp} --labels x={single} --labels x={other}", "--labels: x is given twice"),
+        ("{exp} --kmeans nowhere", "nowhere/info.json: no such file"),
+        ("{exp} --kmeans {foreign}", "was made with another encoder"),
+        ("{exp} --max-frames 1", "an analysis needs at least two utterances"),
+        ("{wide}", "its encoder has num_layers 2, hubert_tiny 6: it was not made of that"),
+        ("{unfinished}", "has neither final/ nor model/: the training has not finished"),
+        ("{unlogged}", "log.jsonl: does not say on what the experiment was evaluated: name data directories"),
+        ("{moved}", "which is not here: name data directories"),
+    ],
+)
+def test_bad_usage_and_bad_input_are_2_and_named(trained, words, message, capsys):
+    root, exp = trained.root, trained.experiment("distilmos")
+    places = {"root": root, "exp": exp, "dev": trained.raw("dev"), "dev2": root / "dev2"}
+    shutil.copytree(trained.raw("dev"), root / "dev2")
+    for name, labels in (("other", {"x": "a"}), ("single", dict.fromkeys(read_table(root / "dev2/utt2spk"), "a"))):
+        places[name] = root / name
+        write_table(places[name], labels)
+    places["foreign"] = shutil.copytree(trained.kmeans, root / "foreign")
+    info = json.loads((root / "foreign/info.json").read_text())
+    (root / "foreign/info.json").write_text(json.dumps(info | {"fingerprint": "0"}))
+    for name in ("wide", "unfinished", "unlogged", "moved"):
+        places[name] = shutil.copytree(exp, root / "exp" / name)
+    settings = yaml.safe_load((exp / "config.yaml").read_text())
+    (places["wide"] / "config.yaml").write_text(yaml.safe_dump(settings | {"ssl_model": "hubert_tiny"}))
+    shutil.rmtree(places["unfinished"] / "final")
+    (places["unlogged"] / "log.jsonl").unlink()
+    log = (exp / "log.jsonl").read_text()
+    (places["moved"] / "log.jsonl").write_text(log.replace("/raw/dev", "/raw/gone"))
+    assert analyze(*words.format(**places).split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("distilmos analyze: error: ") and message in said
+    assert not (exp / "analysis").exists()
+
+
+@pytest.mark.parametrize("words", ["e --max-frames 0", "e --seed -1", "e --labels x", "e --labels =f", "e --labels x="])
+def test_option_values_that_mean_nothing(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        analyze(*words.split())
+    assert caught.value.code == 2
+    assert " is not a " in capsys.readouterr().err.splitlines()[-1]
