@@ -85,11 +85,13 @@ def _compare(args: argparse.Namespace, work: Path) -> None:
     cost = median(ours["seconds"] / plain["seconds"] for ours, plain in pairs) - 1
     speed = median(report.ratio("distilmos"))
     report.facts = {
+        "the token loss costs": f"{100 * cost:.1f} % of a step",
         "waiting for the data loader": f"{100 * max(shares):.2f} % of a step at most",
         f"padding of our batches, corpus of {len(many)} recordings": f"{100 * waste:.1f} % of the padded audio",
     }
-    report.goals = [
-        Goal(f"token loss costs at most 5 % ({args.size})", f"{100 * cost:.1f} %", cost <= 0.05),
+    if args.size == "base":  # of a small encoder the heads are half of the network
+        report.goals.append(Goal("token loss costs at most 5 %", f"{100 * cost:.1f} %", cost <= 0.05))
+    report.goals += [
         Goal("DistilMOS 1.5 times as fast as SHEET's SSL-MOS", f"{speed:.2f} times", speed >= 1.5),
         Goal("padding at most 5 %", f"{100 * waste:.1f} %", waste <= 0.05),
     ]
