@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -311,6 +313,8 @@ class BatchReader(Dataset):
 
 def make_loader(reader: BatchReader, plans: Iterable[BatchPlan], num_workers: int, pin: bool) -> DataLoader:
     """Return a loader of the batches of `plans`; worker processes, if any, live as long as it does."""
+    if num_workers:
+        _keep_socket_paths_short()
     return DataLoader(
         reader,
         sampler=plans,
@@ -320,6 +324,16 @@ def make_loader(reader: BatchReader, plans: Iterable[BatchPlan], num_workers: in
         pin_memory=pin,
         worker_init_fn=outlive_stop_signals() if num_workers else None,
     )
+
+
+def _keep_socket_paths_short() -> None:
+    """Let multiprocessing make its sockets in /tmp if the path of the temporary directory is long.
+
+    A socket's path has 107 bytes at most. Worker processes wait for ever for what cannot be sent; a cluster's $TMPDIR
+    may well be long.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) > 107 - len("/pymp-12345678/listener-12345678"):
+        tempfile.tempdir = "/tmp"
 
 
 def checked(item: Batch | InputError) -> Batch:

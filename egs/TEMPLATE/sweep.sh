@@ -48,8 +48,9 @@ if [ -n "${job}" ]; then
     read -r model seed <<<"${runs[job - 1]}"
     take_model "${model}"
     # The stages run inside this job. A training that has ended is only checked: its settings and data are still the same.
-    cmd_backend=local exec ./run.sh --expdir "${expdir}" --stage 5 --stop_stage 7 "${settings[@]}" --tag "${model}_seed${seed}" --seed "${seed}" --num_threads "${num_threads}" --ngpu "${ngpu}" \
-        "${rest[@]}"
+    # What makes the model counts before options for all.
+    cmd_backend=local exec ./run.sh "${rest[@]}" --expdir "${expdir}" --stage 5 --stop_stage 7 "${settings[@]}" \
+        --tag "${model}_seed${seed}" --seed "${seed}" --num_threads "${num_threads}" --ngpu "${ngpu}"
 fi
 
 . ./path.sh
@@ -59,7 +60,7 @@ for model in ${models}; do
     take_model "${model}"
     made="${expdir}/sweep/tokens ${own_tokens[*]}"
     if [ ${#own_tokens[@]} -gt 0 ] && [ ! -e "${made}" ]; then
-        ./run.sh --expdir "${expdir}" --stage 3 --stop_stage 4 "${settings[@]}" "${rest[@]}"
+        ./run.sh "${rest[@]}" --expdir "${expdir}" --stage 3 --stop_stage 4 "${settings[@]}"
         mkdir -p "${expdir}/sweep"
         touch "${made}"
     fi

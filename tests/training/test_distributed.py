@@ -231,8 +231,8 @@ def test_audio_is_read_from_a_copy_on_each_machine(corpus, settings, undisturbed
         table = raw / "wav.scp"
         table.write_text(table.read_text().replace(str(corpus.raw(name)), str(raw)))
         arguments[arguments.index(f"--{name}") + 1] = str(raw)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
+    scratch = tmp_path / "scratch" / ("long" * 20)  # longer than the path of a socket may be
+    scratch.mkdir(parents=True)
     running = start(arguments, "--nproc", "2", "--stage-to-tmpdir", TMPDIR=str(scratch))
     await_steps(running, tmp_path / "out", 1)
     assert len(list(scratch.rglob("*wav.ark"))) == 2
