@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from distilmos.commands.options import add_forward_options, add_job_options
-from distilmos.tokens.forward import PRECISIONS, ForwardOptions
+from distilmos.tokens.forward import BATCH_SECONDS, PRECISIONS, ForwardOptions
 
 
 def add_layer_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def add_layer_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compile the transformer (torch.compile), for a large corpus on a GPU; with --backend distilmos",
     )
-    add_forward_options(parser, batch_seconds=60.0)
+    add_forward_options(parser, BATCH_SECONDS)
     add_job_options(parser)
 
 

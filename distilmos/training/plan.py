@@ -15,6 +15,7 @@ from distilmos.model.networks import build_model
 from distilmos.scoring.tables import markdown_table
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.features import SPREAD
+from distilmos.tokens.forward import BATCH_SECONDS
 from distilmos.training.config import TrainConfig
 from distilmos.training.dataset import refuse_long
 from distilmos.training.optimizer import freeze
@@ -46,7 +47,7 @@ class PlanOptions:
 
     clusters: int = 200
     max_frames: int = 40000
-    batch_seconds: float = 60.0
+    batch_seconds: float = BATCH_SECONDS
     jobs: int = 1
     threads: int = 1
 

@@ -23,9 +23,9 @@ from distilmos.data.packing import pack_by_length
 from distilmos.memory import use_huge_pages
 from distilmos.ssl.forward import pad_audio
 from distilmos.ssl.load import load_ssl
+from distilmos.tokens.forward import BATCH_SECONDS
 from distilmos.tokens.labels import nearest
 
-BATCH_SECONDS = 60.0  # as stages 2 and 4
 CLUSTERS = 200
 
 
