@@ -27,6 +27,7 @@ from distilmos.model.package import load_model_dir
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import choose_device
 from distilmos.ssl.load import load_ssl
+from distilmos.tokens.forward import BATCH_SECONDS
 from distilmos.tokens.info import INFO, TokenInfo
 from distilmos.tokens.kmeans import hash_centroids, load_centroids
 from distilmos.training.config import load_config
@@ -58,7 +59,7 @@ class AnalysisOptions:
     max_frames: int = 20000
     seed: int = 1
     device: str = "auto"
-    batch_seconds: float = 60.0
+    batch_seconds: float = BATCH_SECONDS
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from distilmos.data.audio import SAMPLE_RATE
-from distilmos.data.datadir import read_data_dir
+from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.model.networks import build_model
 from distilmos.scoring.tables import markdown_table
 from distilmos.ssl.load import load_ssl
@@ -109,26 +109,20 @@ class Plan:
             ]
             for stage in self.stages
         ]
-        total = Stage(
-            "all", seconds=sum(stage.seconds or 0 for stage in self.stages), disk=sum(s.disk for s in self.stages)
-        )
-        rows.append([total.stage, "", "", _duration(total.seconds), "", _bytes(total.disk)])
+        seconds = sum(stage.seconds or 0 for stage in self.stages)
+        rows.append(["all", "", "", _duration(seconds), "", _bytes(sum(stage.disk for stage in self.stages))])
         header = ["stage", "hours of audio", "forward FLOPs", "time", "memory", "disk"]
         return "\n".join([self.title + "\n", markdown_table(header, rows), *(note + "\n" for note in self.notes)])
 
 
-def measure_set(directory: str | Path, frames_of: Callable[[int], int]) -> SetSize:
+def measure_set(data: DataDir, frames_of: Callable[[int], int]) -> SetSize:
     """Return the size of a data directory of stage 1.
 
     Args:
-        directory: its path.
+        data: the directory, as it was read.
         frames_of: number of encoder frames of a number of samples.
-
-    Raises:
-        InputError: if the directory is faulty.
     """
-    durations = read_data_dir(directory, rated=False).durations.values()
-    samples = [round(seconds * SAMPLE_RATE) for seconds in durations]
+    samples = [round(seconds * SAMPLE_RATE) for seconds in data.durations.values()]
     return SetSize(samples, sum(samples) / SAMPLE_RATE, sum(map(frames_of, samples)))
 
 
@@ -154,14 +148,15 @@ def make_plan(
         InputError: if a data directory is faulty, train or dev has a recording that training would refuse, or the
             encoder cannot be loaded.
     """
-    for path in (train, dev):
-        refuse_long(read_data_dir(path, rated=False), config.max_seconds)
+    used = [read_data_dir(path, rated=False) for path in (train, dev)]
+    for data in used:
+        refuse_long(data, config.max_seconds)
     encoder = load_ssl(config.ssl_model)
     shape = encoder.config
     model = build_model(config, encoder, options.clusters).to(device)
     freeze(model, config)
-    sizes = {name: measure_set(path, shape.num_frames) for name, path in (("train", train), ("dev", dev))}
-    testing = [measure_set(path, shape.num_frames) for path in tests]
+    sizes = {name: measure_set(data, shape.num_frames) for name, data in zip(("train", "dev"), used, strict=True)}
+    testing = [measure_set(read_data_dir(path, rated=False), shape.num_frames) for path in tests]
     training, held_out = sizes["train"], sizes["dev"]
     parameters = list(model.parameters())
     total = sum(parameter.numel() for parameter in parameters)

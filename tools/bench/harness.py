@@ -18,14 +18,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from distilmos.data.tables import read_lines
 from distilmos.files import write_json, write_text
-from distilmos.hardware import commit, cpu_name
+from distilmos.hardware import commit, cpu_name, now
 from distilmos.scoring.tables import markdown_table
 
 HERE = Path(__file__).parent
@@ -111,7 +110,7 @@ class Report:
             "versions": versions(),
             "command": shlex.join(["python", f"tools/bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
             "commit": commit(),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "time": now(),
         }
         text = as_text(content)
         print(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -87,10 +88,8 @@ def _summary(dumpdir: Path, courses: dict[str, Course]) -> str:
     rows = []
     for name, course in courses.items():
         last, held_out = course.train[-1], course.valid[-1]
-        counts: dict[str, int] = {}
-        for line in read_lines(dumpdir / f"labels_{name}" / "valid.km"):
-            for label in line.split():
-                counts[label] = counts.get(label, 0) + 1
+        lines = read_lines(dumpdir / f"labels_{name}" / "valid.km")
+        counts = Counter(label for line in lines for label in line.split())
         rows.append(
             [
                 name,
