@@ -30,6 +30,7 @@ WEB = ["gradio>=6.0", "matplotlib>=3.8"]
 TEST = [
     "entmax>=1.3",
     "mypy>=1.10",
+    "npy-append-array>=0.9",  # which fairseq's scripts of HuBERT's first iteration import
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.6",
