@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from distilmos.files import write_text
-from distilmos.report.sweep import sweep_page
+from distilmos.report.sweep import dev_page, sweep_page
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,12 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("expdir", type=Path, metavar="EXPDIR", help="for example exp")
     parser.add_argument("--models", nargs="+", required=True, metavar="MODEL", help="the first is compared with others")
     parser.add_argument("--seeds", nargs="+", required=True, metavar="N", help="of each model")
+    parser.add_argument("--dev", action="store_true", help="only the dev set, of trainings that need not be scored")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page, in Markdown")
 
 
 def run(args: argparse.Namespace) -> int:
     """Gather, write and print the page."""
-    page = sweep_page(args.expdir, args.models, args.seeds)
+    page = (dev_page if args.dev else sweep_page)(args.expdir, args.models, args.seeds)
     write_text(args.out, page)
     print(page)
     return 0

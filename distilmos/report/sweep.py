@@ -9,6 +9,7 @@ from typing import Any
 
 from distilmos.errors import InputError
 from distilmos.metrics import LEVELS
+from distilmos.report.experiment import read_experiment
 from distilmos.scoring.compare import compare_results
 from distilmos.scoring.results import count_line, read_metrics
 from distilmos.scoring.tables import bounds, markdown_table, number, with_interval
@@ -41,6 +42,33 @@ def sweep_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) 
         parts += [f"## {name}\n", count_line(scores[models[0], seeds[0]]) + "\n", score_table(scores, models, seeds)]
         parts += differences(results, models, seeds)
     return "\n".join(parts)
+
+
+def dev_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) -> str:
+    """Return a page like `sweep_page` on the dev set alone, by which settings are chosen; test is not looked at.
+
+    Args:
+        expdir: where the experiments are.
+        models: as `sweep_page` takes them.
+        seeds: of each model.
+
+    Raises:
+        InputError: if a training is missing, or has not ended.
+    """
+    scores = {(m, s): _dev_scores(Path(expdir) / f"{m}_seed{s}") for m in models for s in seeds}
+    text = "Scores of the final models on the dev set. `mean` is the mean over seeds and their standard deviation.\n"
+    return "\n".join([text, score_table(scores, models, seeds)])
+
+
+def _dev_scores(directory: Path) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Return level -> metric -> value of the model in `final`, without intervals."""
+    end = read_experiment(directory).end
+    if not end:
+        raise InputError(f"{directory}: has not been trained to the end")
+    return {
+        level: {name: {"value": end["dev"][level][name], "low": None, "high": None} for name in METRICS}
+        for level in LEVELS
+    }
 
 
 def score_table(

@@ -85,13 +85,14 @@ def measure_rates(
     """
     start = time.process_time()
     # What takes least memory comes first: on a CPU the peak of the process cannot be set back.
+    with _threads(1):
+        forward, flops = _forward(model, lengths, clusters, batch_seconds, device)
+    forward_memory = _peak_memory(device)
     with _threads(threads):
         predict = _predict(model, lengths, device)
     predict_memory = _peak_memory(device)
     with _threads(1):
-        forward, flops = _forward(model, lengths, clusters, batch_seconds, device)
         init, iteration = _kmeans(model.encoder.config.embed_dim, clusters)
-    forward_memory = _peak_memory(device)
     with _threads(threads):
         keep_freed_memory()  # as training does
         step = _train(model, config, lengths, device)

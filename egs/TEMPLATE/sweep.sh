@@ -14,6 +14,7 @@ num_threads=1                             # CPU threads of a training
 ngpu=0                                    # GPUs of a training
 resources="--mem 16G --time 48:00:00"     # what a training asks a scheduler for
 expdir=exp                                # where the trainings are, as MODEL_seedN
+dev=false                                 # true only trains, and shows the dev set: to choose settings by
 out=                                      # the page; if empty: sweep.md in expdir
 job=                                      # internal: the number of one training
 # End of options
@@ -36,6 +37,11 @@ take_model() {
 
 take_options "$0" "$@"
 case ${rest[0]-} in --help) exit 0 ;; esac
+case ${dev} in
+    true) last=5 gathered=(--dev) ;;
+    false) last=7 gathered=() ;;
+    *) usage_error "$0" "--dev ${dev}: must be true or false" ;;
+esac
 
 runs=()
 for seed in ${seeds}; do
@@ -49,7 +55,7 @@ if [ -n "${job}" ]; then
     take_model "${model}"
     # The stages run inside this job. A training that has ended is only checked: its settings and data are still the same.
     # What makes the model counts before options for all.
-    cmd_backend=local exec ./run.sh "${rest[@]}" --expdir "${expdir}" --stage 5 --stop_stage 7 "${settings[@]}" \
+    cmd_backend=local exec ./run.sh "${rest[@]}" --expdir "${expdir}" --stage 5 --stop_stage "${last}" "${settings[@]}" \
         --tag "${model}_seed${seed}" --seed "${seed}" --num_threads "${num_threads}" --ngpu "${ngpu}"
 fi
 
@@ -69,7 +75,8 @@ read -ra asks <<<"${resources}"
 "${cmd[@]}" "${asks[@]}" --gpu "${ngpu}" --num-threads "${num_threads}" --max-jobs-run "${jobs}" \
     "JOB=1:${#runs[@]}" "${expdir}/sweep/log/run.JOB.log" \
     "$0" --models "${models}" --seeds "${seeds}" --num_threads "${num_threads}" --ngpu "${ngpu}" --expdir "${expdir}" \
-    --job JOB "${rest[@]}"
+    --dev "${dev}" --job JOB "${rest[@]}"
 read -ra models <<<"${models}"
 read -ra seeds <<<"${seeds}"
-distilmos gather "${expdir}" --models "${models[@]}" --seeds "${seeds[@]}" --out "${out:-${expdir}/sweep.md}"
+distilmos gather "${expdir}" --models "${models[@]}" --seeds "${seeds[@]}" "${gathered[@]}" \
+    --out "${out:-${expdir}/sweep.md}"

@@ -1,47 +1,81 @@
 #!/usr/bin/env bash
-# DistilMOS against plain fine-tuning: every model of conf/ with several seeds, in domain (conditions) and out of domain
-# (a degradation type held out), and RESULTS.md with the tables. Started again, it goes on with what is not done.
+# DistilMOS against plain fine-tuning: every model with several seeds, in domain (conditions) and out of domain (a type of
+# degradation held out), and RESULTS.md with tables and figures. Started again, it goes on with what is not done.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ../TEMPLATE/options.sh
 
 # Options
-db_root=downloads/tcdvoip          # the release
-protocols="conditions echo chop"   # conditions, or a held-out type: echo, chop, clip, compspkr, noise
-models="distilmos sslmos"          # CONF[+key=value]... of conf/; the first is compared with the others, A+... with A
-seeds="1 2 3"                      # of training; sampling and k-means have seed 1
-references=                        # published models to score as they are: distillmos, dnsmos
-jobs=2                             # trainings at a time, each with one CPU thread
-out=RESULTS.md                     # the page
+db_root=downloads/tcdvoip                                # the release
+protocols="conditions echo chop clip compspkr noise"     # conditions, or a held-out type
+models="distilmos sslmos no_tokens frozen last_layer"    # CONF[+key=value][@option=value]... of conf/
+seeds="1 2 3 4 5"                                        # of training; sampling and k-means have seed 1
+references=                                              # published models to score as they are: distillmos, dnsmos
+jobs=2                                                   # trainings at a time, each with one CPU thread
+kept=study                                               # what is kept of every training: what is there is not run again
+out=RESULTS.md                                           # the page; its figures go to a directory beside it
 # End of options
 take_all_options study.sh "$@"
+. ./path.sh
 
-# protocol_options PROTOCOL: sets `split` to the options of run.sh.
-protocol_options() {
+# take_protocol PROTOCOL: sets `split` to the options of run.sh, and the directories `exp`, `dump` and `keep`.
+take_protocol() {
     case $1 in
-        conditions) split=(--split conditions) ;;
-        *) split=(--split leave_type_out --held_out "$1") ;;
+        conditions) split=(--split conditions) exp=exp dump=dump keep=${kept}/conditions ;;
+        *)
+            split=(--split leave_type_out --held_out "$1")
+            exp=exp/leave_$1_out dump=dump/leave_$1_out keep=${kept}/leave_$1_out
+            ;;
     esac
     split+=(--db_root "${db_root}")
 }
 
-. ./path.sh
-for protocol in ${protocols}; do
-    protocol_options "${protocol}"
-    below=
-    [ "${protocol}" = conditions ] || below=/leave_${protocol}_out
-    if [ ! -e "dump${below}/.prepared" ]; then
+prepare() {
+    if [ ! -e "${dump}/.prepared" ]; then
         ./run.sh "${split[@]}" --stage 0 --stop_stage 4
-        touch "dump${below}/.prepared"
+        touch "${dump}/.prepared"
     fi
+}
+
+# keep_training TRAINING: copies what the page is made of, as a whole or not at all.
+keep_training() {
+    local new=${keep}/.$1.tmp file
+    rm -rf "${new}"
+    for file in config.yaml log.jsonl results/test/{metrics.json,scored.tsv} analysis/analysis.json; do
+        mkdir -p "$(dirname "${new}/${file}")"
+        cp "${exp}/$1/${file}" "${new}/${file}"
+    done
+    mv "${new}" "${keep}/$1"
+}
+
+for protocol in ${protocols}; do
+    take_protocol "${protocol}"
     for reference in ${references}; do
-        results=exp${below}/zero_shot/${reference}/results/test
+        results=${keep}/zero_shot/${reference}/results/test
         if [ ! -e "${results}/metrics.json" ]; then
-            python3 local/zero_shot.py --model "${reference}" --data "dump${below}/raw/test" --out "${results}/utt2mos"
-            distilmos score --data "dump${below}/raw/test" --results "${results}"
+            prepare
+            python3 local/zero_shot.py --model "${reference}" --data "${dump}/raw/test" --out "${results}/utt2mos"
+            distilmos score --data "${dump}/raw/test" --results "${results}"
         fi
     done
-    ../TEMPLATE/sweep.sh --models "${models}" --seeds "${seeds}" --jobs "${jobs}" --expdir "exp${below}" "${split[@]}"
+    left=() missing=()
+    for model in ${models}; do
+        lacks=false
+        for seed in ${seeds}; do
+            if [ ! -e "${keep}/${model}_seed${seed}" ]; then
+                missing+=("${model}_seed${seed}") lacks=true
+            fi
+        done
+        [ "${lacks}" = false ] || left+=("${model}")
+    done
+    if [ ${#left[@]} -gt 0 ]; then
+        prepare
+        ../TEMPLATE/sweep.sh --models "${left[*]}" --seeds "${seeds}" --jobs "${jobs}" --expdir "${exp}" \
+            --analyze true "${split[@]}"
+        for training in "${missing[@]}"; do
+            keep_training "${training}"
+        done
+    fi
 done
 python3 local/gather.py --protocols "${protocols}" --models "${models}" --seeds "${seeds}" \
-    --references "${references}" --out "${out}"
+    --references "${references}" --kept "${kept}" --out "${out}"

@@ -328,3 +328,12 @@ def test_a_sweep_trains_settings_and_tokens_of_other_options_and_goes_on(recipe)
     assert execute(command, RECIPE).returncode == 0
     after = [path.stat().st_mtime_ns for path in (tokens, trained["distilmos"] / "final" / "model.safetensors")]
     assert after == before
+
+    # Settings are chosen without a look at the test set.
+    chosen = [*command[:1], "--models", "distilmos+head_lr=2e-3", "--seeds", "1", "--dev", "true", *options]
+    assert execute(chosen, RECIPE).returncode == 0
+    assert not (recipe.exp / "distilmos+head_lr=2e-3_seed1" / "results").exists()
+    log = (recipe.exp / "distilmos+head_lr=2e-3_seed1" / "log.jsonl").read_text().splitlines()
+    page = (recipe.exp / "sweep.md").read_text()
+    assert f"{json.loads(log[-1])['dev']['utterance']['MSE']:.3f}" in page
+    assert "Difference" not in page

@@ -1,6 +1,7 @@
-"""The study's page is made of the scores of its trainings."""
+"""The study's page is made of what is kept of its trainings."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,20 @@ import soundfile
 
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import write_table
+from distilmos.metrics import agreement
 from distilmos.scoring.results import score_results
 
 RECIPE = Path(__file__).resolve().parents[2] / "egs" / "tcdvoip"
 GROUPS = ("echo", "chop", "reference")
+MODELS = {"distilmos": 0.1, "sslmos": 1.0}  # and how far their guesses are off
+SEEDS = (1, 2)
+DEV_LCC = {1: (0.4, 0.9, 0.7), 2: (0.5, 0.7, 0.8)}  # of each seed, in the course of training
 
 
-@pytest.fixture
-def study(tmp_path):
-    """A directory with conf/ and exp/ of two models and two seeds, in domain and with echo held out."""
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A directory with conf/ and study/ of two models and two seeds: in domain, echo and chop held out."""
+    tmp_path = tmp_path_factory.mktemp("study")
     random = np.random.default_rng(0)
     soundfile.write(tmp_path / "x.wav", 0.1 * random.standard_normal(8000), 16000)
     utterances = [
@@ -29,51 +35,131 @@ def study(tmp_path):
         for m in range(3)
     ]
     write_data_dir(tmp_path / "data", utterances)
-    for root in ("exp", "exp/leave_echo_out"):
-        for model, noise in (("distilmos", 0.1), ("sslmos", 1.0)):
-            for seed in (1, 2):
-                path = tmp_path / root / f"{model}_seed{seed}"
-                guess = {u.id: u.mos + noise * random.standard_normal() for u in utterances}
-                write_table(path / "results" / "test" / "utt2mos", guess)
-                score_results(tmp_path / "data", path / "results" / "test", samples=50)
-                hardware = {"gpu": None, "cpu": "a CPU", "threads": 1, "torch": "2", "python": "3"}
-                start = {"event": "start", "commit": f"abc{seed}", "time": f"2026-01-0{seed}", "hardware": hardware}
-                end = {"event": "end", "elapsed_seconds": 60.0 * seed}
-                (path / "log.jsonl").write_text(f"{json.dumps(start)}\n{json.dumps(end)}\n")
+
+    def score(training, noise):
+        guess = {u.id: u.mos + noise * random.standard_normal() for u in utterances}
+        write_table(training / "results" / "test" / "utt2mos", guess)
+        score_results(tmp_path / "data", training / "results" / "test", samples=5)
+
+    for protocol in ("conditions", "leave_echo_out", "leave_chop_out"):
+        score(tmp_path / "study" / protocol / "zero_shot" / "distillmos", 2.0)
+        for model, noise in MODELS.items():
+            for seed in SEEDS:
+                training = tmp_path / "study" / protocol / f"{model}_seed{seed}"
+                score(training, noise)
+                (training / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in _events(seed)))
+                (training / "analysis").mkdir()
+                (training / "analysis" / "analysis.json").write_text(json.dumps(_analysis(noise)))
     (tmp_path / "conf").mkdir()
-    for model in ("distilmos", "sslmos"):
-        (tmp_path / "conf" / f"{model}.yaml").write_text(f"model: {model}\n")
+    (tmp_path / "conf" / "common.yaml").write_text("max_steps: 30\n")
+    for model in MODELS:
+        (tmp_path / "conf" / f"{model}.yaml").write_text(f"base: common.yaml\nmodel: {model}\n")
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def page(kept):
+    """The page of it, made once."""
+    done = gather(kept)
+    assert done.returncode == 0, done.stderr
+    return (kept / "R.md").read_text(encoding="utf-8")
+
+
+def _events(seed):
+    hardware = {"gpu": None, "cpu": "a CPU", "threads": 1, "torch": "2", "python": "3"}
+    yield {"event": "start", "step": 0, "commit": f"abc{seed}", "time": f"2026-01-0{seed}", "hardware": hardware}
+    yield {"event": "train", "step": 30, "regression": 0.25}
+    for step, value in zip((10, 20, 30), DEV_LCC[seed], strict=True):
+        yield {"event": "dev", "step": step, "regression": 0.65, "utterance": {"LCC": value}}
+    yield {"event": "end", "step": 30, "elapsed_seconds": 60.0 * seed}
+
+
+def _analysis(noise):
+    layer = {"before": {"probe": 0.5, "accuracy": 0.9}, "after": {"probe": 0.4, "accuracy": 0.8}}
+    return {
+        **{"subject": "x", "data": [], "notes": "", "utterances": 9, "frames": 9, "left_out": []},
+        "similarity": [[1 - noise / 2, 0.0], [0.0, 0.3]],
+        "tokens": [layer, layer],
+        "probes": [{"name": "speaker", "layers": [layer, layer]}],
+    }
+
+
 def gather(study):
-    options = ["--protocols", "conditions echo", "--models", "distilmos sslmos", "--seeds", "1 2", "--out", "R.md"]
+    options = ["--protocols", "conditions echo chop", "--models", " ".join(MODELS), "--seeds", "1 2"]
+    options += ["--references", "distillmos", "--kept", "study", "--out", "R.md"]
     command = [sys.executable, str(RECIPE / "local" / "gather.py"), *options]
     return subprocess.run(command, cwd=study, text=True, capture_output=True)
 
 
-def test_page_has_every_score_its_mean_and_the_differences(study):
-    done = gather(study)
-    assert done.returncode == 0, done.stderr
-    page = (study / "R.md").read_text(encoding="utf-8")
-    values = []
-    for seed in (1, 2):
-        metrics = json.loads((study / "exp" / f"sslmos_seed{seed}" / "results/test/metrics.json").read_text())
-        values.append(metrics["utterance"]["SRCC"]["value"])
-        assert f"{values[-1]:.3f} [" in page
-    assert f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" in page
+def cells(page, title, name):
+    """Return the cells of the row `name` of the table that follows the line `title`."""
+    table = page.partition(f"\n{title}\n\n")[2].partition("\n\n")[0]
+    header, row = (next(line for line in table.splitlines() if line.startswith(f"| {n} ")) for n in ("model", name))
+    columns = [cell.strip() for cell in header.strip("|").split("|")]
+    return dict(zip(columns, [cell.strip() for cell in row.strip("|").split("|")], strict=True))
+
+
+def rows_of(study, protocol, training, group=None):
+    text = (study / "study" / protocol / training / "results" / "test" / "scored.tsv").read_text()
+    fields = [line.split("\t") for line in text.splitlines()[1:]]
+    chosen = [(float(f[3]), float(f[4])) for f in fields if group in (None, f[2])]
+    return np.array(chosen).T
+
+
+def test_scores_are_means_over_seeds_and_held_out_types_count_their_own_conditions(kept, page):
+    assert "conditions 36 of 12, echo 12 of 4, chop 12 of 4" in page
+    wanted = {}
+    for protocol, directory, group in (
+        ("conditions", "conditions", None),
+        ("echo", "leave_echo_out", "echo"),
+        ("chop", "leave_chop_out", "chop"),
+    ):
+        wanted[protocol] = [agreement(*rows_of(kept, directory, f"sslmos_seed{s}", group))["SRCC"] for s in SEEDS]
+    wanted["held-out types, mean"] = np.mean([wanted["echo"], wanted["chop"]], axis=0)
+    found = cells(page, "utterance SRCC:", "sslmos")
+    for name, values in wanted.items():
+        assert found[name] == f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+    published = agreement(*rows_of(kept, "leave_echo_out", "zero_shot/distillmos", "echo"))["MSE"]
+    assert cells(page, "utterance MSE:", "distillmos")["echo"] == f"{published:.3f}"
     assert "`abc1`, `abc2`" in page
     assert "2026-01-01 to 2026-01-02" in page
-    assert "echo held out" in page
-    # The held-out type's own conditions are scored apart from those that every type repeats.
-    assert "Of these the 12 utterances (4 conditions) with echo" in page
-    assert page.count("Difference distilmos - sslmos") == 2
-    assert "distilmos 1.5 min" in page
+    assert page.count("max_steps: 30") == 1  # the settings that all have
+    assert all(f"model: {model}\n" in page for model in MODELS)
 
 
-def test_a_training_without_scores_is_named(study):
-    (study / "exp" / "sslmos_seed2" / "results" / "test" / "metrics.json").unlink()
+def test_differences_are_those_of_the_means_and_tell_a_better_model_from_a_worse(kept, page):
+    table = page.partition("\ndistilmos - sslmos:\n\n")[2].partition("\n\n")[0]
+    for name, directory, group in (("conditions", "conditions", None), ("echo", "leave_echo_out", "echo")):
+        means = [
+            np.mean([agreement(*rows_of(kept, directory, f"{model}_seed{s}", group))["LCC"] for s in SEEDS])
+            for model in MODELS
+        ]
+        line = next(line for line in table.splitlines() if line.startswith(f"| {name} "))
+        assert f"{means[0] - means[1]:+.3f} [+" in line  # the interval is above zero
+    assert any(line.startswith("| held-out types ") for line in table.splitlines())
+
+
+def test_curves_layers_and_costs(kept, page):
+    row = next(line for line in page.splitlines() if line.startswith("| distilmos ") and "0.400 ± 0.000 |" in line)
+    assert [cell.split(" ±")[0].strip() for cell in row.strip("|").split("|")[1:]] == [
+        *("0.850", "0.750"),  # best and last of the two seeds' evaluations
+        *("0.100", "0.250", "0.650", "0.400"),
+    ]
+    layers = cells(page, "![Linear CKA with the frozen layer](R_files/cka.svg)", "sslmos")
+    assert layers == {
+        **{"model": "sslmos", "CKA 1": "0.500 ± 0.000", "CKA 2": "0.300 ± 0.000"},
+        **{"tokens read": "0.400 ± 0.000", "talker read": "0.800 ± 0.000"},
+    }
+    assert "| distilmos | 1.5 ± 0.5 | 1.00 " in " ".join(page.split())
+    for name in ("dev_conditions", "dev_echo", "dev_chop", "cka"):
+        assert f"R_files/{name}.svg" in page
+        assert (kept / "R_files" / f"{name}.svg").read_text().startswith("<svg")
+
+
+def test_a_training_without_scores_is_named(kept, tmp_path):
+    study = shutil.copytree(kept, tmp_path / "copy", ignore=shutil.ignore_patterns("R*"))
+    (study / "study" / "conditions" / "sslmos_seed2" / "results" / "test" / "scored.tsv").unlink()
     done = gather(study)
     assert done.returncode == 2
-    assert "exp/sslmos_seed2/results/test/metrics.json" in done.stderr
+    assert "study/conditions/sslmos_seed2/results/test/scored.tsv" in done.stderr
     assert not (study / "R.md").exists()

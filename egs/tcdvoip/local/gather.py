@@ -1,120 +1,324 @@
-"""Gather the scores of several models, seeds and protocols into one RESULTS.md."""
+"""Gather what a study has kept of its trainings into one page: scores, bootstraps, learning curves, forgetting."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
+
+from distilmos.analysis.result import AFTER, BEFORE
 from distilmos.data.tables import read_lines
-from distilmos.errors import run_main
+from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
-from distilmos.report.sweep import differences, score_table
-from distilmos.scoring.results import Scored, count_line, read_metrics, read_scored, score_levels
+from distilmos.metrics import LEVELS, agreement
+from distilmos.report import figures
+from distilmos.report.experiment import Experiment, read_experiment, series
+from distilmos.report.figures import PALETTE, Line
+from distilmos.report.sweep import METRICS, pairs
+from distilmos.scoring.bootstrap import SAMPLES, bootstrap_agreement, interval, two_sided_p
+from distilmos.scoring.results import Scored, level_arrays, read_scored
+from distilmos.scoring.tables import bounds, markdown_table, number
 
-TITLES = {"conditions": "In domain: unseen conditions of known degradation types"}
+IN_DOMAIN = "conditions"
+TOGETHER = "held-out types"
+DEV_METRIC = "LCC"  # of utterances, by which models are chosen on dev
+SPEAKER = "speaker"  # a label that is no part of the training
 
 
-def root_of(protocol: str) -> Path:
-    """Return the directory of a protocol's experiments."""
-    return Path("exp") if protocol == "conditions" else Path("exp") / f"leave_{protocol}_out"
+@dataclass(frozen=True)
+class Study:
+    """What is kept of every training: log, scores of the test set, and what its layers know.
+
+    Attributes:
+        kept: directory of it.
+        protocols: "conditions", or a held-out type.
+        models: CONF[+key=value][@option=value]...
+        seeds: of each model.
+        references: published models that were scored as they are.
+    """
+
+    kept: Path
+    protocols: list[str]
+    models: list[str]
+    seeds: list[str]
+    references: list[str]
+
+    def path(self, protocol: str, training: str) -> Path:
+        """Return the directory of a training, or of a published model."""
+        return self.kept / (protocol if protocol == IN_DOMAIN else f"leave_{protocol}_out") / training
+
+    @cached_property
+    def trained(self) -> dict[tuple[str, str], list[Experiment]]:
+        """The trainings of (protocol, model), in the order of seeds."""
+        return {
+            (p, m): [read_experiment(self.path(p, f"{m}_seed{s}")) for s in self.seeds]
+            for p in self.protocols
+            for m in self.models
+        }
+
+    @cached_property
+    def scored(self) -> dict[tuple[str, str], list[list[Scored]]]:
+        """The scored recordings of (protocol, model or published model), a list for each seed."""
+        found = {key: [self._rows(key[0], e.path) for e in experiments] for key, experiments in self.trained.items()}
+        for protocol in self.protocols:
+            for name in self.references:
+                found[protocol, name] = [self._rows(protocol, self.path(protocol, f"zero_shot/{name}"))]
+        return found
+
+    def _rows(self, protocol: str, path: Path) -> list[Scored]:
+        rows = read_scored(path / "results" / "test")
+        # The undegraded and MNRU conditions, which every type repeats, are not new where a type is held out.
+        return rows if protocol == IN_DOMAIN else [row for row in rows if row.group == protocol]
 
 
-def experiment(protocol: str, model: str, seed: str) -> Path:
-    """Return exp/<tag> of one training."""
-    return root_of(protocol) / f"{model}_seed{seed}"
-
-
-def gather(protocols: list[str], models: list[str], seeds: list[str], references: list[str]) -> str:
-    """Return the page.
+def page(study: Study, command: str, folder: Path) -> str:
+    """Return the page in Markdown; its figures are written to `folder`, beside the page.
 
     Raises:
-        InputError: if a training has not been scored.
+        InputError: if a training is not kept, or not as it should be.
     """
-    command = (
-        f'./study.sh --protocols "{" ".join(protocols)}" --models "{" ".join(models)}" --seeds "{" ".join(seeds)}"'
-        + (f' --references "{" ".join(references)}"' if references else "")
-    )
     parts = [
-        "# TCD-VoIP: DistilMOS and plain fine-tuning\n",
-        f"Made by `{command}`; each training's own report is `exp/.../report.html`. In brackets: 95 % bootstrap "
-        "intervals over utterances or systems of the test set. `mean` is the mean over seeds and their standard "
-        "deviation. `distilmos` is the full model, `sslmos` the mean of the last layer with a linear output.\n",
-        _how([experiment(p, m, s) for p in protocols for m in models for s in seeds]),
+        "# TCD-VoIP: models compared\n",
+        f"Made by `{command}` from what it keeps of every training (`{study.kept}`). `conditions` is in domain: unseen "
+        "conditions of known types of degradation; under every other name that type is in the test set alone, and only "
+        "its own conditions are scored here. A figure is the mean over seeds with the standard deviation.\n",
+        _facts(study),
     ]
-    for protocol in protocols:
-        parts += _protocol(protocol, models, seeds, references)
-    parts += ["## Settings\n", *(_settings(conf) for conf in dict.fromkeys(map(_conf, models)))]
+    if study.references:
+        parts.append(f"{', '.join(study.references)}: published models as they are, which never saw this corpus.\n")
+    for level in LEVELS:
+        parts.append(f"## Scores of {level}s\n")
+        parts += [f"{level} {metric}:\n\n{_scores(study, level, metric)}" for metric in METRICS]
+    parts += ["## Differences\n", *_differences(study)]
+    parts += ["## Learning curves\n", *_curves(study, folder)]
+    parts += _layers(study, folder)
+    parts += ["## Training time\n", _times(study)]
+    text = "What these files do not say is as in `../../conf/distilmos.yaml`.\n"
+    parts += ["## Settings\n", text, *_settings(study.models)]
     return "\n".join(parts)
 
 
-def _how(experiments: list[Path]) -> str:
-    starts = [event for path in experiments for event in _events(path) if event["event"] == "start"]
+def _facts(study: Study) -> str:
+    starts = [experiment.start for experiments in study.trained.values() for experiment in experiments]
+    times = sorted(start["time"] for start in starts)
     commits = sorted({f"`{start['commit']}`" for start in starts})
-    times = [start["time"] for start in starts]
-    hardware = starts[0]["hardware"]
+    counts = []
+    for protocol in study.protocols:
+        rows = study.scored[protocol, study.models[0]][0]
+        counts.append(f"{protocol} {len(rows)} of {len({row.system for row in rows})}")
+    machines = {
+        f"{h['gpu'] or 'no GPU'}; {h['cpu']}, {h['threads']} thread(s) a training; PyTorch {h['torch']}, "
+        f"Python {h['python']}"
+        for h in (start["hardware"] for start in starts)
+    }
     return (
+        f"- seeds: {', '.join(study.seeds)}\n"
+        f"- test recordings and conditions: {', '.join(counts)}\n"
         f"- commit: {', '.join(commits)}\n"
-        f"- hardware: {hardware['gpu'] or 'no GPU'}; {hardware['cpu']}, {hardware['threads']} thread(s) a training; "
-        f"PyTorch {hardware['torch']}, Python {hardware['python']}\n"
-        f"- trainings started: {min(times)} to {max(times)}\n"
+        f"- hardware: {' / '.join(sorted(machines))}\n"
+        f"- trainings started: {times[0]} to {times[-1]}\n"
     )
 
 
-def _events(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in read_lines(path / "log.jsonl")]
-
-
-def _protocol(protocol: str, models: list[str], seeds: list[str], references: list[str]) -> list[str]:
-    """Return the section of one protocol."""
-    title = TITLES.get(protocol, f"Out of domain: {protocol} held out")
-    parts = [f"## {title}\n"]
-    results = {(m, s): experiment(protocol, m, s) / "results" / "test" for m in models for s in seeds}
-    parts.append(count_line(read_metrics(results[models[0], seeds[0]])) + "\n")
-    parts.append(score_table({key: read_metrics(path) for key, path in results.items()}, models, seeds))
-    published = {(name, "-"): root_of(protocol) / "zero_shot" / name / "results" / "test" for name in references}
-    if published:
-        parts.append("Published models as they are (zero-shot):\n")
-        parts.append(score_table({key: read_metrics(path) for key, path in published.items()}, references, ["-"]))
-    if protocol != "conditions":
-        own = {
-            key: score_levels([row for row in read_scored(path) if row.group == protocol])
-            for key, path in (results | published).items()
+def _scores(study: Study, level: str, metric: str) -> str:
+    """Return one measure: a row for each model, a column for each protocol and one for the held-out types together."""
+    held_out = [protocol for protocol in study.protocols if protocol != IN_DOMAIN]
+    rows = []
+    for model in [*study.models, *study.references]:
+        values = {
+            protocol: [agreement(*level_arrays(seed)[level])[metric] for seed in study.scored[protocol, model]]
+            for protocol in study.protocols
         }
-        example = _of_group(results[models[0], seeds[0]], protocol)
-        parts.append(
-            f"Of these the {len(example)} utterances ({len({r.system for r in example})} conditions) with {protocol} "
-            "itself: the undegraded and MNRU conditions that every type repeats are left out here.\n"
-        )
-        parts.append(score_table(own, models, seeds))
-        if published:
-            parts.append(score_table(own, references, ["-"]))
-    parts += differences(results, models, seeds)
-    elapsed = {m: fmean(_elapsed(experiment(protocol, m, s)) for s in seeds) for m in models}
-    parts.append("Training time: " + ", ".join(f"{m} {seconds / 60:.1f} min" for m, seconds in elapsed.items()) + ".\n")
+        together = [fmean(of_seed) for of_seed in zip(*(values[protocol] for protocol in held_out), strict=True)]
+        rows.append([model, *(_mean(values[protocol]) for protocol in study.protocols)])
+        if len(held_out) > 1:
+            rows[-1].append(_mean(together))
+    header = ["model", *study.protocols, *([f"{TOGETHER}, mean"] if len(held_out) > 1 else [])]
+    return markdown_table(header, rows)
+
+
+def _differences(study: Study) -> list[str]:
+    """Return a paragraph and a table for each pair of models."""
+    parts = [
+        "Of the means over seeds, with 95 % intervals and p values of a paired bootstrap over recordings or conditions "
+        f"({SAMPLES} resamples, the same ones for all seeds of both models). They say how sure a difference is for "
+        f"other recordings of the kind; {TOGETHER} are the mean over types.\n"
+    ]
+    columns = [(level, metric) for level in LEVELS for metric in ("LCC", "SRCC")]
+    for model, other in pairs(study.models):
+        found: dict[str, dict[tuple[str, str], tuple[float, np.ndarray]]] = {}
+        for protocol in study.protocols:
+            found[protocol] = _compare(study.scored[protocol, model], study.scored[protocol, other])
+        held_out = [values for protocol, values in found.items() if protocol != IN_DOMAIN]
+        if len(held_out) > 1:
+            found[TOGETHER] = {
+                key: (fmean(v[key][0] for v in held_out), np.mean([v[key][1] for v in held_out], axis=0))
+                for key in columns
+            }
+        rows = []
+        for protocol, values in found.items():
+            cells = [protocol]
+            for key in columns:
+                difference, resampled = values[key]
+                low, high, _ = interval(resampled)
+                spread = bounds({"low": low, "high": high}, sign=True)
+                cells.append(f"{number(difference, sign=True)} {spread} p {number(two_sided_p(resampled))}")
+            rows.append(cells)
+        header = ["test", *(f"{level} {metric}" for level, metric in columns)]
+        parts += [f"{model} - {other}:\n", markdown_table(header, rows)]
     return parts
 
 
-def _conf(model: str) -> str:
-    """Return the configuration's name of CONF[+key=value][@option=value]..."""
-    return re.split("[+@]", model)[0]
+def _compare(ours: list[list[Scored]], others: list[list[Scored]]) -> dict[tuple[str, str], tuple[float, np.ndarray]]:
+    """Return (level, metric) -> difference of the means over seeds, and that of every resample, (SAMPLES,)."""
+    found = {}
+    for index, level in enumerate(LEVELS):
+        arrays = [level_arrays(rows)[level] for rows in (*ours, *others)]
+        rated = arrays[0][0]
+        if any(not np.array_equal(rated, other) for other, _ in arrays):
+            raise InputError("trainings of one protocol were scored on different recordings or ratings")
+        predictions = np.stack([predicted for _, predicted in arrays])
+        resampled = bootstrap_agreement(rated, predictions, SAMPLES, (1, index))
+        values = [agreement(rated, predicted) for predicted in predictions]
+        for metric in ("LCC", "SRCC"):
+            of_models = np.array([value[metric] for value in values])
+            difference = float(of_models[: len(ours)].mean() - of_models[len(ours) :].mean())
+            means = resampled[metric][:, : len(ours)].mean(1) - resampled[metric][:, len(ours) :].mean(1)
+            found[level, metric] = difference, means
+    return found
 
 
-def _of_group(path: Path, group: str) -> list[Scored]:
-    return [row for row in read_scored(path) if row.group == group]
+def _curves(study: Study, folder: Path) -> list[str]:
+    """Return a figure for each protocol, and how much of the best dev score is lost until the end."""
+    parts = [
+        f"Utterance {DEV_METRIC} on dev in the course of training, mean over seeds; the band is a standard deviation "
+        "wide on either side.\n"
+    ]
+    for protocol in study.protocols:
+        lines = []
+        for place, model in enumerate(study.models):
+            events = [experiment.dev for experiment in study.trained[protocol, model]]
+            values = np.array([series(dev, "utterance", DEV_METRIC) for dev in _shortest(events)])
+            spread = values.std(0, ddof=1).tolist() if len(values) > 1 else None
+            steps = series(min(events, key=len), "step")
+            colour = PALETTE[place % len(PALETTE)]
+            dashed = place >= len(PALETTE)
+            lines.append(Line(model, steps, values.mean(0).tolist(), colour, dashed, spread=spread))
+        figure = figures.curves(f"dev-{protocol}", f"{protocol}: utterance {DEV_METRIC} on dev", lines)
+        if figure is not None:
+            write_text(folder / f"dev_{protocol}.svg", figures.as_file(figure))
+            parts.append(f"![{figure.title}]({folder.name}/dev_{protocol}.svg)\n")
+    rows = []
+    for model in study.models:
+        experiments = [e for protocol in study.protocols for e in study.trained[protocol, model]]
+        best = [max(series(e.dev, "utterance", DEV_METRIC)) for e in experiments]
+        last = [series(e.dev, "utterance", DEV_METRIC)[-1] for e in experiments]
+        learned = [e.train[-1]["regression"] for e in experiments]
+        unseen = [e.dev[-1]["regression"] for e in experiments]
+        rows.append(
+            [
+                model,
+                *map(_mean, (best, last, [b - x for b, x in zip(best, last, strict=True)], learned, unseen)),
+                _mean([u - x for u, x in zip(unseen, learned, strict=True)]),
+            ]
+        )
+    header = ["model", f"best dev {DEV_METRIC}", "at the end", "lost", "loss, train", "loss, dev", "gap"]
+    parts += [
+        "Over all protocols and seeds: what is lost of the best dev score until the last step, and the regression loss "
+        "on training and dev recordings at the end, whose gap is overfitting (training has dropout, dev has not).\n",
+        markdown_table(header, rows),
+    ]
+    return parts
 
 
-def _elapsed(path: Path) -> float:
-    return float(next(event["elapsed_seconds"] for event in reversed(_events(path)) if event["event"] == "end"))
+def _shortest(events: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Cut the evaluations of all seeds to the number of the one that stopped first."""
+    length = min(map(len, events))
+    return [of_seed[:length] for of_seed in events]
 
 
-def _settings(conf: str) -> str:
-    path = Path("conf") / f"{conf}.yaml"
-    text = "\n".join(read_lines(path))
-    return f"`{path}`, the rest as in `../../conf/distilmos.yaml`:\n\n```yaml\n{text}\n```\n"
+def _layers(study: Study, folder: Path) -> list[str]:
+    """Return what fine-tuning has left of the layers, for models that were analysed."""
+    analyses = {
+        model: [e.analysis for p in study.protocols for e in study.trained[p, model] if e.analysis]
+        for model in study.models
+    }
+    if not all(analyses.values()):
+        return []
+    layers = range(1, len(analyses[study.models[0]][0]["similarity"]) + 1)
+    lines, rows = [], []
+    for place, model in enumerate(study.models):
+        kept = np.array([np.diag(np.array(a["similarity"], dtype=float)) for a in analyses[model]])
+        colour = PALETTE[place % len(PALETTE)]
+        lines.append(Line(model, list(layers), kept.mean(0).tolist(), colour, dashed=place >= len(PALETTE)))
+        rows.append([model, *(_mean(column) for column in kept.T.tolist()), *_reads(analyses[model])])
+    figure = figures.layer_lines("cka", "Linear CKA with the frozen layer", lines)
+    write_text(folder / "cka.svg", figures.as_file(figure))
+    frozen = analyses[study.models[0]]
+    header = ["model", *(f"CKA {layer}" for layer in layers), "tokens read", "talker read"]
+    return [
+        "## What is left of the pretrained layers\n",
+        "Linear CKA of each layer with the frozen one (1: nothing has changed), the share of the frozen layers' token "
+        "ids that a linear reader finds in the fine-tuned ones "
+        f"(in the frozen ones {_mean(_tokens_read(frozen, BEFORE))}), and how often the talker is read from a layer "
+        f"(in the frozen ones {_mean(_talker_read(frozen, BEFORE))}); the latter two are means over layers. Over all "
+        "protocols and seeds, on dev and test recordings.\n",
+        f"![{figure.title}]({folder.name}/cka.svg)\n",
+        markdown_table(header, rows),
+    ]
+
+
+def _reads(analyses: list[dict[str, Any]]) -> list[str]:
+    return [_mean(read(analyses, AFTER)) for read in (_tokens_read, _talker_read)]
+
+
+def _tokens_read(analyses: list[dict[str, Any]], when: str) -> list[float]:
+    return [fmean(row[when]["probe"] for row in a["tokens"]) for a in analyses if a["tokens"]]
+
+
+def _talker_read(analyses: list[dict[str, Any]], when: str) -> list[float]:
+    tasks = [task for a in analyses for task in a["probes"] if task["name"] == SPEAKER]
+    return [fmean(row[when]["accuracy"] for row in task["layers"]) for task in tasks]
+
+
+def _times(study: Study) -> str:
+    """Return the minutes of a training, and their ratio to those of the first model."""
+    means = {}
+    for model in study.models:
+        experiments = [e for protocol in study.protocols for e in study.trained[protocol, model]]
+        means[model] = [float(e.end["elapsed_seconds"]) / 60 for e in experiments]
+    first = fmean(means[study.models[0]])
+    rows = [[model, _mean(minutes, 1), f"{fmean(minutes) / first:.2f}"] for model, minutes in means.items()]
+    return markdown_table(["model", "minutes", f"of {study.models[0]}'s"], rows)
+
+
+def _settings(models: Sequence[str]) -> list[str]:
+    """Return the files of the models' settings, those that they are based on first."""
+    files: list[str] = []
+    for model in models:
+        chain = [f"{re.split('[+@]', model)[0]}.yaml"]  # CONF[+key=value][@option=value]...
+        while base := next((line for line in read_lines(Path("conf") / chain[0]) if line.startswith("base: ")), ""):
+            chain.insert(0, base.removeprefix("base: "))
+        files += chain
+    shown = {file: "\n".join(read_lines(Path("conf") / file)) for file in files}
+    return [f"`conf/{file}`:\n\n```yaml\n{text}\n```\n" for file, text in shown.items()]
+
+
+def _mean(values: Iterable[float], digits: int = 3) -> str:
+    """Return mean and standard deviation; the value alone if there is one, a dash where there is none."""
+    numbers = list(values)
+    if not numbers or any(map(math.isnan, numbers)):
+        return "-"
+    spread = f" ± {stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
+    return f"{fmean(numbers):.{digits}f}{spread}"
 
 
 def main() -> None:
@@ -123,9 +327,16 @@ def main() -> None:
     for name in ("--protocols", "--models", "--seeds"):
         parser.add_argument(name, required=True, type=str.split)
     parser.add_argument("--references", type=str.split, default=[])
-    parser.add_argument("--out", required=True, metavar="FILE")
+    parser.add_argument("--kept", type=Path, required=True, metavar="DIR", help="what is kept of the trainings")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page; figures beside it")
     args = parser.parse_args()
-    write_text(args.out, gather(args.protocols, args.models, args.seeds, args.references))
+    command = "./study.sh"
+    for name in ("protocols", "models", "seeds", "references"):
+        if chosen := getattr(args, name):
+            command += f' --{name} "{" ".join(chosen)}"'
+    study = Study(args.kept, args.protocols, args.models, args.seeds, args.references)
+    folder = args.out.parent / f"{args.out.stem}_files"
+    write_text(args.out, page(study, f"{command} --out {args.out}", folder))
     print(args.out)
 
 
