@@ -15,7 +15,8 @@ resources=()         # [STAGE:]OPTIONS, what jobs ask a scheduler for, as "3:--m
 dumpdir=dump         # where audio, features and labels go
 expdir=exp           # where models go
 conf=pretrain        # configuration of fairseq, conf/<this>.yaml
-clusters=200         # labels: k-means clusters
+first_clusters=100   # labels of the first iteration: k-means clusters, as HuBERT had
+second_clusters=200  # those of the second
 max_frames=100000    # frames sampled for k-means
 layer=4              # of the first iteration, which gives the labels of the second
 first_updates=8000   # updates of the first iteration
@@ -43,7 +44,7 @@ asks_of() {
     esac
 }
 
-# make_labels NAME SSL LAYER: writes dump/labels_NAME, fairseq's lists of recordings with the cluster of every frame.
+# make_labels NAME SSL LAYER CLUSTERS: writes dump/labels_NAME, fairseq's lists of recordings with the cluster of every frame.
 make_labels() {
     local name=$1 ssl=$2 set
     local feats=${dumpdir}/feats_${name} kmeans=${expdir}/kmeans_${name} tokens=${dumpdir}/tokens_${name}
@@ -51,7 +52,7 @@ make_labels() {
     renew "${feats}" "${dumpdir}/raw/train" "${ssl}" -- "${nj}" "${max_frames}" "${seed}"
     share "${feats}" dump_feats distilmos dump-feats --ssl "${ssl}" --data "${dumpdir}/raw/train" --out "${feats}" \
         --max-frames "${max_frames}" --seed "${seed}"
-    learn_kmeans "${feats}" "${kmeans}" "${clusters}" "${seed}"
+    learn_kmeans "${feats}" "${kmeans}" "$4" "${seed}"
     for set in train valid; do
         renew "${tokens}/${set}" "${kmeans}" "${dumpdir}/raw/${set}" "${ssl}" -- "${nj}"
         share "${tokens}/${set}" dump_tokens distilmos dump-tokens --ssl "${ssl}" --kmeans "${kmeans}" \
@@ -80,7 +81,7 @@ pretrain() {
 
 take_stage_options "$@"
 whole_numbers 0 ngpu seed
-whole_numbers 1 num_threads clusters max_frames layer first_updates second_updates
+whole_numbers 1 num_threads first_clusters second_clusters max_frames layer first_updates second_updates
 . ./path.sh
 . ./cmd.sh
 
@@ -101,7 +102,7 @@ if begin 1; then
 fi
 
 if begin 2; then
-    make_labels first mfcc 1
+    make_labels first mfcc 1 "${first_clusters}"
     end
 fi
 
@@ -112,7 +113,7 @@ fi
 
 if begin 4; then
     need "${expdir}/first/checkpoint_last.pt" 3
-    make_labels second "${expdir}/first/checkpoint_last.pt" "${layer}"
+    make_labels second "${expdir}/first/checkpoint_last.pt" "${layer}" "${second_clusters}"
     end
 fi
 
