@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from distilmos.errors import InputError
+from distilmos.hardware import machine_text
 from distilmos.metrics import LEVELS
-from distilmos.report.experiment import read_experiment
+from distilmos.report.experiment import Experiment, read_experiment
 from distilmos.scoring.compare import compare_results
 from distilmos.scoring.results import count_line, read_metrics
 from distilmos.scoring.tables import bounds, markdown_table, number, with_interval
@@ -34,7 +35,8 @@ def sweep_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) 
         raise InputError(f"{expdir}: no scores of {', '.join(path.name for path in experiments.values())}")
     parts = [
         "In brackets: 95 % bootstrap intervals over utterances or systems. `mean` is the mean over seeds and their "
-        "standard deviation.\n"
+        "standard deviation.\n",
+        training_facts(map(read_experiment, experiments.values())),
     ]
     for name in names:
         results = {key: path / "results" / name for key, path in experiments.items()}
@@ -55,20 +57,34 @@ def dev_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) ->
     Raises:
         InputError: if a training is missing, or has not ended.
     """
-    scores = {(m, s): _dev_scores(Path(expdir) / f"{m}_seed{s}") for m in models for s in seeds}
+    experiments = {(m, s): read_experiment(Path(expdir) / f"{m}_seed{s}") for m in models for s in seeds}
     text = "Scores of the final models on the dev set. `mean` is the mean over seeds and their standard deviation.\n"
-    return "\n".join([text, score_table(scores, models, seeds)])
+    scores = {key: _dev_scores(experiment) for key, experiment in experiments.items()}
+    return "\n".join([text, training_facts(experiments.values()), score_table(scores, models, seeds)])
 
 
-def _dev_scores(directory: Path) -> dict[str, dict[str, dict[str, float | None]]]:
+def _dev_scores(experiment: Experiment) -> dict[str, dict[str, dict[str, float | None]]]:
     """Return level -> metric -> value of the model in `final`, without intervals."""
-    end = read_experiment(directory).end
-    if not end:
-        raise InputError(f"{directory}: has not been trained to the end")
+    if not experiment.end:
+        raise InputError(f"{experiment.path}: has not been trained to the end")
+    dev = experiment.end["dev"]
     return {
-        level: {name: {"value": end["dev"][level][name], "low": None, "high": None} for name in METRICS}
-        for level in LEVELS
+        level: {name: {"value": dev[level][name], "low": None, "high": None} for name in METRICS} for level in LEVELS
     }
+
+
+def training_facts(experiments: Iterable[Experiment]) -> str:
+    """Return a list, in Markdown, of the commits, the hardware and the times of trainings; empty without any log."""
+    starts = [experiment.start for experiment in experiments if experiment.start]
+    if not starts:
+        return ""
+    commits = sorted({f"`{start['commit'] or 'not known'}`" for start in starts})
+    machines = sorted({machine_text(start["hardware"]) for start in starts})
+    times = sorted(start["time"] for start in starts)
+    return (
+        f"- commit: {', '.join(commits)}\n- hardware: {' / '.join(machines)}\n"
+        f"- trainings started: {times[0]} to {times[-1]}\n"
+    )
 
 
 def score_table(

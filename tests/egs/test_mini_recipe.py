@@ -337,3 +337,4 @@ def test_a_sweep_trains_settings_and_tokens_of_other_options_and_goes_on(recipe)
     page = (recipe.exp / "sweep.md").read_text()
     assert f"{json.loads(log[-1])['dev']['utterance']['MSE']:.3f}" in page
     assert "Difference" not in page
+    assert "- commit: " in page

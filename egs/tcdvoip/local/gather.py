@@ -22,7 +22,7 @@ from distilmos.metrics import LEVELS, agreement
 from distilmos.report import figures
 from distilmos.report.experiment import Experiment, read_experiment, series
 from distilmos.report.figures import PALETTE, Line
-from distilmos.report.sweep import METRICS, pairs
+from distilmos.report.sweep import METRICS, pairs, training_facts
 from distilmos.scoring.bootstrap import SAMPLES, bootstrap_agreement, interval, two_sided_p
 from distilmos.scoring.results import Scored, level_arrays, read_scored
 from distilmos.scoring.tables import bounds, markdown_table, number
@@ -107,24 +107,13 @@ def page(study: Study, command: str, folder: Path) -> str:
 
 
 def _facts(study: Study) -> str:
-    starts = [experiment.start for experiments in study.trained.values() for experiment in experiments]
-    times = sorted(start["time"] for start in starts)
-    commits = sorted({f"`{start['commit']}`" for start in starts})
     counts = []
     for protocol in study.protocols:
         rows = study.scored[protocol, study.models[0]][0]
         counts.append(f"{protocol} {len(rows)} of {len({row.system for row in rows})}")
-    machines = {
-        f"{h['gpu'] or 'no GPU'}; {h['cpu']}, {h['threads']} thread(s) a training; PyTorch {h['torch']}, "
-        f"Python {h['python']}"
-        for h in (start["hardware"] for start in starts)
-    }
     return (
-        f"- seeds: {', '.join(study.seeds)}\n"
-        f"- test recordings and conditions: {', '.join(counts)}\n"
-        f"- commit: {', '.join(commits)}\n"
-        f"- hardware: {' / '.join(sorted(machines))}\n"
-        f"- trainings started: {times[0]} to {times[-1]}\n"
+        f"- seeds: {', '.join(study.seeds)}\n- test recordings and conditions: {', '.join(counts)}\n"
+        + training_facts(experiment for experiments in study.trained.values() for experiment in experiments)
     )
 
 
