@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from distilmos.errors import InputError
@@ -13,7 +12,7 @@ from distilmos.metrics import LEVELS
 from distilmos.report.experiment import Experiment, read_experiment
 from distilmos.scoring.compare import compare_results
 from distilmos.scoring.results import count_line, read_metrics
-from distilmos.scoring.tables import bounds, markdown_table, number, with_interval
+from distilmos.scoring.tables import bounds, markdown_table, mean_text, number, with_interval
 
 METRICS = ("LCC", "SRCC", "MSE")
 
@@ -104,7 +103,7 @@ def score_table(
             rows.append([model, seed, *(with_interval(scores[model, seed][level][name]) for level, name in columns)])
         if len(seeds) > 1:
             values = [[scores[model, seed][level][name]["value"] for seed in seeds] for level, name in columns]
-            rows.append([f"**{model}**", "mean", *map(_mean, values)])
+            rows.append([f"**{model}**", "mean", *map(mean_text, values)])
     return markdown_table(["model", "seed", *(f"{level} {name}" for level, name in columns)], rows, left=2)
 
 
@@ -138,9 +137,3 @@ def pairs(models: Sequence[str]) -> list[tuple[str, str]]:
         changed = [other for other in models[:i] if model.startswith((f"{other}+", f"{other}@"))]
         found.append((model, max(changed, key=len)) if changed else (models[0], model))
     return found
-
-
-def _mean(values: list[float | None]) -> str:
-    """Return mean and standard deviation over seeds; a dash where a correlation is not defined for one of them."""
-    defined = [value for value in values if value is not None]
-    return f"{fmean(defined):.3f} ± {stdev(defined):.3f}" if len(defined) == len(values) else "-"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 
@@ -31,6 +32,15 @@ def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
     if value is None or math.isnan(value):
         return "-"
     return f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def mean_text(values: Sequence[float | None], digits: int = 3) -> str:
+    """Return mean and standard deviation, of one value itself; a dash without values, or where one is None or NaN."""
+    defined = [value for value in values if value is not None and not math.isnan(value)]
+    if not defined or len(defined) < len(values):
+        return "-"
+    spread = f" ± {stdev(defined):.{digits}f}" if len(defined) > 1 else ""
+    return f"{fmean(defined):.{digits}f}{spread}"
 
 
 def bounds(entry: Mapping[str, Any], sign: bool = False) -> str:

@@ -159,9 +159,7 @@ asks_of() {
 take_stage_options "$@"
 whole_numbers 0 ngpu seed
 whole_numbers 1 num_threads num_nodes clusters max_frames
-for name in analyze stage_to_tmpdir; do
-    [[ ${!name} == true || ${!name} == false ]] || usage_error "$0" "--${name} must be true or false, not '${!name}'"
-done
+true_or_false analyze stage_to_tmpdir
 read -ra trains <<<"${train_sets}"
 read -ra devs <<<"${dev_sets}"
 read -ra tests <<<"${test_sets}"

@@ -74,3 +74,11 @@ take_all_options() {
         *) usage_error "$1" "unknown option ${rest[0]}" ;;
     esac
 }
+
+# true_or_false NAME...: ends unless the options NAME are "true" or "false".
+true_or_false() {
+    local name
+    for name in "$@"; do
+        [[ ${!name} == true || ${!name} == false ]] || usage_error "$0" "--${name} must be true or false, not '${!name}'"
+    done
+}

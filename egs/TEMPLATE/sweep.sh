@@ -37,10 +37,10 @@ take_model() {
 
 take_options "$0" "$@"
 case ${rest[0]-} in --help) exit 0 ;; esac
+true_or_false dev
 case ${dev} in
     true) last=5 gathered=(--dev) ;;
     false) last=7 gathered=() ;;
-    *) usage_error "$0" "--dev ${dev}: must be true or false" ;;
 esac
 
 runs=()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -24,13 +23,15 @@ from distilmos.report.experiment import Experiment, read_experiment, series
 from distilmos.report.figures import PALETTE, Line
 from distilmos.report.sweep import METRICS, pairs, training_facts
 from distilmos.scoring.bootstrap import SAMPLES, bootstrap_agreement, interval, two_sided_p
-from distilmos.scoring.results import Scored, level_arrays, read_scored
-from distilmos.scoring.tables import bounds, markdown_table, number
+from distilmos.scoring.results import level_arrays, read_scored
+from distilmos.scoring.tables import bounds, markdown_table, mean_text, number
 
 IN_DOMAIN = "conditions"
 TOGETHER = "held-out types"
 DEV_METRIC = "LCC"  # of utterances, by which models are chosen on dev
 SPEAKER = "speaker"  # a label that is no part of the training
+
+Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # level -> rated and predicted scores
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,52 @@ class Study:
         }
 
     @cached_property
-    def scored(self) -> dict[tuple[str, str], list[list[Scored]]]:
-        """The scored recordings of (protocol, model or published model), a list for each seed."""
-        found = {key: [self._rows(key[0], e.path) for e in experiments] for key, experiments in self.trained.items()}
+    def scored(self) -> dict[tuple[str, str], list[Arrays]]:
+        """What (protocol, model or published model) was rated and predicted on the test set, for each seed.
+
+        Raises:
+            InputError: if it is missing, or trainings of a protocol were not scored on the same ratings.
+        """
+        found = {key: [_read_arrays(key[0], e.path) for e in experiments] for key, experiments in self.trained.items()}
         for protocol in self.protocols:
             for name in self.references:
-                found[protocol, name] = [self._rows(protocol, self.path(protocol, f"zero_shot/{name}"))]
+                found[protocol, name] = [_read_arrays(protocol, self.path(protocol, f"zero_shot/{name}"))]
+        for (protocol, model), seeds in found.items():
+            for level in LEVELS:
+                rated = found[protocol, self.models[0]][0][level][0]
+                if any(not np.array_equal(rated, arrays[level][0]) for arrays in seeds):
+                    raise InputError(f"{protocol}: {model} and {self.models[0]}: scored on different ratings")
         return found
 
-    def _rows(self, protocol: str, path: Path) -> list[Scored]:
-        rows = read_scored(path / "results" / "test")
-        # The undegraded and MNRU conditions, which every type repeats, are not new where a type is held out.
-        return rows if protocol == IN_DOMAIN else [row for row in rows if row.group == protocol]
+    @cached_property
+    def agreements(self) -> dict[tuple[str, str], list[dict[str, dict[str, float]]]]:
+        """Level -> metric -> value of (protocol, model or published model), for each seed."""
+        return {
+            key: [{level: agreement(*arrays[level]) for level in LEVELS} for arrays in seeds]
+            for key, seeds in self.scored.items()
+        }
+
+    @cached_property
+    def resampled(self) -> dict[tuple[str, str], dict[str, dict[str, np.ndarray]]]:
+        """Level -> metric -> mean over seeds of every resample, (SAMPLES,), of (protocol, model).
+
+        The resamples of all models of a protocol are the same ones: they depend on the number of ratings alone.
+        """
+        found: dict[tuple[str, str], dict[str, dict[str, np.ndarray]]] = {}
+        for key in self.trained:
+            found[key] = {}
+            for index, level in enumerate(LEVELS):
+                seeds = [arrays[level] for arrays in self.scored[key]]
+                predictions = np.stack([predicted for _, predicted in seeds])
+                drawn = bootstrap_agreement(seeds[0][0], predictions, SAMPLES, (1, index))
+                found[key][level] = {metric: values.mean(1) for metric, values in drawn.items()}
+        return found
+
+
+def _read_arrays(protocol: str, path: Path) -> Arrays:
+    rows = read_scored(path / "results" / "test")
+    # The undegraded and MNRU conditions, which every type repeats, are not new where a type is held out.
+    return level_arrays(rows if protocol == IN_DOMAIN else [row for row in rows if row.group == protocol])
 
 
 def page(study: Study, command: str, folder: Path) -> str:
@@ -109,8 +144,8 @@ def page(study: Study, command: str, folder: Path) -> str:
 def _facts(study: Study) -> str:
     counts = []
     for protocol in study.protocols:
-        rows = study.scored[protocol, study.models[0]][0]
-        counts.append(f"{protocol} {len(rows)} of {len({row.system for row in rows})}")
+        recordings, conditions = (study.scored[protocol, study.models[0]][0][level][0].size for level in LEVELS)
+        counts.append(f"{protocol} {recordings} of {conditions}")
     return (
         f"- seeds: {', '.join(study.seeds)}\n- test recordings and conditions: {', '.join(counts)}\n"
         + training_facts(experiment for experiments in study.trained.values() for experiment in experiments)
@@ -123,13 +158,13 @@ def _scores(study: Study, level: str, metric: str) -> str:
     rows = []
     for model in [*study.models, *study.references]:
         values = {
-            protocol: [agreement(*level_arrays(seed)[level])[metric] for seed in study.scored[protocol, model]]
+            protocol: [seed[level][metric] for seed in study.agreements[protocol, model]]
             for protocol in study.protocols
         }
         together = [fmean(of_seed) for of_seed in zip(*(values[protocol] for protocol in held_out), strict=True)]
-        rows.append([model, *(_mean(values[protocol]) for protocol in study.protocols)])
+        rows.append([model, *(mean_text(values[protocol]) for protocol in study.protocols)])
         if len(held_out) > 1:
-            rows[-1].append(_mean(together))
+            rows[-1].append(mean_text(together))
     header = ["model", *study.protocols, *([f"{TOGETHER}, mean"] if len(held_out) > 1 else [])]
     return markdown_table(header, rows)
 
@@ -145,7 +180,15 @@ def _differences(study: Study) -> list[str]:
     for model, other in pairs(study.models):
         found: dict[str, dict[tuple[str, str], tuple[float, np.ndarray]]] = {}
         for protocol in study.protocols:
-            found[protocol] = _compare(study.scored[protocol, model], study.scored[protocol, other])
+            ours, others = (protocol, model), (protocol, other)
+            found[protocol] = {
+                (level, metric): (
+                    fmean(seed[level][metric] for seed in study.agreements[ours])
+                    - fmean(seed[level][metric] for seed in study.agreements[others]),
+                    study.resampled[ours][level][metric] - study.resampled[others][level][metric],
+                )
+                for level, metric in columns
+            }
         held_out = [values for protocol, values in found.items() if protocol != IN_DOMAIN]
         if len(held_out) > 1:
             found[TOGETHER] = {
@@ -164,25 +207,6 @@ def _differences(study: Study) -> list[str]:
         header = ["test", *(f"{level} {metric}" for level, metric in columns)]
         parts += [f"{model} - {other}:\n", markdown_table(header, rows)]
     return parts
-
-
-def _compare(ours: list[list[Scored]], others: list[list[Scored]]) -> dict[tuple[str, str], tuple[float, np.ndarray]]:
-    """Return (level, metric) -> difference of the means over seeds, and that of every resample, (SAMPLES,)."""
-    found = {}
-    for index, level in enumerate(LEVELS):
-        arrays = [level_arrays(rows)[level] for rows in (*ours, *others)]
-        rated = arrays[0][0]
-        if any(not np.array_equal(rated, other) for other, _ in arrays):
-            raise InputError("trainings of one protocol were scored on different recordings or ratings")
-        predictions = np.stack([predicted for _, predicted in arrays])
-        resampled = bootstrap_agreement(rated, predictions, SAMPLES, (1, index))
-        values = [agreement(rated, predicted) for predicted in predictions]
-        for metric in ("LCC", "SRCC"):
-            of_models = np.array([value[metric] for value in values])
-            difference = float(of_models[: len(ours)].mean() - of_models[len(ours) :].mean())
-            means = resampled[metric][:, : len(ours)].mean(1) - resampled[metric][:, len(ours) :].mean(1)
-            found[level, metric] = difference, means
-    return found
 
 
 def _curves(study: Study, folder: Path) -> list[str]:
@@ -215,8 +239,8 @@ def _curves(study: Study, folder: Path) -> list[str]:
         rows.append(
             [
                 model,
-                *map(_mean, (best, last, [b - x for b, x in zip(best, last, strict=True)], learned, unseen)),
-                _mean([u - x for u, x in zip(unseen, learned, strict=True)]),
+                *map(mean_text, (best, last, [b - x for b, x in zip(best, last, strict=True)], learned, unseen)),
+                mean_text([u - x for u, x in zip(unseen, learned, strict=True)]),
             ]
         )
     header = ["model", f"best dev {DEV_METRIC}", "at the end", "lost", "loss, train", "loss, dev", "gap"]
@@ -248,17 +272,17 @@ def _layers(study: Study, folder: Path) -> list[str]:
         kept = np.array([np.diag(np.array(a["similarity"], dtype=float)) for a in analyses[model]])
         colour = PALETTE[place % len(PALETTE)]
         lines.append(Line(model, list(layers), kept.mean(0).tolist(), colour, dashed=place >= len(PALETTE)))
-        rows.append([model, *(_mean(column) for column in kept.T.tolist()), *_reads(analyses[model])])
+        rows.append([model, *(mean_text(column) for column in kept.T.tolist()), *_reads(analyses[model])])
     figure = figures.layer_lines("cka", "Linear CKA with the frozen layer", lines)
     write_text(folder / "cka.svg", figures.as_file(figure))
-    frozen = analyses[study.models[0]]
+    tokens, talker = (mean_text(read(analyses[study.models[0]], BEFORE)) for read in (_tokens_read, _talker_read))
     header = ["model", *(f"CKA {layer}" for layer in layers), "tokens read", "talker read"]
     return [
         "## What is left of the pretrained layers\n",
         "Linear CKA of each layer with the frozen one (1: nothing has changed), the share of the frozen layers' token "
         "ids that a linear reader finds in the fine-tuned ones "
-        f"(in the frozen ones {_mean(_tokens_read(frozen, BEFORE))}), and how often the talker is read from a layer "
-        f"(in the frozen ones {_mean(_talker_read(frozen, BEFORE))}); the latter two are means over layers. Over all "
+        f"(in the frozen ones {tokens}), and how often the talker is read from a layer "
+        f"(in the frozen ones {talker}); the latter two are means over layers. Over all "
         "protocols and seeds, on dev and test recordings.\n",
         f"![{figure.title}]({folder.name}/cka.svg)\n",
         markdown_table(header, rows),
@@ -266,7 +290,7 @@ def _layers(study: Study, folder: Path) -> list[str]:
 
 
 def _reads(analyses: list[dict[str, Any]]) -> list[str]:
-    return [_mean(read(analyses, AFTER)) for read in (_tokens_read, _talker_read)]
+    return [mean_text(read(analyses, AFTER)) for read in (_tokens_read, _talker_read)]
 
 
 def _tokens_read(analyses: list[dict[str, Any]], when: str) -> list[float]:
@@ -285,7 +309,7 @@ def _times(study: Study) -> str:
         experiments = [e for protocol in study.protocols for e in study.trained[protocol, model]]
         means[model] = [float(e.end["elapsed_seconds"]) / 60 for e in experiments]
     first = fmean(means[study.models[0]])
-    rows = [[model, _mean(minutes, 1), f"{fmean(minutes) / first:.2f}"] for model, minutes in means.items()]
+    rows = [[model, mean_text(minutes, 1), f"{fmean(minutes) / first:.2f}"] for model, minutes in means.items()]
     return markdown_table(["model", "minutes", f"of {study.models[0]}'s"], rows)
 
 
@@ -299,15 +323,6 @@ def _settings(models: Sequence[str]) -> list[str]:
         files += chain
     shown = {file: "\n".join(read_lines(Path("conf") / file)) for file in files}
     return [f"`conf/{file}`:\n\n```yaml\n{text}\n```\n" for file, text in shown.items()]
-
-
-def _mean(values: Iterable[float], digits: int = 3) -> str:
-    """Return mean and standard deviation; the value alone if there is one, a dash where there is none."""
-    numbers = list(values)
-    if not numbers or any(map(math.isnan, numbers)):
-        return "-"
-    spread = f" ± {stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
-    return f"{fmean(numbers):.{digits}f}{spread}"
 
 
 def main() -> None:
