@@ -16,13 +16,13 @@ dumpdir=dump         # where audio, features and labels go
 expdir=exp           # where models go
 conf=pretrain        # configuration of fairseq, conf/<this>.yaml
 first_clusters=100   # labels of the first iteration: k-means clusters, as HuBERT had
-second_clusters=200  # those of the second
+second_clusters=100  # those of the second
 max_frames=100000    # frames sampled for k-means
 layer=4              # of the first iteration, which gives the labels of the second
 first_updates=8000   # updates of the first iteration
 second_updates=16000 # updates of the second one, which goes on from the weights of the first
 fairseq_opts=()      # key=value in place of what the configuration says, as "optimization.lr=[0.001]"; several times
-seed=1               # of the frames sampled, of k-means and of pretraining
+seed=1               # of the frames sampled, of k-means, of degraded copies and of pretraining
 # End of options
 
 titles=(
@@ -30,7 +30,7 @@ titles=(
     "audio, checked and packed"
     "labels: k-means of MFCC"
     "pretraining, first iteration"
-    "labels: k-means of a middle layer"
+    "degraded copies, and labels: k-means of a middle layer"
     "pretraining, second iteration"
     "the encoder in the package's form, and RESULTS.md"
 )
@@ -44,22 +44,25 @@ asks_of() {
     esac
 }
 
-# make_labels NAME SSL LAYER CLUSTERS: writes dump/labels_NAME, fairseq's lists of recordings with the cluster of every frame.
-make_labels() {
-    local name=$1 ssl=$2 set
-    local feats=${dumpdir}/feats_${name} kmeans=${expdir}/kmeans_${name} tokens=${dumpdir}/tokens_${name}
+# cluster NAME SSL CLUSTERS: k-means of every layer of SSL on the training set, exp/kmeans_NAME, and the cluster of every
+# frame of both sets, dump/tokens_NAME.
+cluster() {
+    local name=$1 ssl=$2 set feats=${dumpdir}/feats_$1
     need "${dumpdir}/raw/valid/wav.scp" 1
     renew "${feats}" "${dumpdir}/raw/train" "${ssl}" -- "${nj}" "${max_frames}" "${seed}"
     share "${feats}" dump_feats distilmos dump-feats --ssl "${ssl}" --data "${dumpdir}/raw/train" --out "${feats}" \
         --max-frames "${max_frames}" --seed "${seed}"
-    learn_kmeans "${feats}" "${kmeans}" "$4" "${seed}"
+    learn_kmeans "${feats}" "${expdir}/kmeans_${name}" "$3" "${seed}"
     for set in train valid; do
-        renew "${tokens}/${set}" "${kmeans}" "${dumpdir}/raw/${set}" "${ssl}" -- "${nj}"
-        share "${tokens}/${set}" dump_tokens distilmos dump-tokens --ssl "${ssl}" --kmeans "${kmeans}" \
-            --data "${dumpdir}/raw/${set}" --out "${tokens}/${set}"
-        python3 local/write_lists.py --raw "${dumpdir}/raw/${set}" --tokens "${tokens}/${set}" --layer "$3" \
-            --out "${dumpdir}/labels_${name}"
+        find_tokens "${name}" "${ssl}" "${dumpdir}/raw/${set}" "${set}"
     done
+}
+
+# find_tokens NAME SSL DATA SET: the clusters exp/kmeans_NAME of the frames of DATA, dump/tokens_NAME/SET.
+find_tokens() {
+    local tokens=${dumpdir}/tokens_$1/$4
+    renew "${tokens}" "${expdir}/kmeans_$1" "$3" "$2" -- "${nj}"
+    share "${tokens}" dump_tokens distilmos dump-tokens --ssl "$2" --kmeans "${expdir}/kmeans_$1" --data "$3" --out "${tokens}"
 }
 
 # pretrain NAME UPDATES OPTION...: pretrains exp/NAME on dump/labels_NAME; goes on from its last checkpoint.
@@ -68,7 +71,7 @@ pretrain() {
     # fairseq changes its directory.
     labels=$(realpath -m "${dumpdir}/labels_$1") exp=$(realpath -m "${expdir}/$1")
     [ "${ngpu}" = 0 ] || cpu=false
-    need "${labels}/valid.km" $((running - 1))
+    need "${labels}/valid.tsv" $((running - 1))
     # fairseq's checkpoints are pickles, which torch reads only when told to; these are its own. Memory that training
     # frees is kept (glibc), for asking the system for it again and again takes a third of the time.
     "${cmd[@]}" "${asks[@]}" "${exp}/log/pretrain.log" \
@@ -101,24 +104,46 @@ if begin 1; then
     end
 fi
 
+# What is predicted: `sound`, the clusters of MFCC, and in the second iteration also `content`, those of a layer.
 if begin 2; then
-    make_labels first mfcc 1 "${first_clusters}"
+    cluster first mfcc "${first_clusters}"
+    for set in train valid; do
+        python3 local/write_lists.py --set "${set}" --data "${dumpdir}/raw/${set}" \
+            --labels sound 1 "${dumpdir}/tokens_first/${set}" --out "${dumpdir}/labels_first"
+    done
     end
 fi
 
 if begin 3; then
-    pretrain first "${first_updates}"
+    pretrain first "${first_updates}" "task.labels=[sound]"
     end "${expdir}/first"
 fi
 
 if begin 4; then
     need "${expdir}/first/checkpoint_last.pt" 3
-    make_labels second "${expdir}/first/checkpoint_last.pt" "${layer}" "${second_clusters}"
+    cluster second "${expdir}/first/checkpoint_last.pt" "${second_clusters}"
+    # A copy sounds as it sounds, and means what the recording means.
+    for set in train valid; do
+        renew "${dumpdir}/raw/${set}_degraded" "${dumpdir}/raw/${set}" local/degrade.py -- "${nj}" "${seed}"
+        share "${dumpdir}/raw/${set}_degraded" degrade python3 local/degrade.py --data "${dumpdir}/raw/${set}" \
+            --out "${dumpdir}/raw/${set}_degraded" --seed "${seed}"
+        find_tokens first mfcc "${dumpdir}/raw/${set}_degraded" "${set}_degraded"
+        python3 local/write_lists.py --set "${set}" --data "${dumpdir}/raw/${set}" "${dumpdir}/raw/${set}_degraded" \
+            --labels sound 1 "${dumpdir}/tokens_first/${set}" "${dumpdir}/tokens_first/${set}_degraded" \
+            --labels content "${layer}" "${dumpdir}/tokens_second/${set}" "${dumpdir}/tokens_second/${set}" \
+            --out "${dumpdir}/labels_second"
+    done
     end
 fi
 
 if begin 5; then
-    pretrain second "${second_updates}" "checkpoint.finetune_from_model=$(realpath "${expdir}/first/checkpoint_last.pt")"
+    need "${dumpdir}/labels_second/valid.tsv" 4
+    start=$(realpath -m "${expdir}/second/start.pt")
+    if [ ! -e "${start}" ]; then
+        python3 local/start.py --checkpoint "${expdir}/first/checkpoint_last.pt" --seed "${seed}" --out "${start}" \
+            --dictionaries "${dumpdir}"/labels_second/dict.{sound,content}.txt
+    fi
+    pretrain second "${second_updates}" "task.labels=[sound,content]" "checkpoint.finetune_from_model=${start}"
     end "${expdir}/second"
 fi
 

@@ -8,10 +8,11 @@ cd "$(dirname "$0")"
 db_root=downloads/tcdvoip  # the release: the workbook, and "Test Set" with the audio
 split=conditions           # conditions (no condition is in two sets), or leave_type_out (one type is only in test)
 held_out=                  # with leave_type_out: echo, chop, clip, compspkr or noise
+dev_fold=1                 # which part of train and dev is dev: 1 to 4, with leave_type_out to 5; test is the same for all
 # End of options
 take_options run.sh "$@"
 
-data_opts=(--db_root "${db_root}" --split "${split}")
+data_opts=(--db_root "${db_root}" --split "${split}" --dev_fold "${dev_fold}")
 case ${split}:${held_out} in
     conditions:) protocol= ;;
     leave_type_out:?*)
@@ -20,6 +21,7 @@ case ${split}:${held_out} in
         ;;
     *) usage_error run.sh "--held_out goes with --split leave_type_out, and only with it" ;;
 esac
+[ "${dev_fold}" = 1 ] || protocol+=/dev_fold_${dev_fold}
 
 ../TEMPLATE/distilmos.sh \
     --datadir "data${protocol}" --dumpdir "dump${protocol}" --expdir "exp${protocol}" \

@@ -17,14 +17,15 @@ out=RESULTS.md                                           # the page; its figures
 # End of options
 take_all_options study.sh "$@"
 . ./path.sh
+. local/keep.sh
 
-# take_protocol PROTOCOL: sets `split` to the options of run.sh, and the directories `exp`, `dump` and `keep`.
+# take_protocol PROTOCOL: sets `split` to the options of run.sh, and the directories `exp`, `dump` and `place`.
 take_protocol() {
     case $1 in
-        conditions) split=(--split conditions) exp=exp dump=dump keep=${kept}/conditions ;;
+        conditions) split=(--split conditions) exp=exp dump=dump place=${kept}/conditions ;;
         *)
             split=(--split leave_type_out --held_out "$1")
-            exp=exp/leave_$1_out dump=dump/leave_$1_out keep=${kept}/leave_$1_out
+            exp=exp/leave_$1_out dump=dump/leave_$1_out place=${kept}/leave_$1_out
             ;;
     esac
     split+=(--db_root "${db_root}")
@@ -37,43 +38,24 @@ prepare() {
     fi
 }
 
-# keep_training TRAINING: copies what the page is made of, as a whole or not at all.
-keep_training() {
-    local new=${keep}/.$1.tmp file
-    rm -rf "${new}"
-    for file in config.yaml log.jsonl results/test/{metrics.json,scored.tsv} analysis/analysis.json; do
-        mkdir -p "$(dirname "${new}/${file}")"
-        cp "${exp}/$1/${file}" "${new}/${file}"
-    done
-    mv "${new}" "${keep}/$1"
-}
-
 for protocol in ${protocols}; do
     take_protocol "${protocol}"
     for reference in ${references}; do
-        results=${keep}/zero_shot/${reference}/results/test
+        results=${place}/zero_shot/${reference}/results/test
         if [ ! -e "${results}/metrics.json" ]; then
             prepare
             python3 local/zero_shot.py --model "${reference}" --data "${dump}/raw/test" --out "${results}/utt2mos"
             distilmos score --data "${dump}/raw/test" --results "${results}"
         fi
     done
-    left=() missing=()
-    for model in ${models}; do
-        lacks=false
-        for seed in ${seeds}; do
-            if [ ! -e "${keep}/${model}_seed${seed}" ]; then
-                missing+=("${model}_seed${seed}") lacks=true
-            fi
-        done
-        [ "${lacks}" = false ] || left+=("${model}")
-    done
+    lacking_models "${place}" "${models}" "${seeds}"
     if [ ${#left[@]} -gt 0 ]; then
         prepare
         ../TEMPLATE/sweep.sh --models "${left[*]}" --seeds "${seeds}" --jobs "${jobs}" --expdir "${exp}" \
             --analyze true "${split[@]}"
-        for training in "${missing[@]}"; do
-            keep_training "${training}"
+        for training in "${lacking[@]}"; do
+            keep "${exp}/${training}" "${place}/${training}" \
+                config.yaml log.jsonl results/test/{metrics.json,scored.tsv} analysis/analysis.json
         done
     fi
 done

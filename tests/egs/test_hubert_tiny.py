@@ -66,7 +66,7 @@ def test_from_recordings_to_an_encoder_through_a_kill(recipe, speech):
         "--first_clusters",
         "8",
         "--second_clusters",
-        "8",
+        "6",
         "--layer",
         "1",
         "--max_frames",
@@ -108,18 +108,20 @@ def test_from_recordings_to_an_encoder_through_a_kill(recipe, speech):
     for name, tensor in trained.state_dict().items():
         assert torch.allclose(encoder.state_dict()[name], tensor, atol=1e-3), name
     page = (recipe / "RESULTS.md").read_text()
-    assert re.search(r"^\| second +\| +10 \|", page, re.MULTILINE), page
+    assert re.search(r"^\| second +\| +10 \|.*\| +sound +", page, re.MULTILINE), page
+    assert re.search(r"^\| second +\| +10 \|.*\| +content +", page, re.MULTILINE), page
+    _copies_sound_as_they_do_and_mean_what_the_recordings_do(recipe)
 
 
 def _labels_are_tokens(recipe: Path) -> None:
     """Each line of fairseq's lists has the token ids and the samples of an utterance, in one order."""
     labels, raw = recipe / "dump" / "labels_first", recipe / "dump" / "raw"
-    assert (labels / "dict.km.txt").read_text() == "".join(f"{number} 1\n" for number in range(8))
+    assert (labels / "dict.sound.txt").read_text() == "".join(f"{number} 1\n" for number in range(8))
     for name in ("train", "valid"):
         tokens = read_scp(recipe / "dump" / "tokens_first" / name / "layer1.scp")
         audio = read_scp(raw / name / "wav.scp")
         root, *rows = (labels / f"{name}.tsv").read_text().splitlines()
-        lines = (labels / f"{name}.km").read_text().splitlines()
+        lines = (labels / f"{name}.sound").read_text().splitlines()
         assert len(rows) == len(lines) == len(tokens) > 0
         for row, line, utterance in zip(rows, lines, tokens, strict=True):
             assert [int(word) for word in line.split()] == load_array(tokens[utterance]).tolist()
@@ -128,3 +130,21 @@ def _labels_are_tokens(recipe: Path) -> None:
             content = (Path(root) / file).read_bytes()[int(offset) :][: int(size)]
             assert audio[utterance][1] == int(offset)
             assert content[:4] == b"RIFF" and len(content) == int(size) >= 2 * int(samples)
+
+
+def _copies_sound_as_they_do_and_mean_what_the_recordings_do(recipe: Path) -> None:
+    """The second iteration hears each recording and its copy, with one content and two sounds."""
+    labels, raw = recipe / "dump" / "labels_second", recipe / "dump" / "raw"
+    for name in ("train", "valid"):
+        recordings, copies = (read_scp(raw / kind / "wav.scp") for kind in (name, f"{name}_degraded"))
+        assert list(recordings) == list(copies)
+        files = [row.split(":")[0] for row in (labels / f"{name}.tsv").read_text().splitlines()[1:]]
+        assert files == [f"audio1_{name}.zip"] * len(recordings) + [f"audio2_{name}.zip"] * len(copies)
+        assert (labels / f"audio2_{name}.zip").resolve() == (raw / f"{name}_degraded" / "wav.ark").resolve()
+        sounds, contents = ((labels / f"{name}.{kind}").read_text().splitlines() for kind in ("sound", "content"))
+        assert contents[: len(recordings)] == contents[len(recordings) :]
+        same = [a == b for a, b in zip(sounds[: len(recordings)], sounds[len(recordings) :], strict=True)]
+        assert not all(same)
+        heard = read_scp(recipe / "dump" / "tokens_first" / f"{name}_degraded" / "layer1.scp")
+        for line, utterance in zip(sounds[len(recordings) :], heard, strict=True):
+            assert [int(word) for word in line.split()] == load_array(heard[utterance]).tolist()

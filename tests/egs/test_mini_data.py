@@ -14,13 +14,13 @@ from helpers.recipes import EGS, run_script
 from distilmos.data.datadir import read_data_dir, validate_data_dir
 from distilmos.data.tables import read_table
 from distilmos.errors import FailedError
+from distilmos.simulation.degrade import DEGRADATIONS, LEVEL, TALKER, at_level, segmental_snr
+from distilmos.simulation.listeners import QUALITY_LOSS, make_listeners, simulate_ratings, true_quality
 
 RECIPE = EGS / "mini"
 sys.path.append(str(RECIPE / "local"))
 
-from degrade import DEGRADATIONS, LEVEL, at_level, segmental_snr  # noqa: E402
 from espeak import Voice, synthesise, synthesise_all  # noqa: E402
-from listeners import QUALITY_LOSS, make_listeners, simulate_ratings, true_quality  # noqa: E402
 
 SETS = ("train", "dev", "test", "test_ood")
 OLD_BRIDGE = "The old bridge was closed for repairs."
@@ -225,7 +225,7 @@ def test_segmental_snr_of_noise_is_its_snr(speech):
 
 
 def test_true_quality_falls_with_strength_and_rises_with_the_outcome():
-    assert set(QUALITY_LOSS) == set(DEGRADATIONS)
+    assert set(QUALITY_LOSS) == {TALKER, *DEGRADATIONS}
     for kind in set(QUALITY_LOSS) - {"clean"}:
         qualities = [true_quality(kind, strength, 0.0) for strength in np.linspace(0, 1, 11)]
         assert all(np.diff(qualities) < 0)

@@ -93,6 +93,24 @@ def test_the_seed_alone_decides_the_split(tcdvoip_root: Path, tmp_path: Path) ->
     assert a[Path("test/wav.scp")] != c[Path("test/wav.scp")]
 
 
+@pytest.mark.parametrize(("folds", "options"), [(4, ()), (5, ("--split", "leave_type_out", "--held_out", "chop"))])
+def test_the_dev_folds_share_what_is_not_test(tcdvoip_root: Path, tmp_path: Path, folds: int, options: tuple) -> None:
+    splits = []
+    for fold in range(1, folds + 1):
+        done = prepare("--db_root", tcdvoip_root, "--datadir", tmp_path / str(fold), "--dev_fold", str(fold), *options)
+        assert done.returncode == 0 and f"dev fold {fold}\n" in done.stdout
+        splits.append(read_sets(tmp_path / str(fold)))
+    assert all(split["test"].systems == splits[0]["test"].systems for split in splits)
+    dealt = [set(split["dev"].systems.values()) for split in splits]
+    rest = set(splits[0]["train"].systems.values()) | dealt[0]
+    references = {system for system, group in splits[0]["train"].groups.items() if group == "reference"}
+    assert set.union(*dealt) == rest - references
+    assert sum(map(len, dealt)) == len(set.union(*dealt))
+    assert min(map(len, dealt)) > 0.4 * max(map(len, dealt))
+    done = prepare("--db_root", tcdvoip_root, "--datadir", tmp_path / "x", "--dev_fold", str(folds + 1), *options)
+    assert done.returncode == 2 and f"--dev_fold must be in 1..{folds}" in done.stderr
+
+
 @pytest.mark.parametrize("held_out", TYPES)
 def test_leave_type_out(tcdvoip_root: Path, tmp_path: Path, held_out: str) -> None:
     options = ("--split", "leave_type_out", "--held_out", held_out)

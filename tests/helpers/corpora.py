@@ -18,12 +18,13 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
+from distilmos.simulation.degrade import DEGRADATIONS, at_level
+from distilmos.simulation.listeners import make_listeners, simulate_ratings, true_quality
+
 MINI = Path(__file__).resolve().parents[2] / "egs" / "mini" / "local"
 sys.path.append(str(MINI))
 
-from degrade import DEGRADATIONS, at_level  # noqa: E402
 from espeak import Voice, synthesise_all  # noqa: E402
-from listeners import make_listeners, simulate_ratings, true_quality  # noqa: E402
 
 RATE = 16000
 KINDS = tuple(kind for kind in DEGRADATIONS if kind != "clean")

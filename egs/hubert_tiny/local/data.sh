@@ -7,6 +7,8 @@ set -euo pipefail
 . ./path.sh
 # shellcheck source-path=SCRIPTDIR/..
 . ../TEMPLATE/options.sh
+# shellcheck source-path=SCRIPTDIR/..
+. ../TEMPLATE/speech.sh
 
 # Options
 datadir=data            # where to write
@@ -17,9 +19,5 @@ allow_partial=false     # true leaves out unreadable recordings, and lists them
 # End of options
 take_all_options "$0" "$@"
 
-if [ -z "${data_dir}" ]; then
-    data_dir=${download_dir}/train-clean-100
-    distilmos download --md5 2a93770f6d5c6c964bc36631d331a522 --unpack "${data_dir}" \
-        "${base_url}/train-clean-100.tar.gz" "${download_dir}/train-clean-100.tar.gz"
-fi
-exec python3 local/prepare.py --db_root "${data_dir}" --datadir "${datadir}" --allow_partial "${allow_partial}"
+find_speech "${data_dir}" "${download_dir}" "${base_url}"
+exec python3 local/prepare.py --db_root "${speech}" --datadir "${datadir}" --allow_partial "${allow_partial}"

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,8 @@ EVENT = re.compile(r"\[(\S+ \S+?),\d+\]\[(\w+)\]\[INFO\] - (\{\".*\})")
 TIME = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 PAUSE = 600  # seconds between two lines of a log that are no training
 ROWS = 12  # of the table of a course
+# What an iteration predicts, in the order of task.labels in run.sh.
+LABELS = {"first": ("sound",), "second": ("sound", "content")}
 
 
 @dataclass
@@ -46,7 +49,7 @@ def main() -> None:
 
     encoder = load_ssl(args.expdir / "second" / "checkpoint_last.pt")
     save_encoder(encoder, args.out, half=True)
-    courses = {name: read_course(args.expdir / name / "log" / "hydra_train.log") for name in ("first", "second")}
+    courses = {name: read_course(args.expdir / name / "log" / "hydra_train.log") for name in LABELS}
     shape = encoder.config
     lines = [
         "# A small HuBERT, pretrained on plain speech\n",
@@ -60,7 +63,7 @@ def main() -> None:
         lines.append(f"- {name}: {len(data.utterances):,} recordings, {hours:.2f} h")
     lines += ["", _summary(args.dumpdir, courses)]
     for name, course in courses.items():
-        lines += [f"## Course of the {name} iteration\n", _course(course)]
+        lines += [f"## Course of the {name} iteration\n", _course(course, LABELS[name])]
         quality = args.expdir / f"kmeans_{name}" / "quality.md"
         lines += [f"Its labels: {quality.read_text(encoding='utf-8')}"]
     write_text(args.page, "\n".join(lines))
@@ -88,23 +91,26 @@ def _summary(dumpdir: Path, courses: dict[str, Course]) -> str:
     rows = []
     for name, course in courses.items():
         last, held_out = course.train[-1], course.valid[-1]
-        lines = read_lines(dumpdir / f"labels_{name}" / "valid.km")
-        counts = Counter(label for line in lines for label in line.split())
-        rows.append(
-            [
-                name,
-                last["train_num_updates"],
-                f"{course.seconds / 3600:.2f}",
-                f"{100 * float(last['train_correct_m_0']):.1f} %",
-                f"{100 * float(held_out['valid_correct_m_0']):.1f} %",
-                f"{100 * max(counts.values()) / sum(counts.values()):.1f} %",
-                held_out["valid_loss_m_0"],
-            ]
-        )
+        for number, label in enumerate(LABELS[name]):
+            lines = read_lines(dumpdir / f"labels_{name}" / f"valid.{label}")
+            counts = Counter(word for line in lines for word in line.split())
+            rows.append(
+                [
+                    name,
+                    last["train_num_updates"],
+                    f"{course.seconds / 3600:.2f}",
+                    label,
+                    f"{100 * float(last[f'train_correct_m_{number}']):.1f} %",
+                    f"{100 * float(held_out[f'valid_correct_m_{number}']):.1f} %",
+                    f"{100 * max(counts.values()) / sum(counts.values()):.1f} %",
+                    held_out[f"valid_loss_m_{number}"],
+                ]
+            )
     header = [
         "iteration",
         "updates",
         "hours",
+        "labels",
         "masked accuracy, train",
         "held out",
         "most frequent label",
@@ -113,14 +119,16 @@ def _summary(dumpdir: Path, courses: dict[str, Course]) -> str:
     return markdown_table(header, rows)
 
 
-def _course(course: Course) -> str:
+def _course(course: Course, labels: Sequence[str]) -> str:
     step = max(1, len(course.valid) // ROWS)
-    shown = course.valid[step - 1 :: step]
-    rows = [
-        [event["valid_num_updates"], f"{100 * float(event['valid_correct_m_0']):.1f} %", event["valid_loss_m_0"]]
-        for event in shown
-    ]
-    return markdown_table(["updates", "masked accuracy, held out", "loss (bits)"], rows)
+    rows = []
+    for event in course.valid[step - 1 :: step]:
+        row = [event["valid_num_updates"]]
+        for number in range(len(labels)):
+            row += [f"{100 * float(event[f'valid_correct_m_{number}']):.1f} %", event[f"valid_loss_m_{number}"]]
+        rows.append(row)
+    columns = [column for label in labels for column in (f"{label}: masked accuracy, held out", "loss (bits)")]
+    return markdown_table(["updates", *columns], rows)
 
 
 if __name__ == "__main__":

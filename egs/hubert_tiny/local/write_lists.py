@@ -1,4 +1,4 @@
-"""Write what fairseq's HuBERT task reads of a set: SET.tsv (recordings), SET.km (their labels), and dict.km.txt.
+"""Write what fairseq's HuBERT task reads of a set: recordings, SET.tsv, and labels, SET.LABELS and dict.LABELS.txt.
 
 The audio stays in the archive of stage 1, whose entries are WAV files: fairseq reads parts of a file whose name ends in
 .zip, so that a link of such a name is enough.
@@ -21,31 +21,47 @@ from distilmos.tokens.info import TokenInfo
 def main() -> None:
     """Read the command line and write the lists of one set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--raw", type=Path, required=True, metavar="DIR", help="data directory of stage 1")
-    parser.add_argument("--tokens", type=Path, required=True, metavar="DIR", help="token ids of its frames")
-    parser.add_argument("--layer", type=int, required=True, metavar="N", help="whose token ids are the labels")
+    parser.add_argument("--set", required=True, metavar="NAME", help="train or valid")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, metavar="DIR", help="data directories with the same utterances"
+    )
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        action="append",
+        required=True,
+        metavar="WORD",
+        help="NAME LAYER DIR...: token ids of LAYER, for each data directory those of its DIR; several times",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     args = parser.parse_args()
 
-    data = read_data_dir(args.raw, rated=False)
-    tokens = read_scp(args.tokens / f"layer{args.layer}.scp")
-    name = args.raw.name
     args.out.mkdir(parents=True, exist_ok=True)
-    linked = args.out / f"{name}.zip"
-    linked.unlink(missing_ok=True)
-    linked.symlink_to((args.raw / "wav.ark").resolve())
-    rows, labels = [str(args.out.resolve())], []
-    for utterance in data.utterances:
-        path, offset = data.wavs[utterance]
-        if utterance not in tokens or offset is None:
-            raise InputError(f"{args.tokens}: {utterance} has no labels, or no audio in an archive")
-        samples = round(data.durations[utterance] * SAMPLE_RATE)
-        rows.append(f"{linked.name}:{offset}:{wav_size(path, offset)}\t{samples}")
-        labels.append(" ".join(map(str, load_array(tokens[utterance]).tolist())))
-    write_text(args.out / f"{name}.tsv", "\n".join(rows) + "\n")
-    write_text(args.out / f"{name}.km", "\n".join(labels) + "\n")
-    clusters = TokenInfo.read(args.tokens).clusters
-    write_text(args.out / "dict.km.txt", "".join(f"{label} 1\n" for label in range(clusters)))
+    rows = [str(args.out.resolve())]
+    for number, directory in enumerate(args.data, start=1):
+        # Not after the set: fairseq takes all that begins with valid for sets to validate on.
+        linked = args.out / f"audio{number}_{args.set}.zip"
+        linked.unlink(missing_ok=True)
+        linked.symlink_to((directory / "wav.ark").resolve())
+        data = read_data_dir(directory, rated=False)
+        for utterance in data.utterances:
+            path, offset = data.wavs[utterance]
+            if offset is None:
+                raise InputError(f"{directory}: {utterance} is in no archive")
+            samples = round(data.durations[utterance] * SAMPLE_RATE)
+            rows.append(f"{linked.name}:{offset}:{wav_size(path, offset)}\t{samples}")
+    write_text(args.out / f"{args.set}.tsv", "\n".join(rows) + "\n")
+    for name, layer, *directories in args.labels:
+        lines = []
+        for directory, tokens in zip(args.data, directories, strict=True):
+            found = read_scp(Path(tokens) / f"layer{layer}.scp")
+            for utterance in read_data_dir(directory, rated=False).utterances:
+                if utterance not in found:
+                    raise InputError(f"{tokens}: {utterance} has no labels")
+                lines.append(" ".join(map(str, load_array(found[utterance]).tolist())))
+        write_text(args.out / f"{args.set}.{name}", "\n".join(lines) + "\n")
+        clusters = TokenInfo.read(directories[0]).clusters
+        write_text(args.out / f"dict.{name}.txt", "".join(f"{label} 1\n" for label in range(clusters)))
 
 
 def wav_size(path: Path, offset: int) -> int:

@@ -16,14 +16,14 @@ from typing import TypeVar
 
 import numpy as np
 import soundfile
-from degrade import DEGRADATIONS, at_level, segmental_snr
 from espeak import Voice, synthesise_all
-from listeners import make_listeners, simulate_ratings, true_quality
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import read_lines
 from distilmos.errors import run_main
+from distilmos.simulation.degrade import DEGRADATIONS, at_level, segmental_snr
+from distilmos.simulation.listeners import make_listeners, simulate_ratings, true_quality
 
 T = TypeVar("T")
 

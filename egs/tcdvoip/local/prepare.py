@@ -31,9 +31,11 @@ FILENAME = re.compile(rf"(C_(\d\d)_({'|'.join(TYPES).upper()}))_([FM][A-Z])\.wav
 # and the four levels of a Modulated Noise Reference Unit (Q in dB) that anchor the scale.
 REPEATED = {1: "reference", 21: "mnru_q48", 22: "mnru_q36", 23: "mnru_q24", 24: "mnru_q12"}
 SETS = ("train", "dev", "test")
-# One round of dealing. A round cut short by the end of the conditions still serves every set that it can.
-DEAL_CONDITIONS = ("train", "test", "dev", "train", "train")
-DEAL_LEAVE_TYPE_OUT = ("train", "dev", "train", "train", "train")
+# One round of dealing: to test (0), and to the folds 1, 2, ... of which one is dev and the others train. A round cut
+# short by the end of the conditions still serves test and the first folds.
+TEST = 0
+DEAL_CONDITIONS = (2, TEST, 1, 3, 4)
+DEAL_LEAVE_TYPE_OUT = (2, 1, 3, 4, 5)
 DEFAULT_ROOT = Path(__file__).resolve().parents[1] / "downloads" / "tcdvoip"
 WHERE_FROM = f"""\
 Get TCD-VoIP from the Sigmedia group, Trinity College Dublin (sigmedia.tv), and unpack it to
@@ -96,17 +98,28 @@ def main() -> None:
     parser.add_argument("--held_out", choices=TYPES, help="the type that only test has, for --split leave_type_out")
     parser.add_argument("--datadir", type=Path, default=Path("data"), help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=1, help="of the split alone; default: %(default)s")
+    parser.add_argument(
+        "--dev_fold",
+        type=int,
+        default=1,
+        metavar="N",
+        help="the part of the rest that is dev; default: %(default)s",
+    )
     args = parser.parse_args()
+    folds = len(DEAL_CONDITIONS) - 1 if args.split == "conditions" else len(DEAL_LEAVE_TYPE_OUT)
+    if not 1 <= args.dev_fold <= folds:
+        parser.error(f"--dev_fold must be in 1..{folds} with --split {args.split}")
     if (args.split == "leave_type_out") != (args.held_out is not None):
         parser.error("--held_out goes with --split leave_type_out, and only with it")
 
     recordings, mismatches = read_release(args.db_root)
-    sets = split_conditions(recordings, args.seed, args.held_out)
+    sets = split_conditions(recordings, args.seed, args.held_out, args.dev_fold)
     for name in SETS:
         chosen = (recording for recording in recordings if sets[recording.system] == name)
         write_data_dir(args.datadir / name, (utterance(args.db_root, recording) for recording in chosen))
     protocol = args.split if args.held_out is None else f"{args.split}, held out: {args.held_out}"
-    report = describe(args.db_root, f"{protocol}, seed {args.seed}", recordings, mismatches, sets)
+    protocol += f", seed {args.seed}, dev fold {args.dev_fold}"
+    report = describe(args.db_root, protocol, recordings, mismatches, sets)
     write_text(args.datadir / "report.txt", report)
     print(report, end="")
 
@@ -214,7 +227,7 @@ def score_faults(cells: tuple, row: int, listeners: dict[str, int]) -> list[str]
     ]
 
 
-def split_conditions(recordings: list[Recording], seed: int, held_out: str | None) -> dict[str, str]:
+def split_conditions(recordings: list[Recording], seed: int, held_out: str | None, dev_fold: int) -> dict[str, str]:
     """Assign every condition to train, dev or test.
 
     Within each type the conditions are sorted by MOS and dealt in rounds of five neighbours, in a random order that
@@ -226,6 +239,7 @@ def split_conditions(recordings: list[Recording], seed: int, held_out: str | Non
         recordings: all rated files.
         seed: of the random order.
         held_out: a type that goes to test as a whole, with the others in train and dev; None deals all types to all.
+        dev_fold: which part of the others is dev, from 1; test is the same for all.
 
     Returns:
         system -> set.
@@ -248,7 +262,8 @@ def split_conditions(recordings: list[Recording], seed: int, held_out: str | Non
             neighbours = ranked[start : start + len(deal)]
             hand = list(deal[: len(neighbours)])
             order.shuffle(hand)
-            for condition, name in zip(neighbours, hand, strict=True):
+            for condition, fold in zip(neighbours, hand, strict=True):
+                name = "test" if fold == TEST else "dev" if fold == dev_fold else "train"
                 assigned.update({recording.system: name for recording in conditions[condition]})
     return assigned
 

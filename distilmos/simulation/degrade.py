@@ -16,6 +16,7 @@ from scipy.signal import butter, fftconvolve, istft, sosfiltfilt, stft
 
 from distilmos.data.audio import SAMPLE_RATE
 
+TALKER = "talker"  # of `add_talker`, which is no entry of DEGRADATIONS for it takes another recording
 LEVEL = -26.0  # dB below full scale (root mean square), the nominal level of ITU-T P.56 test material
 PACKET = SAMPLE_RATE // 50
 SNR_RANGE = (-10.0, 35.0)  # dB, the customary limits of the segmental signal-to-noise ratio
@@ -28,42 +29,60 @@ def clean(samples: np.ndarray, _strength: float, _rng: np.random.Generator) -> n
 
 def noise(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Add white noise at 35 to 0 dB signal-to-noise ratio."""
-    return _add(samples, rng.standard_normal(samples.size), 35 - 35 * strength)
+    return add_at(samples, rng.standard_normal(samples.size), 35 - 35 * strength)
+
+
+def rumble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Add noise as in a car, whose power falls by 6 to 12 dB an octave from 50 Hz on, at 25 to -15 dB."""
+    frequencies = np.fft.rfftfreq(samples.size, 1 / SAMPLE_RATE)
+    spectrum = np.fft.rfft(rng.standard_normal(samples.size)) / np.maximum(frequencies, 50) ** rng.uniform(1, 2)
+    return add_at(samples, np.fft.irfft(spectrum, samples.size), 25 - 40 * strength)
+
+
+def mnru(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Add noise in proportion to each sample at 30 to 0 dB, as ITU-T P.810's reference unit does."""
+    ratio = 10 ** (-(30 - 30 * strength) / 20)
+    return _single(samples * (1 + ratio * rng.standard_normal(samples.size)))
 
 
 def babble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Add babble at 30 to -3 dB: six copies of the speech, each backwards and from a random point on."""
     starts = rng.integers(samples.size, size=6)
-    return _add(samples, np.sum([np.roll(samples[::-1], start) for start in starts], axis=0), 30 - 33 * strength)
+    return add_at(samples, np.sum([np.roll(samples[::-1], start) for start in starts], axis=0), 30 - 33 * strength)
 
 
 def clip(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.ndarray:
     """Clip at 12 to -8 dB relative to the root mean square."""
     limit = _rms(samples) * 10 ** ((12 - 20 * strength) / 20)
-    return np.clip(samples, -limit, limit).astype(np.float32)
+    return _single(np.clip(samples, -limit, limit))
 
 
 def band(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.ndarray:
     """Keep a band of frequencies that narrows from 50..7000 Hz to 400..900 Hz."""
     edges = [50 * 8**strength, 7000 * (900 / 7000) ** strength]
     filtered = sosfiltfilt(butter(4, edges, "bandpass", fs=SAMPLE_RATE, output="sos"), samples)
-    return filtered.astype(np.float32)
+    return _single(filtered)
 
 
 def loss(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Silence 2 to 45 % of the 20 ms packets, in bursts of one to four."""
-    packets = -(-samples.size // PACKET)
-    lost = np.zeros(packets, bool)
-    while lost.sum() < max(1, round((0.02 + 0.43 * strength) * packets)):
-        start = rng.integers(packets)
-        lost[start : start + rng.integers(1, 2 + round(3 * strength))] = True
-    return np.where(np.repeat(lost, PACKET)[: samples.size], np.float32(0), samples)
+    return np.where(np.repeat(_lost(samples, strength, rng), PACKET)[: samples.size], np.float32(0), samples)
+
+
+def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Repeat what was heard before in place of 2 to 45 % of the 20 ms packets, in bursts of one to four."""
+    heard = samples.copy()
+    for start in np.flatnonzero(_lost(samples, strength, rng)) * PACKET:
+        if start >= PACKET:
+            gap = heard[start : start + PACKET]
+            gap[:] = heard[start - PACKET : start - PACKET + gap.size]
+    return heard
 
 
 def quantise(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.ndarray:
     """Quantise uniformly (mid-rise) to 10 to 2 bits, fractions of a bit included."""
     step = 2 * np.abs(samples).max() / 2 ** (10 - 8 * strength)
-    return ((np.floor(samples / step) + 0.5) * step).astype(np.float32)
+    return _single((np.floor(samples / step) + 0.5) * step)
 
 
 def echo(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -81,7 +100,7 @@ def reverb(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np
     seconds = 0.2 + 1.3 * strength
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     tail = fftconvolve(samples, rng.standard_normal(time.size) * 10 ** (-3 * time / seconds))[: samples.size]
-    return _add(samples, tail, 12 - 20 * strength)
+    return add_at(samples, tail, 12 - 20 * strength)
 
 
 def warble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -90,32 +109,55 @@ def warble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np
     angular = 2 * np.pi * 5
     swing = (0.005 + 0.145 * strength) / angular * np.sin(angular * time + rng.uniform(0, 2 * np.pi))
     moved = np.clip(time + swing, 0, time[-1])
-    return CubicSpline(time, samples)(moved).astype(np.float32)
+    return _single(CubicSpline(time, samples)(moved))
 
 
 def tremolo(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Let the amplitude swing by 10 to 100 % twelve times a second."""
     time = np.arange(samples.size) / SAMPLE_RATE
     dip = 0.5 + 0.5 * np.sin(2 * np.pi * 12 * time + rng.uniform(0, 2 * np.pi))
-    return (samples * (1 - (0.1 + 0.9 * strength) * dip)).astype(np.float32)
+    return _single(samples * (1 - (0.1 + 0.9 * strength) * dip))
 
 
 def holes(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Remove 5 to 85 % of the cells (32 ms by 31 Hz) of the spectrogram, as a starved transform codec does."""
     _, _, cells = stft(samples, SAMPLE_RATE, nperseg=512)
     cells[rng.random(cells.shape) < 0.05 + 0.8 * strength] = 0
-    return istft(cells, SAMPLE_RATE, nperseg=512)[1][: samples.size].astype(np.float32)
+    return _single(istft(cells, SAMPLE_RATE, nperseg=512)[1][: samples.size])
+
+
+def add_talker(samples: np.ndarray, other: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Let another talker be heard at 25 to -5 dB: a recording (M,) from a random point on, again and again."""
+    if not other.any():
+        return samples
+    return add_at(samples, np.resize(np.roll(other, rng.integers(other.size)), samples.size), 25 - 30 * strength)
 
 
 DEGRADATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray]] = {
     function.__name__: function
-    for function in (clean, noise, babble, clip, band, loss, quantise, echo, reverb, warble, tremolo, holes)
+    for function in (
+        clean,
+        noise,
+        rumble,
+        mnru,
+        babble,
+        clip,
+        band,
+        loss,
+        stutter,
+        quantise,
+        echo,
+        reverb,
+        warble,
+        tremolo,
+        holes,
+    )
 }
 
 
 def at_level(samples: np.ndarray) -> np.ndarray:
     """Scale to the level LEVEL."""
-    return (samples * (10 ** (LEVEL / 20) / _rms(samples))).astype(np.float32)
+    return _single(samples * (10 ** (LEVEL / 20) / _rms(samples)))
 
 
 def segmental_snr(reference: np.ndarray, degraded: np.ndarray) -> float:
@@ -138,11 +180,27 @@ def segmental_snr(reference: np.ndarray, degraded: np.ndarray) -> float:
     return float(np.clip(ratio, *SNR_RANGE).mean())
 
 
-def _add(samples: np.ndarray, disturbance: np.ndarray, snr: float) -> np.ndarray:
-    """Add `disturbance`, scaled to `snr` dB below the samples."""
+def add_at(samples: np.ndarray, disturbance: np.ndarray, snr: float) -> np.ndarray:
+    """Add `disturbance`, of as many samples, scaled to `snr` dB below them."""
     gain = _rms(samples) / _rms(disturbance) * 10 ** (-snr / 20)
-    return (samples + gain * disturbance).astype(np.float32)
+    return _single(samples + gain * disturbance)
+
+
+def _single(samples: np.ndarray) -> np.ndarray:
+    """Return samples as float32."""
+    result: np.ndarray = samples.astype(np.float32)
+    return result
 
 
 def _rms(samples: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def _lost(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Return which packets are lost, bool: 2 to 45 % of them, in bursts of one to four."""
+    packets = -(-samples.size // PACKET)
+    lost = np.zeros(packets, bool)
+    while lost.sum() < max(1, round((0.02 + 0.43 * strength) * packets)):
+        start = rng.integers(packets)
+        lost[start : start + rng.integers(1, 2 + round(3 * strength))] = True
+    return lost

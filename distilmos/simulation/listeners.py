@@ -1,4 +1,4 @@
-"""Simulated listeners: no human being has rated the speech of this recipe."""
+"""Simulated listeners: no human being has rated the speech that they rate."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ CLEAN_QUALITY = 4.6
 QUALITY_LOSS = {
     "clean": (0.0, 1.0),
     "noise": (3.2, 1.0),
+    "rumble": (2.2, 1.2),
+    "mnru": (3.2, 1.0),
+    "talker": (2.9, 1.0),
     "babble": (3.1, 1.2),
     "clip": (2.9, 1.3),
     "band": (2.6, 1.4),
     "loss": (3.4, 0.7),
+    "stutter": (3.2, 0.7),
     "quantise": (3.3, 1.2),
     "echo": (2.5, 0.9),
     "reverb": (2.8, 0.9),
@@ -56,7 +60,8 @@ def true_quality(kind: str, strength: float, snr_deviation: float) -> float:
     """
     most, exponent = QUALITY_LOSS[kind]
     deviation = float(np.clip(QUALITY_PER_DB * snr_deviation, -MAX_DEVIATION, MAX_DEVIATION))
-    return CLEAN_QUALITY - most * strength**exponent + deviation
+    loss: float = most * strength**exponent
+    return CLEAN_QUALITY - loss + deviation
 
 
 def simulate_ratings(

@@ -1,0 +1,44 @@
+"""Plain speech: every recording below a directory, which nobody has rated."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from distilmos.inference.recordings import find_recordings
+
+
+@dataclass(frozen=True)
+class PlainRecording:
+    """A recording of plain speech.
+
+    Attributes:
+        id: utterance id, its path below the directory.
+        path: of the audio file.
+        folder: the first folder on the way to it; the directory itself where there is none.
+    """
+
+    id: str
+    path: Path
+    folder: str
+
+    def one_in(self, count: int, number: int = 0) -> bool:
+        """Tell whether this is in share `number` of `count` even ones.
+
+        By a hash of the id, so that a recording stays where it is when others are added.
+        """
+        return int(hashlib.sha256(self.id.encode()).hexdigest(), 16) % count == number
+
+
+def find_plain_speech(root: Path) -> Iterator[PlainRecording]:
+    """Find the recordings below `root`, in order of their names.
+
+    Raises:
+        InputError: if there is no such directory.
+    """
+    for recording in find_recordings([str(root)]):
+        below = recording.path.relative_to(root).with_suffix("")
+        folder = below.parts[0] if len(below.parts) > 1 else root.resolve().name
+        yield PlainRecording("-".join(below.parts), recording.path, folder)

@@ -1,0 +1,1 @@
+"""Simulated corpora: degradations of speech, and listeners that do not exist."""

@@ -1,0 +1,76 @@
+"""Write one job's share of a degraded copy of every recording of a set, for `distilmos merge-archives` to join.
+
+A recording gets one of KINDS, and now and then two, one after the other, drawn from a random generator of its own name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from distilmos.data.archive import open_archive, shard_of
+from distilmos.data.audio import SAMPLE_RATE, read_audio
+from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.data.dump import SHARDS
+from distilmos.data.tables import write_table
+from distilmos.errors import run_main
+from distilmos.simulation.degrade import DEGRADATIONS, TALKER, add_talker, at_level
+
+KINDS = (
+    TALKER,
+    "noise",
+    "babble",
+    "clip",
+    "band",
+    "loss",
+    "quantise",
+    "echo",
+    "reverb",
+    "warble",
+    "tremolo",
+    "holes",
+)
+SECOND = 0.3  # of the copies are degraded twice
+
+
+def main() -> None:
+    """Read the command line and write the share."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data directory of stage 1")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
+    parser.add_argument("--seed", type=int, required=True, metavar="N", help="of what is random")
+    parser.add_argument("--job", type=int, required=True, metavar="J", help="1 to the number of jobs")
+    parser.add_argument("--jobs", type=int, required=True, metavar="N", help="number of jobs")
+    args = parser.parse_args()
+
+    data = read_data_dir(args.data, rated=False)
+    shards = args.out / SHARDS
+    share = shard_of(data.utterances, args.job, args.jobs)
+    with open_archive(shards / f"wav.{args.job}") as archive:
+        for utterance in share:
+            rng = np.random.default_rng([args.seed, zlib.crc32(utterance.encode())])
+            samples = degraded_copy(data, utterance, rng)
+            archive.write(utterance, (SAMPLE_RATE, np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)))
+    write_table(shards / f"utt2dur.{args.job}", {utterance: data.durations[utterance] for utterance in share})
+    write_table(shards / f"utt2sys.{args.job}", {utterance: data.systems[utterance] for utterance in share})
+
+
+def degraded_copy(data: DataDir, utterance: str, rng: np.random.Generator) -> np.ndarray:
+    """Return a degraded copy of a recording: 16 kHz, float32, shape (N,), as long as the recording."""
+    samples = read_audio(*data.wavs[utterance])
+    if not samples.any():
+        return samples
+    for kind in rng.choice(KINDS, size=2 if rng.random() < SECOND else 1, replace=False):
+        samples, strength = at_level(samples), rng.uniform()
+        if kind == TALKER:
+            samples = add_talker(samples, read_audio(*data.wavs[rng.choice(data.utterances)]), strength, rng)
+        else:
+            samples = DEGRADATIONS[kind](samples, strength, rng)
+    return at_level(samples) if samples.any() else samples
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,27 @@
+# shellcheck shell=bash
+# For scripts that keep what their pages are made of, so that they go on where they were interrupted, on any machine.
+
+# keep FROM TO FILE...: copies the FILEs below FROM to TO, as a whole or not at all.
+keep() {
+    local new file
+    new=$(dirname "$2")/.$(basename "$2").tmp
+    rm -rf "${new}"
+    for file in "${@:3}"; do
+        mkdir -p "$(dirname "${new}/${file}")"
+        cp "$1/${file}" "${new}/${file}"
+    done
+    mv "${new}" "$2"
+}
+
+# lacking_models KEPT MODELS SEEDS: sets `lacking` to the trainings MODEL_seedN that are not in KEPT, and `left` to their models.
+lacking_models() {
+    local model seed before
+    left=() lacking=()
+    for model in $2; do
+        before=${#lacking[@]}
+        for seed in $3; do
+            [ -e "$1/${model}_seed${seed}" ] || lacking+=("${model}_seed${seed}")
+        done
+        ((${#lacking[@]} == before)) || left+=("${model}")
+    done
+}

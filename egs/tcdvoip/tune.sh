@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# The settings of conf/, chosen by the dev sets of all folds of `conditions`: every candidate is trained on each fold, and
+# TUNING.md shows how well it does on dev. No test set is scored. Started again, it goes on with what is not done.
+set -euo pipefail
+cd "$(dirname "$0")"
+. ../TEMPLATE/options.sh
+
+# Options
+db_root=downloads/tcdvoip  # the release
+models=                    # candidates, CONF[+key=value][@option=value]... of conf/; if empty: those of local/candidates
+folds="1 2 3 4"            # of train and dev; the number of a fold is the seed of its trainings, too
+jobs=2                     # trainings at a time, each with one CPU thread
+kept=study/tuning          # what is kept of every training: what is there is not run again
+out=TUNING.md              # the page
+# End of options
+take_all_options tune.sh "$@"
+. ./path.sh
+. local/keep.sh
+
+[ -n "${models}" ] || models=$(grep -v '^#' local/candidates | tr '\n' ' ')
+mkdir -p "${kept}"
+for fold in ${folds}; do
+    lacking_models "${kept}" "${models}" "${fold}"
+    if [ ${#left[@]} -gt 0 ]; then
+        part=/dev_fold_${fold}
+        [ "${fold}" != 1 ] || part=
+        split=(--db_root "${db_root}" --split conditions --dev_fold "${fold}")
+        if [ ! -e "dump${part}/.prepared" ]; then
+            ./run.sh "${split[@]}" --stage 0 --stop_stage 4
+            touch "dump${part}/.prepared"
+        fi
+        ../TEMPLATE/sweep.sh --models "${left[*]}" --seeds "${fold}" --jobs "${jobs}" --expdir "exp${part}" --dev true \
+            "${split[@]}"
+        for training in "${lacking[@]}"; do
+            keep "exp${part}/${training}" "${kept}/${training}" config.yaml log.jsonl
+        done
+    fi
+done
+read -ra models <<<"${models}"
+read -ra folds <<<"${folds}"
+distilmos gather "${kept}" --models "${models[@]}" --seeds "${folds[@]}" --dev --out "${out}"
