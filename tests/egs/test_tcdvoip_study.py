@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers.recipes import run_script
 
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import write_table
@@ -163,3 +164,25 @@ def test_a_training_without_scores_is_named(kept, tmp_path):
     assert done.returncode == 2
     assert "study/conditions/sslmos_seed2/results/test/scored.tsv" in done.stderr
     assert not (study / "R.md").exists()
+
+
+def test_tuning_shows_what_is_kept_without_training_again(kept, tmp_path):
+    for model in ("sslmos+encoder_lr=1e-4", "sslmos+encoder_lr=3e-4"):
+        for fold in (1, 2):
+            training = tmp_path / "tuning" / f"{model}_seed{fold}"
+            training.mkdir(parents=True)
+            value = 0.5 + 0.1 * fold + (0.05 if "3e-4" in model else 0)
+            scores = dict.fromkeys(("MSE", "LCC", "SRCC", "KTAU"), value)
+            events = [*_events(fold)][:-1]
+            events.append({"event": "end", "step": 30, "dev": {"utterance": scores, "system": scores}})
+            (training / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+            (training / "config.yaml").write_text("model: sslmos\n")
+    options = ["--models", "sslmos+encoder_lr=1e-4 sslmos+encoder_lr=3e-4", "--folds", "1 2"]
+    options += ["--kept", tmp_path / "tuning", "--out", tmp_path / "TUNING.md"]
+    done = run_script(RECIPE / "tune.sh", *options)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:4] for line in (tmp_path / "TUNING.md").read_text().splitlines() if "**" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["**sslmos+encoder_lr=1e-4**", "mean", "0.650 ± 0.071"],
+        ["**sslmos+encoder_lr=3e-4**", "mean", "0.700 ± 0.071"],
+    ]
