@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 NAME_BYTES = 255  # that the name of a file may have, on Linux' usual file systems
@@ -54,6 +55,23 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def replaced_directory(path: str | Path) -> Iterator[Path]:
+    """Give an empty directory beside `path`; on success it takes the place of `path`, with all that it holds.
+
+    On an exception it is removed and an existing `path` stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
+        new = Path(temporary) / "new"
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(Path(temporary) / "old")
+        new.rename(path)
 
 
 @contextmanager

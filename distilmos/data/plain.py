@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from distilmos.data.tables import is_utf8
+from distilmos.errors import InputError
 from distilmos.inference.recordings import find_recordings
 
 
@@ -36,9 +38,13 @@ def find_plain_speech(root: Path) -> Iterator[PlainRecording]:
     """Find the recordings below `root`, in order of their names.
 
     Raises:
-        InputError: if there is no such directory.
+        InputError: if it is no directory of audio files, or one has a name that is not UTF-8.
     """
+    if not root.is_dir() or (root / "wav.scp").exists():
+        raise InputError(f"{root}: not a directory of audio files")
     for recording in find_recordings([str(root)]):
+        if not is_utf8(str(recording.path)):
+            raise InputError(f"{root}: {str(recording.path)!a}: the name is not UTF-8")
         below = recording.path.relative_to(root).with_suffix("")
         folder = below.parts[0] if len(below.parts) > 1 else root.resolve().name
         yield PlainRecording("-".join(below.parts), recording.path, folder)

@@ -83,6 +83,17 @@ class Preparation:
         if found != published:
             self.gaps.append(f"{what}: {found:,} instead of {published:,}")
 
+    def check(self) -> None:
+        """Make sure that what was found does not forbid to write, before work that takes long.
+
+        Raises:
+            InputError: naming all findings that do.
+        """
+        empty = [f"{name}: no utterance is left" for name, members in self.sets.items() if not members]
+        hint = "" if self.allow_partial or not self.gaps else " (--allow_partial true prepares the rest)"
+        found = self.faults + empty + ([] if self.allow_partial else self.gaps)
+        raise_faults(found, f"preparing {self.corpus}{hint}")
+
     def write(self, notes: str = "", system_mos: Mapping[str, float] | None = None) -> None:
         """Write all data directories and the report, and print the report.
 
@@ -93,9 +104,7 @@ class Preparation:
         Raises:
             InputError: naming all findings that forbid it. Nothing is written then.
         """
-        self.faults += [f"{name}: no utterance is left" for name, members in self.sets.items() if not members]
-        hint = "" if self.allow_partial or not self.gaps else " (--allow_partial true prepares the rest)"
-        raise_faults(self.faults + ([] if self.allow_partial else self.gaps), f"preparing {self.corpus}{hint}")
+        self.check()
         sets = {name: members.values() for name, members in self.sets.items()}
         write_data_dirs(self.datadir, sets, notes, system_mos)
         report = self._report()

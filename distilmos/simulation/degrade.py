@@ -8,6 +8,7 @@ Every entry of DEGRADATIONS is a function (samples, strength, rng) -> samples, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -29,14 +30,14 @@ def clean(samples: np.ndarray, _strength: float, _rng: np.random.Generator) -> n
 
 def noise(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Add white noise at 35 to 0 dB signal-to-noise ratio."""
-    return add_at(samples, rng.standard_normal(samples.size), 35 - 35 * strength)
+    return _add(samples, rng.standard_normal(samples.size), 35 - 35 * strength)
 
 
 def rumble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Add noise as in a car, whose power falls by 6 to 12 dB an octave from 50 Hz on, at 25 to -15 dB."""
     frequencies = np.fft.rfftfreq(samples.size, 1 / SAMPLE_RATE)
     spectrum = np.fft.rfft(rng.standard_normal(samples.size)) / np.maximum(frequencies, 50) ** rng.uniform(1, 2)
-    return add_at(samples, np.fft.irfft(spectrum, samples.size), 25 - 40 * strength)
+    return _add(samples, np.fft.irfft(spectrum, samples.size), 25 - 40 * strength)
 
 
 def mnru(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -48,7 +49,7 @@ def mnru(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
 def babble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Add babble at 30 to -3 dB: six copies of the speech, each backwards and from a random point on."""
     starts = rng.integers(samples.size, size=6)
-    return add_at(samples, np.sum([np.roll(samples[::-1], start) for start in starts], axis=0), 30 - 33 * strength)
+    return _add(samples, np.sum([np.roll(samples[::-1], start) for start in starts], axis=0), 30 - 33 * strength)
 
 
 def clip(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.ndarray:
@@ -100,7 +101,7 @@ def reverb(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np
     seconds = 0.2 + 1.3 * strength
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     tail = fftconvolve(samples, rng.standard_normal(time.size) * 10 ** (-3 * time / seconds))[: samples.size]
-    return add_at(samples, tail, 12 - 20 * strength)
+    return _add(samples, tail, 12 - 20 * strength)
 
 
 def warble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -121,16 +122,25 @@ def tremolo(samples: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 def holes(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Remove 5 to 85 % of the cells (32 ms by 31 Hz) of the spectrogram, as a starved transform codec does."""
-    _, _, cells = stft(samples, SAMPLE_RATE, nperseg=512)
+    whole = np.pad(samples, (0, max(0, 512 - samples.size)))  # at least one window
+    _, _, cells = stft(whole, SAMPLE_RATE, nperseg=512)
     cells[rng.random(cells.shape) < 0.05 + 0.8 * strength] = 0
     return _single(istft(cells, SAMPLE_RATE, nperseg=512)[1][: samples.size])
 
 
 def add_talker(samples: np.ndarray, other: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Let another talker be heard at 25 to -5 dB: a recording (M,) from a random point on, again and again."""
-    if not other.any():
-        return samples
-    return add_at(samples, np.resize(np.roll(other, rng.integers(other.size)), samples.size), 25 - 30 * strength)
+    """Let another talker be heard at 25 to -5 dB: a recording (M,) from a random point on, again and again.
+
+    It is the level of the whole recording that counts: a pause in it is none the louder.
+    """
+    heard = np.resize(np.roll(other, rng.integers(other.size)), samples.size)
+    gain = _rms(samples) / _rms(other) * 10 ** (-(25 - 30 * strength) / 20)
+    return _single(samples + gain * heard)
+
+
+def system_name(kind: str, strength: float) -> str:
+    """Return the name of a degradation at one strength as a system: noise_040; `clean` has no strength."""
+    return kind if kind == "clean" else f"{kind}_{round(100 * strength):03d}"
 
 
 DEGRADATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray]] = {
@@ -155,9 +165,16 @@ DEGRADATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.nd
 }
 
 
-def at_level(samples: np.ndarray) -> np.ndarray:
-    """Scale to the level LEVEL."""
-    return _single(samples * (10 ** (LEVEL / 20) / _rms(samples)))
+def at_level(samples: np.ndarray, level: float = LEVEL) -> np.ndarray:
+    """Scale to a level in dB below full scale (root mean square); silence stays as it is."""
+    if not samples.any():
+        return samples
+    return _single(samples * (10 ** (level / 20) / _rms(samples)))
+
+
+def level_of(samples: np.ndarray) -> float:
+    """Return the level in dB below full scale (root mean square) of what is not silent."""
+    return 20 * math.log10(_rms(samples))
 
 
 def segmental_snr(reference: np.ndarray, degraded: np.ndarray) -> float:
@@ -180,7 +197,7 @@ def segmental_snr(reference: np.ndarray, degraded: np.ndarray) -> float:
     return float(np.clip(ratio, *SNR_RANGE).mean())
 
 
-def add_at(samples: np.ndarray, disturbance: np.ndarray, snr: float) -> np.ndarray:
+def _add(samples: np.ndarray, disturbance: np.ndarray, snr: float) -> np.ndarray:
     """Add `disturbance`, of as many samples, scaled to `snr` dB below them."""
     gain = _rms(samples) / _rms(disturbance) * 10 ** (-snr / 20)
     return _single(samples + gain * disturbance)
@@ -203,4 +220,6 @@ def _lost(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.
     while lost.sum() < max(1, round((0.02 + 0.43 * strength) * packets)):
         start = rng.integers(packets)
         lost[start : start + rng.integers(1, 2 + round(3 * strength))] = True
+    if lost.all():  # of a very short recording
+        lost[0] = False
     return lost

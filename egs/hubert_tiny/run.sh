@@ -72,6 +72,9 @@ pretrain() {
     labels=$(realpath -m "${dumpdir}/labels_$1") exp=$(realpath -m "${expdir}/$1")
     [ "${ngpu}" = 0 ] || cpu=false
     need "${labels}/valid.tsv" $((running - 1))
+    if [ "${labels}/valid.tsv" -nt "${exp}/checkpoint_last.pt" ] && [ -e "${exp}/checkpoint_last.pt" ]; then
+        refuse "${exp} has been trained on other labels than ${labels}: remove it, or give another --expdir"
+    fi
     # fairseq's checkpoints are pickles, which torch reads only when told to; these are its own. Memory that training
     # frees is kept (glibc), for asking the system for it again and again takes a third of the time.
     "${cmd[@]}" "${asks[@]}" "${exp}/log/pretrain.log" \
@@ -106,6 +109,7 @@ fi
 
 # What is predicted: `sound`, the clusters of MFCC, and in the second iteration also `content`, those of a layer.
 if begin 2; then
+    rm -rf "${dumpdir}/labels_first"
     cluster first mfcc "${first_clusters}"
     for set in train valid; do
         python3 local/write_lists.py --set "${set}" --data "${dumpdir}/raw/${set}" \
@@ -121,6 +125,8 @@ fi
 
 if begin 4; then
     need "${expdir}/first/checkpoint_last.pt" 3
+    need "${expdir}/kmeans_first/quality.json" 2
+    rm -rf "${dumpdir}/labels_second"
     cluster second "${expdir}/first/checkpoint_last.pt" "${second_clusters}"
     # A copy sounds as it sounds, and means what the recording means.
     for set in train valid; do
@@ -137,9 +143,10 @@ if begin 4; then
 fi
 
 if begin 5; then
+    need "${expdir}/first/checkpoint_last.pt" 3
     need "${dumpdir}/labels_second/valid.tsv" 4
     start=$(realpath -m "${expdir}/second/start.pt")
-    if [ ! -e "${start}" ]; then
+    if [ ! -e "${expdir}/second/checkpoint_last.pt" ]; then
         python3 local/start.py --checkpoint "${expdir}/first/checkpoint_last.pt" --seed "${seed}" --out "${start}" \
             --dictionaries "${dumpdir}"/labels_second/dict.{sound,content}.txt
     fi
@@ -149,6 +156,7 @@ fi
 
 if begin 6; then
     need "${expdir}/second/checkpoint_last.pt" 5
+    need "${dumpdir}/labels_first/valid.tsv" 2
     python3 local/finish.py --expdir "${expdir}" --dumpdir "${dumpdir}" --out "${expdir}/hubert_tiny.safetensors"
     end "${expdir}/hubert_tiny.safetensors" RESULTS.md
 fi

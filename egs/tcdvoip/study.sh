@@ -59,5 +59,9 @@ for protocol in ${protocols}; do
         done
     fi
 done
+for protocol in ${protocols}; do
+    take_protocol "${protocol}"
+    python3 local/check_kept.py --kept "${place}" --models "${models}" --seeds "${seeds}"
+done
 python3 local/gather.py --protocols "${protocols}" --models "${models}" --seeds "${seeds}" \
     --references "${references}" --kept "${kept}" --out "${out}"

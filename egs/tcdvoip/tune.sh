@@ -36,6 +36,17 @@ for fold in ${folds}; do
         done
     fi
 done
+python3 local/check_kept.py --kept "${kept}" --models "${models}" --seeds "${folds}"
 read -ra models <<<"${models}"
 read -ra folds <<<"${folds}"
-distilmos gather "${kept}" --models "${models[@]}" --seeds "${folds[@]}" --dev --out "${out}"
+distilmos gather "${kept}" --models "${models[@]}" --seeds "${folds[@]}" --dev --out "${kept}/page.md"
+{
+    echo "# TCD-VoIP: candidates for settings, on dev"
+    echo
+    echo "Made by \`./tune.sh\`. The training with seed N has fold N of dev: all conditions beside the test set are dev once."
+    echo "Means are over the folds. No test set was scored."
+    echo
+    cat "${kept}/page.md"
+} >"${out}.tmp"
+rm "${kept}/page.md"
+mv "${out}.tmp" "${out}"

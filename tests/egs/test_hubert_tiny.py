@@ -138,11 +138,14 @@ def _copies_sound_as_they_do_and_mean_what_the_recordings_do(recipe: Path) -> No
     for name in ("train", "valid"):
         recordings, copies = (read_scp(raw / kind / "wav.scp") for kind in (name, f"{name}_degraded"))
         assert list(recordings) == list(copies)
-        files = [row.split(":")[0] for row in (labels / f"{name}.tsv").read_text().splitlines()[1:]]
-        assert files == [f"audio1_{name}.zip"] * len(recordings) + [f"audio2_{name}.zip"] * len(copies)
+        entries = [row.split(":")[:2] for row in (labels / f"{name}.tsv").read_text().splitlines()[1:]]
+        audio = [(f"audio1_{name}.zip", recordings), (f"audio2_{name}.zip", copies)]
+        assert entries == [[file, str(offset)] for file, scp in audio for _, offset in scp.values()]
         assert (labels / f"audio2_{name}.zip").resolve() == (raw / f"{name}_degraded" / "wav.ark").resolve()
         sounds, contents = ((labels / f"{name}.{kind}").read_text().splitlines() for kind in ("sound", "content"))
         assert contents[: len(recordings)] == contents[len(recordings) :]
+        meant = read_scp(recipe / "dump" / "tokens_second" / name / "layer1.scp")
+        assert contents[0] == " ".join(map(str, load_array(meant[min(recordings)]).tolist()))
         same = [a == b for a, b in zip(sounds[: len(recordings)], sounds[len(recordings) :], strict=True)]
         assert not all(same)
         heard = read_scp(recipe / "dump" / "tokens_first" / f"{name}_degraded" / "layer1.scp")

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from helpers.recipes import run_script
 
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import write_table
 from distilmos.metrics import agreement
 from distilmos.scoring.results import score_results
+from distilmos.training.config import load_config
 
 RECIPE = Path(__file__).resolve().parents[2] / "egs" / "tcdvoip"
 GROUPS = ("echo", "chop", "reference")
@@ -176,7 +178,8 @@ def test_tuning_shows_what_is_kept_without_training_again(kept, tmp_path):
             events = [*_events(fold)][:-1]
             events.append({"event": "end", "step": 30, "dev": {"utterance": scores, "system": scores}})
             (training / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-            (training / "config.yaml").write_text("model: sslmos\n")
+            settings = load_config(RECIPE / "conf" / "sslmos.yaml", [model.partition("+")[2]]).model_dump(mode="json")
+            (training / "config.yaml").write_text(yaml.safe_dump(settings | {"seed": fold}))
     options = ["--models", "sslmos+encoder_lr=1e-4 sslmos+encoder_lr=3e-4", "--folds", "1 2"]
     options += ["--kept", tmp_path / "tuning", "--out", tmp_path / "TUNING.md"]
     done = run_script(RECIPE / "tune.sh", *options)
@@ -186,3 +189,10 @@ def test_tuning_shows_what_is_kept_without_training_again(kept, tmp_path):
         ["**sslmos+encoder_lr=1e-4**", "mean", "0.650 ± 0.071"],
         ["**sslmos+encoder_lr=3e-4**", "mean", "0.700 ± 0.071"],
     ]
+    # A training with settings that are no longer those of conf/ is not taken for what it would be now.
+    (tmp_path / "TUNING.md").unlink()
+    (training / "config.yaml").write_text(yaml.safe_dump(settings | {"max_steps": 77}))
+    done = run_script(RECIPE / "tune.sh", *options)
+    assert done.returncode == 2
+    assert f"{training}: max_steps was 77 and is {settings['max_steps']} now" in done.stderr
+    assert not (tmp_path / "TUNING.md").exists()

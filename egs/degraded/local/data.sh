@@ -16,8 +16,10 @@ data_dir=               # directory of recordings, with what is below it; if emp
 download_dir=downloads  # where to
 base_url=https://www.openslr.org/resources/12  # of train-clean-100.tar.gz: OpenSLR, or a mirror
 allow_partial=false     # true leaves out unreadable recordings, and lists them
+degrade_jobs=2          # processes that degrade
 # End of options
 take_all_options "$0" "$@"
 
 find_speech "${data_dir}" "${download_dir}" "${base_url}"
-exec python3 local/prepare.py --db_root "${speech}" --datadir "${datadir}" --allow_partial "${allow_partial}"
+exec python3 local/prepare.py --db_root "${speech}" --datadir "${datadir}" --allow_partial "${allow_partial}" \
+    --jobs "${degrade_jobs}"

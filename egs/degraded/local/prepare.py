@@ -5,19 +5,22 @@ Every recording is degraded once, by one of KINDS at one of STRENGTHS, which are
 
 from __future__ import annotations
 
-import zlib
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+import joblib
 import numpy as np
 import soundfile
 
-from distilmos.data.audio import SAMPLE_RATE, read_audio
-from distilmos.data.datadir import MOS_RANGE, Utterance
+from distilmos.data.audio import SAMPLE_RATE, stream_audio
+from distilmos.data.datadir import Utterance
 from distilmos.data.plain import PlainRecording, find_plain_speech
 from distilmos.data.prepare import Preparation, corpus_parser
-from distilmos.errors import InputError, raise_faults, run_main
-from distilmos.simulation.degrade import DEGRADATIONS, TALKER, add_talker, at_level
+from distilmos.errors import InputError, run_main
+from distilmos.files import replaced_directory
+from distilmos.simulation.degrade import DEGRADATIONS, TALKER, add_talker, at_level, system_name
+from distilmos.simulation.draw import Ring, generator_of
 from distilmos.simulation.listeners import true_quality
 
 NOTES = "The ratings are simulated."
@@ -25,39 +28,40 @@ SEED = 1
 KINDS = (TALKER, *DEGRADATIONS)
 STRENGTHS = tuple(tenth / 10 for tenth in range(11))
 HELD_OUT = 50  # one recording of so many is in dev, another one in test
-LONGEST = 15.0  # seconds of a recording that are used
+LONGEST = 15.0  # about so many seconds of a recording are used
 
 
 def main() -> None:
     """Read the command line and make the corpus."""
-    args = corpus_parser(__doc__, "directory of recordings").parse_args()
+    parser = corpus_parser(__doc__, "directory of recordings")
+    parser.add_argument("--jobs", type=int, required=True, metavar="N", help="processes that degrade")
+    args = parser.parse_args()
+    source, wav = args.db_root.resolve(), (args.datadir / "wav").resolve()
+    if source in (wav, *wav.parents) or wav in source.parents:
+        raise InputError(f"{args.db_root}: {wav}, which will be replaced, must not be below it, nor above it")
+
     preparation = Preparation(f"degraded speech of {args.db_root}", args.datadir, allow_partial=args.allow_partial)
     for name in ("train", "dev", "test"):
         preparation.begin(name)
-    recordings = list(find_plain_speech(args.db_root))
-    args.datadir.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".wav.", dir=args.datadir) as temporary:
-        made: list[tuple[str, Utterance, str]] = []
-        new, final = Path(temporary) / "new", args.datadir / "wav"
-        new.mkdir()
-        for recording in recordings:
-            rng = np.random.default_rng([SEED, zlib.crc32(recording.id.encode())])
-            kind = str(rng.choice(KINDS))
-            strength = float(rng.choice(STRENGTHS)) if kind != "clean" else 0.0
-            try:
-                samples = degrade(recording, kind, strength, recordings, rng)
-            except InputError as error:
-                preparation.gaps.append(f"{recording.path}: {error}")
-                continue
-            soundfile.write(new / f"{recording.id}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
-            made.append((set_of(recording), rated(recording, kind, strength, final), str(recording.path)))
-        if not args.allow_partial:
-            raise_faults(preparation.gaps, f"degrading {args.db_root} (--allow_partial true prepares the rest)")
-        if final.exists():
-            final.rename(Path(temporary) / "old")
-        new.rename(final)
-    for name, utterance, where in made:
-        preparation.add(name, utterance, where)
+    recordings = {}
+    for recording in find_plain_speech(args.db_root):
+        preparation.add(set_of(recording), rated(recording), str(recording.path))
+        recordings[recording.id] = recording
+    preparation.check()
+    ring = Ring(recordings)
+    with replaced_directory(wav) as new:
+        for members in preparation.sets.values():
+            utterances = list(members.values())
+            made = joblib.Parallel(args.jobs, return_as="generator")(
+                joblib.delayed(make)(recordings[u.id], next_talkers(ring, recordings, u.id), new / f"{u.id}.wav")
+                for u in utterances
+            )
+            for utterance, (seconds, fault) in zip(utterances, made, strict=True):
+                members[utterance.id] = replace(utterance, audio=wav / f"{utterance.id}.wav", seconds=seconds)
+                if fault:
+                    preparation.gaps.append(fault)
+                    del members[utterance.id]
+        preparation.check()
     preparation.write(NOTES)
 
 
@@ -68,34 +72,61 @@ def set_of(recording: PlainRecording) -> str:
     return "test" if recording.one_in(HELD_OUT, 1) else "train"
 
 
-def degrade(
-    recording: PlainRecording, kind: str, strength: float, others: list[PlainRecording], rng: np.random.Generator
-) -> np.ndarray:
-    """Return a recording, degraded, at the same level as all others: 16 kHz, float32, shape (N,).
+def draw(recording: PlainRecording) -> tuple[str, float, np.random.Generator]:
+    """Return how a recording is degraded: kind, strength, and a generator for what else is random."""
+    rng = generator_of(recording.id, SEED)
+    kind = str(rng.choice(KINDS))
+    strength = float(rng.choice(STRENGTHS))
+    return kind, 0.0 if kind == "clean" else strength, rng
+
+
+def rated(recording: PlainRecording) -> Utterance:
+    """Describe a recording as it will be, and rate it."""
+    kind, strength, _ = draw(recording)
+    mos = true_quality(kind, strength, 0.0)
+    return Utterance(recording.id, recording.path, system_name(kind, strength), mos, group=kind)
+
+
+def next_talkers(ring: Ring, recordings: dict[str, PlainRecording], name: str) -> list[Path]:
+    """Return whom else to listen to where `name` is degraded by another talker: some, for one may be silent."""
+    if draw(recordings[name])[0] != TALKER:
+        return []
+    return [recordings[other].path for other in islice(ring.after(name, SEED), 10)]
+
+
+def make(recording: PlainRecording, others: list[Path], path: Path) -> tuple[float, str]:
+    """Write a recording to `path`, degraded, all at the same level; return its seconds, and what is wrong with it."""
+    kind, strength, rng = draw(recording)
+    try:
+        samples = at_level(read_beginning(recording.path))
+        if not samples.any():
+            raise InputError(f"{recording.path}: silent")
+        if kind == TALKER:
+            samples = add_talker(samples, first_sounding(others), strength, rng)
+        else:
+            samples = DEGRADATIONS[kind](samples, strength, rng)
+    except InputError as error:
+        return 0.0, str(error)
+    soundfile.write(path, at_level(samples), SAMPLE_RATE, subtype="PCM_16")
+    return samples.size / SAMPLE_RATE, ""
+
+
+def first_sounding(paths: list[Path]) -> np.ndarray:
+    """Return the first recording that is not silent.
 
     Raises:
-        InputError: if it, or the other talker that is heard with it, cannot be read, or is silent.
+        InputError: if all are.
     """
-    samples = read_audio(recording.path)[: round(LONGEST * SAMPLE_RATE)]
-    if not samples.any():
-        raise InputError("silent")
-    samples = at_level(samples)
-    if kind == TALKER:
-        degraded = add_talker(samples, read_audio(others[rng.integers(len(others))].path), strength, rng)
-    else:
-        degraded = DEGRADATIONS[kind](samples, strength, rng)
-    return at_level(degraded) if degraded.any() else degraded
+    for path in paths:
+        samples = read_beginning(path)
+        if samples.any():
+            return samples
+    raise InputError(f"{', '.join(map(str, paths))}: silent, and needed as another talker")
 
 
-def rated(recording: PlainRecording, kind: str, strength: float, directory: Path) -> Utterance:
-    """Describe the degraded recording, which is in `directory`, and rate it."""
-    return Utterance(
-        id=recording.id,
-        audio=directory / f"{recording.id}.wav",
-        system=f"{kind}_{round(100 * strength):03d}",
-        mos=float(np.clip(true_quality(kind, strength, 0.0), *MOS_RANGE)),
-        group=kind,
-    )
+def read_beginning(path: Path) -> np.ndarray:
+    """Read about the first LONGEST seconds of a recording."""
+    return next(stream_audio(path, LONGEST))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Write one job's share of a degraded copy of every recording of a set, for `distilmos merge-archives` to join.
 
-A recording gets one of KINDS, and now and then two, one after the other, drawn from a random generator of its own name.
+A recording gets one of KINDS, and now and then two, one after the other. A copy is as loud as its recording.
 """
 
 from __future__ import annotations
 
 import argparse
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +16,10 @@ from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.dump import SHARDS
 from distilmos.data.tables import write_table
 from distilmos.errors import run_main
-from distilmos.simulation.degrade import DEGRADATIONS, TALKER, add_talker, at_level
+from distilmos.simulation.degrade import DEGRADATIONS, TALKER, add_talker, at_level, level_of
+from distilmos.simulation.draw import Ring, generator_of
 
-KINDS = (
-    TALKER,
-    "noise",
-    "babble",
-    "clip",
-    "band",
-    "loss",
-    "quantise",
-    "echo",
-    "reverb",
-    "warble",
-    "tremolo",
-    "holes",
-)
+KINDS = (TALKER, *(kind for kind in DEGRADATIONS if kind != "clean"))
 SECOND = 0.3  # of the copies are degraded twice
 
 
@@ -47,29 +34,33 @@ def main() -> None:
     args = parser.parse_args()
 
     data = read_data_dir(args.data, rated=False)
+    ring = Ring(data.utterances)
     shards = args.out / SHARDS
     share = shard_of(data.utterances, args.job, args.jobs)
     with open_archive(shards / f"wav.{args.job}") as archive:
         for utterance in share:
-            rng = np.random.default_rng([args.seed, zlib.crc32(utterance.encode())])
-            samples = degraded_copy(data, utterance, rng)
+            samples = degraded_copy(data, ring, utterance, args.seed)
             archive.write(utterance, (SAMPLE_RATE, np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)))
     write_table(shards / f"utt2dur.{args.job}", {utterance: data.durations[utterance] for utterance in share})
     write_table(shards / f"utt2sys.{args.job}", {utterance: data.systems[utterance] for utterance in share})
 
 
-def degraded_copy(data: DataDir, utterance: str, rng: np.random.Generator) -> np.ndarray:
-    """Return a degraded copy of a recording: 16 kHz, float32, shape (N,), as long as the recording."""
-    samples = read_audio(*data.wavs[utterance])
-    if not samples.any():
-        return samples
+def degraded_copy(data: DataDir, ring: Ring, utterance: str, seed: int) -> np.ndarray:
+    """Return a degraded copy of a recording: 16 kHz, float32, shape (N,), as long and as loud as the recording."""
+    recording = read_audio(*data.wavs[utterance])
+    if not recording.any():
+        return recording
+    rng = generator_of(utterance, seed)
+    samples = recording
     for kind in rng.choice(KINDS, size=2 if rng.random() < SECOND else 1, replace=False):
         samples, strength = at_level(samples), rng.uniform()
         if kind == TALKER:
-            samples = add_talker(samples, read_audio(*data.wavs[rng.choice(data.utterances)]), strength, rng)
+            others = (read_audio(*data.wavs[other]) for other in ring.after(utterance, seed))
+            other = next((other for other in others if other.any()), recording)
+            samples = add_talker(samples, other, strength, rng)
         else:
             samples = DEGRADATIONS[kind](samples, strength, rng)
-    return at_level(samples) if samples.any() else samples
+    return at_level(samples, level_of(recording))
 
 
 if __name__ == "__main__":

@@ -47,9 +47,10 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("RESULTS.md"), metavar="FILE", help="default: %(default)s")
     args = parser.parse_args()
 
+    courses = {name: read_course(args.expdir / name / "log" / "hydra_train.log") for name in LABELS}
+    summary = _summary(args.dumpdir, courses)
     encoder = load_ssl(args.expdir / "second" / "checkpoint_last.pt")
     save_encoder(encoder, args.out, half=True)
-    courses = {name: read_course(args.expdir / name / "log" / "hydra_train.log") for name in LABELS}
     shape = encoder.config
     lines = [
         "# A small HuBERT, pretrained on plain speech\n",
@@ -61,7 +62,7 @@ def main() -> None:
         data = read_data_dir(args.dumpdir / "raw" / name, rated=False)
         hours = sum(data.durations.values()) / 3600
         lines.append(f"- {name}: {len(data.utterances):,} recordings, {hours:.2f} h")
-    lines += ["", _summary(args.dumpdir, courses)]
+    lines += ["", summary]
     for name, course in courses.items():
         lines += [f"## Course of the {name} iteration\n", _course(course, LABELS[name])]
         quality = args.expdir / f"kmeans_{name}" / "quality.md"

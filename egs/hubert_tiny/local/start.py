@@ -39,13 +39,14 @@ def main() -> None:
     torch.manual_seed(args.seed)
     labels = sum(len(read_lines(path)) + SPECIAL for path in args.dictionaries)
     output = torch.nn.Linear(embed_dim, width * len(args.dictionaries))
+    kept = {key: state.get(key) for key in KEPT}
     model |= {
         "label_embs_concat": torch.rand(labels, width),
         "final_proj.weight": output.weight.data,
         "final_proj.bias": output.bias.data,
     }
     with atomic_path(args.out) as temporary:
-        torch.save({key: state[key] for key in KEPT}, temporary)
+        torch.save(kept, temporary)
 
 
 if __name__ == "__main__":

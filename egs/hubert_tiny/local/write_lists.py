@@ -12,7 +12,7 @@ from pathlib import Path
 
 from distilmos.data.archive import load_array, read_scp
 from distilmos.data.audio import SAMPLE_RATE
-from distilmos.data.datadir import read_data_dir
+from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
 from distilmos.tokens.info import TokenInfo
@@ -37,31 +37,40 @@ def main() -> None:
     args = parser.parse_args()
 
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = [str(args.out.resolve())]
-    for number, directory in enumerate(args.data, start=1):
-        # Not after the set: fairseq takes all that begins with valid for sets to validate on.
-        linked = args.out / f"audio{number}_{args.set}.zip"
-        linked.unlink(missing_ok=True)
-        linked.symlink_to((directory / "wav.ark").resolve())
-        data = read_data_dir(directory, rated=False)
-        for utterance in data.utterances:
-            path, offset = data.wavs[utterance]
-            if offset is None:
-                raise InputError(f"{directory}: {utterance} is in no archive")
-            samples = round(data.durations[utterance] * SAMPLE_RATE)
-            rows.append(f"{linked.name}:{offset}:{wav_size(path, offset)}\t{samples}")
-    write_text(args.out / f"{args.set}.tsv", "\n".join(rows) + "\n")
+    sets = [read_data_dir(directory, rated=False) for directory in args.data]
     for name, layer, *directories in args.labels:
+        if len(directories) != len(sets):
+            parser.error(f"--labels {name}: {len(directories)} directories of tokens for {len(sets)} data directories")
         lines = []
-        for directory, tokens in zip(args.data, directories, strict=True):
-            found = read_scp(Path(tokens) / f"layer{layer}.scp")
-            for utterance in read_data_dir(directory, rated=False).utterances:
+        for data, tokens in zip(sets, directories, strict=True):
+            path = Path(tokens) / f"layer{layer}.scp"
+            found = read_scp(path)
+            for utterance in data.utterances:
                 if utterance not in found:
-                    raise InputError(f"{tokens}: {utterance} has no labels")
+                    raise InputError(f"{path}: {utterance} of {data.path} has no labels")
                 lines.append(" ".join(map(str, load_array(found[utterance]).tolist())))
         write_text(args.out / f"{args.set}.{name}", "\n".join(lines) + "\n")
         clusters = TokenInfo.read(directories[0]).clusters
         write_text(args.out / f"dict.{name}.txt", "".join(f"{label} 1\n" for label in range(clusters)))
+    # Last, for it is what later stages look for.
+    write_text(args.out / f"{args.set}.tsv", "\n".join(list_audio(args.set, sets, args.out)) + "\n")
+
+
+def list_audio(name: str, sets: list[DataDir], directory: Path) -> list[str]:
+    """Return the lines of NAME.tsv, and make the links that they name: the directory, and where each recording is."""
+    rows = [str(directory.resolve())]
+    for number, data in enumerate(sets, start=1):
+        # fairseq takes valid1.* for a further set to validate on.
+        linked = directory / f"audio{number}_{name}.zip"
+        linked.unlink(missing_ok=True)
+        linked.symlink_to((data.path / "wav.ark").resolve())
+        for utterance in data.utterances:
+            path, offset = data.wavs[utterance]
+            if offset is None:
+                raise InputError(f"{data.path / 'wav.scp'}: {utterance} is in no archive")
+            samples = round(data.durations[utterance] * SAMPLE_RATE)
+            rows.append(f"{linked.name}:{offset}:{wav_size(path, offset)}\t{samples}")
+    return rows
 
 
 def wav_size(path: Path, offset: int) -> int:

@@ -6,12 +6,10 @@ Voices of eSpeak NG speak, graded degradations are the systems, and simulated li
 from __future__ import annotations
 
 import argparse
-import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import numpy as np
@@ -22,7 +20,9 @@ from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import read_lines
 from distilmos.errors import run_main
-from distilmos.simulation.degrade import DEGRADATIONS, at_level, segmental_snr
+from distilmos.files import replaced_directory
+from distilmos.simulation.degrade import DEGRADATIONS, at_level, segmental_snr, system_name
+from distilmos.simulation.draw import generator_of
 from distilmos.simulation.listeners import make_listeners, simulate_ratings, true_quality
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class System:
     @property
     def name(self) -> str:
         """Such as noise_040; `clean` where nothing is degraded."""
-        return self.kind if self.kind == "clean" else f"{self.kind}_{round(100 * self.strength):03d}"
+        return system_name(self.kind, self.strength)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def main() -> None:
 
 def random_for(purpose: str) -> np.random.Generator:
     """Return a generator whose numbers depend on nothing but SEED and `purpose`."""
-    return np.random.default_rng([SEED, zlib.crc32(purpose.encode())])
+    return generator_of(purpose, SEED)
 
 
 def draw_items(design: Sequence[Subset]) -> dict[str, list[Item]]:
@@ -206,16 +206,11 @@ def record(items: Sequence[Item]) -> tuple[dict[str, np.ndarray], dict[str, floa
 
 def write_audio(directory: Path, sets: dict[str, list[tuple[str, np.ndarray]]]) -> None:
     """Write `directory`/SET/UTTERANCE.wav (16 bits), replacing an older directory as a whole."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".wav.", dir=directory.parent) as temporary:
-        new = Path(temporary) / "new"
+    with replaced_directory(directory) as new:
         for name, recordings in sets.items():
             (new / name).mkdir(parents=True)
             for utterance, samples in recordings:
                 soundfile.write(new / name / f"{utterance}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
-        if directory.exists():
-            directory.rename(Path(temporary) / "old")
-        new.rename(directory)
 
 
 if __name__ == "__main__":

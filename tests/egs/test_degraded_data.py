@@ -1,0 +1,107 @@
+"""Stage 0 of egs/degraded: plain speech to a corpus with simulated ratings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers.corpora import RATE, clean_speech
+from helpers.recipes import EGS, run_script
+
+from distilmos.data.audio import read_audio
+from distilmos.data.datadir import read_data_dir
+from distilmos.data.plain import find_plain_speech
+from distilmos.simulation.degrade import LEVEL, level_of
+from distilmos.simulation.listeners import true_quality
+
+SETS = ("train", "dev", "test")
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """A directory of 200 recordings in folders: enough that every set has some."""
+    root = tmp_path / "speech"
+    for number in range(200):
+        folder = root / f"talker{number % 4}"
+        folder.mkdir(parents=True, exist_ok=True)
+        samples = np.roll(clean_speech()[number % 20], 50 * number)
+        soundfile.write(folder / f"r{number}.flac", samples, RATE)
+    return root
+
+
+def prepare(datadir: Path, speech: Path, *options: str):
+    return run_script(EGS / "degraded" / "local" / "data.sh", "--datadir", datadir, "--data_dir", speech, *options)
+
+
+def test_every_recording_is_degraded_once_and_rated(tmp_path, speech):
+    done = prepare(tmp_path / "data", speech)
+    assert done.returncode == 0, done.stderr
+    sets = [read_data_dir(tmp_path / "data" / name) for name in SETS]
+    found = {recording.id: recording for recording in find_plain_speech(speech)}
+    assert sorted(found) == sorted(utterance for data in sets for utterance in data.wavs)
+    assert len({group for data in sets for group in data.groups.values()}) > 12
+    for data in sets:
+        assert "simulated" in data.notes
+        for utterance, (path, _) in data.wavs.items():
+            kind, _, strength = data.systems[utterance].partition("_")
+            assert data.mos[utterance] == pytest.approx(true_quality(kind, float(strength or 0) / 100, 0.0))
+            original, degraded = read_audio(found[utterance].path), read_audio(path)
+            assert degraded.shape == original.shape
+            assert level_of(degraded) == pytest.approx(LEVEL, abs=1.0)  # peaks beyond full scale are cut
+            change = degraded - original * 10 ** ((level_of(degraded) - level_of(original)) / 20)
+            assert (np.abs(change).max() < 1e-4) == (kind == "clean"), data.systems[utterance]
+
+
+def test_a_recording_is_degraded_in_the_same_way_whatever_else_there_is(tmp_path, speech):
+    assert prepare(tmp_path / "a", speech, "--degrade_jobs", "1").returncode == 0
+    shutil.rmtree(speech / "talker3")
+    assert prepare(tmp_path / "b", speech, "--allow_partial", "true").returncode == 0
+    kept = sorted((tmp_path / "b" / "wav").iterdir())
+    assert len(kept) == 150
+    same = [path.read_bytes() == (tmp_path / "a" / "wav" / path.name).read_bytes() for path in kept]
+    talkers = (tmp_path / "b" / "train" / "sys2group").read_text().count(" talker\n")
+    assert same.count(False) <= max(1, talkers)  # where the other talker was one of those that are gone
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda root: shutil.copy(root / "talker1" / "r1.flac", root / "talker1-r1.flac"), "talker1-r1 is in"),
+        (lambda root: (root / "talker1" / "r1.flac").rename(root / "talker1" / "r 1.flac"), "'talker1-r 1'"),
+        (lambda root: soundfile.write(root / "quiet.wav", np.zeros(8000), RATE), "quiet.wav: silent"),
+        (lambda root: (root / "broken.wav").write_bytes(b"RIFF"), "broken.wav: "),
+    ],
+    ids=["twice", "space", "silent", "broken"],
+)
+def test_faults_are_named_and_leave_an_older_corpus_as_it_was(tmp_path, speech, spoil, said):
+    data = tmp_path / "data"
+    assert prepare(data, speech).returncode == 0
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    spoil(speech)
+    done = prepare(data, speech)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
+
+
+def test_the_recordings_themselves_are_never_replaced(tmp_path, speech):
+    inside = tmp_path / "data" / "wav"
+    inside.parent.mkdir()
+    speech.rename(inside)
+    for directory in (inside, inside / "talker1", tmp_path):
+        done = prepare(tmp_path / "data", directory)
+        assert done.returncode == 2 and "must not be below it, nor above it" in done.stderr
+    assert len(list(inside.rglob("*.flac"))) == 200
+
+
+def test_what_is_no_directory_of_audio_is_refused(tmp_path, speech):
+    file = next(speech.rglob("*.flac"))
+    done = prepare(tmp_path / "data", file)
+    assert done.returncode == 2 and f"{file}: not a directory of audio files" in done.stderr
+    file.rename(os.fsdecode(os.fsencode(speech) + b"/\xff.flac"))
+    done = prepare(tmp_path / "data", speech)
+    assert done.returncode == 2 and "the name is not UTF-8" in done.stderr

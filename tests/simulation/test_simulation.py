@@ -1,0 +1,101 @@
+"""Degradations and listeners of simulated corpora, and what they draw."""
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from helpers.corpora import clean_speech
+
+from distilmos.simulation.degrade import DEGRADATIONS, TALKER, add_talker, at_level, level_of, segmental_snr
+from distilmos.simulation.draw import Ring, generator_of
+from distilmos.simulation.listeners import QUALITY_LOSS, make_listeners, simulate_ratings, true_quality
+
+
+@pytest.fixture
+def speech():
+    return at_level(clean_speech()[0])
+
+
+@pytest.mark.parametrize("kind", sorted(set(DEGRADATIONS) - {"clean"}))
+def test_a_degradation_grows_with_its_strength(kind, speech):
+    if kind == "warble":  # moves speech by more than a period: only a slow tone tells how far
+        speech = at_level(np.sin(2 * np.pi * 20 * np.arange(32000) / 16000))
+    snr = []
+    for strength in (0.0, 0.25, 0.5, 0.75, 1.0):
+        degraded = DEGRADATIONS[kind](speech, strength, np.random.default_rng(3))
+        assert degraded.shape == speech.shape
+        assert degraded.dtype == np.float32
+        assert np.isfinite(degraded).all()
+        np.testing.assert_array_equal(degraded, DEGRADATIONS[kind](speech, strength, np.random.default_rng(3)))
+        snr.append(segmental_snr(speech, degraded))
+    assert all(np.diff(snr) < 0), snr
+
+
+def test_segmental_snr_of_noise_is_its_snr(speech):
+    steady = at_level(np.random.default_rng(1).standard_normal(32000))
+    degraded = DEGRADATIONS["noise"](steady, 0.5, np.random.default_rng(2))
+    assert segmental_snr(steady, degraded) == pytest.approx(17.5, abs=0.3)
+    assert segmental_snr(speech, speech) == 35
+
+
+def test_true_quality_falls_with_strength_and_rises_with_the_outcome():
+    assert set(QUALITY_LOSS) == {TALKER, *DEGRADATIONS}
+    for kind in set(QUALITY_LOSS) - {"clean"}:
+        qualities = [true_quality(kind, strength, 0.0) for strength in np.linspace(0, 1, 11)]
+        assert all(np.diff(qualities) < 0)
+        assert 1 < qualities[-1] < qualities[0] < 5
+        assert 0 < true_quality(kind, 0.5, 2.0) - true_quality(kind, 0.5, -2.0) < 0.2
+
+
+def test_listeners_rate_around_the_true_quality_with_their_own_bias():
+    listeners = make_listeners(24, np.random.default_rng(1))
+    rng = np.random.default_rng(2)
+    scores = defaultdict(list)
+    for _ in range(400):
+        for listener, score in simulate_ratings(3.2, listeners, 8, rng):
+            scores[listener].append(score)
+    assert np.mean([np.mean(values) for values in scores.values()]) == pytest.approx(3.2, abs=0.05)
+    for listener in listeners:
+        assert np.mean(scores[listener.id]) == pytest.approx(3.2 + listener.bias, abs=0.3)
+    assert {score for values in scores.values() for score in values} <= {1, 2, 3, 4, 5}
+    for extreme, score in ((0.0, 1), (7.0, 5)):
+        assert {value for _, value in simulate_ratings(extreme, listeners, 24, rng)} == {score}
+
+
+@pytest.mark.parametrize("kind", sorted(set(DEGRADATIONS)))
+@pytest.mark.parametrize("samples", [400, 511, 700])
+def test_the_shortest_recordings_are_degraded_too(kind, samples, speech):
+    for seed in range(5):
+        degraded = DEGRADATIONS[kind](speech[4000 : 4000 + samples], 1.0, np.random.default_rng(seed))
+        assert degraded.shape == (samples,)
+        assert np.isfinite(degraded).all() and degraded.any()
+
+
+def test_another_talker_is_heard_at_the_level_of_the_whole_recording(speech):
+    other = np.concatenate([clean_speech()[7], np.zeros(48000, np.float32)])
+    added = [add_talker(speech, other, 0.5, np.random.default_rng(seed)) - speech for seed in range(40)]
+    wanted = level_of(speech) - 10 - level_of(other)
+    for part in added:
+        assert np.abs(part).max() <= 1.001 * np.abs(other).max() * 10 ** (wanted / 20)
+    assert (
+        min(np.abs(part).max() for part in added) < max(np.abs(part).max() for part in added) / 2
+    )  # some hear a pause
+
+
+def test_who_comes_next_on_a_ring_hardly_changes_when_names_are_added():
+    names = [f"utterance{number}" for number in range(400)]
+    few, many = Ring(names[:200]), Ring(names)
+    before = {name: next(few.after(name, 1)) for name in names[:200]}
+    assert all(name != other for name, other in before.items())
+    assert len(set(before.values())) > 50
+    after = {name: next(many.after(name, 1)) for name in names[:200]}
+    assert all(after[name] in (other, *names[200:]) for name, other in before.items())
+    assert sum(after[name] == other for name, other in before.items()) > 60
+    assert sorted(Ring(names[:5]).after(names[0], 1)) == names[1:5]
+    assert next(few.after(names[0], 1)) == next(Ring(reversed(names[:200])).after(names[0], 1))
+
+
+def test_generators_differ_by_name_and_seed():
+    first = generator_of("a", 1).integers(1 << 40)
+    assert first == generator_of("a", 1).integers(1 << 40)
+    assert first not in (generator_of("b", 1).integers(1 << 40), generator_of("a", 2).integers(1 << 40))
