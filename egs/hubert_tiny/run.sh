@@ -19,8 +19,8 @@ first_clusters=100   # labels of the first iteration: k-means clusters, as HuBER
 second_clusters=100  # those of the second
 max_frames=100000    # frames sampled for k-means
 layer=4              # of the first iteration, which gives the labels of the second
-first_updates=8000   # updates of the first iteration
-second_updates=16000 # updates of the second one, which goes on from the weights of the first
+first_updates=6500   # updates of the first iteration
+second_updates=9000  # updates of the second one, which goes on from the weights of the first
 fairseq_opts=()      # key=value in place of what the configuration says, as "optimization.lr=[0.001]"; several times
 seed=1               # of the frames sampled, of k-means, of degraded copies and of pretraining
 # End of options
