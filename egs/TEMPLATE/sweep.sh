@@ -38,6 +38,8 @@ take_model() {
 take_options "$0" "$@"
 case ${rest[0]-} in --help) exit 0 ;; esac
 true_or_false dev
+# A training's directory has the name of its model.
+[[ ${models} != */* ]] || usage_error "$0" "--models: a value with / belongs into a configuration of conf/"
 case ${dev} in
     true) last=5 gathered=(--dev) ;;
     false) last=7 gathered=() ;;

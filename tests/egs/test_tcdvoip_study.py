@@ -196,3 +196,9 @@ def test_tuning_shows_what_is_kept_without_training_again(kept, tmp_path):
     assert done.returncode == 2
     assert f"{training}: max_steps was 77 and is {settings['max_steps']} now" in done.stderr
     assert not (tmp_path / "TUNING.md").exists()
+
+
+def test_a_model_is_the_name_of_a_directory():
+    done = run_script(RECIPE.parent / "TEMPLATE" / "sweep.sh", "--models", "distilmos+init_model=a/b")
+    assert done.returncode == 2
+    assert "a value with / belongs into a configuration" in done.stderr
