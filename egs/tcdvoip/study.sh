@@ -31,26 +31,19 @@ take_protocol() {
     split+=(--db_root "${db_root}")
 }
 
-prepare() {
-    if [ ! -e "${dump}/.prepared" ]; then
-        ./run.sh "${split[@]}" --stage 0 --stop_stage 4
-        touch "${dump}/.prepared"
-    fi
-}
-
 for protocol in ${protocols}; do
     take_protocol "${protocol}"
     for reference in ${references}; do
         results=${place}/zero_shot/${reference}/results/test
         if [ ! -e "${results}/metrics.json" ]; then
-            prepare
+            prepare "${dump}" "${split[@]}"
             python3 local/zero_shot.py --model "${reference}" --data "${dump}/raw/test" --out "${results}/utt2mos"
             distilmos score --data "${dump}/raw/test" --results "${results}"
         fi
     done
     lacking_models "${place}" "${models}" "${seeds}"
     if [ ${#left[@]} -gt 0 ]; then
-        prepare
+        prepare "${dump}" "${split[@]}"
         ../TEMPLATE/sweep.sh --models "${left[*]}" --seeds "${seeds}" --jobs "${jobs}" --expdir "${exp}" \
             --analyze true "${split[@]}"
         for training in "${lacking[@]}"; do

@@ -25,10 +25,7 @@ for fold in ${folds}; do
         part=/dev_fold_${fold}
         [ "${fold}" != 1 ] || part=
         split=(--db_root "${db_root}" --split conditions --dev_fold "${fold}")
-        if [ ! -e "dump${part}/.prepared" ]; then
-            ./run.sh "${split[@]}" --stage 0 --stop_stage 4
-            touch "dump${part}/.prepared"
-        fi
+        prepare "dump${part}" "${split[@]}"
         ../TEMPLATE/sweep.sh --models "${left[*]}" --seeds "${fold}" --jobs "${jobs}" --expdir "exp${part}" --dev true \
             "${split[@]}"
         for training in "${lacking[@]}"; do

@@ -25,3 +25,11 @@ lacking_models() {
         ((${#lacking[@]} == before)) || left+=("${model}")
     done
 }
+
+# prepare DUMP OPTION...: runs stages 0 to 4 with the OPTIONs of run.sh, unless DUMP has what they make already.
+prepare() {
+    if [ ! -e "$1/.prepared" ]; then
+        ./run.sh "${@:2}" --stage 0 --stop_stage 4
+        touch "$1/.prepared"
+    fi
+}
