@@ -25,7 +25,7 @@ class ModelConfig(BaseModel):
         strides: its strides; above 1 they shorten the frame sequence.
         target_layers: encoder layers (from 1) whose token ids are predicted; "all" for each of them.
         dropout: in the decoder, behind the LSTM.
-        encoder_dropout: in the SSL encoder.
+        encoder_dropout: in the SSL encoder, of its input and of what each part of a layer adds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

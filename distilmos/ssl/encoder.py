@@ -182,7 +182,7 @@ class SSLEncoder(nn.Module):
         return outputs, num_frames
 
     def set_dropout(self, probability: float) -> None:
-        """Set the dropout of the transformer, active in training mode alone."""
+        """Set the dropout of what the transformer adds to its residual stream, active in training mode alone."""
         for module in self.modules():
             if isinstance(module, nn.Dropout):
                 module.p = probability
@@ -332,11 +332,12 @@ class TransformerLayer(nn.Module):
         batch, frames, width = x.shape
         qkv = self.qkv(x).view(batch, frames, 3, self.num_heads, width // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        dropout = self.dropout.p if self.training else 0.0
         if bias is not None:
             bias = (self._gates(x) * bias if self.gated else bias.expand(batch, -1, -1, -1)).to(query.dtype)
             mask = bias if mask is None else bias.masked_fill(~mask, -math.inf)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        # Without dropout of its weights, as fairseq fine-tunes HuBERT: on a CPU that would store all of them, (T, T) for each
+        # head, and take a fifth of a training step.
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         output: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
         return output
 
