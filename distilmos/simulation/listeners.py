@@ -20,6 +20,7 @@ QUALITY_LOSS = {
     "band": (2.6, 1.4),
     "loss": (3.4, 0.7),
     "stutter": (3.2, 0.7),
+    "skip": (3.2, 0.7),
     "quantise": (3.3, 1.2),
     "echo": (2.5, 0.9),
     "reverb": (2.8, 0.9),

@@ -16,7 +16,7 @@ def speech():
     return at_level(clean_speech()[0])
 
 
-@pytest.mark.parametrize("kind", sorted(set(DEGRADATIONS) - {"clean"}))
+@pytest.mark.parametrize("kind", sorted(set(DEGRADATIONS) - {"clean", "skip"}))
 def test_a_degradation_grows_with_its_strength(kind, speech):
     if kind == "warble":  # moves speech by more than a period: only a slow tone tells how far
         speech = at_level(np.sin(2 * np.pi * 20 * np.arange(32000) / 16000))
@@ -29,6 +29,18 @@ def test_a_degradation_grows_with_its_strength(kind, speech):
         np.testing.assert_array_equal(degraded, DEGRADATIONS[kind](speech, strength, np.random.default_rng(3)))
         snr.append(segmental_snr(speech, degraded))
     assert all(np.diff(snr) < 0), snr
+
+
+def test_more_is_skipped_with_more_strength_and_the_rest_stays_in_order():
+    numbers = np.arange(32000, dtype=np.float32)
+    kept = []
+    for strength in (0.0, 0.25, 0.5, 0.75, 1.0):
+        heard = DEGRADATIONS["skip"](numbers, strength, np.random.default_rng(3))
+        kept.append(len(np.unique(heard)))
+        assert all(np.diff(heard[: kept[-1]]) > 0)
+        np.testing.assert_array_equal(heard[kept[-1] :], heard[: 32000 - kept[-1]])
+    assert kept[0] == pytest.approx(0.98 * 32000, abs=320) and kept[-1] == pytest.approx(0.55 * 32000, abs=1300)
+    assert all(np.diff(kept) < 0)
 
 
 def test_segmental_snr_of_noise_is_its_snr(speech):
