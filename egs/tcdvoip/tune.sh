@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The settings of conf/, chosen by the dev sets of all folds of `conditions`: every candidate is trained on each fold, and
+# The settings of conf/, chosen by the dev sets of folds of `conditions`: every candidate is trained on each fold, and
 # TUNING.md shows how well it does on dev. No test set is scored. Started again, it goes on with what is not done.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 # Options
 db_root=downloads/tcdvoip  # the release
 models=                    # candidates, CONF[+key=value][@option=value]... of conf/; if empty: those of local/candidates
-folds="1 2 3 4"            # of train and dev; the number of a fold is the seed of its trainings, too
+folds="1 2"                # of train and dev, 1 to 4; the number of a fold is the seed of its trainings, too
 jobs=2                     # trainings at a time, each with one CPU thread
 kept=study/tuning          # what is kept of every training: what is there is not run again
 out=TUNING.md              # the page
@@ -40,8 +40,8 @@ distilmos gather "${kept}" --models "${models[@]}" --seeds "${folds[@]}" --dev -
 {
     echo "# TCD-VoIP: candidates for settings, on dev"
     echo
-    echo "Made by \`./tune.sh\`. The training with seed N has fold N of dev: all conditions beside the test set are dev once."
-    echo "Means are over the folds. No test set was scored."
+    echo "Made by \`./tune.sh\`. The training with seed N has fold N of dev, another fifth of the conditions with each. Means"
+    echo "are over the folds. No test set was scored."
     echo
     cat "${kept}/page.md"
 } >"${out}.tmp"
