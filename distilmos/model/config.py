@@ -24,6 +24,8 @@ class ModelConfig(BaseModel):
         kernels: kernel of each depthwise convolution of the feature processor, odd.
         strides: its strides; above 1 they shorten the frame sequence.
         target_layers: encoder layers (from 1) whose token ids are predicted; "all" for each of them.
+        pooling: "mean" scores a recording by the mean of its frames; "stats" adds a linear function of their standard
+            deviations over time.
         dropout: in the decoder, behind the LSTM.
         encoder_dropout: in the SSL encoder, of its input and of what each part of a layer adds.
     """
@@ -35,6 +37,7 @@ class ModelConfig(BaseModel):
     kernels: Integers = (5, 3, 3)
     strides: Integers = (1, 1, 1)
     target_layers: Literal["all"] | Integers = "all"
+    pooling: Literal["mean", "stats"] = "mean"
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     encoder_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
 

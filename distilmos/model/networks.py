@@ -14,6 +14,8 @@ from distilmos.model.offsets import Offsets
 from distilmos.model.processor import Decoder, FeatureProcessor, TokenPredictor
 from distilmos.ssl.encoder import SSLEncoder, valid_mask
 
+DEVIATION_EPS = 1e-5  # added to a variance: the gradient of the root is infinite at 0
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -39,6 +41,16 @@ def _mean_over_frames(frame_mos: Tensor, num_frames: Tensor) -> Tensor:
     return (frame_mos * mask).sum(1) / num_frames
 
 
+def _deviation_over_frames(frames: Tensor, num_frames: Tensor) -> Tensor:
+    """Return the standard deviations (B, H) of the valid ones of frames (B, T, H), in float32."""
+    mask = valid_mask(num_frames, frames.shape[1])[:, :, None]
+    count = num_frames[:, None]
+    values = frames.float()
+    mean = (values * mask).sum(1) / count
+    variance = ((values - mean[:, None]).square() * mask).sum(1) / count
+    return (variance + DEVIATION_EPS).sqrt()
+
+
 class MOSNetwork(nn.Module):
     """What all networks have in common: an encoder, and a last linear layer that gives frame scores.
 
@@ -58,6 +70,9 @@ class MOSNetwork(nn.Module):
         self.encoder.set_dropout(config.encoder_dropout)
         self.target_layers = config.layers(encoder.config.num_layers)
         self.linear = nn.Linear(width, 1)
+        self.spread = nn.Linear(width, 1, bias=False) if config.pooling == "stats" else None
+        if self.spread is not None:
+            nn.init.zeros_(self.spread.weight)  # training starts from the mean alone
 
     @property
     def hop(self) -> int:
@@ -87,6 +102,14 @@ class MOSNetwork(nn.Module):
     def score_layers(self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True) -> Prediction:
         """Score the hidden states of the encoder: L tensors (B, T, D), of which `num_frames` (B,) are valid."""
         raise NotImplementedError
+
+    def _predict(self, frames: Tensor, num_frames: Tensor, token_logits: list[Tensor]) -> Prediction:
+        """Score frames (B, T, H), of which `num_frames` (B,) are valid."""
+        frame_mos = self.linear(frames).squeeze(2)
+        if self.spread is not None:
+            # The same for all frames of a recording, so that its score is the mean of its frames with any pooling.
+            frame_mos = frame_mos + self.spread(_deviation_over_frames(frames, num_frames))
+        return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, token_logits)
 
     def without_recordings(self) -> Tensor:
         """Return 0, differentiable, having done what `forward` and its backward pass do together with other processes.
@@ -131,8 +154,7 @@ class DistilMOS(MOSNetwork):
         mixed = self.weighted_sum(layers, valid_mask(num_frames, layers[0].shape[1]))
         shared, num_frames = self.feature_processor(mixed, num_frames)
         logits = [predictor(shared) for predictor in self.predictors] if with_tokens else []
-        frame_mos = self.linear(self.decoder(shared, num_frames)).squeeze(2)
-        return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, logits)
+        return self._predict(self.decoder(shared, num_frames), num_frames, logits)
 
     def without_recordings(self) -> Tensor:
         """Return 0, differentiable, having taken part in the batch norm."""
@@ -155,8 +177,7 @@ class SSLMOS(MOSNetwork):
 
     def score_layers(self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True) -> Prediction:
         """Score the last of the L hidden states (B, T, D)."""
-        frame_mos = self.linear(layers[-1]).squeeze(2)
-        return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, [])
+        return self._predict(layers[-1], num_frames, [])
 
 
 def build_model(

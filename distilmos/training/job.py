@@ -375,6 +375,8 @@ def _take_over(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
         and (model.kmeans, model.target_layers) == (initial.kmeans, initial.target_layers)
     )
     fresh = ("corpus_offsets.", "listener_offsets.") + (() if same_tokens else ("predictors.",))
+    if initial.spread is None:
+        fresh += ("spread.",)  # begins as nothing
     given = {name: value for name, value in initial.state_dict().items() if not name.startswith(fresh)}
     wanted = {name: value for name, value in model.state_dict().items() if not name.startswith(fresh)}
     shapes = [{name: tuple(value.shape) for name, value in weights.items()} for weights in (given, wanted)]

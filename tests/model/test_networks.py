@@ -49,8 +49,15 @@ def trained_looking(config: ModelConfig) -> torch.nn.Module:
 
 @pytest.mark.parametrize(
     "config",
-    [ModelConfig(), ModelConfig(strides=(2, 1, 3)), ModelConfig(target_layers=(2, 5)), ModelConfig(model="sslmos")],
-    ids=["distilmos", "strides", "two target layers", "sslmos"],
+    [
+        ModelConfig(),
+        ModelConfig(strides=(2, 1, 3)),
+        ModelConfig(target_layers=(2, 5)),
+        ModelConfig(model="sslmos"),
+        ModelConfig(pooling="stats"),
+        ModelConfig(model="sslmos", pooling="stats"),
+    ],
+    ids=["distilmos", "strides", "two target layers", "sslmos", "deviations", "sslmos with deviations"],
 )
 def test_scores_alone_and_in_any_batch_are_the_same(config):
     model = trained_looking(config)
@@ -68,6 +75,22 @@ def test_scores_alone_and_in_any_batch_are_the_same(config):
             for one, many in zip(alone.token_logits, batch.token_logits, strict=True):
                 torch.testing.assert_close(one[0], many[index, :frames], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(pair.mos, batch.mos[[1, 5]], atol=1e-4, rtol=0)
+
+
+def test_deviations_over_time_count_with_the_pooling_that_asks_for_them():
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(model="sslmos", pooling="stats"), load_ssl("hubert_tiny"), None).eval()
+    last = torch.randn(2, 60, 192)
+    lengths = torch.tensor([60, 31])
+    with torch.no_grad():
+        mean = model.score_layers([last], lengths).mos
+        model.spread.weight.normal_()
+        found = model.score_layers([last], lengths)
+    for row, length in enumerate(lengths):
+        deviation = last[row, :length].numpy().std(0)
+        expected = mean[row] + float(deviation @ model.spread.weight[0].numpy(force=True))
+        assert found.mos[row].item() == pytest.approx(expected.item(), abs=1e-3)
+        assert found.frame_mos[row, :length].mean().item() == pytest.approx(expected.item(), abs=1e-3)
 
 
 def test_padding_does_not_enter_the_batch_statistics_of_training():
