@@ -335,8 +335,8 @@ class TransformerLayer(nn.Module):
         if bias is not None:
             bias = (self._gates(x) * bias if self.gated else bias.expand(batch, -1, -1, -1)).to(query.dtype)
             mask = bias if mask is None else bias.masked_fill(~mask, -math.inf)
-        # Without dropout of its weights, as fairseq fine-tunes HuBERT: on a CPU that would store all of them, (T, T) for
-        # each head, and take a fifth of a training step.
+        # Without dropout of its weights, as fairseq fine-tunes HuBERT: on a CPU that would store all of them, (T, T)
+        # for each head, and take a fifth of a training step.
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         output: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
         return output
