@@ -29,27 +29,27 @@ def clean(samples: np.ndarray, _strength: float, _rng: np.random.Generator) -> n
 
 
 def noise(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Add white noise at 35 to 0 dB signal-to-noise ratio."""
-    return _add(samples, rng.standard_normal(samples.size), 35 - 35 * strength)
+    """Add white noise at 50 to 0 dB signal-to-noise ratio."""
+    return _add(samples, rng.standard_normal(samples.size), 50 - 50 * strength)
 
 
 def rumble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Add noise as in a car, whose power falls by 6 to 12 dB an octave from 50 Hz on, at 25 to -15 dB."""
+    """Add noise as in a car, whose power falls by 6 to 12 dB an octave from 50 Hz on, at 45 to -15 dB."""
     frequencies = np.fft.rfftfreq(samples.size, 1 / SAMPLE_RATE)
     spectrum = np.fft.rfft(rng.standard_normal(samples.size)) / np.maximum(frequencies, 50) ** rng.uniform(1, 2)
-    return _add(samples, np.fft.irfft(spectrum, samples.size), 25 - 40 * strength)
+    return _add(samples, np.fft.irfft(spectrum, samples.size), 45 - 60 * strength)
 
 
 def mnru(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Add noise in proportion to each sample at 30 to 0 dB, as ITU-T P.810's reference unit does."""
-    ratio = 10 ** (-(30 - 30 * strength) / 20)
+    """Add noise in proportion to each sample at 45 to 0 dB, as ITU-T P.810's reference unit does."""
+    ratio = 10 ** (-(45 - 45 * strength) / 20)
     return _single(samples * (1 + ratio * rng.standard_normal(samples.size)))
 
 
 def babble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Add babble at 30 to -3 dB: six copies of the speech, each backwards and from a random point on."""
+    """Add babble at 45 to -3 dB: six copies of the speech, each backwards and from a random point on."""
     starts = rng.integers(samples.size, size=6)
-    return _add(samples, np.sum([np.roll(samples[::-1], start) for start in starts], axis=0), 30 - 33 * strength)
+    return _add(samples, np.sum([np.roll(samples[::-1], start) for start in starts], axis=0), 45 - 48 * strength)
 
 
 def clip(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.ndarray:
@@ -66,12 +66,12 @@ def band(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.
 
 
 def loss(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Silence 2 to 45 % of the 20 ms packets, in bursts of one to four."""
+    """Silence 0.3 to 45 % of the 20 ms packets, in bursts of one to four."""
     return np.where(np.repeat(_lost(samples, strength, rng), PACKET)[: samples.size], np.float32(0), samples)
 
 
 def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Repeat what was heard before in place of 2 to 45 % of the 20 ms packets, in bursts of one to four."""
+    """Repeat what was heard before in place of 0.3 to 45 % of the 20 ms packets, in bursts of one to four."""
     heard = samples.copy()
     for start in np.flatnonzero(_lost(samples, strength, rng)) * PACKET:
         if start >= PACKET:
@@ -81,7 +81,7 @@ def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 
 def skip(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Leave out 2 to 45 % of the 20 ms packets, in bursts of one to four; behind the end comes the beginning."""
+    """Leave out 0.3 to 45 % of the 20 ms packets, in bursts of one to four; behind the end comes the beginning."""
     kept = samples[~np.repeat(_lost(samples, strength, rng), PACKET)[: samples.size]]
     return np.resize(kept, samples.size)
 
@@ -93,12 +93,12 @@ def quantise(samples: np.ndarray, strength: float, _rng: np.random.Generator) ->
 
 
 def echo(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Repeat the speech after 120 to 200 ms, and again and again, each time at 0.05 to 0.8 of the level."""
-    delay = round(rng.uniform(0.12, 0.2) * SAMPLE_RATE)
+    """Repeat the speech after 80 to 240 ms, and again and again, each time at 0.01 to 0.8 of the level."""
+    delay = round(rng.uniform(0.08, 0.24) * SAMPLE_RATE)
     heard = samples.copy()
     for start in range(delay, samples.size, delay):
         later = heard[start : start + delay]
-        later += np.float32(0.05 + 0.75 * strength) * heard[start - delay : start - delay + later.size]
+        later += np.float32(0.01 * 80**strength) * heard[start - delay : start - delay + later.size]
     return heard
 
 
@@ -135,12 +135,12 @@ def holes(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.
 
 
 def add_talker(samples: np.ndarray, other: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Let another talker be heard at 25 to -5 dB: a recording (M,) from a random point on, again and again.
+    """Let another talker be heard at 40 to -5 dB: a recording (M,) from a random point on, again and again.
 
     It is the level of the whole recording that counts: a pause in it is none the louder.
     """
     heard = np.resize(np.roll(other, rng.integers(other.size)), samples.size)
-    gain = _rms(samples) / _rms(other) * 10 ** (-(25 - 30 * strength) / 20)
+    gain = _rms(samples) / _rms(other) * 10 ** (-(40 - 45 * strength) / 20)
     return _single(samples + gain * heard)
 
 
@@ -221,10 +221,10 @@ def _rms(samples: np.ndarray) -> float:
 
 
 def _lost(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Return which packets are lost, bool: 2 to 45 % of them, in bursts of one to four."""
+    """Return which packets are lost, bool: 0.3 to 45 % of them, in bursts of one to four."""
     packets = -(-samples.size // PACKET)
     lost = np.zeros(packets, bool)
-    while lost.sum() < max(1, round((0.02 + 0.43 * strength) * packets)):
+    while lost.sum() < max(1, round(0.003 * 150**strength * packets)):
         start = rng.integers(packets)
         lost[start : start + rng.integers(1, 2 + round(3 * strength))] = True
     if lost.all():  # of a very short recording
