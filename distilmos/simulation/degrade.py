@@ -20,6 +20,7 @@ from distilmos.data.audio import SAMPLE_RATE
 TALKER = "talker"  # of `add_talker`, which is no entry of DEGRADATIONS for it takes another recording
 LEVEL = -26.0  # dB below full scale (root mean square), the nominal level of ITU-T P.56 test material
 PACKET = SAMPLE_RATE // 50
+SOUNDING = 1e-3  # a packet sounds if its energy is more than so much of the loudest one's
 SNR_RANGE = (-10.0, 35.0)  # dB, the customary limits of the segmental signal-to-noise ratio
 
 
@@ -66,12 +67,12 @@ def band(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.
 
 
 def loss(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Silence 0.3 to 45 % of the 20 ms packets, in bursts of one to four."""
+    """Silence 0.3 to 45 % of the 20 ms packets that sound, in bursts of one to four."""
     return np.where(np.repeat(_lost(samples, strength, rng), PACKET)[: samples.size], np.float32(0), samples)
 
 
 def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Repeat what was heard before in place of 0.3 to 45 % of the 20 ms packets, in bursts of one to four."""
+    """Repeat what was heard before in place of 0.3 to 45 % of the 20 ms packets that sound, in bursts."""
     heard = samples.copy()
     for start in np.flatnonzero(_lost(samples, strength, rng)) * PACKET:
         if start >= PACKET:
@@ -81,7 +82,7 @@ def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 
 def skip(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Leave out 0.3 to 45 % of the 20 ms packets, in bursts of one to four; behind the end comes the beginning."""
+    """Leave out 0.3 to 45 % of the 20 ms packets that sound, in bursts; behind the end comes the beginning."""
     kept = samples[~np.repeat(_lost(samples, strength, rng), PACKET)[: samples.size]]
     return np.resize(kept, samples.size)
 
@@ -199,7 +200,7 @@ def segmental_snr(reference: np.ndarray, degraded: np.ndarray) -> float:
         np.mean(np.square(x[: count * PACKET], dtype=np.float64).reshape(count, PACKET), axis=1)
         for x in (reference, degraded - reference)
     )
-    speech = signal > 1e-3 * signal.max()
+    speech = signal > SOUNDING * signal.max()
     ratio = 10 * np.log10(signal[speech] / np.maximum(error[speech], 1e-20))
     return float(np.clip(ratio, *SNR_RANGE).mean())
 
@@ -221,12 +222,19 @@ def _rms(samples: np.ndarray) -> float:
 
 
 def _lost(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Return which packets are lost, bool: 0.3 to 45 % of them, in bursts of one to four."""
+    """Return which packets are lost, bool: 0.3 to 45 % of those that sound, at least one, in bursts of one to four.
+
+    Nobody hears that a pause is lost. The first packet never is: there is nothing before it that could be repeated.
+    """
     packets = -(-samples.size // PACKET)
+    padded = np.pad(samples, (0, packets * PACKET - samples.size)).reshape(packets, PACKET)
+    energy = np.mean(np.square(padded, dtype=np.float64), axis=1)
+    sounding = np.flatnonzero(energy > SOUNDING * energy.max())
+    sounding = sounding[sounding > 0]
+    gone = np.zeros(sounding.size, bool)
+    while gone.size and gone.sum() < max(1, round(0.003 * 150**strength * gone.size)):
+        start = rng.integers(gone.size)
+        gone[start : start + rng.integers(1, 2 + round(3 * strength))] = True
     lost = np.zeros(packets, bool)
-    while lost.sum() < max(1, round(0.003 * 150**strength * packets)):
-        start = rng.integers(packets)
-        lost[start : start + rng.integers(1, 2 + round(3 * strength))] = True
-    if lost.all():  # of a very short recording
-        lost[0] = False
+    lost[sounding[gone]] = True
     return lost
