@@ -75,9 +75,8 @@ def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> n
     """Repeat what was heard before in place of 0.3 to 45 % of the 20 ms packets that sound, in bursts."""
     heard = samples.copy()
     for start in np.flatnonzero(_lost(samples, strength, rng)) * PACKET:
-        if start >= PACKET:
-            gap = heard[start : start + PACKET]
-            gap[:] = heard[start - PACKET : start - PACKET + gap.size]
+        gap = heard[start : start + PACKET]
+        gap[:] = heard[start - PACKET : start - PACKET + gap.size]
     return heard
 
 
