@@ -68,7 +68,7 @@ def band(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.
 
 def loss(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Silence 0.3 to 45 % of the 20 ms packets that sound, in bursts of one to four."""
-    return np.where(np.repeat(_lost(samples, strength, rng), PACKET)[: samples.size], np.float32(0), samples)
+    return np.where(_lost_samples(samples, strength, rng), np.float32(0), samples)
 
 
 def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -82,8 +82,7 @@ def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 def skip(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Leave out 0.3 to 45 % of the 20 ms packets that sound, in bursts; behind the end comes the beginning."""
-    kept = samples[~np.repeat(_lost(samples, strength, rng), PACKET)[: samples.size]]
-    return np.resize(kept, samples.size)
+    return np.resize(samples[~_lost_samples(samples, strength, rng)], samples.size)
 
 
 def quantise(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.ndarray:
@@ -218,6 +217,11 @@ def _single(samples: np.ndarray) -> np.ndarray:
 
 def _rms(samples: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def _lost_samples(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Return which samples are in lost packets, bool (N,)."""
+    return np.repeat(_lost(samples, strength, rng), PACKET)[: samples.size]
 
 
 def _lost(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

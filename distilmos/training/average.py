@@ -54,10 +54,13 @@ def average_models(job: AverageJob) -> MOSNetwork:
     device = choose_device(job.device)
     models = [load_model_dir(find_model(name)) for name in job.models]
     data = read_rated_set(job.data, job.batch_seconds)
+    first = _kind(models[0])
     for name, model in zip(job.models, models, strict=True):
         for what, value in _kind(model).items():
-            if (first := _kind(models[0])[what]) != value:
-                raise InputError(f"{name}: {what} is {value!r}, that of {job.models[0]} {first!r}: they have no mean")
+            if first[what] != value:
+                raise InputError(
+                    f"{name}: {what} is {value!r}, that of {job.models[0]} {first[what]!r}: they have no mean"
+                )
     averaged = models[0]
     averaged.load_state_dict(mean_weights([model.state_dict() for model in models]))
     averaged.to(device)
