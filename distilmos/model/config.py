@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 
 def _to_tuple(value: Any) -> Any:
@@ -19,25 +19,25 @@ class ModelConfig(BaseModel):
     """Which network is built on the SSL encoder.
 
     Attributes:
-        model: "distilmos", or the baseline "sslmos" (mean of the last layer, one linear layer).
+        model: "distilmos"; the baseline "sslmos" (mean of the last layer, one linear layer); or "spectral", which
+            scores log mel spectra alone, at the times of the encoder's frames.
         hidden_dim: width H of everything behind the layer mix.
         kernels: kernel of each depthwise convolution of the feature processor, odd.
         strides: its strides; above 1 they shorten the frame sequence.
         target_layers: encoder layers (from 1) whose token ids are predicted; "all" for each of them.
-        pooling: "mean" scores a recording by the mean of its frames; "stats" adds a linear function of their standard
-            deviations over time.
+        spectral_dim: channels of convolutions on log mel spectra beside the encoder; 0 for none.
         dropout: in the decoder, behind the LSTM.
         encoder_dropout: in the SSL encoder, of its input and of what each part of a layer adds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    model: Literal["distilmos", "sslmos"] = "distilmos"
+    model: Literal["distilmos", "sslmos", "spectral"] = "distilmos"
     hidden_dim: PositiveInt = 256
     kernels: Integers = (5, 3, 3)
     strides: Integers = (1, 1, 1)
     target_layers: Literal["all"] | Integers = "all"
-    pooling: Literal["mean", "stats"] = "mean"
+    spectral_dim: NonNegativeInt = 0
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     encoder_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
 
@@ -47,15 +47,17 @@ class ModelConfig(BaseModel):
             raise ValueError("kernels and strides must have the same length")
         if any(kernel % 2 == 0 for kernel in self.kernels):
             raise ValueError("kernels must be odd")
+        if self.model == "spectral" and not self.spectral_dim:
+            raise ValueError("spectral_dim must be above 0 with model: spectral")
         return self
 
     def layers(self, num_layers: int) -> tuple[int, ...]:
-        """Return the target layers for an encoder with `num_layers` layers; none for "sslmos".
+        """Return the target layers for an encoder with `num_layers` layers; none but for "distilmos".
 
         Raises:
             ValueError: if one of them does not exist in that encoder, or is named twice.
         """
-        if self.model == "sslmos":
+        if self.model != "distilmos":
             return ()
         if self.target_layers == "all":
             return tuple(range(1, num_layers + 1))

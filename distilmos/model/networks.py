@@ -12,9 +12,8 @@ from distilmos.model.config import ModelConfig
 from distilmos.model.mixing import LayerMix
 from distilmos.model.offsets import Offsets
 from distilmos.model.processor import Decoder, FeatureProcessor, TokenPredictor
+from distilmos.model.spectral import SpectralBranch
 from distilmos.ssl.encoder import SSLEncoder, valid_mask
-
-DEVIATION_EPS = 1e-5  # added to a variance: the gradient of the root is infinite at 0
 
 
 @dataclass(frozen=True)
@@ -41,27 +40,20 @@ def _mean_over_frames(frame_mos: Tensor, num_frames: Tensor) -> Tensor:
     return (frame_mos * mask).sum(1) / num_frames
 
 
-def _deviation_over_frames(frames: Tensor, num_frames: Tensor) -> Tensor:
-    """Return the standard deviations (B, H) of the valid ones of frames (B, T, H), in float32."""
-    mask = valid_mask(num_frames, frames.shape[1])[:, :, None]
-    count = num_frames[:, None]
-    values = frames.float()
-    mean = (values * mask).sum(1) / count
-    variance = ((values - mean[:, None]).square() * mask).sum(1) / count
-    return (variance + DEVIATION_EPS).sqrt()
-
-
 class MOSNetwork(nn.Module):
-    """What all networks have in common: an encoder, and a last linear layer that gives frame scores.
+    """What all networks have in common: an encoder, perhaps spectra beside it, and a score for each frame.
 
     Attributes:
         corpus_offsets: how the scales of the corpora that it was trained on differ; None for a single corpus. Scores
             are on the mean scale unless a caller adds an offset.
         listener_offsets: how listeners differ; there in training alone, for scores are those of the mean listener.
+        linear: gives frame scores; not there in a network of spectra alone.
     """
 
-    def __init__(self, config: ModelConfig, encoder: SSLEncoder, width: int, corpora: tuple[str, ...]) -> None:
-        """Take over `encoder`; `width` is that of the frames which the last layer scores."""
+    linear: nn.Linear
+
+    def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...]) -> None:
+        """Take over `encoder`."""
         super().__init__()
         self.corpus_offsets = Offsets(corpora) if corpora else None
         self.listener_offsets: Offsets | None = None
@@ -69,10 +61,7 @@ class MOSNetwork(nn.Module):
         self.encoder = encoder
         self.encoder.set_dropout(config.encoder_dropout)
         self.target_layers = config.layers(encoder.config.num_layers)
-        self.linear = nn.Linear(width, 1)
-        self.spread = nn.Linear(width, 1, bias=False) if config.pooling == "stats" else None
-        if self.spread is not None:
-            nn.init.zeros_(self.spread.weight)  # training starts from the mean alone
+        self.spectral = SpectralBranch(config.spectral_dim, self.hop, encoder.config) if config.spectral_dim else None
 
     @property
     def hop(self) -> int:
@@ -97,26 +86,32 @@ class MOSNetwork(nn.Module):
             with_tokens: whether token logits are wanted; scores do not need them.
         """
         layers, num_frames = self.encoder(audio, num_samples)
-        return self.score_layers(layers, num_frames, with_tokens=with_tokens)
-
-    def score_layers(self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True) -> Prediction:
-        """Score the hidden states of the encoder: L tensors (B, T, D), of which `num_frames` (B,) are valid."""
-        raise NotImplementedError
-
-    def _predict(self, frames: Tensor, num_frames: Tensor, token_logits: list[Tensor]) -> Prediction:
-        """Score frames (B, T, H), of which `num_frames` (B,) are valid."""
-        frame_mos = self.linear(frames).squeeze(2)
-        if self.spread is not None:
-            # The same for all frames of a recording, so that its score is the mean of its frames with any pooling.
-            frame_mos = frame_mos + self.spread(_deviation_over_frames(frames, num_frames))
+        frame_mos, num_frames, token_logits = self.score_layers(layers, num_frames, with_tokens=with_tokens)
+        if self.spectral is not None:
+            frame_mos = frame_mos + self.spectral(audio, num_samples, num_frames)[:, : frame_mos.shape[1]]
         return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, token_logits)
+
+    def score_layers(
+        self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Score the hidden states of the encoder.
+
+        Args:
+            layers: L tensors (B, T, D).
+            num_frames: how many of their frames are valid (B,).
+            with_tokens: whether token logits are wanted.
+
+        Returns:
+            frame scores (B, T'), how many of them are valid (B,), and token logits as in `Prediction`.
+        """
+        raise NotImplementedError
 
     def without_recordings(self) -> Tensor:
         """Return 0, differentiable, having done what `forward` and its backward pass do together with other processes.
 
         For a process of a distributed training that has no recording of a batch.
         """
-        return self.linear.bias.sum() * 0
+        return self.linear.bias.sum() * 0 if self.spectral is None else self.spectral.without_recordings()
 
 
 class DistilMOS(MOSNetwork):
@@ -131,7 +126,7 @@ class DistilMOS(MOSNetwork):
 
     def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...], clusters: int) -> None:
         """Build the heads for token ids 0..clusters-1 on `encoder`."""
-        super().__init__(config, encoder, config.hidden_dim, corpora)
+        super().__init__(config, encoder, corpora)
         source = encoder.config.embed_dim
         self.clusters = clusters
         self.kmeans = ""
@@ -139,6 +134,7 @@ class DistilMOS(MOSNetwork):
         self.feature_processor = FeatureProcessor(source, config.hidden_dim, config.kernels, config.strides)
         self.predictors = nn.ModuleList(TokenPredictor(config.hidden_dim, clusters) for _ in self.target_layers)
         self.decoder = Decoder(config.hidden_dim, config.dropout)
+        self.linear = nn.Linear(config.hidden_dim, 1)
 
     @property
     def hop(self) -> int:
@@ -149,19 +145,21 @@ class DistilMOS(MOSNetwork):
         """Return the weights of the layer mix, (L,), sum 1."""
         return self.weighted_sum.weights()
 
-    def score_layers(self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True) -> Prediction:
-        """Score the hidden states of the encoder: L tensors (B, T, D), of which `num_frames` (B,) are valid."""
+    def score_layers(
+        self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Score the hidden states of all layers."""
         mixed = self.weighted_sum(layers, valid_mask(num_frames, layers[0].shape[1]))
         shared, num_frames = self.feature_processor(mixed, num_frames)
         logits = [predictor(shared) for predictor in self.predictors] if with_tokens else []
-        return self._predict(self.decoder(shared, num_frames), num_frames, logits)
+        return self.linear(self.decoder(shared, num_frames)).squeeze(2), num_frames, logits
 
     def without_recordings(self) -> Tensor:
         """Return 0, differentiable, having taken part in the batch norm."""
         nothing = self.linear.weight.new_zeros(0, 1, self.encoder.config.embed_dim)
         lengths = torch.zeros(0, dtype=torch.long, device=nothing.device)
         shared: Tensor = self.feature_processor(nothing, lengths)[0]
-        return shared.sum()
+        return shared.sum() + super().without_recordings()
 
 
 class SSLMOS(MOSNetwork):
@@ -173,11 +171,35 @@ class SSLMOS(MOSNetwork):
 
     def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...]) -> None:
         """Put the linear layer on `encoder`."""
-        super().__init__(config, encoder, encoder.config.embed_dim, corpora)
+        super().__init__(config, encoder, corpora)
+        self.linear = nn.Linear(encoder.config.embed_dim, 1)
 
-    def score_layers(self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True) -> Prediction:
-        """Score the last of the L hidden states (B, T, D)."""
-        return self._predict(layers[-1], num_frames, [])
+    def score_layers(
+        self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Score the hidden states of the last layer."""
+        return self.linear(layers[-1]).squeeze(2), num_frames, []
+
+
+class SpectralMOS(MOSNetwork):
+    """Spectra alone: a baseline, and what the spectral branch of another network can start from.
+
+    The encoder is not run. It says when frames are, so that both networks have them at the same times.
+    """
+
+    spectral: SpectralBranch
+
+    def init_output(self, mean: float) -> None:
+        """Start from the mean training score."""
+        with torch.no_grad():
+            self.spectral.mean.bias.fill_(mean)
+
+    def forward(self, audio: Tensor, num_samples: Tensor, *, with_tokens: bool = True) -> Prediction:
+        """Score recordings, as the networks do that run their encoder."""
+        *counts, size = map(self.encoder.config.num_frames, [*num_samples.tolist(), audio.shape[1]])
+        num_frames = torch.tensor(counts, device=audio.device)
+        frame_mos = self.spectral(audio, num_samples, num_frames)[:, :size]
+        return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, [])
 
 
 def build_model(
@@ -192,8 +214,11 @@ def build_model(
         corpora: whose scales it learns apart; none for a single one.
 
     Raises:
-        ValueError: if the target layers do not exist, or a DistilMOS network is asked for without `clusters`.
+        ValueError: if the target layers do not exist, a DistilMOS network is asked for without `clusters`, or spectra
+            do not go with the encoder's frames.
     """
+    if config.model == "spectral":
+        return SpectralMOS(config, encoder, corpora)
     if config.model == "sslmos":
         return SSLMOS(config, encoder, corpora)
     if clusters is None:

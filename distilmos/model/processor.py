@@ -76,6 +76,16 @@ class FrameNorm(nn.BatchNorm1d):
         self.running_var.lerp_(variance, momentum)
 
 
+def norm_valid(norm: FrameNorm, x: Tensor, lengths: Tensor) -> Tensor:
+    """Normalise the valid frames of (B, H, T), of which there are `lengths` (B,); zero at padding."""
+    mask = valid_mask(lengths, x.shape[2])
+    # Only valid frames, as rows, go through the norm: padding must not enter its statistics.
+    frames: Tensor = norm(x.transpose(1, 2)[mask])
+    output = frames.new_zeros(x.shape[0], x.shape[2], x.shape[1])
+    output[mask] = frames
+    return output.transpose(1, 2)
+
+
 class SeparableBlock(nn.Module):
     """Depthwise and pointwise convolution, batch norm over valid frames, GELU."""
 
@@ -91,12 +101,7 @@ class SeparableBlock(nn.Module):
         """Map (B, H, T), zero at padding, to (B, H, T'), zero at padding; return the new lengths (B,) too."""
         x = self.pw(self.dw(x))
         lengths = torch.div(lengths - 1, self.stride, rounding_mode="floor") + 1
-        mask = valid_mask(lengths, x.shape[2])
-        # Only valid frames, as rows, go through the norm: padding must not enter its statistics.
-        frames = F.gelu(self.bn(x.transpose(1, 2)[mask]))
-        output = frames.new_zeros(x.shape[0], x.shape[2], x.shape[1])
-        output[mask] = frames
-        return output.transpose(1, 2), lengths
+        return F.gelu(norm_valid(self.bn, x, lengths)), lengths
 
 
 class FeatureProcessor(nn.Module):

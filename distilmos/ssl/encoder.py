@@ -165,7 +165,7 @@ class SSLEncoder(nn.Module):
             frames, long (B,).
         """
         if self.config.normalize_input:
-            audio = _normalize(audio, num_samples, self.config.normalize_eps)
+            audio = normalize_audio(audio, num_samples, self.config.normalize_eps)
         x, num_frames = self.conv(audio, num_samples)
         mask = valid_mask(num_frames, x.shape[1])
         x = self.projection(self.feature_norm(x))
@@ -210,8 +210,11 @@ def weights_hash(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _normalize(audio: Tensor, num_samples: Tensor, eps: float) -> Tensor:
-    """Bring each waveform (B, N) to zero mean and unit variance over its valid samples."""
+def normalize_audio(audio: Tensor, num_samples: Tensor, eps: float) -> Tensor:
+    """Bring each waveform (B, N) to zero mean and unit variance over its `num_samples` (B,) valid samples.
+
+    `eps` is added to a variance. The rest becomes zero.
+    """
     mask = valid_mask(num_samples, audio.shape[1])
     count = num_samples[:, None]
     centered = (audio - (audio * mask).sum(1, keepdim=True) / count) * mask

@@ -20,7 +20,7 @@ from distilmos.data.staging import staged
 from distilmos.errors import FailedError, InputError
 from distilmos.files import write_text
 from distilmos.hardware import commit, machine, now
-from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
+from distilmos.model.networks import DistilMOS, MOSNetwork, SpectralMOS, build_model
 from distilmos.model.offsets import Offsets
 from distilmos.model.package import load_model_dir
 from distilmos.ssl.encoder import SSLEncoder, weights_hash
@@ -144,9 +144,11 @@ def _read_inputs(job: TrainJob, device: torch.device) -> _Inputs:
 
 
 def _read_initial(config: TrainConfig, encoder: SSLEncoder) -> MOSNetwork:
-    """Load `init_model`, whose encoder must divide time as `encoder` does, which made the tokens."""
+    """Load `init_model`, whose frames must be those of `encoder`, which made the tokens."""
     initial = load_model_dir(config.init_model)
     ours, theirs = initial.encoder.config, encoder.config
+    if isinstance(initial, SpectralMOS) and ours.hop == theirs.hop:
+        return initial
     if (ours.num_layers, ours.conv_layers) != (theirs.num_layers, theirs.conv_layers):
         raise InputError(
             f"{config.init_model}: its encoder has {ours.num_layers} layers and convolutions {ours.conv_layers}, that "
@@ -329,13 +331,15 @@ def _differences(before: dict[str, Any], identity: dict[str, Any], there: str, h
 
 
 def _make_model(config: TrainConfig, inputs: _Inputs) -> MOSNetwork:
-    _target_layers(config, inputs.encoder)
     torch.manual_seed(config.seed)
     corpora = tuple(sorted(set(inputs.train.corpora))) if config.corpus_offsets else ()
     clusters = inputs.tokens.clusters if inputs.tokens else None
     initial = inputs.initial
-    encoder = initial.encoder if initial else inputs.encoder
-    model = build_model(config, encoder, clusters, corpora if len(corpora) > 1 else ())
+    encoder = inputs.encoder if initial is None or isinstance(initial, SpectralMOS) else initial.encoder
+    try:
+        model = build_model(config, encoder, clusters, corpora if len(corpora) > 1 else ())
+    except ValueError as error:
+        raise InputError(f"settings: {error} ({config.ssl_model})") from None
     if isinstance(model, DistilMOS) and inputs.tokens:
         model.kmeans = inputs.tokens.kmeans
     if config.listener_offsets:
@@ -366,8 +370,8 @@ def _listener_offsets(train: RatedSet) -> Offsets:
 def _take_over(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
     """Start `model` from the weights of `initial`.
 
-    What belongs to other data stays fresh: offsets of corpora, and the predictors of token ids, which are arbitrary
-    numbers, unless both mean the same k-means.
+    Of one of spectra alone the branch is taken. What belongs to other data stays fresh: offsets of corpora, and the
+    predictors of token ids, which are arbitrary numbers, unless both mean the same k-means.
     """
     same_tokens = (
         isinstance(model, DistilMOS)
@@ -375,10 +379,14 @@ def _take_over(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
         and (model.kmeans, model.target_layers) == (initial.kmeans, initial.target_layers)
     )
     fresh = ("corpus_offsets.", "listener_offsets.") + (() if same_tokens else ("predictors.",))
-    if initial.spread is None:
-        fresh += ("spread.",)  # begins as nothing
-    given = {name: value for name, value in initial.state_dict().items() if not name.startswith(fresh)}
-    wanted = {name: value for name, value in model.state_dict().items() if not name.startswith(fresh)}
+    # A network of spectra alone has no more to give, whatever encoder it was made for.
+    taken = "spectral." if isinstance(initial, SpectralMOS) else ""
+
+    def shared(network: MOSNetwork) -> dict[str, torch.Tensor]:
+        weights = network.state_dict()
+        return {name: weights[name] for name in weights if name.startswith(taken) and not name.startswith(fresh)}
+
+    given, wanted = shared(initial), shared(model)
     shapes = [{name: tuple(value.shape) for name, value in weights.items()} for weights in (given, wanted)]
     if shapes[0] != shapes[1]:
         differs = next(name for name in [*given, *wanted] if shapes[0].get(name) != shapes[1].get(name))
@@ -387,6 +395,10 @@ def _take_over(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
             f"{shapes[1].get(differs)} here"
         )
     model.load_state_dict(given, strict=False)
+    if taken and not isinstance(model, SpectralMOS):
+        # The first scores are those of the branch, whose bias is that of the network.
+        torch.nn.init.zeros_(model.linear.weight)
+        torch.nn.init.zeros_(model.linear.bias)
 
 
 def _start(job: TrainJob, inputs: _Inputs, model: MOSNetwork, world: World) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from distilmos.training.config import TrainConfig
 
 def freeze(model: MOSNetwork, config: TrainConfig) -> None:
     """Exclude from training what the settings leave as it is; no gradient is computed there."""
-    model.encoder.requires_grad_(config.encoder_lr > 0)
+    model.encoder.requires_grad_(config.encoder_lr > 0 and config.model != "spectral")
     if config.freeze_conv:
         model.encoder.conv.requires_grad_(False)
 

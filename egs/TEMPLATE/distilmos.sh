@@ -141,8 +141,8 @@ results_of() {
 }
 
 skips() {
-    [[ ${model} == sslmos && $1 == [234] ]] || return 1
-    echo "stage $1 is skipped: ${conf} has model: sslmos, which needs no tokens"
+    [[ ${model} != distilmos && $1 == [234] ]] || return 1
+    echo "stage $1 is skipped: ${conf} has model: ${model}, which needs no tokens"
 }
 
 asks_of() {
@@ -291,7 +291,7 @@ if begin 5; then
     train_args=(--seed "${seed}")
     [ "${stage_to_tmpdir}" = false ] || train_args+=(--stage-to-tmpdir)
     need_audio "${train_set}" "${dev_set}"
-    if [ "${model}" != sslmos ]; then
+    if [ "${model}" = distilmos ]; then
         need "${tokens}/${train_set}/layer1.scp" 4
         need "${tokens}/${dev_set}/layer1.scp" 4
         train_args+=(--train-tokens "${tokens}/${train_set}" --dev-tokens "${tokens}/${dev_set}")
@@ -362,7 +362,7 @@ if begin 7; then
         results_of "${set}"
         report_args+=(--set "${results##*/}")
     done
-    [ "${model}" = sslmos ] || report_args+=(--kmeans "${kmeans}")
+    [ "${model}" != distilmos ] || report_args+=(--kmeans "${kmeans}")
     [ -z "${published}" ] || report_args+=(--published "${published}")
     "${cmd[@]}" "${asks[@]}" "${exp}/log/report.log" distilmos report "${exp}" "${report_args[@]}"
     end "${exp}/RESULTS.md" "${exp}/report.html"

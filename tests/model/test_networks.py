@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from distilmos.model.losses import NO_TOKEN, ScorePairs, multitask_loss, regress
 from distilmos.model.mixing import entmax15
 from distilmos.model.networks import Prediction, build_model
 from distilmos.model.package import load_model_dir, save_model_dir
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import pad_audio
 from distilmos.ssl.load import load_ssl
 
@@ -44,6 +46,10 @@ def trained_looking(config: ModelConfig) -> torch.nn.Module:
     for name, tensor in model.state_dict().items():
         if not name.startswith("encoder.") and tensor.is_floating_point():
             tensor.add_(0.05 * torch.rand_like(tensor))
+    if model.spectral is not None:  # its inputs are far from the start values of its norms
+        for module in model.spectral.modules():
+            module.momentum = 1
+        model.train()(*pad_audio(recordings()))
     return model.eval()
 
 
@@ -54,10 +60,19 @@ def trained_looking(config: ModelConfig) -> torch.nn.Module:
         ModelConfig(strides=(2, 1, 3)),
         ModelConfig(target_layers=(2, 5)),
         ModelConfig(model="sslmos"),
-        ModelConfig(pooling="stats"),
-        ModelConfig(model="sslmos", pooling="stats"),
+        ModelConfig(spectral_dim=16, strides=(2, 1, 3)),
+        ModelConfig(model="sslmos", spectral_dim=16),
+        ModelConfig(model="spectral", spectral_dim=16),
     ],
-    ids=["distilmos", "strides", "two target layers", "sslmos", "deviations", "sslmos with deviations"],
+    ids=[
+        "distilmos",
+        "strides",
+        "two target layers",
+        "sslmos",
+        "spectra and strides",
+        "sslmos with spectra",
+        "spectra alone",
+    ],
 )
 def test_scores_alone_and_in_any_batch_are_the_same(config):
     model = trained_looking(config)
@@ -77,33 +92,39 @@ def test_scores_alone_and_in_any_batch_are_the_same(config):
     torch.testing.assert_close(pair.mos, batch.mos[[1, 5]], atol=1e-4, rtol=0)
 
 
-def test_deviations_over_time_count_with_the_pooling_that_asks_for_them():
-    torch.manual_seed(0)
-    model = build_model(ModelConfig(model="sslmos", pooling="stats"), load_ssl("hubert_tiny"), None).eval()
-    last = torch.randn(2, 60, 192)
-    lengths = torch.tensor([60, 31])
-    with torch.no_grad():
-        mean = model.score_layers([last], lengths).mos
-        model.spread.weight.normal_()
-        found = model.score_layers([last], lengths)
-    for row, length in enumerate(lengths):
-        deviation = last[row, :length].numpy().std(0)
-        expected = mean[row] + float(deviation @ model.spread.weight[0].numpy(force=True))
-        assert found.mos[row].item() == pytest.approx(expected.item(), abs=1e-3)
-        assert found.frame_mos[row, :length].mean().item() == pytest.approx(expected.item(), abs=1e-3)
-
-
 def test_padding_does_not_enter_the_batch_statistics_of_training():
-    layers = [torch.randn(2, 60, 192) for _ in range(6)]
-    longer = [torch.nn.functional.pad(layer, (0, 0, 0, 40), value=7.0) for layer in layers]
-    frames = torch.tensor([60, 31])
+    wave, samples = 0.1 * torch.randn(2, 19440), torch.tensor([19440, 10160])
     found = []
-    for states in (layers, longer):
+    for audio in (wave, torch.nn.functional.pad(wave, (0, 12800))):
         torch.manual_seed(0)
-        model = build_model(ModelConfig(dropout=0.0), load_ssl("hubert_tiny"), 50).train()
-        model.score_layers(states, frames)
-        found.append(model.feature_processor.blocks[0].bn.running_var.clone())
+        config = ModelConfig(dropout=0.0, encoder_dropout=0.0, spectral_dim=16)
+        model = build_model(config, load_ssl("hubert_tiny"), 50).train()
+        model(audio, samples)
+        found.append({name: value.clone() for name, value in model.named_buffers() if "running" in name})
+    assert len(found[0]) == 2 * (3 + 4)
     torch.testing.assert_close(found[0], found[1])
+
+
+def test_spectra_are_heard_whatever_their_level():
+    """A click of one sample changes the scores of its time the most; twice the level changes none."""
+    model = trained_looking(ModelConfig(model="spectral", spectral_dim=16))
+    with torch.no_grad():
+        wave = recordings()[3][None]
+        clicked = wave.clone()
+        clicked[0, 9000] += 2
+        plain, loud, click = (model(audio, torch.tensor([20000])).frame_mos[0] for audio in (wave, 2 * wave, clicked))
+    torch.testing.assert_close(loud, plain, atol=1e-4, rtol=0)
+    heard = (click - plain).abs()
+    assert 26 <= heard.argmax() <= 30
+
+
+def test_spectra_need_frames_that_they_can_follow():
+    encoder = load_ssl("hubert_tiny")
+    for kernel, stride in ((10, 4), (5, 5)):
+        shapes = ((encoder.config.conv_layers[0][0], kernel, stride), *encoder.config.conv_layers[1:])
+        other = SSLEncoder(replace(encoder.config, conv_layers=shapes))
+        with pytest.raises(ValueError, match="spectral_dim needs"):
+            build_model(ModelConfig(model="sslmos", spectral_dim=16), other, None)
 
 
 def test_a_single_frame_has_no_statistics_to_train_on():

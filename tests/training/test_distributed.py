@@ -107,7 +107,7 @@ def undisturbed(corpus, settings, tmp_path_factory) -> dict[int, Path]:
     ("processes", "settings"),
     [
         (2, {"max_steps": 20}),
-        (3, {"batch_seconds": 2.5, "accumulate": 2, "max_steps": 10}),
+        (3, {"batch_seconds": 2.5, "accumulate": 2, "max_steps": 10, "spectral_dim": 8}),
         (2, {"model": "sslmos", "token_weight": 0, "max_steps": 8}),
     ],
 )

@@ -261,6 +261,33 @@ def test_baseline_ablation_and_bfloat16(corpus, tmp_path, sets):
     assert (dev["layer_weights"] is None) == ("model=sslmos" in sets)
 
 
+def test_spectra_alone_are_trained_and_give_their_branch_to_any_network(corpus, trained, tmp_path, capsys):
+    spectral = corpus.arguments(tmp_path / "spectral", model="spectral", spectral_dim=8)
+    assert main(spectral[: spectral.index("--train-tokens")]) == 0
+    initial = tmp_path / "spectral" / "final"
+    before = load_model_dir(initial)
+    scores = events(tmp_path / "spectral")[-1]["dev"]["utterance"]
+    assert scores["LCC"] > 0.9
+    frozen = {"max_steps": 1, "warmup_steps": 0, "eval_every": 1, "encoder_lr": 0, "head_lr": 1e-12}
+    out = tmp_path / "both"
+    assert main(corpus.arguments(out, init_model=str(initial), spectral_dim=8, **frozen)) == 0
+    after = load_model_dir(out / "final")
+    for name, value in before.spectral.named_parameters():
+        torch.testing.assert_close(value, after.spectral.get_parameter(name), atol=1e-6, rtol=0)
+    # Its first scores are those of the spectra, but for the statistics of batch norm.
+    assert events(out)[-1]["dev"]["utterance"]["LCC"] == pytest.approx(scores["LCC"], abs=0.02)
+    other = corpus.arguments(
+        tmp_path / "other", init_model=str(initial), ssl_model="hubert_tiny", model="sslmos", **frozen
+    )
+    assert main([*other[: other.index("--train-tokens")], "--set", "spectral_dim=8"]) == 0
+    assert load_model_dir(tmp_path / "other" / "final").encoder.config == load_ssl("hubert_tiny").config
+    for settings, expected in (
+        ({"spectral_dim": 9, "init_model": str(initial)}, "final: not a network of these settings: spectral."),
+        ({"model": "spectral"}, "spectral_dim must be above 0 with model: spectral"),
+    ):
+        assert expected in failure(corpus.arguments(tmp_path / "wrong", **frozen, **settings), capsys)
+
+
 def test_a_trained_model_is_trained_further(corpus, trained, tmp_path, capsys):
     """Its weights are the start; predictors of token ids are kept only if the ids mean the same clusters."""
     before = load_model_dir(trained / "final").state_dict()
@@ -282,10 +309,6 @@ def test_a_trained_model_is_trained_further(corpus, trained, tmp_path, capsys):
         }
 
     assert changed() == set()
-    # A pooling that it does not have is added as nothing.
-    assert main(corpus.arguments(tmp_path / "stats", init_model=str(initial), **frozen, pooling="stats")) == 0
-    spread = load_model_dir(tmp_path / "stats" / "final").state_dict()["spread.weight"]
-    assert spread.abs().max() <= 1e-11
     config = (initial / "config.yaml").read_text()
     other_tokens = re.sub(r"kmeans: .*", "kmeans: 0123456789abcdef", config)
     assert other_tokens != config

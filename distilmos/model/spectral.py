@@ -1,0 +1,105 @@
+"""Convolutions on log mel spectra, beside the SSL encoder: what an encoder of speech may have learnt not to hear.
+
+After R. E. Zezario et al., "Deep learning-based non-intrusive multi-objective speech assessment model with cross-domain
+features" (MOSA-Net), TASLP 2023, which scores spectra together with the hidden states of an SSL model.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchaudio.transforms import MelSpectrogram
+
+from distilmos.data.audio import SAMPLE_RATE
+from distilmos.model.processor import FrameNorm, norm_valid
+from distilmos.ssl.encoder import EncoderConfig, normalize_audio, valid_mask
+
+WINDOW, HOP = 400, 160  # samples: 25 and 10 ms; the joint of two packets is in two or three frames
+BANDS = 64
+FLOOR = 1e-8  # added to the power of a band; a recording has unit variance then: far below its noise
+KERNEL, DEPTH = 5, 3
+DEVIATION_EPS = 1e-5  # added to a variance: the gradient of the root is infinite at 0
+
+
+class _Block(nn.Module):
+    """Convolution, batch norm over valid frames, GELU."""
+
+    def __init__(self, source: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv1d(source, width, KERNEL, stride, padding=KERNEL // 2, bias=False)
+        self.norm = FrameNorm(width)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, C, T), zero at padding, to (B, W, T'), zero at padding; return the new lengths (B,) too."""
+        lengths = torch.div(lengths - 1, self.stride, rounding_mode="floor") + 1
+        return F.gelu(norm_valid(self.norm, self.conv(x), lengths)), lengths
+
+
+class SpectralBranch(nn.Module):
+    """Log mel spectrogram, batch norm, blocks, and a score for each frame.
+
+    Blocks are on one frame each 10 ms, the last one steps from there to the frames of the network. A linear function of
+    the standard deviations of its channels over time is the same for all frames of a recording, so that the score of a
+    recording is the mean over frames in any case.
+    """
+
+    def __init__(self, width: int, hop: int, encoder: EncoderConfig) -> None:
+        """Make blocks of `width` channels for a network on `encoder` that has a frame each `hop` samples.
+
+        Raises:
+            ValueError: if that is not a multiple of 10 ms, or frames of `encoder` are shorter than those of spectra.
+        """
+        super().__init__()
+        if hop % HOP or encoder.receptive_field < WINDOW:
+            raise ValueError(
+                f"spectral_dim needs an encoder with frames of at least {WINDOW} samples at multiples of {HOP}, not of "
+                f"{encoder.receptive_field} at multiples of {hop}"
+            )
+        self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=WINDOW, hop_length=HOP, n_mels=BANDS, center=False)
+        self.norm = FrameNorm(BANDS)
+        strides = (1,) * (DEPTH - 1) + (hop // HOP,)
+        self.blocks = nn.ModuleList(_Block(width if i else BANDS, width, stride) for i, stride in enumerate(strides))
+        self.mean = nn.Linear(width, 1)
+        self.deviation = nn.Linear(width, 1, bias=False)
+
+    def forward(self, audio: Tensor, num_samples: Tensor, num_frames: Tensor) -> Tensor:
+        """Score recordings.
+
+        Args:
+            audio: 16 kHz waveforms, zero padded (B, N).
+            num_samples: valid samples of each (B,).
+            num_frames: valid frames of the network, which has T (B,).
+
+        Returns:
+            what the branch adds to each frame score (B, T'), where T' is T or more; padded frames are unspecified.
+        """
+        # bfloat16 would leave two digits of a spectrum.
+        with torch.autocast(audio.device.type, enabled=False):
+            spectra = (self.mel(normalize_audio(audio, num_samples, FLOOR)) + FLOOR).log()
+        lengths = torch.div(num_samples - WINDOW, HOP, rounding_mode="floor") + 1
+        frames = self._run_blocks(spectra, lengths)
+        scores: Tensor = self.mean(frames) + self.deviation(_deviations(frames, num_frames))[:, None]
+        return scores.squeeze(2)
+
+    def without_recordings(self) -> Tensor:
+        """Return 0, differentiable, having taken part in the batch norms."""
+        nothing = self.norm.weight.new_zeros(0, BANDS, 1)
+        return self._run_blocks(nothing, torch.zeros(0, dtype=torch.long, device=nothing.device)).sum()
+
+    def _run_blocks(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Map spectra (B, 64, T), of which `lengths` (B,) frames are valid, to frames (B, T', W), zero at padding."""
+        x = norm_valid(self.norm, x, lengths)
+        for block in self.blocks:
+            x, lengths = block(x, lengths)
+        return x.transpose(1, 2)
+
+
+def _deviations(frames: Tensor, num_frames: Tensor) -> Tensor:
+    """Return the standard deviations (B, W) over the valid ones, `num_frames` (B,), of frames (B, T, W)."""
+    mask = valid_mask(num_frames, frames.shape[1])[:, :, None]
+    count = num_frames[:, None]
+    mean = (frames * mask).sum(1) / count
+    variance = ((frames - mean[:, None]).square() * mask).sum(1) / count
+    return (variance + DEVIATION_EPS).sqrt()
