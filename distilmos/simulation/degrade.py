@@ -101,6 +101,18 @@ def echo(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
     return heard
 
 
+def feedback(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Repeat the speech after 30 to 200 ms at 0.01 to 0.5 of the level, and on and on, each time 0.6 to 0.9 as loud."""
+    delay = round(rng.uniform(0.03, 0.2) * SAMPLE_RATE)
+    tail = np.zeros_like(samples)
+    kept = np.float32(rng.uniform(0.6, 0.9))
+    for start in range(delay, samples.size, delay):
+        later = tail[start : start + delay]
+        before = slice(start - delay, start - delay + later.size)
+        later += samples[before] + kept * tail[before]
+    return samples + np.float32(0.01 * 50**strength) * tail
+
+
 def reverb(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Reverberate: exponentially decaying noise, 0.2 to 1.5 s for 60 dB, at -12 to 8 dB relative to the speech."""
     seconds = 0.2 + 1.3 * strength
@@ -163,6 +175,7 @@ DEGRADATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.nd
         skip,
         quantise,
         echo,
+        feedback,
         reverb,
         warble,
         tremolo,

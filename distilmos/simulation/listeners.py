@@ -23,6 +23,7 @@ QUALITY_LOSS = {
     "skip": (3.2, 1.0),
     "quantise": (3.3, 1.2),
     "echo": (2.8, 1.0),
+    "feedback": (3.4, 0.8),
     "reverb": (2.8, 0.9),
     "warble": (3.0, 0.8),
     "tremolo": (2.3, 1.0),

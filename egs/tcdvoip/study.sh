@@ -20,12 +20,14 @@ take_all_options study.sh "$@"
 . ./path.sh
 . local/keep.sh
 
-# take_protocol PROTOCOL: sets `split` to the options of run.sh, and the directories `exp`, `dump` and `place`.
+# take_protocol PROTOCOL: sets `split` to the options of run.sh, `analyze` to whether it says what the layers know, and the
+# directories `exp`, `dump` and `place`.
 take_protocol() {
     case $1 in
-        conditions) split=(--split conditions) exp=exp dump=dump place=${kept}/conditions ;;
+        conditions) split=(--split conditions) analyze=true exp=exp dump=dump place=${kept}/conditions ;;
         *)
-            split=(--split leave_type_out --held_out "$1")
+            # How much is forgotten is asked in one protocol: an analysis takes a quarter of the time of a training.
+            split=(--split leave_type_out --held_out "$1") analyze=false
             exp=exp/leave_$1_out dump=dump/leave_$1_out place=${kept}/leave_$1_out
             ;;
     esac
@@ -55,10 +57,11 @@ for protocol in ${protocols}; do
     if [ ${#left[@]} -gt 0 ]; then
         prepare "${dump}" "${split[@]}"
         ../TEMPLATE/sweep.sh --models "${left[*]}" --seeds "${seeds}" --jobs "${jobs}" --expdir "${exp}" \
-            --analyze true "${split[@]}"
+            --analyze "${analyze}" "${split[@]}"
+        files=(config.yaml log.jsonl results/test/{metrics.json,scored.tsv})
+        [ "${analyze}" = false ] || files+=(analysis/analysis.json)
         for training in "${lacking[@]}"; do
-            keep "${exp}/${training}" "${place}/${training}" \
-                config.yaml log.jsonl results/test/{metrics.json,scored.tsv} analysis/analysis.json
+            keep "${exp}/${training}" "${place}/${training}" "${files[@]}"
         done
     fi
     for model in ${averaged}; do

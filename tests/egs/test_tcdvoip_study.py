@@ -52,8 +52,9 @@ def kept(tmp_path_factory):
                 training = tmp_path / "study" / protocol / f"{model}_seed{seed}"
                 score(training, noise)
                 (training / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in _events(seed)))
-                (training / "analysis").mkdir()
-                (training / "analysis" / "analysis.json").write_text(json.dumps(_analysis(noise)))
+                if protocol == "conditions":
+                    (training / "analysis").mkdir()
+                    (training / "analysis" / "analysis.json").write_text(json.dumps(_analysis(noise)))
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "common.yaml").write_text("max_steps: 30\n")
     for model in MODELS:

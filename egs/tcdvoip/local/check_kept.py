@@ -9,7 +9,8 @@ from pathlib import Path
 from distilmos.errors import raise_faults, run_main
 from distilmos.training.config import load_config
 
-FREE = {"seed", "num_workers"}  # the seed is in the name, and workers change nothing
+# The seed is in the name, workers change nothing, and to what precision a machine computes well differs.
+FREE = {"seed", "num_workers", "precision"}
 
 
 def main() -> None:

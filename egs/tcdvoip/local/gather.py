@@ -275,7 +275,9 @@ def _layers(study: Study, folder: Path) -> list[str]:
     }
     if not all(analyses.values()):
         return []
-    layers = range(1, len(analyses[study.models[0]][0]["similarity"]) + 1)
+    first = study.models[0]
+    analysed = [p for p in study.protocols if any(e.analysis for e in study.trained[p, first])]
+    layers = range(1, len(analyses[first][0]["similarity"]) + 1)
     lines, rows = [], []
     for place, model in enumerate(study.models):
         kept = np.array([np.diag(np.array(a["similarity"], dtype=float)) for a in analyses[model]])
@@ -284,7 +286,7 @@ def _layers(study: Study, folder: Path) -> list[str]:
         rows.append([model, *(mean_text(column) for column in kept.T.tolist()), *_reads(analyses[model])])
     figure = figures.layer_lines("cka", "Linear CKA with the frozen layer", lines)
     write_text(folder / "cka.svg", figures.as_file(figure))
-    tokens, talker = (mean_text(read(analyses[study.models[0]], BEFORE)) for read in (_tokens_read, _talker_read))
+    tokens, talker = (mean_text(read(analyses[first], BEFORE)) for read in (_tokens_read, _talker_read))
     header = ["model", *(f"CKA {layer}" for layer in layers), "tokens read", "talker read"]
     return [
         "## What is left of the pretrained layers\n",
@@ -292,7 +294,7 @@ def _layers(study: Study, folder: Path) -> list[str]:
         "ids that a linear reader finds in the fine-tuned ones "
         f"(in the frozen ones {tokens}), and how often the talker is read from a layer "
         f"(in the frozen ones {talker}); the latter two are means over layers. Over all "
-        "protocols and seeds, on dev and test recordings.\n",
+        f"seeds of {', '.join(analysed)}, on dev and test recordings.\n",
         f"![{figure.title}]({folder.name}/cka.svg)\n",
         markdown_table(header, rows),
     ]
