@@ -67,12 +67,12 @@ def band(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.
 
 
 def loss(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Silence 0.3 to 45 % of the 20 ms packets that sound, in bursts of one to four."""
+    """Silence 0.3 to 45 % of the 20 ms packets that sound, singly or in bursts."""
     return np.where(_lost_samples(samples, strength, rng), np.float32(0), samples)
 
 
 def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Repeat what was heard before in place of 0.3 to 45 % of the 20 ms packets that sound, in bursts."""
+    """Repeat what was heard before in place of 0.3 to 45 % of the 20 ms packets that sound, singly or in bursts."""
     heard = samples.copy()
     for start in np.flatnonzero(_lost(samples, strength, rng)) * PACKET:
         gap = heard[start : start + PACKET]
@@ -81,7 +81,7 @@ def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 
 def skip(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Leave out 0.3 to 45 % of the 20 ms packets that sound, in bursts; behind the end comes the beginning."""
+    """Leave out 0.3 to 45 % of the 20 ms packets that sound; behind the end comes the beginning."""
     return np.resize(samples[~_lost_samples(samples, strength, rng)], samples.size)
 
 
@@ -238,9 +238,10 @@ def _lost_samples(samples: np.ndarray, strength: float, rng: np.random.Generator
 
 
 def _lost(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Return which packets are lost, bool: 0.3 to 45 % of those that sound, at least one, in bursts of one to four.
+    """Return which packets are lost, bool: 0.3 to 45 % of those that sound, at least one.
 
-    Nobody hears that a pause is lost. The first packet never is: there is nothing before it that could be repeated.
+    They come singly or in bursts of up to four, either at any strength. Nobody hears that a pause is lost.
+    The first packet never is: there is nothing before it that could be repeated.
     """
     packets = -(-samples.size // PACKET)
     padded = np.pad(samples, (0, packets * PACKET - samples.size)).reshape(packets, PACKET)
@@ -248,9 +249,10 @@ def _lost(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.
     sounding = np.flatnonzero(energy > SOUNDING * energy.max())
     sounding = sounding[sounding > 0]
     gone = np.zeros(sounding.size, bool)
+    longest = rng.integers(1, 5)
     while gone.size and gone.sum() < max(1, round(0.003 * 150**strength * gone.size)):
         start = rng.integers(gone.size)
-        gone[start : start + rng.integers(1, 2 + round(3 * strength))] = True
+        gone[start : start + rng.integers(1, longest + 1)] = True
     lost = np.zeros(packets, bool)
     lost[sounding[gone]] = True
     return lost

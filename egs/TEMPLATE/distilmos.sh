@@ -340,7 +340,9 @@ if begin 7; then
         need "${results}/utt2mos" 6
         "${cmd[@]}" "${asks[@]}" "${results}/log/score.log" distilmos score --data "${raw}" --results "${results}"
     done
-    if [ "${analyze}" = true ]; then
+    if [[ ${analyze} == true && ${model} == spectral ]]; then
+        echo "stage 7 analyses no layers: ${conf} has model: spectral, which does not run its encoder"
+    elif [ "${analyze}" = true ]; then
         need_audio "${dev_set}"
         raw_of "${dev_set}"
         analyze_args=(--data "${raw}")

@@ -58,9 +58,9 @@ for protocol in ${protocols}; do
         prepare "${dump}" "${split[@]}"
         ../TEMPLATE/sweep.sh --models "${left[*]}" --seeds "${seeds}" --jobs "${jobs}" --expdir "${exp}" \
             --analyze "${analyze}" "${split[@]}"
-        files=(config.yaml log.jsonl results/test/{metrics.json,scored.tsv})
-        [ "${analyze}" = false ] || files+=(analysis/analysis.json)
         for training in "${lacking[@]}"; do
+            files=(config.yaml log.jsonl results/test/{metrics.json,scored.tsv})
+            [ ! -e "${exp}/${training}/analysis" ] || files+=(analysis/analysis.json)
             keep "${exp}/${training}" "${place}/${training}" "${files[@]}"
         done
     fi

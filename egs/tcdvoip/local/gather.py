@@ -273,13 +273,14 @@ def _layers(study: Study, folder: Path) -> list[str]:
         model: [e.analysis for p in study.protocols for e in study.trained[p, model] if e.analysis]
         for model in study.models
     }
-    if not all(analyses.values()):
+    analyses = {model: found for model, found in analyses.items() if found}
+    if not analyses:
         return []
-    first = study.models[0]
+    first = next(iter(analyses))
     analysed = [p for p in study.protocols if any(e.analysis for e in study.trained[p, first])]
     layers = range(1, len(analyses[first][0]["similarity"]) + 1)
     lines, rows = [], []
-    for place, model in enumerate(study.models):
+    for place, model in enumerate(analyses):
         kept = np.array([np.diag(np.array(a["similarity"], dtype=float)) for a in analyses[model]])
         colour = PALETTE[place % len(PALETTE)]
         lines.append(Line(model, list(layers), kept.mean(0).tolist(), colour, dashed=place >= len(PALETTE)))
