@@ -22,7 +22,7 @@ from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
 from distilmos.files import without_nan, write_json
 from distilmos.hardware import commit, machine, now
-from distilmos.model.networks import DistilMOS, MOSNetwork
+from distilmos.model.networks import DistilMOS, EncoderNetwork, MOSNetwork
 from distilmos.model.package import load_model_dir
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import choose_device
@@ -143,7 +143,9 @@ def _read_subject(options: AnalysisOptions) -> _Subject:
     experiment = Path(options.experiment or "")
     ssl = load_config(experiment / "config.yaml").ssl_model
     before, model = load_ssl(ssl), _fine_tuned(experiment)
-    ours, theirs = before.config, model.encoder.config
+    if not isinstance(model, EncoderNetwork):
+        raise InputError(f"{experiment}: a network of spectra alone has no layers")
+    ours, theirs = before.config, model.encoder_config
     for name in ("num_layers", "embed_dim", "conv_layers"):
         if getattr(ours, name) != getattr(theirs, name):
             raise InputError(

@@ -33,6 +33,6 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("needs either --checkpoint and --config, or --hub")
     model = load_official(*paths)
     save_model_dir(args.out, model, {"imported from": source})
-    encoder = model.encoder.config
+    encoder = model.encoder_config
     print(f"{args.out}: DistilMOS on an encoder with {encoder.num_layers} layers of width {encoder.embed_dim}")
     return 0

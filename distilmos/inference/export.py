@@ -13,7 +13,7 @@ from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_text
 from distilmos.metrics import LEVELS, METRICS
-from distilmos.model.networks import MOSNetwork
+from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import CARD, CONFIG, WEIGHTS, load_model_dir
 
 NO_LICENCE = "not stated; the licences of the training data and of the SSL encoder apply"
@@ -57,6 +57,10 @@ def _card(experiment: Path, model: MOSNetwork, licence: str) -> str:
     events = [json.loads(line) for line in read_lines(experiment / "log.jsonl")]
     start: dict[str, Any] = next((event for event in events if event["event"] == "start"), {})
     config = model.config
+    encoder = ""
+    if isinstance(model, EncoderNetwork):
+        shape = model.encoder_config
+        encoder = f", encoder with {shape.num_layers} layers of width {shape.embed_dim}"
     lines = [
         f"# {experiment.name}",
         "",
@@ -66,8 +70,7 @@ def _card(experiment: Path, model: MOSNetwork, licence: str) -> str:
         "distilmos predict some.wav --model DIR",
         "```",
         "",
-        f"- network: {config.model}, {sum(p.numel() for p in model.parameters()):,} parameters, "
-        f"encoder with {model.encoder.config.num_layers} layers of width {model.encoder.config.embed_dim}",
+        f"- network: {config.model}, {sum(p.numel() for p in model.parameters()):,} parameters{encoder}",
         f"- code: commit {start.get('commit') or 'unknown'}; seed {start.get('seed', 'unknown')}",
     ]
     lines.append(f"- licence: {licence}")

@@ -13,7 +13,7 @@ from distilmos.model.mixing import LayerMix
 from distilmos.model.offsets import Offsets
 from distilmos.model.processor import Decoder, FeatureProcessor, TokenPredictor
 from distilmos.model.spectral import SpectralBranch
-from distilmos.ssl.encoder import SSLEncoder, valid_mask
+from distilmos.ssl.encoder import EncoderConfig, SSLEncoder, valid_mask
 
 
 @dataclass(frozen=True)
@@ -41,37 +41,34 @@ def _mean_over_frames(frame_mos: Tensor, num_frames: Tensor) -> Tensor:
 
 
 class MOSNetwork(nn.Module):
-    """What all networks have in common: an encoder, perhaps spectra beside it, and a score for each frame.
+    """What all networks have in common: a score for each frame, of which the mean is that of a recording.
 
     Attributes:
+        encoder_config: of the encoder, whose frames are those of the network.
+        spectral: adds what spectra tell; None without `spectral_dim`.
         corpus_offsets: how the scales of the corpora that it was trained on differ; None for a single corpus. Scores
             are on the mean scale unless a caller adds an offset.
         listener_offsets: how listeners differ; there in training alone, for scores are those of the mean listener.
-        linear: gives frame scores; not there in a network of spectra alone.
     """
 
-    linear: nn.Linear
-
-    def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...]) -> None:
-        """Take over `encoder`."""
+    def __init__(self, config: ModelConfig, encoder: EncoderConfig, corpora: tuple[str, ...]) -> None:
+        """Make what is common to all networks for frames of `encoder`."""
         super().__init__()
         self.corpus_offsets = Offsets(corpora) if corpora else None
         self.listener_offsets: Offsets | None = None
         self.config = config
-        self.encoder = encoder
-        self.encoder.set_dropout(config.encoder_dropout)
-        self.target_layers = config.layers(encoder.config.num_layers)
-        self.spectral = SpectralBranch(config.spectral_dim, self.hop, encoder.config) if config.spectral_dim else None
+        self.encoder_config = encoder
+        self.target_layers = config.layers(encoder.num_layers)
+        self.spectral = SpectralBranch(config.spectral_dim, self.hop, encoder) if config.spectral_dim else None
 
     @property
     def hop(self) -> int:
         """Samples from one frame score to the next."""
-        return self.encoder.config.hop
+        return self.encoder_config.hop
 
     def init_output(self, mean: float) -> None:
         """Start from the mean training score, so that a short fine-tuning does not spend its steps on the offset."""
-        with torch.no_grad():
-            self.linear.bias.fill_(mean)
+        raise NotImplementedError
 
     def layer_weights(self) -> Tensor | None:
         """Return how much each encoder layer counts, (L,), or None where only the last is used."""
@@ -85,6 +82,38 @@ class MOSNetwork(nn.Module):
             num_samples: valid samples of each (B,).
             with_tokens: whether token logits are wanted; scores do not need them.
         """
+        raise NotImplementedError
+
+    def without_recordings(self) -> Tensor:
+        """Return 0, differentiable, having done what `forward` and its backward pass do together with other processes.
+
+        For a process of a distributed training that has no recording of a batch.
+        """
+        raise NotImplementedError
+
+
+class EncoderNetwork(MOSNetwork):
+    """A network on hidden states of an SSL encoder, perhaps with spectra beside it.
+
+    Attributes:
+        encoder: a part of the network.
+        linear: makes frame scores of what subclasses make of the layers.
+    """
+
+    def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...], width: int) -> None:
+        """Take over `encoder`; `width` is that of the frames that are scored."""
+        super().__init__(config, encoder.config, corpora)
+        self.encoder = encoder
+        self.encoder.set_dropout(config.encoder_dropout)
+        self.linear = nn.Linear(width, 1)
+
+    def init_output(self, mean: float) -> None:
+        """Start from the mean training score."""
+        with torch.no_grad():
+            self.linear.bias.fill_(mean)
+
+    def forward(self, audio: Tensor, num_samples: Tensor, *, with_tokens: bool = True) -> Prediction:
+        """Score recordings."""
         layers, num_frames = self.encoder(audio, num_samples)
         frame_mos, num_frames, token_logits = self.score_layers(layers, num_frames, with_tokens=with_tokens)
         if self.spectral is not None:
@@ -107,14 +136,11 @@ class MOSNetwork(nn.Module):
         raise NotImplementedError
 
     def without_recordings(self) -> Tensor:
-        """Return 0, differentiable, having done what `forward` and its backward pass do together with other processes.
-
-        For a process of a distributed training that has no recording of a batch.
-        """
+        """Return 0, differentiable, having taken part in the batch norms of the branch."""
         return self.linear.bias.sum() * 0 if self.spectral is None else self.spectral.without_recordings()
 
 
-class DistilMOS(MOSNetwork):
+class DistilMOS(EncoderNetwork):
     """Layer mix, feature processor, one token predictor for each target layer, decoder, frame scores.
 
     After J. Yang, W. Nakata, Y. Saito, H. Saruwatari, arXiv 2601.13700, and the authors' released model.
@@ -126,7 +152,7 @@ class DistilMOS(MOSNetwork):
 
     def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...], clusters: int) -> None:
         """Build the heads for token ids 0..clusters-1 on `encoder`."""
-        super().__init__(config, encoder, corpora)
+        super().__init__(config, encoder, corpora, config.hidden_dim)
         source = encoder.config.embed_dim
         self.clusters = clusters
         self.kmeans = ""
@@ -134,7 +160,6 @@ class DistilMOS(MOSNetwork):
         self.feature_processor = FeatureProcessor(source, config.hidden_dim, config.kernels, config.strides)
         self.predictors = nn.ModuleList(TokenPredictor(config.hidden_dim, clusters) for _ in self.target_layers)
         self.decoder = Decoder(config.hidden_dim, config.dropout)
-        self.linear = nn.Linear(config.hidden_dim, 1)
 
     @property
     def hop(self) -> int:
@@ -156,13 +181,13 @@ class DistilMOS(MOSNetwork):
 
     def without_recordings(self) -> Tensor:
         """Return 0, differentiable, having taken part in the batch norm."""
-        nothing = self.linear.weight.new_zeros(0, 1, self.encoder.config.embed_dim)
+        nothing = self.linear.weight.new_zeros(0, 1, self.encoder_config.embed_dim)
         lengths = torch.zeros(0, dtype=torch.long, device=nothing.device)
         shared: Tensor = self.feature_processor(nothing, lengths)[0]
         return shared.sum() + super().without_recordings()
 
 
-class SSLMOS(MOSNetwork):
+class SSLMOS(EncoderNetwork):
     """Plain fine-tuning: a linear layer on the last hidden state, averaged over valid frames.
 
     After E. Cooper et al., "Generalization ability of MOS prediction networks", ICASSP 2022, but with padding left out
@@ -171,8 +196,7 @@ class SSLMOS(MOSNetwork):
 
     def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...]) -> None:
         """Put the linear layer on `encoder`."""
-        super().__init__(config, encoder, corpora)
-        self.linear = nn.Linear(encoder.config.embed_dim, 1)
+        super().__init__(config, encoder, corpora, encoder.config.embed_dim)
 
     def score_layers(
         self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True
@@ -182,10 +206,7 @@ class SSLMOS(MOSNetwork):
 
 
 class SpectralMOS(MOSNetwork):
-    """Spectra alone: a baseline, and what the spectral branch of another network can start from.
-
-    The encoder is not run. It says when frames are, so that both networks have them at the same times.
-    """
+    """Spectra alone: a baseline, and what the spectral branch of another network can start from."""
 
     spectral: SpectralBranch
 
@@ -195,11 +216,15 @@ class SpectralMOS(MOSNetwork):
             self.spectral.mean.bias.fill_(mean)
 
     def forward(self, audio: Tensor, num_samples: Tensor, *, with_tokens: bool = True) -> Prediction:
-        """Score recordings, as the networks do that run their encoder."""
-        *counts, size = map(self.encoder.config.num_frames, [*num_samples.tolist(), audio.shape[1]])
+        """Score recordings; there are no token logits."""
+        *counts, size = map(self.encoder_config.num_frames, [*num_samples.tolist(), audio.shape[1]])
         num_frames = torch.tensor(counts, device=audio.device)
         frame_mos = self.spectral(audio, num_samples, num_frames)[:, :size]
         return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, [])
+
+    def without_recordings(self) -> Tensor:
+        """Return 0, differentiable, having taken part in the batch norms."""
+        return self.spectral.without_recordings()
 
 
 def build_model(
@@ -209,7 +234,7 @@ def build_model(
 
     Args:
         config: its shape.
-        encoder: becomes part of the network.
+        encoder: becomes part of the network; of one of spectra alone only its configuration.
         clusters: number K of token ids; None is enough for a baseline.
         corpora: whose scales it learns apart; none for a single one.
 
@@ -218,7 +243,7 @@ def build_model(
             do not go with the encoder's frames.
     """
     if config.model == "spectral":
-        return SpectralMOS(config, encoder, corpora)
+        return SpectralMOS(config, encoder.config, corpora)
     if config.model == "sslmos":
         return SSLMOS(config, encoder, corpora)
     if clusters is None:

@@ -36,7 +36,7 @@ def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, An
     directory = Path(directory)
     config = {
         "format": FORMAT,
-        "encoder": model.encoder.config.to_dict(),
+        "encoder": model.encoder_config.to_dict(),
         "clusters": model.clusters if isinstance(model, DistilMOS) else None,
         "kmeans": model.kmeans if isinstance(model, DistilMOS) else None,
         "corpora": list(model.corpus_offsets.names) if model.corpus_offsets else [],

@@ -74,7 +74,7 @@ def average_models(job: AverageJob) -> MOSNetwork:
 
 def _kind(model: MOSNetwork) -> dict[str, Any]:
     """Return what models must share, by name."""
-    kind = {"encoder": model.encoder.config, **model.config.model_dump()}
+    kind = {"encoder": model.encoder_config, **model.config.model_dump()}
     kind["corpora"] = model.corpus_offsets.names if model.corpus_offsets else ()
     if isinstance(model, DistilMOS):
         kind |= {"clusters": model.clusters, "kmeans": model.kmeans}

@@ -20,7 +20,7 @@ from distilmos.data.staging import staged
 from distilmos.errors import FailedError, InputError
 from distilmos.files import write_text
 from distilmos.hardware import commit, machine, now
-from distilmos.model.networks import DistilMOS, MOSNetwork, SpectralMOS, build_model
+from distilmos.model.networks import DistilMOS, EncoderNetwork, MOSNetwork, SpectralMOS, build_model
 from distilmos.model.offsets import Offsets
 from distilmos.model.package import load_model_dir
 from distilmos.ssl.encoder import SSLEncoder, weights_hash
@@ -146,7 +146,7 @@ def _read_inputs(job: TrainJob, device: torch.device) -> _Inputs:
 def _read_initial(config: TrainConfig, encoder: SSLEncoder) -> MOSNetwork:
     """Load `init_model`, whose frames must be those of `encoder`, which made the tokens."""
     initial = load_model_dir(config.init_model)
-    ours, theirs = initial.encoder.config, encoder.config
+    ours, theirs = initial.encoder_config, encoder.config
     if isinstance(initial, SpectralMOS) and ours.hop == theirs.hop:
         return initial
     if (ours.num_layers, ours.conv_layers) != (theirs.num_layers, theirs.conv_layers):
@@ -335,7 +335,7 @@ def _make_model(config: TrainConfig, inputs: _Inputs) -> MOSNetwork:
     corpora = tuple(sorted(set(inputs.train.corpora))) if config.corpus_offsets else ()
     clusters = inputs.tokens.clusters if inputs.tokens else None
     initial = inputs.initial
-    encoder = inputs.encoder if initial is None or isinstance(initial, SpectralMOS) else initial.encoder
+    encoder = initial.encoder if isinstance(initial, EncoderNetwork) else inputs.encoder
     try:
         model = build_model(config, encoder, clusters, corpora if len(corpora) > 1 else ())
     except ValueError as error:
@@ -379,7 +379,7 @@ def _take_over(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
         and (model.kmeans, model.target_layers) == (initial.kmeans, initial.target_layers)
     )
     fresh = ("corpus_offsets.", "listener_offsets.") + (() if same_tokens else ("predictors.",))
-    # A network of spectra alone has no more to give, whatever encoder it was made for.
+    # A network of spectra alone has no more to give, to one on any encoder.
     taken = "spectral." if isinstance(initial, SpectralMOS) else ""
 
     def shared(network: MOSNetwork) -> dict[str, torch.Tensor]:
@@ -395,7 +395,7 @@ def _take_over(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
             f"{shapes[1].get(differs)} here"
         )
     model.load_state_dict(given, strict=False)
-    if taken and not isinstance(model, SpectralMOS):
+    if taken and isinstance(model, EncoderNetwork):
         # The first scores are those of the branch, whose bias is that of the network.
         torch.nn.init.zeros_(model.linear.weight)
         torch.nn.init.zeros_(model.linear.bias)

@@ -8,15 +8,16 @@ import re
 from torch import nn
 from torch.optim import AdamW
 
-from distilmos.model.networks import MOSNetwork
+from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.training.config import TrainConfig
 
 
 def freeze(model: MOSNetwork, config: TrainConfig) -> None:
     """Exclude from training what the settings leave as it is; no gradient is computed there."""
-    model.encoder.requires_grad_(config.encoder_lr > 0 and config.model != "spectral")
-    if config.freeze_conv:
-        model.encoder.conv.requires_grad_(False)
+    if isinstance(model, EncoderNetwork):
+        model.encoder.requires_grad_(config.encoder_lr > 0)
+        if config.freeze_conv:
+            model.encoder.conv.requires_grad_(False)
 
 
 def make_optimizer(model: MOSNetwork, config: TrainConfig) -> AdamW:
@@ -36,7 +37,7 @@ def make_optimizer(model: MOSNetwork, config: TrainConfig) -> AdamW:
             part = first if first == "encoder" else "offset" if first.endswith("_offsets") else "head"
             peak = rates[part]
             if part == "encoder":
-                peak *= config.layer_decay ** _layers_above(name, model.encoder.config.num_layers)
+                peak *= config.layer_decay ** _layers_above(name, model.encoder_config.num_layers)
             groups.setdefault((part, peak, parameter.ndim > 1), []).append(parameter)
     return AdamW(
         [

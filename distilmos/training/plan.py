@@ -151,7 +151,7 @@ def make_plan(
     used = [read_data_dir(path, rated=False) for path in (train, dev)]
     for data in used:
         refuse_long(data, config.max_seconds)
-    encoder = load_ssl(config.ssl_model)
+    encoder = load_ssl(config.ssl_model).to(device)
     shape = encoder.config
     model = build_model(config, encoder, options.clusters).to(device)
     freeze(model, config)
@@ -162,7 +162,7 @@ def make_plan(
     total = sum(parameter.numel() for parameter in parameters)
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     rates = measure_rates(
-        model, config, training.samples, options.clusters, options.batch_seconds, device, options.threads
+        model, encoder, config, training.samples, options.clusters, options.batch_seconds, device, options.threads
     )
 
     sampled = min(options.max_frames, training.frames)

@@ -23,6 +23,7 @@ from distilmos.inference.predict import PredictOptions, score_audio
 from distilmos.memory import keep_freed_memory
 from distilmos.model.losses import multitask_loss, utterance_pairs
 from distilmos.model.networks import MOSNetwork
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import pad_audio
 from distilmos.tokens.labels import nearest
 from distilmos.training.batching import BatchOrder
@@ -65,6 +66,7 @@ class Rates:
 
 def measure_rates(
     model: MOSNetwork,
+    encoder: SSLEncoder,
     config: TrainConfig,
     lengths: Sequence[int],
     clusters: int,
@@ -76,6 +78,7 @@ def measure_rates(
 
     Args:
         model: on `device`, with the weights frozen that training freezes.
+        encoder: of stages 2 and 4, on `device`; may be a part of the model.
         config: the settings of training.
         lengths: samples of each training recording.
         clusters: K.
@@ -86,13 +89,13 @@ def measure_rates(
     start = time.process_time()
     # What takes least memory comes first: on a CPU the peak of the process cannot be set back.
     with _threads(1):
-        forward, flops = _forward(model, lengths, clusters, batch_seconds, device)
+        forward, flops = _forward(encoder, lengths, clusters, batch_seconds, device)
     forward_memory = _peak_memory(device)
     with _threads(threads):
         predict = _predict(model, lengths, device)
     predict_memory = _peak_memory(device)
     with _threads(1):
-        init, iteration = _kmeans(model.encoder.config.embed_dim, clusters)
+        init, iteration = _kmeans(encoder.config.embed_dim, clusters)
     with _threads(threads):
         keep_freed_memory()  # as training does
         step = _train(model, config, lengths, device)
@@ -160,9 +163,9 @@ def _chosen(batches: list[list[int]]) -> list[list[int]]:
 
 @torch.inference_mode()
 def _forward(
-    model: MOSNetwork, lengths: Sequence[int], clusters: int, batch_seconds: float, device: torch.device
+    encoder: SSLEncoder, lengths: Sequence[int], clusters: int, batch_seconds: float, device: torch.device
 ) -> tuple[float, float]:
-    encoder = model.encoder.eval()
+    encoder.eval()
     packed = pack_by_length(lengths, batch_seconds * SAMPLE_RATE)
     batches = _chosen([[lengths[index] for index in batch] for batch in packed])
     centroids = torch.randn(clusters, encoder.config.embed_dim, device=device)

@@ -60,7 +60,7 @@ def test_the_rule(tmp_path, strides):
         part = torch.from_numpy(samples[start : start + length if start != last else size])
         with torch.no_grad():
             pieces.append(model(part[None], torch.tensor([len(part)])).frame_mos[0].numpy())
-    frames = -(-model.encoder.config.num_frames(size) // int(np.prod(strides)))
+    frames = -(-model.encoder_config.num_frames(size) // int(np.prod(strides)))
     expected = np.zeros(frames)
     for number, (start, piece) in enumerate(zip(starts, pieces, strict=True)):
         first = start // hop

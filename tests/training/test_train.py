@@ -266,6 +266,11 @@ def test_spectra_alone_are_trained_and_give_their_branch_to_any_network(corpus, 
     assert main(spectral[: spectral.index("--train-tokens")]) == 0
     initial = tmp_path / "spectral" / "final"
     before = load_model_dir(initial)
+    assert all(name.startswith("spectral.") for name in load_file(initial / "model.safetensors"))
+    assert main(["export", str(tmp_path / "spectral"), "--out", str(tmp_path / "model")]) == 0
+    assert "- network: spectral, " in (tmp_path / "model" / "README.md").read_text()
+    assert main(["analyze", str(tmp_path / "spectral"), "--data", str(corpus.raw("dev"))]) == 2
+    assert "a network of spectra alone has no layers" in capsys.readouterr().err
     scores = events(tmp_path / "spectral")[-1]["dev"]["utterance"]
     assert scores["LCC"] > 0.9
     frozen = {"max_steps": 1, "warmup_steps": 0, "eval_every": 1, "encoder_lr": 0, "head_lr": 1e-12}
@@ -280,7 +285,7 @@ def test_spectra_alone_are_trained_and_give_their_branch_to_any_network(corpus, 
         tmp_path / "other", init_model=str(initial), ssl_model="hubert_tiny", model="sslmos", **frozen
     )
     assert main([*other[: other.index("--train-tokens")], "--set", "spectral_dim=8"]) == 0
-    assert load_model_dir(tmp_path / "other" / "final").encoder.config == load_ssl("hubert_tiny").config
+    assert load_model_dir(tmp_path / "other" / "final").encoder_config == load_ssl("hubert_tiny").config
     for settings, expected in (
         ({"spectral_dim": 9, "init_model": str(initial)}, "final: not a network of these settings: spectral."),
         ({"model": "spectral"}, "spectral_dim must be above 0 with model: spectral"),
