@@ -86,6 +86,11 @@ def norm_valid(norm: FrameNorm, x: Tensor, lengths: Tensor) -> Tensor:
     return output.transpose(1, 2)
 
 
+def strided_lengths(lengths: Tensor, stride: int) -> Tensor:
+    """Return how many of `lengths` (B,) frames a convolution leaves whose frame t is centred at t * stride."""
+    return torch.div(lengths - 1, stride, rounding_mode="floor") + 1
+
+
 class SeparableBlock(nn.Module):
     """Depthwise and pointwise convolution, batch norm over valid frames, GELU."""
 
@@ -100,7 +105,7 @@ class SeparableBlock(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, H, T), zero at padding, to (B, H, T'), zero at padding; return the new lengths (B,) too."""
         x = self.pw(self.dw(x))
-        lengths = torch.div(lengths - 1, self.stride, rounding_mode="floor") + 1
+        lengths = strided_lengths(lengths, self.stride)
         return F.gelu(norm_valid(self.bn, x, lengths)), lengths
 
 

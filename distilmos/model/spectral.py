@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
 from distilmos.data.audio import SAMPLE_RATE
-from distilmos.model.processor import FrameNorm, norm_valid
+from distilmos.model.processor import FrameNorm, norm_valid, strided_lengths
 from distilmos.ssl.encoder import EncoderConfig, normalize_audio, valid_mask
 
 WINDOW, HOP = 400, 160  # samples: 25 and 10 ms; the joint of two packets is in two or three frames
@@ -33,7 +33,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, C, T), zero at padding, to (B, W, T'), zero at padding; return the new lengths (B,) too."""
-        lengths = torch.div(lengths - 1, self.stride, rounding_mode="floor") + 1
+        lengths = strided_lengths(lengths, self.stride)
         return F.gelu(norm_valid(self.norm, self.conv(x), lengths)), lengths
 
 
