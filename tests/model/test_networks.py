@@ -118,6 +118,21 @@ def test_spectra_are_heard_whatever_their_level():
     assert 26 <= heard.argmax() <= 30
 
 
+def test_deviations_of_spectra_over_time_count():
+    model = trained_looking(ModelConfig(model="spectral", spectral_dim=16))
+    wave, samples = recordings()[3][None], torch.tensor([20000])
+    weight = model.spectral.deviation.weight
+    seen = []
+    model.spectral.blocks[-1].register_forward_hook(lambda _module, _inputs, outputs: seen.append(outputs[0]))
+    with torch.no_grad():
+        full = model(wave, samples)
+        expected = seen[0][0, :, : full.num_frames[0]].numpy().std(1) @ weight[0].numpy()
+        weight.zero_()
+        mean = model(wave, samples)
+    for part in (full.mos - mean.mos, full.frame_mos - mean.frame_mos):
+        np.testing.assert_allclose(part.numpy(), expected, atol=1e-4)
+
+
 def test_spectra_need_frames_that_they_can_follow():
     encoder = load_ssl("hubert_tiny")
     for kernel, stride in ((10, 4), (5, 5)):
