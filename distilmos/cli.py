@@ -29,7 +29,6 @@ COMMANDS = {
     "dump-tokens": "stage 4: token ids of all layers",
     "merge-archives": "stages 1, 2, 4: join the archives of parallel jobs",
     "train": "stage 5: multi-task fine-tuning",
-    "average": "the mean of models that were trained from the same one",
     "predict": "stage 6: predict the MOS of audio files or a data directory",
     "score": "stage 7: MSE, LCC, SRCC, KTAU with confidence intervals",
     "compare": "paired bootstrap between two results directories",

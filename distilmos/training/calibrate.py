@@ -10,8 +10,6 @@ from torch import nn
 from distilmos.model.networks import MOSNetwork
 from distilmos.training.dataset import Batch
 
-CALIBRATION_BATCHES = 50  # their statistics hardly change with more
-
 
 @torch.no_grad()
 def recompute_batch_norm(model: MOSNetwork, batches: Iterable[Batch]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,20 +145,14 @@ def drop_weights(directory: Path, keep: Sequence[int]) -> None:
 
 
 def average_weights(directory: Path, steps: Sequence[int]) -> dict[str, Tensor]:
-    """Return the mean of the weights after each of `steps`; counters are the first one's."""
-    return mean_weights(load_file(weights_path(directory, step)) for step in steps)
-
-
-def mean_weights(states: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the mean of weights that have the same names and shapes; counters (integers) are the first one's.
+    """Return the mean of the weights after each of `steps`; counters (integers) are the first one's.
 
     The sum is taken in float64, so that it does not depend on the order to within float32.
     """
-    remaining = iter(states)
-    first, count = next(remaining), 1
+    first = load_file(weights_path(directory, steps[0]))
     sums = {name: tensor.double() for name, tensor in first.items() if tensor.is_floating_point()}
-    for state in remaining:
-        count += 1
-        for name in sums:
-            sums[name] += state[name]
-    return first | {name: (total / count).to(first[name].dtype) for name, total in sums.items()}
+    for step in steps[1:]:
+        for name, tensor in load_file(weights_path(directory, step)).items():
+            if name in sums:
+                sums[name] += tensor
+    return first | {name: (total / len(steps)).to(first[name].dtype) for name, total in sums.items()}

@@ -53,7 +53,6 @@ class TrainConfig(ModelConfig):
         foreign_tokens: accept tokens of another SSL model with as many layers and frames.
         token_weight: weight of the token loss; 0 trains without self-distillation.
         encoder_lr: peak learning rate of the encoder; 0 leaves it as it is.
-        layer_decay: the rate of an encoder layer as a share of that of the layer above it; the last has `encoder_lr`.
         head_lr: peak learning rate of the heads.
         offset_lr: peak learning rate of the offsets of corpora and listeners.
         weight_decay: of AdamW; biases and norms have none.
@@ -89,7 +88,6 @@ class TrainConfig(ModelConfig):
     foreign_tokens: bool = False
     token_weight: float = Field(default=0.1, ge=0)
     encoder_lr: float = Field(default=1e-4, ge=0, lt=1)
-    layer_decay: float = Field(default=1.0, gt=0, le=1)
     head_lr: float = Field(default=1e-3, gt=0, lt=1)
     offset_lr: float = Field(default=1e-2, gt=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0, lt=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 from torch import nn
 from torch.optim import AdamW
@@ -23,40 +22,28 @@ def freeze(model: MOSNetwork, config: TrainConfig) -> None:
 def make_optimizer(model: MOSNetwork, config: TrainConfig) -> AdamW:
     """Return AdamW over what `freeze` left trainable; each group carries its "peak" rate and its "part".
 
-    Lower layers of the encoder, whose features are more general, may have smaller rates (J. Howard, S. Ruder,
-    "Universal language model fine-tuning for text classification", ACL 2018).
-
     Weight decay pulls weights to zero, which means nothing for biases, the gains of norms and the logits of the layer
     mix: vectors are left out of it.
     """
-    groups: dict[tuple[str, float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     rates = _peaks(config)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             first = name.partition(".")[0]
             part = first if first == "encoder" else "offset" if first.endswith("_offsets") else "head"
-            peak = rates[part]
-            if part == "encoder":
-                peak *= config.layer_decay ** _layers_above(name, model.encoder_config.num_layers)
-            groups.setdefault((part, peak, parameter.ndim > 1), []).append(parameter)
+            groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
     return AdamW(
         [
             {
                 "params": parameters,
                 "part": part,
-                "peak": peak,
-                "lr": peak,
+                "peak": rates[part],
+                "lr": rates[part],
                 "weight_decay": config.weight_decay if decays else 0.0,
             }
-            for (part, peak, decays), parameters in groups.items()
+            for (part, decays), parameters in groups.items()
         ]
     )
-
-
-def _layers_above(name: str, num_layers: int) -> int:
-    """Return how many transformer layers follow an encoder's parameter; all of them, where it is before the layers."""
-    layer = re.match(r"encoder\.layers\.(\d+)\.", name)
-    return num_layers - 1 - int(layer[1]) if layer else num_layers
 
 
 def rate_factor(step: int, config: TrainConfig) -> float:
@@ -73,7 +60,7 @@ def rate_factor(step: int, config: TrainConfig) -> float:
 
 
 def set_rates(optimizer: AdamW, step: int, config: TrainConfig) -> dict[str, float]:
-    """Set the rates of step `step` (counted from 1); return them by part, the encoder's of its last layer."""
+    """Set the rates of step `step` (counted from 1); return them by part."""
     factor = rate_factor(step, config)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor

@@ -20,7 +20,7 @@ from distilmos.model.losses import Losses, ScorePairs, multitask_loss, utterance
 from distilmos.model.networks import MOSNetwork, Prediction
 from distilmos.model.package import save_model_dir
 from distilmos.training.batching import BatchOrder, BatchPlan, evaluation_plans
-from distilmos.training.calibrate import CALIBRATION_BATCHES, recompute_batch_norm
+from distilmos.training.calibrate import recompute_batch_norm
 from distilmos.training.checkpoint import (
     Checkpoint,
     Evaluation,
@@ -41,6 +41,7 @@ LAST = "last.pt"
 # Largest padded duration of a batch of the dev set: enough to fill a GPU, and small beside what training needs of its
 # memory, also where many processes share a large batch_seconds.
 DEV_BATCH_SECONDS = 80.0
+CALIBRATION_BATCHES = 50  # their statistics hardly change with more
 
 
 def uses_bfloat16(config: TrainConfig, device: torch.device) -> bool:

@@ -11,7 +11,6 @@ protocols="conditions echo chop clip compspkr noise"     # conditions, or a held
 models="distilmos sslmos no_tokens frozen last_layer"    # CONF[+key=value][@option=value]... of conf/
 seeds="1 2 3 4 5"                                        # of training; sampling and k-means have seed 1
 references=                                              # published models to score as they are: distillmos, dnsmos
-averaged=                                                # models of whose seeds' weights the mean is scored, too
 jobs=2                                                   # trainings at a time, each with one CPU thread
 kept=study                                               # what is kept of every training: what is there is not run again
 out=RESULTS.md                                           # the page; its figures go to a directory beside it
@@ -32,15 +31,6 @@ take_protocol() {
             ;;
     esac
     split+=(--db_root "${db_root}")
-}
-
-# average MODEL OUT: makes one model of those of all seeds, which have to be on this machine.
-average() {
-    local seed finals=()
-    for seed in ${seeds}; do
-        finals+=("${exp}/$1_seed${seed}/final")
-    done
-    distilmos average "${finals[@]}" --data "${dump}/raw/train" --out "$2"
 }
 
 for protocol in ${protocols}; do
@@ -64,19 +54,10 @@ for protocol in ${protocols}; do
             keep "${exp}/${training}" "${place}/${training}" "${files[@]}"
         done
     fi
-    for model in ${averaged}; do
-        mean=averaged/${model}_seeds${seeds// /_}
-        results=${place}/${mean}/results/test
-        if [ ! -e "${results}/metrics.json" ]; then
-            average "${model}" "${exp}/${mean}"
-            distilmos predict "${dump}/raw/test" --model "${exp}/${mean}" --out "${results}/utt2mos"
-            distilmos score --data "${dump}/raw/test" --results "${results}"
-        fi
-    done
 done
 for protocol in ${protocols}; do
     take_protocol "${protocol}"
     python3 local/check_kept.py --kept "${place}" --models "${models}" --seeds "${seeds}"
 done
 python3 local/gather.py --protocols "${protocols}" --models "${models}" --seeds "${seeds}" \
-    --references "${references}" --averaged "${averaged}" --kept "${kept}" --out "${out}"
+    --references "${references}" --kept "${kept}" --out "${out}"

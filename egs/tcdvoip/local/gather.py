@@ -44,7 +44,6 @@ class Study:
         models: CONF[+key=value][@option=value]...
         seeds: of each model.
         references: published models that were scored as they are.
-        averaged: models of whose seeds' weights the mean was scored.
     """
 
     kept: Path
@@ -52,17 +51,9 @@ class Study:
     models: list[str]
     seeds: list[str]
     references: list[str]
-    averaged: list[str]
-
-    @property
-    def single(self) -> dict[str, str]:
-        """What has one score for each protocol: name on the page -> directory."""
-        seeds = "_".join(self.seeds)
-        means = {f"{name}, mean of weights": f"averaged/{name}_seeds{seeds}" for name in self.averaged}
-        return means | {name: f"zero_shot/{name}" for name in self.references}
 
     def path(self, protocol: str, training: str) -> Path:
-        """Return the directory of a training, or of what has one score."""
+        """Return the directory of a training, or of a reference."""
         return self.kept / (protocol if protocol == IN_DOMAIN else f"leave_{protocol}_out") / training
 
     @cached_property
@@ -76,15 +67,15 @@ class Study:
 
     @cached_property
     def scored(self) -> dict[tuple[str, str], list[Arrays]]:
-        """What (protocol, model or `single`) was rated and predicted on the test set, for each seed.
+        """What (protocol, model or reference) was rated and predicted on the test set, for each seed.
 
         Raises:
             InputError: if it is missing, or trainings of a protocol were not scored on the same ratings.
         """
         found = {key: [_read_arrays(key[0], e.path) for e in experiments] for key, experiments in self.trained.items()}
         for protocol in self.protocols:
-            for name, directory in self.single.items():
-                found[protocol, name] = [_read_arrays(protocol, self.path(protocol, directory))]
+            for name in self.references:
+                found[protocol, name] = [_read_arrays(protocol, self.path(protocol, f"zero_shot/{name}"))]
         for (protocol, model), seeds in found.items():
             for level in LEVELS:
                 rated = found[protocol, self.models[0]][0][level][0]
@@ -94,7 +85,7 @@ class Study:
 
     @cached_property
     def agreements(self) -> dict[tuple[str, str], list[dict[str, dict[str, float]]]]:
-        """Level -> metric -> value of (protocol, model or `single`), for each seed."""
+        """Level -> metric -> value of (protocol, model or reference), for each seed."""
         return {
             key: [{level: agreement(*arrays[level]) for level in LEVELS} for arrays in seeds]
             for key, seeds in self.scored.items()
@@ -165,7 +156,7 @@ def _scores(study: Study, level: str, metric: str) -> str:
     """Return one measure: a row for each model, a column for each protocol and one for the held-out types together."""
     held_out = [protocol for protocol in study.protocols if protocol != IN_DOMAIN]
     rows = []
-    for model in [*study.models, *study.single]:
+    for model in [*study.models, *study.references]:
         values = {
             protocol: [seed[level][metric] for seed in study.agreements[protocol, model]]
             for protocol in study.protocols
@@ -343,15 +334,14 @@ def main() -> None:
     for name in ("--protocols", "--models", "--seeds"):
         parser.add_argument(name, required=True, type=str.split)
     parser.add_argument("--references", type=str.split, default=[])
-    parser.add_argument("--averaged", type=str.split, default=[])
     parser.add_argument("--kept", type=Path, required=True, metavar="DIR", help="what is kept of the trainings")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page; figures beside it")
     args = parser.parse_args()
     command = "./study.sh"
-    for name in ("protocols", "models", "seeds", "references", "averaged"):
+    for name in ("protocols", "models", "seeds", "references"):
         if chosen := getattr(args, name):
             command += f' --{name} "{" ".join(chosen)}"'
-    study = Study(args.kept, args.protocols, args.models, args.seeds, args.references, args.averaged)
+    study = Study(args.kept, args.protocols, args.models, args.seeds, args.references)
     folder = args.out.parent / f"{args.out.stem}_files"
     write_text(args.out, page(study, f"{command} --out {args.out}", folder))
     print(args.out)
