@@ -74,7 +74,7 @@ def loss(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
 def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Repeat what was heard before in place of 0.3 to 45 % of the 20 ms packets that sound, singly or in bursts."""
     heard = samples.copy()
-    for start in np.flatnonzero(_lost(samples, strength, rng)) * PACKET:
+    for start in _lost(samples, strength, rng):
         gap = heard[start : start + PACKET]
         gap[:] = heard[start - PACKET : start - PACKET + gap.size]
     return heard
@@ -234,17 +234,22 @@ def _rms(samples: np.ndarray) -> float:
 
 def _lost_samples(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Return which samples are in lost packets, bool (N,)."""
-    return np.repeat(_lost(samples, strength, rng), PACKET)[: samples.size]
+    lost = np.zeros(samples.size, bool)
+    for start in _lost(samples, strength, rng):
+        lost[start : start + PACKET] = True
+    return lost
 
 
 def _lost(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Return which packets are lost, bool: 0.3 to 45 % of those that sound, at least one.
+    """Return the first samples of lost packets: 0.3 to 45 % of those that sound, at least one.
 
     They come singly or in bursts of up to four, either at any strength. Nobody hears that a pause is lost.
-    The first packet never is: there is nothing before it that could be repeated.
+    Where the first packet begins is random: nothing may be learnt from where frames of 10 ms meet the joints. It is
+    never lost, for there may be nothing before it that could be repeated.
     """
-    packets = -(-samples.size // PACKET)
-    padded = np.pad(samples, (0, packets * PACKET - samples.size)).reshape(packets, PACKET)
+    first = int(rng.integers(min(PACKET, samples.size)))
+    packets = -(-(samples.size - first) // PACKET)
+    padded = np.pad(samples[first:], (0, first + packets * PACKET - samples.size)).reshape(packets, PACKET)
     energy = np.mean(np.square(padded, dtype=np.float64), axis=1)
     sounding = np.flatnonzero(energy > SOUNDING * energy.max())
     sounding = sounding[sounding > 0]
@@ -253,6 +258,4 @@ def _lost(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.
     while gone.size and gone.sum() < max(1, round(0.003 * 150**strength * gone.size)):
         start = rng.integers(gone.size)
         gone[start : start + rng.integers(1, longest + 1)] = True
-    lost = np.zeros(packets, bool)
-    lost[sounding[gone]] = True
-    return lost
+    return first + PACKET * sounding[gone]

@@ -45,6 +45,17 @@ def test_more_is_skipped_with_more_strength_and_the_rest_stays_in_order():
     assert all(np.diff(kept) < 0)
 
 
+def test_packets_are_lost_at_any_place_and_of_any_recording():
+    """A model of frames of 10 ms must not learn that joints are always in the middle of one."""
+    joints = set()
+    for seed in range(8):
+        heard = DEGRADATIONS["loss"](np.ones(16000, np.float32), 0.0, np.random.default_rng(seed))
+        joints.add(np.flatnonzero(heard == 0)[0] % 160)
+        for size in (1, 100, 321):
+            assert DEGRADATIONS["loss"](np.ones(size, np.float32), 1.0, np.random.default_rng(seed)).size == size
+    assert len(joints) > 4
+
+
 def test_segmental_snr_of_noise_is_its_snr(speech):
     steady = at_level(np.random.default_rng(1).standard_normal(32000))
     degraded = DEGRADATIONS["noise"](steady, 0.5, np.random.default_rng(2))
