@@ -228,13 +228,14 @@ class SpectralMOS(MOSNetwork):
 
 
 def build_model(
-    config: ModelConfig, encoder: SSLEncoder, clusters: int | None, corpora: tuple[str, ...] = ()
+    config: ModelConfig, encoder: SSLEncoder | EncoderConfig, clusters: int | None, corpora: tuple[str, ...] = ()
 ) -> MOSNetwork:
     """Build the network that `config.model` names.
 
     Args:
         config: its shape.
-        encoder: becomes part of the network; of one of spectra alone only its configuration.
+        encoder: becomes part of the network, with fresh weights if it is given as a configuration. A network of spectra
+            alone needs no more of it than that.
         clusters: number K of token ids; None is enough for a baseline.
         corpora: whose scales it learns apart; none for a single one.
 
@@ -243,7 +244,9 @@ def build_model(
             do not go with the encoder's frames.
     """
     if config.model == "spectral":
-        return SpectralMOS(config, encoder.config, corpora)
+        return SpectralMOS(config, encoder if isinstance(encoder, EncoderConfig) else encoder.config, corpora)
+    if isinstance(encoder, EncoderConfig):
+        encoder = SSLEncoder(encoder)
     if config.model == "sslmos":
         return SSLMOS(config, encoder, corpora)
     if clusters is None:

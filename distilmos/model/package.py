@@ -17,7 +17,7 @@ from distilmos.errors import InputError
 from distilmos.files import atomic_path, temporary_name, write_text
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.encoder import EncoderConfig
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
@@ -92,7 +92,7 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
         config = yaml.safe_load("\n".join(read_lines(path)))
         if config["format"] != FORMAT:
             raise InputError(f"{path}: format {config['format']} is not {FORMAT}; use a newer distilmos")
-        encoder = SSLEncoder(EncoderConfig.from_dict(config["encoder"]))
+        encoder = EncoderConfig.from_dict(config["encoder"])
         corpora = tuple(map(str, config.get("corpora", ())))
         model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], corpora)
         if isinstance(model, DistilMOS):
