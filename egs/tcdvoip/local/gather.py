@@ -271,7 +271,8 @@ def _layers(study: Study, folder: Path) -> list[str]:
     analysed = [p for p in study.protocols if any(e.analysis for e in study.trained[p, first])]
     layers = range(1, len(analyses[first][0]["similarity"]) + 1)
     lines, rows = [], []
-    for place, model in enumerate(analyses):
+    for model in analyses:
+        place = study.models.index(model)  # the colour that it has in the other figures
         kept = np.array([np.diag(np.array(a["similarity"], dtype=float)) for a in analyses[model]])
         colour = PALETTE[place % len(PALETTE)]
         lines.append(Line(model, list(layers), kept.mean(0).tolist(), colour, dashed=place >= len(PALETTE)))
