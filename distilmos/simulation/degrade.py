@@ -42,8 +42,8 @@ def rumble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np
 
 
 def mnru(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Add noise in proportion to each sample at 45 to 0 dB, as ITU-T P.810's reference unit does."""
-    ratio = 10 ** (-(45 - 45 * strength) / 20)
+    """Add noise in proportion to each sample at 45 to 10 dB, as ITU-T P.810's reference unit does."""
+    ratio = 10 ** (-(45 - 35 * strength) / 20)
     return _single(samples * (1 + ratio * rng.standard_normal(samples.size)))
 
 

@@ -25,11 +25,15 @@ from distilmos.simulation.listeners import true_quality
 
 NOTES = "The ratings are simulated."
 SEED = 1
-# Without what a small model does not learn to hear, for which the ratings would be noise.
-KINDS = (TALKER, *(kind for kind in DEGRADATIONS if kind != "warble"))
+# Without what a small model does not learn to hear, for which the ratings would be noise. What it is slow to learn, and
+# nothing at all, come four times as often as the others.
+EVEN = (TALKER, *(kind for kind in DEGRADATIONS if kind != "warble"))
+KINDS = EVEN + 3 * (TALKER, "mnru", "loss", "stutter", "skip", "clean")
 STRENGTHS = tuple(tenth / 10 for tenth in range(11))
 HELD_OUT = 50  # one recording of so many is in dev, another one in test
 LONGEST = 15.0  # about so many seconds of a recording are used
+BAND_LIMITED = 1 / 3  # share of recordings that end below 8 kHz, as converters and codecs leave them
+LOWEST_LIMIT = 6500.0  # Hz
 
 
 def main() -> None:
@@ -108,8 +112,17 @@ def make(recording: PlainRecording, others: list[Path], path: Path) -> tuple[flo
             samples = DEGRADATIONS[kind](samples, strength, rng)
     except InputError as error:
         return 0.0, str(error)
+    if rng.random() < BAND_LIMITED:
+        samples = low_pass(samples, rng.uniform(LOWEST_LIMIT, SAMPLE_RATE / 2))
     soundfile.write(path, at_level(samples), SAMPLE_RATE, subtype="PCM_16")
     return samples.size / SAMPLE_RATE, ""
+
+
+def low_pass(samples: np.ndarray, limit: float) -> np.ndarray:
+    """Leave nothing above `limit` Hz. Hardly anyone hears that, so that the rating stays as it is."""
+    spectrum = np.fft.rfft(samples)
+    spectrum[np.fft.rfftfreq(samples.size, 1 / SAMPLE_RATE) > limit] = 0
+    return np.fft.irfft(spectrum, samples.size).astype(np.float32)
 
 
 def first_sounding(paths: list[Path]) -> np.ndarray:
