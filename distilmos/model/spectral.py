@@ -19,7 +19,7 @@ WINDOW, HOP = 400, 160  # samples: 25 and 10 ms; the joint of two packets is in 
 BANDS = 64
 FLOOR = 1e-8  # added to the power of a band; a recording has unit variance then: far below its noise
 KERNEL, DEPTH = 5, 3
-DEVIATION_EPS = 1e-5  # added to a variance: the gradient of the root is infinite at 0
+DEVIATION_EPS = 1e-5  # added to a variance, which must not be 0
 
 
 class _Block(nn.Module):
@@ -40,9 +40,9 @@ class _Block(nn.Module):
 class SpectralBranch(nn.Module):
     """Log mel spectrogram, batch norm, blocks, and a score for each frame.
 
-    Blocks are on one frame each 10 ms, the last one steps from there to the frames of the network. A linear function of
-    the standard deviations of its channels over time is the same for all frames of a recording, so that the score of a
-    recording is the mean over frames in any case.
+    Blocks are on one frame each 10 ms, the last one steps from there to the frames of the network. The score of a
+    recording, the mean over frames in any case, is a linear function of its channels' means over time and standard
+    deviations. Each frame has the share of a deviation that it makes up.
     """
 
     def __init__(self, width: int, hop: int, encoder: EncoderConfig) -> None:
@@ -80,7 +80,7 @@ class SpectralBranch(nn.Module):
             spectra = (self.mel(normalize_audio(audio, num_samples, FLOOR)) + FLOOR).log()
         lengths = torch.div(num_samples - WINDOW, HOP, rounding_mode="floor") + 1
         frames = self._run_blocks(spectra, lengths)
-        scores: Tensor = self.mean(frames) + self.deviation(_deviations(frames, num_frames))[:, None]
+        scores: Tensor = self.mean(frames) + self.deviation(_deviations(frames, num_frames))
         return scores.squeeze(2)
 
     def without_recordings(self) -> Tensor:
@@ -97,9 +97,12 @@ class SpectralBranch(nn.Module):
 
 
 def _deviations(frames: Tensor, num_frames: Tensor) -> Tensor:
-    """Return the standard deviations (B, W) over the valid ones, `num_frames` (B,), of frames (B, T, W)."""
+    """Return what is, as a mean over the valid ones, `num_frames` (B,), the standard deviation of frames (B, T, W).
+
+    That of a frame is its squared difference from the mean, divided by the deviation: (B, T, W).
+    """
     mask = valid_mask(num_frames, frames.shape[1])[:, :, None]
-    count = num_frames[:, None]
-    mean = (frames * mask).sum(1) / count
-    variance = ((frames - mean[:, None]).square() * mask).sum(1) / count
-    return (variance + DEVIATION_EPS).sqrt()
+    count = num_frames[:, None, None]
+    mean = (frames * mask).sum(1, keepdim=True) / count
+    squares = (frames - mean).square() + DEVIATION_EPS
+    return squares * ((squares * mask).sum(1, keepdim=True) / count).rsqrt()
