@@ -132,7 +132,8 @@ def page(study: Study, command: str, folder: Path) -> str:
     for level in LEVELS:
         parts.append(f"## Scores of {level}s\n")
         parts += [f"{level} {metric}:\n\n{_scores(study, level, metric)}" for metric in METRICS]
-    parts += ["## Differences\n", *_differences(study)]
+    if len(study.models) > 1:
+        parts += ["## Differences\n", *_differences(study)]
     parts += ["## Learning curves\n", *_curves(study, folder)]
     parts += _layers(study, folder)
     parts += ["## Training time\n", _times(study)]
