@@ -26,7 +26,7 @@ from distilmos.simulation.listeners import true_quality
 NOTES = "The ratings are simulated."
 SEED = 1
 # Without what a small model does not learn to hear, for which the ratings would be noise. What it is slow to learn, and
-# nothing at all, come four times as often as the others.
+# clean speech come four times as often as the others.
 EVEN = (TALKER, *(kind for kind in DEGRADATIONS if kind != "warble"))
 KINDS = EVEN + 3 * (TALKER, "mnru", "loss", "stutter", "skip", "clean")
 STRENGTHS = tuple(tenth / 10 for tenth in range(11))
