@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from helpers.recipes import EGS
 import distilmos
 from distilmos.cli import main
 from distilmos.model.package import DEFAULT, MODELS, model_names
+from distilmos.scoring.results import read_scored
 
 
 def test_it_is_there_with_a_card():
@@ -40,11 +40,10 @@ def test_an_experiment_is_told_from_its_model(tmp_path, capsys):
 
 def test_it_scores_the_release_as_its_card_says(tcdvoip_root: Path):
     """It is the training of the study whose scores are kept."""
-    with (EGS / "tcdvoip/study/conditions/spectral_pretrained_seed3/results/test/scored.tsv").open() as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))[::8]
-    paths = [next((tcdvoip_root / "Test Set").glob(f"*/{row['utterance']}.wav")) for row in rows]
+    rows = read_scored(EGS / "tcdvoip/study/conditions/spectral_pretrained_seed3/results/test")[::8]
+    paths = [next((tcdvoip_root / "Test Set").glob(f"*/{row.utterance}.wav")) for row in rows]
     found = [score.mos for score in distilmos.load().predict(paths)]
-    assert found == pytest.approx([float(row["predicted"]) for row in rows], abs=1e-3)
+    assert found == pytest.approx([row.predicted for row in rows], abs=1e-3)
 
 
 def test_degradation_lowers_the_score_of_real_speech(tcdvoip_root: Path, tmp_path):

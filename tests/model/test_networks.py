@@ -132,7 +132,7 @@ def test_deviations_of_spectra_over_time_count():
         weight.zero_()
         mean = model(wave, samples)
     np.testing.assert_allclose((full.mos - mean.mos).numpy(), [expected.mean()], atol=1e-4)
-    np.testing.assert_allclose((full.frame_mos - mean.frame_mos)[0].numpy(), expected, atol=1e-3)
+    np.testing.assert_allclose((full.frame_mos - mean.frame_mos)[0].numpy(), expected, atol=1e-4)
 
 
 def test_spectra_need_frames_that_they_can_follow():

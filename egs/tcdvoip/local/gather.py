@@ -218,14 +218,12 @@ def _curves(study: Study, folder: Path) -> list[str]:
     ]
     for protocol in study.protocols:
         lines = []
-        for place, model in enumerate(study.models):
+        for model in study.models:
             events = [experiment.dev for experiment in study.trained[protocol, model]]
             values = np.array([series(dev, "utterance", DEV_METRIC) for dev in _shortest(events)])
             spread = values.std(0, ddof=1).tolist() if len(values) > 1 else None
             steps = series(min(events, key=len), "step")
-            colour = PALETTE[place % len(PALETTE)]
-            dashed = place >= len(PALETTE)
-            lines.append(Line(model, steps, values.mean(0).tolist(), colour, dashed, spread=spread))
+            lines.append(_line(study, model, steps, values.mean(0).tolist(), spread))
         figure = figures.curves(f"dev-{protocol}", f"{protocol}: utterance {DEV_METRIC} on dev", lines)
         if figure is not None:
             write_text(folder / f"dev_{protocol}.svg", figures.as_file(figure))
@@ -253,6 +251,14 @@ def _curves(study: Study, folder: Path) -> list[str]:
     return parts
 
 
+def _line(
+    study: Study, model: str, x: Sequence[float], y: Sequence[float], spread: Sequence[float] | None = None
+) -> Line:
+    """Return a curve of a model, which looks the same in all figures."""
+    place = study.models.index(model)
+    return Line(model, x, y, PALETTE[place % len(PALETTE)], dashed=place >= len(PALETTE), spread=spread)
+
+
 def _shortest(events: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
     """Cut the evaluations of all seeds to the number of the one that stopped first."""
     length = min(map(len, events))
@@ -273,10 +279,8 @@ def _layers(study: Study, folder: Path) -> list[str]:
     layers = range(1, len(analyses[first][0]["similarity"]) + 1)
     lines, rows = [], []
     for model in analyses:
-        place = study.models.index(model)  # the colour that it has in the other figures
         kept = np.array([np.diag(np.array(a["similarity"], dtype=float)) for a in analyses[model]])
-        colour = PALETTE[place % len(PALETTE)]
-        lines.append(Line(model, list(layers), kept.mean(0).tolist(), colour, dashed=place >= len(PALETTE)))
+        lines.append(_line(study, model, list(layers), kept.mean(0).tolist()))
         rows.append([model, *(mean_text(column) for column in kept.T.tolist()), *_reads(analyses[model])])
     figure = figures.layer_lines("cka", "Linear CKA with the frozen layer", lines)
     write_text(folder / "cka.svg", figures.as_file(figure))
