@@ -60,7 +60,7 @@ setup(
         "pydantic>=2.7",
         "pyyaml>=6.0",
         "safetensors>=0.4",
-        "scipy>=1.11",
+        "scipy>=1.14",
         "soundfile>=0.12",
         # torchaudio's newest wheel (2.11, CUDA 13.0) refuses to import beside torch 2.15 (CUDA 13.2).
         "torch>=2.7,<2.15",

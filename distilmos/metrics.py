@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -26,16 +26,49 @@ def agreement(rated: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     Returns:
         name -> value; a correlation is NaN where it is not defined (fewer than two points, or one side constant).
     """
-    result = {"MSE": float(np.mean((rated - predicted) ** 2)) if rated.size else math.nan}
-    if rated.size < 2 or np.ptp(rated) == 0 or np.ptp(predicted) == 0:
-        return result | dict.fromkeys(METRICS[1:], math.nan)
+    return {name: float(value[0]) for name, value in agreements(rated[np.newaxis], predicted[np.newaxis]).items()}
+
+
+def agreements(rated: np.ndarray, predicted: np.ndarray, metrics: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
+    """Return measures of many sets of the same size at once, which is many times as fast as one by one.
+
+    Args:
+        rated: shape (S, N), S sets of N ratings.
+        predicted: shape (S, N).
+        metrics: those of METRICS to compute.
+
+    Returns:
+        measure -> array (S,), as `agreement` gives for each set.
+    """
+    number, size = rated.shape
+    found = {name: np.full(number, math.nan) for name in metrics}
+    if not size:
+        return found
+    # Said here and not by scipy, which warns and decides by a tolerance.
+    defined = (np.ptp(rated, axis=1) > 0) & (np.ptp(predicted, axis=1) > 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.NearConstantInputWarning)
-        return result | {
-            "LCC": float(stats.pearsonr(rated, predicted).statistic),
-            "SRCC": float(stats.spearmanr(rated, predicted).statistic),
-            "KTAU": float(stats.kendalltau(rated, predicted).statistic),
-        }
+        for name, values in found.items():
+            if name == "MSE":
+                values[:] = np.mean((rated - predicted) ** 2, axis=1)
+            elif defined.any():
+                values[defined] = _CORRELATIONS[name](rated[defined], predicted[defined])
+    return found
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.asarray(stats.pearsonr(x, y, axis=1).statistic)
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _pearson(stats.rankdata(x, axis=1), stats.rankdata(y, axis=1))
+
+
+def _kendall(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.array([stats.kendalltau(*pair).statistic for pair in zip(x, y, strict=True)])
+
+
+_CORRELATIONS = {"LCC": _pearson, "SRCC": _spearman, "KTAU": _kendall}
 
 
 def system_means(scores: Mapping[str, float], systems: Mapping[str, str]) -> dict[str, float]:

@@ -4,6 +4,7 @@ import random
 import numpy as np
 import pytest
 from scipy import stats
+from scipy import stats
 
 from distilmos.cli import main
 from distilmos.data.tables import write_table
@@ -74,6 +75,24 @@ def test_undefined_correlations_are_null_in_valid_json(make_set, rows):
             assert (error["value"], error["low"], error["high"]) == (0.25, None, None)
         for name in METRICS[1:]:
             assert metrics[level][name] == {"value": None, "low": None, "high": None, "undefined": 20}
+
+
+def test_a_resample_has_the_measures_of_the_items_it_draws(monkeypatch):
+    monkeypatch.setattr(
+        "distilmos.scoring.bootstrap._BLOCK", 3 * 12
+    )  # three resamples at a time, so blocks of 3, 3 and 1
+    generator = np.random.default_rng(3)
+    rated, predictions = np.round(generator.random(12) * 4), generator.random((2, 12))
+    values = bootstrap_agreement(rated, predictions, 7, seed=5)
+    draws = np.random.default_rng(5)
+    for sample in range(7):
+        drawn = draws.integers(12, size=12)
+        for row, predicted in enumerate(predictions):
+            ours, theirs = rated[drawn], predicted[drawn]
+            assert values["MSE"][sample, row] == pytest.approx(((ours - theirs) ** 2).mean(), rel=1e-12)
+            assert values["LCC"][sample, row] == pytest.approx(stats.pearsonr(ours, theirs).statistic, rel=1e-12)
+            assert values["SRCC"][sample, row] == pytest.approx(stats.spearmanr(ours, theirs).statistic, rel=1e-12)
+            assert values["KTAU"][sample, row] == pytest.approx(stats.kendalltau(ours, theirs).statistic, rel=1e-12)
 
 
 def test_resamples_without_a_correlation_are_left_out_and_counted():

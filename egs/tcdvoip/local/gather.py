@@ -28,6 +28,7 @@ from distilmos.scoring.tables import bounds, markdown_table, mean_text, number
 
 IN_DOMAIN = "conditions"
 TOGETHER = "held-out types"
+CORRELATIONS = ("LCC", "SRCC")  # whose differences are shown
 DEV_METRIC = "LCC"  # of utterances, by which models are chosen on dev
 SPEAKER = "speaker"  # a label that is no part of the training
 
@@ -103,7 +104,7 @@ class Study:
             for index, level in enumerate(LEVELS):
                 seeds = [arrays[level] for arrays in self.scored[key]]
                 predictions = np.stack([predicted for _, predicted in seeds])
-                drawn = bootstrap_agreement(seeds[0][0], predictions, SAMPLES, (1, index))
+                drawn = bootstrap_agreement(seeds[0][0], predictions, SAMPLES, (1, index), CORRELATIONS)
                 found[key][level] = {metric: values.mean(1) for metric, values in drawn.items()}
         return found
 
@@ -177,7 +178,7 @@ def _differences(study: Study) -> list[str]:
         f"({SAMPLES} resamples, the same ones for all seeds of both models). They say how sure a difference is for "
         f"other recordings of the kind; {TOGETHER} are the mean over types.\n"
     ]
-    columns = [(level, metric) for level in LEVELS for metric in ("LCC", "SRCC")]
+    columns = [(level, metric) for level in LEVELS for metric in CORRELATIONS]
     for model, other in pairs(study.models):
         found: dict[str, dict[tuple[str, str], tuple[float, np.ndarray]]] = {}
         for protocol in study.protocols:
