@@ -4,7 +4,6 @@ import random
 import numpy as np
 import pytest
 from scipy import stats
-from scipy import stats
 
 from distilmos.cli import main
 from distilmos.data.tables import write_table
