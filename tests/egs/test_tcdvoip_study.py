@@ -1,6 +1,7 @@
 """The study's page is made of what is kept of its trainings."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -95,10 +96,10 @@ def gather(study):
     return subprocess.run(command, cwd=study, text=True, capture_output=True)
 
 
-def cells(page, title, name):
+def cells(page, title, name, first="model"):
     """Return the cells of the row `name` of the table that follows the line `title`."""
     table = page.partition(f"\n{title}\n\n")[2].partition("\n\n")[0]
-    header, row = (next(line for line in table.splitlines() if line.startswith(f"| {n} ")) for n in ("model", name))
+    header, row = (next(line for line in table.splitlines() if line.startswith(f"| {n} ")) for n in (first, name))
     columns = [cell.strip() for cell in header.strip("|").split("|")]
     return dict(zip(columns, [cell.strip() for cell in row.strip("|").split("|")], strict=True))
 
@@ -141,6 +142,22 @@ def test_differences_are_those_of_the_means_and_tell_a_better_model_from_a_worse
         line = next(line for line in table.splitlines() if line.startswith(f"| {name} "))
         assert f"{means[0] - means[1]:+.3f} [+" in line  # the interval is above zero
     assert any(line.startswith("| held-out types ") for line in table.splitlines())
+
+
+def test_a_difference_is_as_unsure_as_seeds_differ(kept, page, tmp_path):
+    def interval_of(text):
+        cell = cells(text, "distilmos - sslmos:", "conditions", first="test")["utterance LCC"]
+        return np.array(re.findall(r"[+-][0-9.]+", cell)[1:], dtype=float)
+
+    study = shutil.copytree(kept, tmp_path / "copy", ignore=shutil.ignore_patterns("R*"))
+    path = study / "study" / "conditions" / "sslmos_seed2" / "results" / "test" / "scored.tsv"
+    header, *lines = path.read_text().splitlines()
+    fields = [line.split("\t") for line in lines]
+    path.write_text("\n".join([header, *("\t".join([*f[:4], str(6 - float(f[4])), *f[5:]]) for f in fields)]) + "\n")
+    assert gather(study).returncode == 0
+    low, high = interval_of((study / "R.md").read_text(encoding="utf-8"))
+    assert high - low > 3 * np.ptp(interval_of(page))  # one seed agrees with the ratings, the other says their opposite
+    assert low < 0.5 and high > 1.5
 
 
 def test_curves_layers_and_costs(kept, page):

@@ -96,16 +96,21 @@ class Study:
     def resampled(self) -> dict[tuple[str, str], dict[str, dict[str, np.ndarray]]]:
         """Level -> metric -> mean over seeds of every resample, (SAMPLES,), of (protocol, model).
 
-        The resamples of all models of a protocol are the same ones: they depend on the number of ratings alone.
+        A resample draws recordings or conditions, and seeds. The recordings drawn are the same for all models of a
+        protocol: they depend on the number of ratings alone. Seeds are drawn for each model by itself, as trainings of
+        two models with the same seed have nothing in common but the order of their data.
         """
         found: dict[tuple[str, str], dict[str, dict[str, np.ndarray]]] = {}
-        for key in self.trained:
+        for place, key in enumerate(self.trained):
             found[key] = {}
+            drawn_seeds = np.random.default_rng((2, place)).integers(len(self.seeds), size=(SAMPLES, len(self.seeds)))
             for index, level in enumerate(LEVELS):
                 seeds = [arrays[level] for arrays in self.scored[key]]
                 predictions = np.stack([predicted for _, predicted in seeds])
                 drawn = bootstrap_agreement(seeds[0][0], predictions, SAMPLES, (1, index), CORRELATIONS)
-                found[key][level] = {metric: values.mean(1) for metric, values in drawn.items()}
+                found[key][level] = {
+                    metric: np.take_along_axis(values, drawn_seeds, 1).mean(1) for metric, values in drawn.items()
+                }
         return found
 
 
@@ -174,9 +179,10 @@ def _scores(study: Study, level: str, metric: str) -> str:
 def _differences(study: Study) -> list[str]:
     """Return a paragraph and a table for each pair of models."""
     parts = [
-        "Of the means over seeds, with 95 % intervals and p values of a paired bootstrap over recordings or conditions "
-        f"({SAMPLES} resamples, the same ones for all seeds of both models). They say how sure a difference is for "
-        f"other recordings of the kind; {TOGETHER} are the mean over types.\n"
+        "Of the means over seeds, with 95 % intervals and p values of a bootstrap over recordings or conditions, the "
+        f"same ones for both models, and over the seeds of each ({SAMPLES} resamples). They say how sure a difference "
+        "is for other recordings of the kind and, where there are several seeds, for other trainings; "
+        f"{TOGETHER} are the mean over types.\n"
     ]
     columns = [(level, metric) for level in LEVELS for metric in CORRELATIONS]
     for model, other in pairs(study.models):
