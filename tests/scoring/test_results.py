@@ -77,9 +77,8 @@ def test_undefined_correlations_are_null_in_valid_json(make_set, rows):
 
 
 def test_a_resample_has_the_measures_of_the_items_it_draws(monkeypatch):
-    monkeypatch.setattr(
-        "distilmos.scoring.bootstrap._BLOCK", 3 * 12
-    )  # three resamples at a time, so blocks of 3, 3 and 1
+    # Three resamples of 12 items at a time, so the last one alone.
+    monkeypatch.setattr("distilmos.scoring.bootstrap._BLOCK", 36)
     generator = np.random.default_rng(3)
     rated, predictions = np.round(generator.random(12) * 4), generator.random((2, 12))
     values = bootstrap_agreement(rated, predictions, 7, seed=5)
