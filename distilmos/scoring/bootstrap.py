@@ -39,8 +39,9 @@ def bootstrap_agreement(
     for start in range(0, samples if rated.size > 1 else 0, block):
         end = min(start + block, samples)
         drawn = np.stack([generator.integers(rated.size, size=rated.size) for _ in range(start, end)])
+        drawn_ratings = rated[drawn]
         for row, predicted in enumerate(predictions):
-            for name, values in agreements(rated[drawn], predicted[drawn], metrics).items():
+            for name, values in agreements(drawn_ratings, predicted[drawn], metrics).items():
                 found[name][start:end, row] = values
     return found
 
