@@ -87,20 +87,32 @@ def system_means(scores: Mapping[str, float], systems: Mapping[str, str]) -> dic
     return {system: math.fsum(values) / len(values) for system, values in sorted(grouped.items())}
 
 
-def agreement_at_levels(
-    rated: Mapping[str, float], predicted: Mapping[str, float], systems: Mapping[str, str]
-) -> dict[str, dict[str, float]]:
-    """Return the four measures at utterance and system level over the utterances of `rated`.
+def level_scores(
+    rated: Mapping[str, float],
+    predicted: Mapping[str, float],
+    systems: Mapping[str, str],
+    system_mos: Mapping[str, float],
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return what is compared at each level.
 
-    System-level truth is the mean of the system's utterance scores in this set, the usual choice for BVCC.
+    Args:
+        rated: utterance -> MOS.
+        predicted: utterance -> score, at least of those in `rated`.
+        systems: utterance -> system, likewise.
+        system_mos: system -> true MOS of its own. That of any other system is the mean of its utterances in `rated`, the
+            usual choice for BVCC.
+
+    Returns:
+        level -> rated and predicted scores, each of shape (N,), in the order of `rated` or sorted by system. A predicted
+        system score is always the mean of the system's utterances.
 
     Raises:
         KeyError: if an utterance of `rated` has no prediction or no system.
     """
-    truth = {"utterance": dict(rated), "system": system_means(rated, systems)}
-    guess = {u: predicted[u] for u in rated}
-    guesses = {"utterance": guess, "system": system_means(guess, systems)}
+    guess = {utterance: predicted[utterance] for utterance in rated}
+    truth = {system: system_mos.get(system, mean) for system, mean in system_means(rated, systems).items()}
+    levels = ((rated, guess), (truth, system_means(guess, systems)))
     return {
-        level: agreement(np.array(list(truth[level].values())), np.array(list(guesses[level].values())))
-        for level in LEVELS
+        level: (np.array(list(ours.values())), np.array(list(theirs.values())))
+        for level, (ours, theirs) in zip(LEVELS, levels, strict=True)
     }

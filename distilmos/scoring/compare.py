@@ -16,11 +16,11 @@ from distilmos.scoring.tables import bounds, markdown_table, number
 
 
 def compare_results(a: str | Path, b: str | Path, samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:
-    """Compare two results directories on the utterances and systems that both have.
+    """Compare two results directories of the same rated set.
 
     Args:
         a: scored results directory.
-        b: another one of the same set.
+        b: another one.
         samples: bootstrap resamples; a resample draws the same utterances (or systems) for both.
         seed: of the bootstrap.
 

@@ -25,7 +25,7 @@ from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.tables import c_locale_key, read_floats, read_lines
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import write_json, write_text
-from distilmos.metrics import LEVELS, METRICS, agreement, system_means
+from distilmos.metrics import LEVELS, METRICS, agreement, level_scores
 from distilmos.scoring.bootstrap import LEVEL, SAMPLES, bootstrap_agreement, interval
 from distilmos.scoring.tables import markdown_table, with_interval
 
@@ -106,20 +106,17 @@ def _read_predictions(path: Path, truth: DataDir) -> dict[str, float]:
 
 
 def level_arrays(rows: Sequence[Scored]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return, for each level, rated and predicted scores, each of shape (N,), in the order of utterances or systems.
+    """Return, for each level, rated and predicted scores, each of shape (N,); see `metrics.level_scores`.
 
-    System scores are the means of the system's utterances (see `metrics.system_means`), but for the rated ones of a
-    system that has a true score of its own.
+    They are in the order of utterances or systems, whatever that of `rows`.
     """
     ordered = sorted(rows, key=lambda row: c_locale_key(row.utterance))
-    systems = {row.utterance: row.system for row in ordered}
-    levels = []
-    for scores in ({r.utterance: r.mos for r in ordered}, {r.utterance: r.predicted for r in ordered}):
-        levels.append([np.array(list(level.values())) for level in (scores, system_means(scores, systems))])
-    own = {row.system: row.system_mos for row in ordered if row.system_mos is not None}
-    for place, system in enumerate(system_means({r.utterance: r.mos for r in ordered}, systems)):
-        levels[0][1][place] = own.get(system, levels[0][1][place])
-    return {level: (levels[0][n], levels[1][n]) for n, level in enumerate(LEVELS)}
+    return level_scores(
+        {row.utterance: row.mos for row in ordered},
+        {row.utterance: row.predicted for row in ordered},
+        {row.utterance: row.system for row in ordered},
+        {row.system: row.system_mos for row in ordered if row.system_mos is not None},
+    )
 
 
 def score_levels(rows: Sequence[Scored], samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:

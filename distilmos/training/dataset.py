@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from distilmos.data.audio import SAMPLE_RATE, read_audio
 from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.errors import InputError, raise_faults
-from distilmos.metrics import agreement_at_levels
+from distilmos.metrics import agreement, level_scores
 from distilmos.model.losses import NO_TOKEN
 from distilmos.model.offsets import UNKNOWN
 from distilmos.ssl.encoder import SSLEncoder
@@ -40,6 +40,7 @@ class RatedSet:
         num_samples: exact lengths at 16 kHz.
         mos: mean scores.
         systems: the system of each.
+        system_mos: true MOS of systems, where that is not the mean of their recordings here.
         notes: what must be shown beside results on this set, such as that its ratings are simulated.
         tokens: of each recording, integers (target layers, frames); None trains without them.
         corpora: the corpus of each, where several are mixed.
@@ -52,6 +53,7 @@ class RatedSet:
     num_samples: list[int]
     mos: list[float]
     systems: list[str]
+    system_mos: dict[str, float]
     notes: str
     tokens: list[np.ndarray] | None
     corpora: list[str]
@@ -83,7 +85,8 @@ class RatedSet:
             names = [self.utterances[index] for index in chosen]
             rated = {name: self.mos[index] for name, index in zip(names, chosen, strict=True)}
             systems = {name: self.systems[index] for name, index in zip(names, chosen, strict=True)}
-            each.append(agreement_at_levels(rated, {name: predicted[name] for name in names}, systems))
+            levels = level_scores(rated, predicted, systems, self.system_mos)
+            each.append({level: agreement(*scores) for level, scores in levels.items()})
         return {
             level: {metric: fmean(one[level][metric] for one in each) for metric in values}
             for level, values in each[0].items()
@@ -100,7 +103,8 @@ class RatedSet:
         same length, in the same directory, go unnoticed.
         """
         rows = zip(self.utterances, self.num_samples, self.mos, self.systems, strict=True)
-        digest = hashlib.sha256(json.dumps([list(rows), self.corpora, self.ratings]).encode())
+        systems = sorted(self.system_mos.items())
+        digest = hashlib.sha256(json.dumps([list(rows), self.corpora, self.ratings, systems]).encode())
         for tokens in self.tokens or ():
             digest.update(np.ascontiguousarray(tokens).tobytes())
         return digest.hexdigest()[:16]
@@ -123,6 +127,7 @@ def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
         num_samples=[round(data.durations[u] * SAMPLE_RATE) for u in utterances],
         mos=[data.mos[u] for u in utterances],
         systems=[data.systems[u] for u in utterances],
+        system_mos=data.system_mos,
         notes=data.notes,
         tokens=None,
         corpora=[data.corpora[u] for u in utterances] if data.corpora else [],

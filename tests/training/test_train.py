@@ -23,9 +23,10 @@ from safetensors.torch import load_file
 from distilmos.cli import main
 from distilmos.data.archive import load_array, open_archive, read_scp
 from distilmos.data.tables import read_table, write_table
-from distilmos.metrics import agreement_at_levels
+from distilmos.metrics import agreement, level_scores
 from distilmos.model.networks import build_model
 from distilmos.model.package import load_model_dir
+from distilmos.scoring.results import score_results
 from distilmos.ssl.load import load_ssl
 from distilmos.ssl.store import save_encoder
 from distilmos.tokens.info import TokenInfo
@@ -200,10 +201,22 @@ def test_the_last_line_scores_the_final_model(corpus, trained):
     dev, *validations = (event for event in reversed(events(trained)) if event["event"] in ("end", "dev"))
     dev = dev["dev"]
     assert dev.keys() == validations[0].keys() - {"event", "step", "best"}
-    for level, values in agreement_at_levels(rated, predicted, systems).items():
-        assert dev[level] == pytest.approx(values, abs=1e-4)
+    for level, scores in level_scores(rated, predicted, systems, {}).items():
+        assert dev[level] == pytest.approx(agreement(*scores), abs=1e-4)
     assert dev["layer_weights"] == pytest.approx(model.layer_weights().tolist())
     assert all(dev["regression"] != event["regression"] for event in validations)
+
+
+def test_dev_is_scored_as_any_other_set(corpus, tmp_path):
+    data = shutil.copytree(corpus.raw("dev"), tmp_path / "dev")
+    write_table(data / "sys2mos", {"sys0": 2.0, "sys1": 4.5, "sys2": 3.0, "sys3": 1.0})
+    dev = read_rated_set(data, 2.0)
+    predicted = {utterance: 1 + (3 * place) % 7 / 2 for place, utterance in enumerate(dev.utterances)}
+    write_table(tmp_path / "results" / "utt2mos", predicted)
+    scores = score_results(data, tmp_path / "results", samples=1)
+    for level, values in dev.agreement(predicted).items():
+        assert values == pytest.approx({name: scores[level][name]["value"] for name in values})
+    assert dev.digest() != read_rated_set(corpus.raw("dev"), 2.0).digest()
 
 
 @pytest.mark.slow
