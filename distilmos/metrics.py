@@ -99,12 +99,12 @@ def level_scores(
         rated: utterance -> MOS.
         predicted: utterance -> score, at least of those in `rated`.
         systems: utterance -> system, likewise.
-        system_mos: system -> true MOS of its own. That of any other system is the mean of its utterances in `rated`, the
-            usual choice for BVCC.
+        system_mos: system -> true MOS of its own. That of any other system is the mean of its utterances in `rated`,
+            the usual choice for BVCC.
 
     Returns:
-        level -> rated and predicted scores, each of shape (N,), in the order of `rated` or sorted by system. A predicted
-        system score is always the mean of the system's utterances.
+        level -> rated and predicted scores, each of shape (N,), in the order of `rated` or sorted by system. A
+        predicted system score is always the mean of the system's utterances.
 
     Raises:
         KeyError: if an utterance of `rated` has no prediction or no system.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -19,31 +19,48 @@ def bootstrap_agreement(
     samples: int,
     seed: int | tuple[int, ...],
     metrics: Sequence[str] = METRICS,
+    clusters: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the measures of every resample; all rows of `predictions` see the same resamples.
 
     Args:
         rated: shape (N,), N >= 1.
         predictions: shape (P, N), P predictions of the same N items.
-        samples: number of resamples, each of N items drawn with replacement.
+        samples: number of resamples, each of N items, or of as many clusters as there are, drawn with replacement.
         seed: of the draws.
         metrics: the measures to compute; KTAU takes most of the time.
+        clusters: the cluster of each item, shape (N,), whose items are drawn together, as they are not independent.
+            Clusters are drawn as single items in their sorted order would be.
 
     Returns:
         measure -> array (samples, P); NaN where a correlation is not defined in that resample, and everywhere if there
-        is a single item, whose resamples are all the same.
+        is a single item or cluster, whose resamples are all the same.
     """
     generator = np.random.default_rng(seed)
+    members = None if clusters is None else [np.flatnonzero(clusters == name) for name in np.unique(clusters)]
+    count = rated.size if members is None else len(members)
     found = {name: np.full((samples, len(predictions)), np.nan) for name in metrics}
     block = max(1, _BLOCK // rated.size)
-    for start in range(0, samples if rated.size > 1 else 0, block):
+    for start in range(0, samples if count > 1 else 0, block):
         end = min(start + block, samples)
-        drawn = np.stack([generator.integers(rated.size, size=rated.size) for _ in range(start, end)])
-        drawn_ratings = rated[drawn]
-        for row, predicted in enumerate(predictions):
-            for name, values in agreements(drawn_ratings, predicted[drawn], metrics).items():
-                found[name][start:end, row] = values
+        drawn = np.stack([generator.integers(count, size=count) for _ in range(start, end)])
+        for resamples, items in _items(drawn, members):
+            drawn_ratings = rated[items]
+            for row, predicted in enumerate(predictions):
+                for name, values in agreements(drawn_ratings, predicted[items], metrics).items():
+                    found[name][start + resamples, row] = values
     return found
+
+
+def _items(drawn: np.ndarray, members: list[np.ndarray] | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield resamples that have the same number of items: their rows of `drawn`, (S,), and the items, (S, M)."""
+    if members is None:
+        yield np.arange(len(drawn)), drawn
+        return
+    sizes = np.array([of_one.size for of_one in members])[drawn].sum(1)
+    for size in np.unique(sizes):
+        rows = np.flatnonzero(sizes == size)
+        yield rows, np.stack([np.concatenate([members[cluster] for cluster in drawn[row]]) for row in rows])
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float, int]:

@@ -133,31 +133,74 @@ def test_scores_are_means_over_seeds_and_held_out_types_count_their_own_conditio
 
 
 def test_differences_are_those_of_the_means_and_tell_a_better_model_from_a_worse(kept, page):
-    table = page.partition("\ndistilmos - sslmos:\n\n")[2].partition("\n\n")[0]
-    for name, directory, group in (("conditions", "conditions", None), ("echo", "leave_echo_out", "echo")):
+    found = {}
+    for name, directory, group in (
+        ("conditions", "conditions", None),
+        ("echo", "leave_echo_out", "echo"),
+        ("chop", "leave_chop_out", "chop"),
+    ):
         means = [
             np.mean([agreement(*rows_of(kept, directory, f"{model}_seed{s}", group))["LCC"] for s in SEEDS])
             for model in MODELS
         ]
-        line = next(line for line in table.splitlines() if line.startswith(f"| {name} "))
-        assert f"{means[0] - means[1]:+.3f} [+" in line  # the interval is above zero
-    assert any(line.startswith("| held-out types ") for line in table.splitlines())
+        found[name] = means[0] - means[1]
+    found["held-out types"] = (found["echo"] + found["chop"]) / 2
+    for name, value in found.items():
+        difference, low, _ = difference_of(page, name)
+        assert difference == pytest.approx(value, abs=6e-4)
+        assert low > 0
+
+
+def difference_of(page, protocol, level="utterance"):
+    """Return the difference of LCC between the two models and its interval's ends."""
+    cell = cells(page, "distilmos - sslmos:", protocol, first="test")[f"{level} LCC"]
+    return [float(value) for value in re.findall(r"[+-][0-9.]+", cell)]
+
+
+def changed(kept, target, trainings, change):
+    """Return the page of a copy of the study; `change` takes and returns the fields of each line of a scored.tsv."""
+    study = shutil.copytree(kept, target, ignore=shutil.ignore_patterns("R*"))
+    for path in study.glob(f"study/{trainings}/results/test/scored.tsv"):
+        header, *lines = path.read_text().splitlines()
+        lines = ["\t".join(fields) for fields in change([line.split("\t") for line in lines])]
+        path.write_text("\n".join([header, *lines]) + "\n")
+    done = gather(study)
+    assert done.returncode == 0, done.stderr
+    return (study / "R.md").read_text(encoding="utf-8")
 
 
 def test_a_difference_is_as_unsure_as_seeds_differ(kept, page, tmp_path):
-    def interval_of(text):
-        cell = cells(text, "distilmos - sslmos:", "conditions", first="test")["utterance LCC"]
-        return np.array(re.findall(r"[+-][0-9.]+", cell)[1:], dtype=float)
+    def opposite(lines):
+        return [[*f[:4], str(6 - float(f[4])), *f[5:]] for f in lines]
 
-    study = shutil.copytree(kept, tmp_path / "copy", ignore=shutil.ignore_patterns("R*"))
-    path = study / "study" / "conditions" / "sslmos_seed2" / "results" / "test" / "scored.tsv"
-    header, *lines = path.read_text().splitlines()
-    fields = [line.split("\t") for line in lines]
-    path.write_text("\n".join([header, *("\t".join([*f[:4], str(6 - float(f[4])), *f[5:]]) for f in fields)]) + "\n")
-    assert gather(study).returncode == 0
-    low, high = interval_of((study / "R.md").read_text(encoding="utf-8"))
-    assert high - low > 3 * np.ptp(interval_of(page))  # one seed agrees with the ratings, the other says their opposite
+    text = changed(kept, tmp_path / "copy", "conditions/sslmos_seed2", opposite)
+    _, low, high = difference_of(text, "conditions")
+    before = difference_of(page, "conditions")
+    assert high - low > 3 * (before[2] - before[1])  # one seed agrees with the ratings, the other says their opposite
     assert low < 0.5 and high > 1.5
+
+
+def test_a_difference_is_no_surer_for_more_recordings_of_the_same_conditions(kept, tmp_path):
+    def repeated(lines):
+        first = {system: fields for fields in reversed(lines) for system in fields[1:2]}
+        return [[fields[0], *first[fields[1]][1:]] for fields in lines]
+
+    text = changed(kept, tmp_path / "copy", "conditions/**", repeated)
+    assert difference_of(text, "conditions") == difference_of(text, "conditions", "system")
+
+
+def test_types_are_resampled_by_themselves(kept, tmp_path):
+    study = shutil.copytree(kept, tmp_path / "before", ignore=shutil.ignore_patterns("R*"))
+    shutil.rmtree(study / "study" / "leave_chop_out")
+    shutil.copytree(study / "study" / "leave_echo_out", study / "study" / "leave_chop_out")
+
+    def renamed(lines):
+        return [[*f[:2], {"echo": "chop", "chop": "echo"}.get(f[2], f[2]), *f[3:]] for f in lines]
+
+    text = changed(study, tmp_path / "copy", "leave_chop_out/**", renamed)
+    echo, both = difference_of(text, "echo"), difference_of(text, "held-out types")
+    assert both[0] == echo[0]
+    assert both[2] - both[1] < 0.85 * (echo[2] - echo[1])
 
 
 def test_curves_layers_and_costs(kept, page):

@@ -93,6 +93,21 @@ def test_a_resample_has_the_measures_of_the_items_it_draws(monkeypatch):
             assert values["KTAU"][sample, row] == pytest.approx(stats.kendalltau(ours, theirs).statistic, rel=1e-12)
 
 
+def test_items_of_a_cluster_are_drawn_together(monkeypatch):
+    monkeypatch.setattr("distilmos.scoring.bootstrap._BLOCK", 36)
+    generator = np.random.default_rng(3)
+    rated, predictions = np.round(generator.random(12) * 4), generator.random((2, 12))
+    names = np.array(list("cabbaaacbdda"))
+    values = bootstrap_agreement(rated, predictions, 7, seed=5, clusters=names)
+    draws = np.random.default_rng(5)
+    for sample in range(7):
+        drawn = [item for cluster in draws.integers(4, size=4) for item in np.flatnonzero(names == "abcd"[cluster])]
+        for row, predicted in enumerate(predictions):
+            wanted = agreement(rated[drawn], predicted[drawn])
+            assert {name: values[name][sample, row] for name in METRICS} == pytest.approx(wanted, nan_ok=True)
+    assert np.isnan(bootstrap_agreement(rated, predictions, 7, seed=5, clusters=np.zeros(12))["MSE"]).all()
+
+
 def test_resamples_without_a_correlation_are_left_out_and_counted():
     # Of 3 items, a resample is constant with probability 3/27.
     rated, predicted = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.5])

@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
 from distilmos.analysis.result import AFTER, BEFORE
-from distilmos.data.tables import read_lines
+from distilmos.data.tables import c_locale_key, read_lines
 from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
 from distilmos.metrics import LEVELS, agreement
@@ -23,7 +24,7 @@ from distilmos.report.experiment import Experiment, read_experiment, series
 from distilmos.report.figures import PALETTE, Line
 from distilmos.report.sweep import METRICS, pairs, training_facts
 from distilmos.scoring.bootstrap import SAMPLES, bootstrap_agreement, interval, two_sided_p
-from distilmos.scoring.results import level_arrays, read_scored
+from distilmos.scoring.results import Scored, level_arrays, read_scored
 from distilmos.scoring.tables import bounds, markdown_table, mean_text, number
 
 IN_DOMAIN = "conditions"
@@ -96,28 +97,43 @@ class Study:
     def resampled(self) -> dict[tuple[str, str], dict[str, dict[str, np.ndarray]]]:
         """Level -> metric -> mean over seeds of every resample, (SAMPLES,), of (protocol, model).
 
-        A resample draws recordings or conditions, and seeds. The recordings drawn are the same for all models of a
-        protocol: they depend on the number of ratings alone. Seeds are drawn for each model by itself, as trainings of
-        two models with the same seed have nothing in common but the order of their data.
+        A resample draws conditions, with all recordings of each, and seeds. The conditions drawn are the same for both
+        levels and for all models of a protocol. Seeds are drawn for each model by itself, as trainings of two models
+        with the same seed have nothing in common but the order of their data.
         """
         found: dict[tuple[str, str], dict[str, dict[str, np.ndarray]]] = {}
-        for place, key in enumerate(self.trained):
+        for protocol, model in self.trained:
+            key = protocol, model
             found[key] = {}
-            drawn_seeds = np.random.default_rng((2, place)).integers(len(self.seeds), size=(SAMPLES, len(self.seeds)))
-            for index, level in enumerate(LEVELS):
+            generator = np.random.default_rng((2, crc32(f"{protocol} {model}".encode())))
+            drawn_seeds = generator.integers(len(self.seeds), size=(SAMPLES, len(self.seeds)))
+            conditions = _conditions(protocol, self.trained[key][0].path)
+            for level, clusters in zip(LEVELS, (conditions, np.unique(conditions)), strict=True):
                 seeds = [arrays[level] for arrays in self.scored[key]]
                 predictions = np.stack([predicted for _, predicted in seeds])
-                drawn = bootstrap_agreement(seeds[0][0], predictions, SAMPLES, (1, index), CORRELATIONS)
+                drawn = bootstrap_agreement(
+                    seeds[0][0], predictions, SAMPLES, (1, crc32(protocol.encode())), CORRELATIONS, clusters
+                )
                 found[key][level] = {
                     metric: np.take_along_axis(values, drawn_seeds, 1).mean(1) for metric, values in drawn.items()
                 }
         return found
 
 
-def _read_arrays(protocol: str, path: Path) -> Arrays:
+def _read_rows(protocol: str, path: Path) -> list[Scored]:
     rows = read_scored(path / "results" / "test")
     # The undegraded and MNRU conditions, which every type repeats, are not new where a type is held out.
-    return level_arrays(rows if protocol == IN_DOMAIN else [row for row in rows if row.group == protocol])
+    return rows if protocol == IN_DOMAIN else [row for row in rows if row.group == protocol]
+
+
+def _read_arrays(protocol: str, path: Path) -> Arrays:
+    return level_arrays(_read_rows(protocol, path))
+
+
+def _conditions(protocol: str, path: Path) -> np.ndarray:
+    """Return the condition of each recording, (N,), in the order of `_read_arrays`."""
+    rows = sorted(_read_rows(protocol, path), key=lambda row: c_locale_key(row.utterance))
+    return np.array([row.system for row in rows])
 
 
 def page(study: Study, command: str, folder: Path) -> str:
@@ -179,9 +195,9 @@ def _scores(study: Study, level: str, metric: str) -> str:
 def _differences(study: Study) -> list[str]:
     """Return a paragraph and a table for each pair of models."""
     parts = [
-        "Of the means over seeds, with 95 % intervals and p values of a bootstrap over recordings or conditions, the "
-        f"same ones for both models, and over the seeds of each ({SAMPLES} resamples). They say how sure a difference "
-        "is for other recordings of the kind and, where there are several seeds, for other trainings; "
+        "Of the means over seeds, with 95 % intervals and p values of a bootstrap over conditions with all recordings "
+        f"of each, the same ones for both models, and over the seeds of each ({SAMPLES} resamples). They say how sure "
+        "a difference is for other conditions of the kind and, where there are several seeds, for other trainings; "
         f"{TOGETHER} are the mean over types.\n"
     ]
     columns = [(level, metric) for level in LEVELS for metric in CORRELATIONS]
