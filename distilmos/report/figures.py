@@ -191,7 +191,7 @@ def layer_lines(name: str, title: str, lines: Sequence[Line], level: tuple[str, 
         legend = _draw(axes, lines, level)
         axes.set_xlabel("layer")
         axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
-        axes.set_ylim(min(0, *(value for line in lines for value in line.y if value == value)) * 1.05, 1.03)
+        axes.set_ylim(min([0.0, *(value for line in lines for value in line.y if value == value)]) * 1.05, 1.03)
         svg = _svg(canvas, name, f"{title} over layers")
     return Figure(title, svg, legend)
 

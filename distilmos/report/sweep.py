@@ -11,7 +11,7 @@ from distilmos.hardware import machine_text
 from distilmos.metrics import LEVELS
 from distilmos.report.experiment import Experiment, read_experiment
 from distilmos.scoring.compare import compare_results
-from distilmos.scoring.results import count_line, read_metrics
+from distilmos.scoring.results import UNRATED, count_line, read_metrics
 from distilmos.scoring.tables import bounds, markdown_table, mean_text, number, with_interval
 
 METRICS = ("LCC", "SRCC", "MSE")
@@ -40,8 +40,12 @@ def sweep_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) 
     for name in names:
         results = {key: path / "results" / name for key, path in experiments.items()}
         scores = {key: read_metrics(path) for key, path in results.items()}
-        parts += [f"## {name}\n", count_line(scores[models[0], seeds[0]]) + "\n", score_table(scores, models, seeds)]
-        parts += differences(results, models, seeds)
+        first = scores[models[0], seeds[0]]
+        parts += [f"## {name}\n", count_line(first) + "\n"]
+        if "utterance" not in first:
+            parts.append(UNRATED)
+            continue
+        parts += [score_table(scores, models, seeds), *differences(results, models, seeds)]
     return "\n".join(parts)
 
 
@@ -73,17 +77,18 @@ def _dev_scores(experiment: Experiment) -> dict[str, dict[str, dict[str, float |
 
 
 def training_facts(experiments: Iterable[Experiment]) -> str:
-    """Return a list, in Markdown, of the commits, the hardware and the times of trainings; empty without any log."""
+    """Return a list, in Markdown, of what trainings were made with, and when; empty without any log."""
     starts = [experiment.start for experiment in experiments if experiment.start]
     if not starts:
         return ""
     commits = sorted({f"`{start['commit'] or 'not known'}`" for start in starts})
     machines = sorted({machine_text(start["hardware"]) for start in starts})
     times = sorted(start["time"] for start in starts)
-    return (
-        f"- commit: {', '.join(commits)}\n- hardware: {' / '.join(machines)}\n"
-        f"- trainings started: {times[0]} to {times[-1]}\n"
-    )
+    facts = [f"- commit: {', '.join(commits)}", f"- hardware: {' / '.join(machines)}"]
+    for key, name in (("precision", "precision"), ("kmeans", "k-means")):  # not in logs of earlier versions
+        if found := sorted({start[key] for start in starts if start.get(key)}):
+            facts.append(f"- {name}: {', '.join(found)}")
+    return "\n".join([*facts, f"- trainings started: {times[0]} to {times[-1]}\n"])
 
 
 def score_table(

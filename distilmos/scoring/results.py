@@ -29,6 +29,7 @@ from distilmos.metrics import LEVELS, METRICS, agreement, level_scores
 from distilmos.scoring.bootstrap import LEVEL, SAMPLES, bootstrap_agreement, interval
 from distilmos.scoring.tables import markdown_table, with_interval
 
+UNRATED = "No ratings: nothing to score.\n"
 HEADER = ["utterance", "system", "group", "mos", "predicted", "system_mos"]
 
 
@@ -209,6 +210,6 @@ def count_line(metrics: Mapping[str, Any]) -> str:
 def score_table(metrics: Mapping[str, Any]) -> str:
     """Return both levels as a Markdown table; a line that says so if nothing is rated."""
     if "utterance" not in metrics:
-        return "No ratings: nothing to score.\n"
+        return UNRATED
     rows = [[level, *(with_interval(metrics[level][name]) for name in METRICS)] for level in LEVELS]
     return markdown_table(["level", *METRICS], rows)

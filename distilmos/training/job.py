@@ -34,7 +34,7 @@ from distilmos.training.distributed import World, joined
 from distilmos.training.monitor import Monitor, Observer
 from distilmos.training.optimizer import freeze
 from distilmos.training.preemption import StopRequest, stop_requests
-from distilmos.training.trainer import LAST, Trainer, checkpoint_dir
+from distilmos.training.trainer import LAST, Trainer, checkpoint_dir, uses_bfloat16
 
 LOCK = ".lock"
 SHARED_FILE_SECONDS = 120  # until another machine sees a new file; NFS keeps the attributes of old ones for a minute
@@ -408,6 +408,9 @@ def _start(job: TrainJob, inputs: _Inputs, model: MOSNetwork, world: World) -> d
         "command": job.command,
         "commit": commit(),
         "seed": job.config.seed,
+        # What `precision: auto` has come to, and k-means, which another machine may learn to other bits.
+        "precision": "bfloat16" if uses_bfloat16(job.config, inputs.device) else "float32",
+        "kmeans": inputs.tokens.kmeans if inputs.tokens else None,
         "hardware": machine(inputs.device) | {"processes": world.size},
         "data": {
             name: {

@@ -11,7 +11,7 @@ import torch
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.datadir import DataDir, read_data_dir
-from distilmos.model.networks import build_model
+from distilmos.model.networks import EncoderNetwork, build_model
 from distilmos.scoring.tables import markdown_table
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.features import SPREAD
@@ -209,7 +209,7 @@ def make_plan(
         Stage(
             "5 training",
             stepped,
-            stepped * rates.flops,
+            stepped * rates.model_flops,
             stepped / rates.step + evaluated / rates.predict + rates.start,
             rates.step_memory * (KEPT if device.type == "cpu" else 1),
             WEIGHT_BYTES * (total * (1 + config.n_best + 1) + ADAM_STATES * trained),
@@ -217,15 +217,17 @@ def make_plan(
         Stage(
             "6 prediction",
             predicted,
-            predicted * rates.flops,
+            predicted * rates.model_flops,
             predicted / rates.predict + len(testing) * rates.start,
             rates.predict_memory,
         ),
     ]
+    layers = ""
+    if isinstance(model, EncoderNetwork):
+        layers = f" on {config.ssl_model}, {shape.num_layers} layers of width {width}"
     frames = ", ".join(f"{name} {size.frames:,}" for name, size in sizes.items())
     return Plan(
-        f"Plan for {config.model} on {config.ssl_model} ({shape.num_layers} layers of width {width}, "
-        f"{total / 1e6:.1f} M parameters); frames: {frames}",
+        f"Plan for {config.model}{layers} ({total / 1e6:.1f} M parameters); frames: {frames}",
         stages,
         [
             f"Times by what was measured on this machine ({_machine(device)}), in seconds of audio a second: "

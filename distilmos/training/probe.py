@@ -47,6 +47,7 @@ class Rates:
         predict: the same of stage 6, and of the dev set in stage 5.
         step: the same of a training step, padding not counted.
         flops: of the encoder's forward pass, for each second of audio; a multiplication and an addition are two.
+        model_flops: the same of the model that is trained, without its token predictors.
         kmeans_init: seconds for each frame and layer to draw first centroids, of a job with one CPU thread.
         kmeans_iteration: the same of an iteration.
         forward_memory, predict_memory, step_memory: bytes at the most; of the process on a CPU, in use on a GPU.
@@ -57,6 +58,7 @@ class Rates:
     predict: float
     step: float
     flops: float
+    model_flops: float
     kmeans_init: float
     kmeans_iteration: float
     forward_memory: int
@@ -92,7 +94,7 @@ def measure_rates(
         forward, flops = _forward(encoder, lengths, clusters, batch_seconds, device)
     forward_memory = _peak_memory(device)
     with _threads(threads):
-        predict = _predict(model, lengths, device)
+        predict, model_flops = _predict(model, lengths, device)
     predict_memory = _peak_memory(device)
     with _threads(1):
         init, iteration = _kmeans(encoder.config.embed_dim, clusters)
@@ -105,6 +107,7 @@ def measure_rates(
         predict=predict,
         step=step,
         flops=flops,
+        model_flops=model_flops,
         kmeans_init=init,
         kmeans_iteration=iteration,
         forward_memory=forward_memory,
@@ -176,11 +179,15 @@ def _forward(
         for layer in layers:
             nearest(layer.flatten(0, 1), centroids).cpu()
 
-    rate = _rate(batches, run, device)
-    short = min(batches, key=sum)
+    return _rate(batches, run, device), _flops(min(batches, key=sum), run)
+
+
+def _flops(batch: list[int], run: Callable[[list[int]], None]) -> float:
+    """Return the FLOPs of `run` for a second of audio, by those of a batch of lengths."""
     with FlopCounterMode(display=False) as counter:
-        run(short)
-    return rate, counter.get_total_flops() / sum(short) * SAMPLE_RATE
+        run(batch)
+    total: int = counter.get_total_flops()
+    return total / sum(batch) * SAMPLE_RATE
 
 
 def _kmeans(width: int, clusters: int) -> tuple[float, float]:
@@ -200,7 +207,7 @@ def _kmeans(width: int, clusters: int) -> tuple[float, float]:
     return once / len(frames), more / len(frames)
 
 
-def _predict(model: MOSNetwork, lengths: Sequence[int], device: torch.device) -> float:
+def _predict(model: MOSNetwork, lengths: Sequence[int], device: torch.device) -> tuple[float, float]:
     model.eval()
     drawn = np.random.default_rng(0).permutation(len(lengths))
     held = np.cumsum([lengths[index] for index in drawn])
@@ -211,7 +218,7 @@ def _predict(model: MOSNetwork, lengths: Sequence[int], device: torch.device) ->
         recordings = ((str(number), [wave]) for number, wave in enumerate(waves))
         list(score_audio(model, recordings, device, PredictOptions()))
 
-    return _rate([[SAMPLE_RATE], [lengths[index] for index in chosen]], run, device)
+    return _rate([[SAMPLE_RATE], [lengths[index] for index in chosen]], run, device), _flops([SAMPLE_RATE], run)
 
 
 def _train(model: MOSNetwork, config: TrainConfig, lengths: Sequence[int], device: torch.device) -> float:

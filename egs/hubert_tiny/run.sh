@@ -12,6 +12,7 @@ nj=2                 # parallel jobs of stages 1, 2 and 4, each with one CPU thr
 num_threads=2        # CPU threads of pretraining
 ngpu=0               # GPUs of pretraining; 0 is the CPU
 resources=()         # [STAGE:]OPTIONS, what jobs ask a scheduler for, as "3:--mem 32G --time 48:00:00"; several times
+datadir=data         # where the data directories are
 dumpdir=dump         # where audio, features and labels go
 expdir=exp           # where models go
 conf=pretrain        # configuration of fairseq, conf/<this>.yaml
@@ -92,17 +93,17 @@ whole_numbers 1 num_threads first_clusters second_clusters max_frames layer firs
 . ./cmd.sh
 
 if begin 0; then
-    local/data.sh "${data_opts[@]}"
+    local/data.sh --datadir "${datadir}" "${data_opts[@]}"
     for set in train valid; do
-        validate "data/${set}"
+        validate "${datadir}/${set}"
     done
     end
 fi
 
 if begin 1; then
     for set in train valid; do
-        need "data/${set}/wav.scp" 0
-        pack_audio "data/${set}" "${dumpdir}/raw/${set}"
+        need "${datadir}/${set}/wav.scp" 0
+        pack_audio "${datadir}/${set}" "${dumpdir}/raw/${set}"
     done
     end
 fi

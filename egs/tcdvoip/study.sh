@@ -43,17 +43,23 @@ for protocol in ${protocols}; do
             distilmos score --data "${dump}/raw/test" --results "${results}"
         fi
     done
-    lacking_models "${place}" "${models}" "${seeds}"
-    if [ ${#left[@]} -gt 0 ]; then
+    # Seeds that lack the same models are one array of jobs: a new seed, or a new model, is all that is trained.
+    declare -A seeds_of=()
+    for seed in ${seeds}; do
+        lacking_models "${place}" "${models}" "${seed}"
+        [ ${#left[@]} -eq 0 ] || seeds_of["${left[*]}"]+="${seed} "
+    done
+    for group in "${!seeds_of[@]}"; do
         prepare "${dump}" "${split[@]}"
-        ../TEMPLATE/sweep.sh --models "${left[*]}" --seeds "${seeds}" --jobs "${jobs}" --expdir "${exp}" \
+        ../TEMPLATE/sweep.sh --models "${group}" --seeds "${seeds_of[${group}]}" --jobs "${jobs}" --expdir "${exp}" \
             --analyze "${analyze}" "${split[@]}"
+        lacking_models "${place}" "${group}" "${seeds_of[${group}]}"
         for training in "${lacking[@]}"; do
             files=(config.yaml log.jsonl results/test/{metrics.json,scored.tsv})
             [ ! -e "${exp}/${training}/analysis" ] || files+=(analysis/analysis.json)
             keep "${exp}/${training}" "${place}/${training}" "${files[@]}"
         done
-    fi
+    done
 done
 for protocol in ${protocols}; do
     take_protocol "${protocol}"

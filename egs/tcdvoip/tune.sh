@@ -17,6 +17,7 @@ take_all_options tune.sh "$@"
 . ./path.sh
 . local/keep.sh
 
+command="./tune.sh${models:+ --models \"${models}\"} --folds \"${folds}\" --kept ${kept} --out ${out}"
 [ -n "${models}" ] || models=$(grep -v '^#' local/candidates | tr '\n' ' ')
 mkdir -p "${kept}"
 for fold in ${folds}; do
@@ -40,8 +41,8 @@ distilmos gather "${kept}" --models "${models[@]}" --seeds "${folds[@]}" --dev -
 {
     echo "# TCD-VoIP: candidates for settings, on dev"
     echo
-    echo "Made by \`./tune.sh\`. The training with seed N has fold N of dev, another fifth of the conditions with each. Means"
-    echo "are over the folds. No test set was scored."
+    echo "Made by \`${command}\`. The training with seed N has fold N of dev: 20 conditions, fold 4 the last 11. Means are"
+    echo "over the folds. No test set was scored."
     echo
     cat "${kept}/page.md"
 } >"${out}.tmp"

@@ -206,6 +206,15 @@ def test_simulated_ratings_are_called_so(trained, tmp_path):
     assert page.count('<span class="notes">The ratings are simulated.</span></h3>') == 2
 
 
+def test_scores_without_any_difference_are_no_correlation(trained, tmp_path):
+    data = shutil.copytree(trained.raw("dev"), tmp_path / "dev")
+    write_table(data / "utt2mos", dict.fromkeys(read_table(data / "utt2mos"), 3.0))
+    exp = trained.experiment("sslmos")
+    assert analyze(exp, "--data", data) == 0
+    mos = next(probe for probe in numbers(exp / "analysis")["probes"] if probe["name"] == "MOS")
+    assert all(row["after"] == {"LCC": None, "SRCC": None} for row in mos["layers"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 from helpers.corpora import RATE, clean_speech
-from helpers.recipes import EGS, run_script
+from helpers.recipes import EGS, link_recipe, run_script
 
 from distilmos.data.archive import load_array, read_scp
 from distilmos.ssl.load import load_ssl
@@ -34,19 +34,6 @@ SMALL = (
 
 
 @pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    """A copy of the recipe, so that its data, dump and exp are not the user's."""
-    top = tmp_path / "egs"
-    top.mkdir()
-    (top / "TEMPLATE").symlink_to(EGS / "TEMPLATE")
-    new = top / "hubert_tiny"
-    new.mkdir()
-    for name in ("run.sh", "path.sh", "cmd.sh", "conf", "local"):
-        (new / name).symlink_to(RUN.parent / name)
-    return new
-
-
-@pytest.fixture
 def speech(tmp_path: Path) -> Path:
     """A directory of 121 recordings in two folders; one is too long for a batch and used in part."""
     root = tmp_path / "speech"
@@ -61,7 +48,8 @@ def speech(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_from_recordings_to_an_encoder_through_a_kill(recipe, speech):
+def test_from_recordings_to_an_encoder_through_a_kill(tmp_path, speech):
+    recipe = link_recipe("hubert_tiny", tmp_path)
     options = [
         "--first_clusters",
         "8",
@@ -76,7 +64,9 @@ def test_from_recordings_to_an_encoder_through_a_kill(recipe, speech):
     ]
     for setting in SMALL:
         options += ["--fairseq_opts", setting]
-    done = run_script(recipe / "run.sh", "--stop_stage", "2", "--data_dir", speech, *options)
+    done = run_script(
+        recipe / "run.sh", "--stop_stage", "2", "--data_dir", speech, "--datadir", tmp_path / "sets", *options
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     _labels_are_tokens(recipe)
 

@@ -5,13 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import yaml
-from helpers.recipes import run_script
+from helpers.recipes import EGS, link_recipe, run_script
 
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import write_table
@@ -19,7 +18,7 @@ from distilmos.metrics import agreement
 from distilmos.scoring.results import score_results
 from distilmos.training.config import load_config
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs" / "tcdvoip"
+RECIPE = EGS / "tcdvoip"
 GROUPS = ("echo", "chop", "reference")
 MODELS = {"distilmos": 0.1, "sslmos": 1.0}  # and how far their guesses are off
 SEEDS = (1, 2)
@@ -72,7 +71,8 @@ def page(kept):
 
 def _events(seed):
     hardware = {"gpu": None, "cpu": "a CPU", "threads": 1, "torch": "2", "python": "3"}
-    yield {"event": "start", "step": 0, "commit": f"abc{seed}", "time": f"2026-01-0{seed}", "hardware": hardware}
+    made = {"commit": f"abc{seed}", "time": f"2026-01-0{seed}", "precision": "float32", "kmeans": f"def{seed}"}
+    yield {"event": "start", "step": 0, **made, "hardware": hardware}
     yield {"event": "train", "step": 30, "regression": 0.25}
     for step, value in zip((10, 20, 30), DEV_LCC[seed], strict=True):
         yield {"event": "dev", "step": step, "regression": 0.65, "utterance": {"LCC": value}}
@@ -128,6 +128,7 @@ def test_scores_are_means_over_seeds_and_held_out_types_count_their_own_conditio
     assert cells(page, "utterance MSE:", "distillmos")["echo"] == f"{published:.3f}"
     assert "`abc1`, `abc2`" in page
     assert "2026-01-01 to 2026-01-02" in page
+    assert "\n- precision: float32\n- k-means: def1, def2\n" in page
     assert page.count("max_steps: 30") == 1  # the settings that all have
     assert all(f"model: {model}\n" in page for model in MODELS)
 
@@ -250,13 +251,55 @@ def test_tuning_shows_what_is_kept_without_training_again(kept, tmp_path):
         ["**sslmos+encoder_lr=1e-4**", "mean", "0.650 ± 0.071"],
         ["**sslmos+encoder_lr=3e-4**", "mean", "0.700 ± 0.071"],
     ]
-    # A training with settings that are no longer those of conf/ is not taken for what it would be now.
+    # All of one page have been computed to the same precision, whichever.
     (tmp_path / "TUNING.md").unlink()
+    (training / "config.yaml").write_text(yaml.safe_dump(settings | {"precision": "bfloat16"}))
+    done = run_script(RECIPE / "tune.sh", *options)
+    assert done.returncode == 2
+    assert (
+        f"precision: auto in {tmp_path / 'tuning'}/sslmos+encoder_lr=1e-4_seed1, bfloat16 in {training}" in done.stderr
+    )
+    # A training with settings that are no longer those of conf/ is not taken for what it would be now.
     (training / "config.yaml").write_text(yaml.safe_dump(settings | {"max_steps": 77}))
     done = run_script(RECIPE / "tune.sh", *options)
     assert done.returncode == 2
     assert f"{training}: max_steps was 77 and is {settings['max_steps']} now" in done.stderr
     assert not (tmp_path / "TUNING.md").exists()
+
+
+@pytest.mark.slow
+def test_what_is_kept_is_not_trained_again(tmp_path):
+    recipe = link_recipe("tcdvoip", tmp_path)
+    random = np.random.default_rng(0)
+    for name, group in (("train", "chop"), ("dev", "chop"), ("test", "echo")):
+        utterances = []
+        for number in range(6):
+            soundfile.write(tmp_path / f"{name}{number}.wav", 0.02 * number * random.standard_normal(8000), 16000)
+            mos = 4.5 - number / 2
+            wav = tmp_path / f"{name}{number}.wav"
+            utterances.append(Utterance(wav.stem, wav, f"{group}{number // 2}", mos=mos, group=group))
+        write_data_dir(recipe / "data" / "leave_echo_out" / name, utterances)
+    split = ["--split", "leave_type_out", "--held_out", "echo"]
+    done = run_script(recipe / "run.sh", *split, "--stage", "1", "--stop_stage", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (recipe / "dump" / "leave_echo_out" / ".prepared").touch()
+
+    model = "spectral+max_steps=2+warmup_steps=1+eval_every=2"
+    study = ["--protocols", "echo", "--models", model, "--seeds"]
+    done = run_script(recipe / "study.sh", *study, "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    first = recipe / "study" / "leave_echo_out" / f"{model}_seed1"
+    files = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    assert {str(path.relative_to(first)) for path in files} == {
+        *("config.yaml", "log.jsonl", "results/test/metrics.json", "results/test/scored.tsv")
+    }
+    # On another machine, where only study/ is there.
+    shutil.rmtree(recipe / "exp")
+    done = run_script(recipe / "study.sh", *study, "1 2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.name for path in (recipe / "exp" / "leave_echo_out").glob("*_seed*")] == [f"{model}_seed2"]
+    assert {path: path.read_bytes() for path in files} == files
+    assert "- seeds: 1, 2\n- test recordings and conditions: echo 6 of 3\n" in (recipe / "RESULTS.md").read_text()
 
 
 def test_a_model_is_the_name_of_a_directory():

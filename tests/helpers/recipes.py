@@ -10,6 +10,17 @@ from pathlib import Path
 EGS = Path(__file__).resolve().parents[2] / "egs"
 
 
+def link_recipe(name: str, root: Path) -> Path:
+    """Make root/egs/NAME of links to a recipe's scripts, so that its data, dump and exp are not the user's."""
+    recipe = root / "egs" / name
+    recipe.mkdir(parents=True)
+    (recipe.parent / "TEMPLATE").symlink_to(EGS / "TEMPLATE")
+    for path in (EGS / name).iterdir():
+        if path.suffix == ".sh" or path.name in ("conf", "local"):
+            (recipe / path.name).symlink_to(path)
+    return recipe
+
+
 def run_script(script: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
     """Run `script` of a recipe in the recipe's directory, in the virtual environment of the tests."""
     environment = os.environ | {

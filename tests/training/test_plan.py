@@ -40,6 +40,16 @@ def test_amounts_are_those_of_the_stages(corpus, tmp_path, capsys) -> None:
         assert int(text.replace(",", "")) == sum(count(round(seconds * 16000)) for seconds in durations)
     capsys.readouterr()
 
+    stages = {stage["stage"]: stage for stage in json.loads((tmp_path / "plan.json").read_text())}
+    # Spectra alone need no encoder, which takes nearly all of what DistilMOS does.
+    assert (
+        main([*command, "--set", "model=spectral", "--set", "spectral_dim=4", "--json", str(tmp_path / "s.json")]) == 0
+    )
+    assert str(corpus.encoder) not in capsys.readouterr().out
+    for stage in json.loads((tmp_path / "s.json").read_text()):
+        if stage["flops"]:
+            assert stage["flops"] < 0.5 * stages[stage["stage"]]["flops"]
+
     # The baseline has no tokens to make.
     assert main([*command, "--set", "model=sslmos", "--set", "token_weight=0"]) == 0
     said = capsys.readouterr().out

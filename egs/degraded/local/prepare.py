@@ -110,6 +110,8 @@ def make(recording: PlainRecording, others: list[Path], path: Path) -> tuple[flo
             samples = add_talker(samples, first_sounding(others), strength, rng)
         else:
             samples = DEGRADATIONS[kind](samples, strength, rng)
+        if not samples.any():
+            raise InputError(f"{recording.path}: silent after {kind}: too little of it sounds")
     except InputError as error:
         return 0.0, str(error)
     if rng.random() < BAND_LIMITED:

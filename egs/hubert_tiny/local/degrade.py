@@ -53,6 +53,8 @@ def degraded_copy(data: DataDir, ring: Ring, utterance: str, seed: int) -> np.nd
     rng = generator_of(utterance, seed)
     samples = recording
     for kind in rng.choice(KINDS, size=2 if rng.random() < SECOND else 1, replace=False):
+        if not samples.any():  # all that sounded was lost
+            break
         samples, strength = at_level(samples), rng.uniform()
         if kind == TALKER:
             others = (read_audio(*data.wavs[other]) for other in ring.after(utterance, seed))

@@ -24,7 +24,7 @@ from distilmos.ssl.store import save_encoder
 EVENT = re.compile(r"\[(\S+ \S+?),\d+\]\[(\w+)\]\[INFO\] - (\{\".*\})")
 TIME = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 PAUSE = 600  # seconds between two lines of a log that are no training
-ROWS = 12  # of the table of a course
+ROWS = 12  # of the table of a course: as many, or up to twice as many, where there are so many validations
 # What an iteration predicts, in the order of task.labels in run.sh.
 LABELS = {"first": ("sound",), "second": ("sound", "content")}
 
@@ -123,7 +123,7 @@ def _summary(dumpdir: Path, courses: dict[str, Course]) -> str:
 def _course(course: Course, labels: Sequence[str]) -> str:
     step = max(1, len(course.valid) // ROWS)
     rows = []
-    for event in course.valid[step - 1 :: step]:
+    for event in course.valid[::-step][::-1]:
         row = [event["valid_num_updates"]]
         for number in range(len(labels)):
             row += [f"{100 * float(event[f'valid_correct_m_{number}']):.1f} %", event[f"valid_loss_m_{number}"]]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import nan
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -256,7 +257,7 @@ def _curves(study: Study, folder: Path) -> list[str]:
         experiments = [e for protocol in study.protocols for e in study.trained[protocol, model]]
         best = [max(series(e.dev, "utterance", DEV_METRIC)) for e in experiments]
         last = [series(e.dev, "utterance", DEV_METRIC)[-1] for e in experiments]
-        learned = [e.train[-1]["regression"] for e in experiments]
+        learned = [e.train[-1]["regression"] if e.train else nan for e in experiments]  # shorter than log_every
         unseen = [e.dev[-1]["regression"] for e in experiments]
         rows.append(
             [
