@@ -62,6 +62,21 @@ def regression_loss(pairs: ScorePairs, kind: str, clip: float) -> Tensor:
     return (torch.where(error > clip, cost, torch.zeros_like(cost)) * pairs.weights).sum()
 
 
+def contrastive_loss(predicted: Tensor, rated: Tensor, clip: float) -> Tensor:
+    """Return the mean over all pairs of utterances of how far their difference is predicted wrong; 0 without a pair.
+
+    It is what ranks utterances, whatever the scale. After T. Saeki et al., "UTMOS", Interspeech 2022.
+
+    Args:
+        predicted: float (B,).
+        rated: float (B,).
+        clip: errors of a difference cost what they are above it.
+    """
+    wrong = (predicted[:, None] - predicted) - (rated[:, None] - rated)
+    pairs = predicted.numel() * (predicted.numel() - 1) / 2
+    return F.relu(wrong.abs() - clip).triu(1).sum() / max(1.0, pairs)
+
+
 def multitask_loss(
     prediction: Prediction, pairs: ScorePairs, tokens: Tensor | None, *, kind: str, clip: float, token_weight: float
 ) -> Losses:

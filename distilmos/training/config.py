@@ -47,6 +47,8 @@ class TrainConfig(ModelConfig):
         freeze_conv: leave the encoder's convolutions as they are.
         regression_loss: "l1" or "mse".
         regression_clip: errors up to this many MOS cost nothing.
+        contrastive_weight: weight of the contrastive loss, of pairs of utterances of a batch; a part of it that another
+            process has gives no pair.
         corpus_offsets: learn how the scales of several corpora differ; no effect on a single one.
         corpus_weights: corpus -> how often each of its utterances is drawn in an epoch, on average; 1 where not named.
         listener_offsets: regress the single ratings, with a learned offset for each listener.
@@ -82,6 +84,7 @@ class TrainConfig(ModelConfig):
     freeze_conv: bool = True
     regression_loss: Literal["l1", "mse"] = "l1"
     regression_clip: float = Field(default=0.1, ge=0, lt=4)
+    contrastive_weight: float = Field(default=0.0, ge=0)
     corpus_offsets: bool = True
     corpus_weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
     listener_offsets: bool = False

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.errors import FailedError
-from distilmos.model.losses import Losses, ScorePairs, multitask_loss, utterance_pairs
+from distilmos.model.losses import Losses, ScorePairs, contrastive_loss, multitask_loss, utterance_pairs
 from distilmos.model.networks import MOSNetwork, Prediction
 from distilmos.model.package import save_model_dir
 from distilmos.training.batching import BatchOrder, BatchPlan, evaluation_plans
@@ -41,6 +41,7 @@ LAST = "last.pt"
 # Largest padded duration of a batch of the dev set: enough to fill a GPU, and small beside what training needs of its
 # memory, also where many processes share a large batch_seconds.
 DEV_BATCH_SECONDS = 80.0
+STEP_VALUES = ("loss", "regression", "token", "contrastive", "grad_norm")
 CALIBRATION_BATCHES = 50  # their statistics hardly change with more
 
 
@@ -201,33 +202,35 @@ class Trainer:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         # Each batch, or part of one, counts by its utterances and frames among all of the step's, so that cutting a
-        # batch in two changes nothing but rounding.
+        # batch in two changes nothing but rounding, and which pairs there are.
         members = [member for batch in batches for member in batch.plan.all_members]
         utterances, frames = len(members), self.train.num_token_frames(members)
-        sums = torch.zeros(3, device=self.device)
+        sums = torch.zeros(len(STEP_VALUES) - 1, device=self.device)
         for batch in batches:
             if not batch.utterances:
                 self.model.without_recordings().backward()
                 continue
-            _, losses = self._losses(self.model, batch)
-            regression = losses.regression * (len(batch.utterances) / utterances)
+            prediction, losses = self._losses(self.model, batch)
+            share = len(batch.utterances) / utterances
+            regression = losses.regression * share
             token = torch.zeros_like(regression) if losses.token is None else losses.token * (losses.frames / frames)
-            total = regression + self.config.token_weight * token
+            contrastive = self._contrastive_loss(prediction, batch) * share
+            weights = self.config.token_weight, self.config.contrastive_weight
+            total = regression + weights[0] * token + weights[1] * contrastive
             total.backward()
-            sums += torch.stack([total, regression, token]).detach()
+            sums += torch.stack([total, regression, token, contrastive]).detach()
         self.world.add_gradients(self.model.parameters())
         self.world.add(sums)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         values = [*sums.tolist(), float(norm)]
         if not all(map(math.isfinite, values)):
             names = " ".join(self.train.utterances[member] for member in members)
-            found = ", ".join(map("{} {:g}".format, ("loss", "regression", "token", "gradient norm"), values))
+            found = ", ".join(map("{} {:g}".format, STEP_VALUES, values))
             self.world.end(FailedError(f"step {state.step + 1}: not finite: {found}; utterances: {names}"))
         self.optimizer.step()
         state.step += 1
         state.epoch, state.place = batches[-1].plan.epoch, batches[-1].plan.place + 1
-        named = dict(zip(("loss", "regression", "token", "grad_norm"), values, strict=True))
-        self._count(named | {"waited": waited}, members)
+        self._count(dict(zip(STEP_VALUES, values, strict=True)) | {"waited": waited}, members)
         return rates
 
     def _losses(self, model: MOSNetwork, batch: Batch) -> tuple[Prediction, Losses]:
@@ -248,6 +251,10 @@ class Trainer:
             )
         return prediction, losses
 
+    def _contrastive_loss(self, prediction: Prediction, batch: Batch) -> Tensor:
+        mos = _on_own_scale(self.model, prediction.mos, batch.corpora.to(self.device))
+        return contrastive_loss(mos, batch.mos.to(self.device), self.config.regression_clip)
+
     def _count(self, values: dict[str, float], members: list[int]) -> None:
         """Add a step over some recordings to what the next line of the log averages."""
         audio = sum(self.train.num_samples[member] for member in members) / SAMPLE_RATE
@@ -263,7 +270,7 @@ class Trainer:
 
     def _log(self, monitor: Observer, rates: dict[str, float]) -> None:
         state, sums = self.state, self.state.sums
-        mean = {name: sums[name] / sums["steps"] for name in ("loss", "regression", "token", "grad_norm")}
+        mean = {name: sums[name] / sums["steps"] for name in STEP_VALUES}
         monitor.event(
             "train",
             state.step,
@@ -272,6 +279,7 @@ class Trainer:
                 "loss": mean["loss"],
                 "regression": mean["regression"],
                 "token": mean["token"] if self.train.tokens else None,
+                "contrastive": mean["contrastive"] if self.config.contrastive_weight else None,
                 "lr_encoder": rates["encoder"],
                 "lr_head": rates["head"],
                 "grad_norm": mean["grad_norm"],

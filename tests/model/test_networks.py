@@ -12,7 +12,14 @@ from entmax import entmax15 as reference_entmax15
 
 from distilmos.errors import InputError
 from distilmos.model.config import ModelConfig
-from distilmos.model.losses import NO_TOKEN, ScorePairs, multitask_loss, regression_loss, utterance_pairs
+from distilmos.model.losses import (
+    NO_TOKEN,
+    ScorePairs,
+    contrastive_loss,
+    multitask_loss,
+    regression_loss,
+    utterance_pairs,
+)
 from distilmos.model.mixing import entmax15
 from distilmos.model.networks import Prediction, build_model
 from distilmos.model.package import load_model_dir, save_model_dir
@@ -198,6 +205,15 @@ def test_regression_losses():
     assert regression_loss(pairs, "mse", 0.25).item() == pytest.approx((1 + 4) / 3)
     weighted = ScorePairs(predicted, rated, torch.tensor([0.5, 0.25, 0.25]))
     assert regression_loss(weighted, "l1", 0.0).item() == pytest.approx(0.1 + 0.25 + 0.5)
+
+
+def test_contrastive_loss():
+    predicted, rated = torch.tensor([3.0, 3.0, 3.5]), torch.tensor([3.2, 4.0, 1.0])
+    # Differences: predicted 0, -0.5, -0.5; rated -0.8, 2.2, 3.0.
+    assert contrastive_loss(predicted, rated, 0.0).item() == pytest.approx((0.8 + 2.7 + 3.5) / 3)
+    assert contrastive_loss(predicted, rated, 1.0).item() == pytest.approx((0 + 1.7 + 2.5) / 3)
+    assert contrastive_loss(predicted + 1, rated, 0.0).item() == contrastive_loss(predicted, rated, 0.0).item()
+    assert contrastive_loss(predicted[:1], rated[:1], 0.0).item() == 0
 
 
 def test_model_directory_round_trip(tmp_path):

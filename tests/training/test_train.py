@@ -370,6 +370,26 @@ def test_accumulated_batches_weigh_as_one(corpus, tmp_path):
         torch.testing.assert_close(apart[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
+def test_pairs_of_a_batch_count_in_training_alone(corpus, tmp_path):
+    sets = ("model=sslmos", "token_weight=0", "max_steps=6", "log_every=6")
+    arguments = corpus.arguments(tmp_path / "out", *sets, num_workers=0)
+    assert main([*arguments, "--set", "contrastive_weight=2"]) == 0
+    step, dev = (
+        next(event for event in events(tmp_path / "out") if event["event"] == kind) for kind in ("train", "dev")
+    )
+    assert step["contrastive"] > 0
+    assert step["loss"] == pytest.approx(step["regression"] + 2 * step["contrastive"])
+    model = load_model_dir(tmp_path / "out" / "final")
+    data = read_rated_set(corpus.raw("dev"), 2.0)
+    with torch.no_grad():
+        batches = [BatchReader(data)[BatchPlan(0, 0, (member,))] for member in range(len(data.utterances))]
+        errors = [abs(float(model(batch.audio, batch.num_samples).mos - batch.mos)) for batch in batches]
+    wanted = sum(error for error in errors if error > 0.1) / len(errors)
+    assert events(tmp_path / "out")[-1]["dev"]["regression"] == pytest.approx(wanted, abs=1e-4)
+    assert "contrastive" not in dev
+
+
 def failure(arguments: list[str], capsys) -> str:
     assert main(arguments) == 2
     return capsys.readouterr().err
