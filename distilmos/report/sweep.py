@@ -85,8 +85,12 @@ def training_facts(experiments: Iterable[Experiment]) -> str:
     machines = sorted({machine_text(start["hardware"]) for start in starts})
     times = sorted(start["time"] for start in starts)
     facts = [f"- commit: {', '.join(commits)}", f"- hardware: {' / '.join(machines)}"]
-    for key, name in (("precision", "precision"), ("kmeans", "k-means")):  # not in logs of earlier versions
-        if found := sorted({start[key] for start in starts if start.get(key)}):
+    for key, name in (("precision", "precision"), ("kmeans", "k-means")):
+        # Logs of earlier versions do not say; a baseline has no k-means.
+        found = sorted({start[key] for start in starts if start.get(key)})
+        if found and not all(key in start for start in starts):
+            found.append("not known")
+        if found:
             facts.append(f"- {name}: {', '.join(found)}")
     return "\n".join([*facts, f"- trainings started: {times[0]} to {times[-1]}\n"])
 
