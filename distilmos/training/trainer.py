@@ -210,13 +210,13 @@ class Trainer:
             if not batch.utterances:
                 self.model.without_recordings().backward()
                 continue
+            batch = batch.to(self.device)
             prediction, losses = self._losses(self.model, batch)
             share = len(batch.utterances) / utterances
             regression = losses.regression * share
             token = torch.zeros_like(regression) if losses.token is None else losses.token * (losses.frames / frames)
             contrastive = self._contrastive_loss(prediction, batch) * share
-            weights = self.config.token_weight, self.config.contrastive_weight
-            total = regression + weights[0] * token + weights[1] * contrastive
+            total = regression + self.config.token_weight * token + self.config.contrastive_weight * contrastive
             total.backward()
             sums += torch.stack([total, regression, token, contrastive]).detach()
         self.world.add_gradients(self.model.parameters())
@@ -234,11 +234,10 @@ class Trainer:
         return rates
 
     def _losses(self, model: MOSNetwork, batch: Batch) -> tuple[Prediction, Losses]:
-        """Return what a model says of a batch, and its losses.
+        """Return what a model says of a batch, which is on its device, and its losses.
 
         Autocast is for training alone: a dev score is the one that prediction gives.
         """
-        batch = batch.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16 and model.training):
             prediction = model(batch.audio, batch.num_samples, with_tokens=batch.tokens is not None)
             losses = multitask_loss(
@@ -252,8 +251,10 @@ class Trainer:
         return prediction, losses
 
     def _contrastive_loss(self, prediction: Prediction, batch: Batch) -> Tensor:
-        mos = _on_own_scale(self.model, prediction.mos, batch.corpora.to(self.device))
-        return contrastive_loss(mos, batch.mos.to(self.device), self.config.regression_clip)
+        if not self.config.contrastive_weight:
+            return prediction.mos.new_zeros(())
+        mos = _on_own_scale(self.model, prediction.mos, batch.corpora)
+        return contrastive_loss(mos, batch.mos, self.config.regression_clip)
 
     def _count(self, values: dict[str, float], members: list[int]) -> None:
         """Add a step over some recordings to what the next line of the log averages."""
@@ -312,8 +313,9 @@ class Trainer:
         return self.world.from_first(lambda: self._summarize_dev(model, batches))
 
     def _score_dev_batch(self, model: MOSNetwork, batch: Batch) -> _DevBatch:
+        batch = batch.to(self.device)
         prediction, losses = self._losses(model, batch)
-        mos = _on_own_scale(model, prediction.mos, batch.corpora.to(self.device))
+        mos = _on_own_scale(model, prediction.mos, batch.corpora)
         return _DevBatch(
             place=batch.plan.place,
             predicted=dict(zip(batch.utterances, mos.tolist(), strict=True)),

@@ -208,18 +208,8 @@ def test_unrated_set_of_a_sweep_is_listed_without_scores(experiments):
         counts = {"set": "test_real", "notes": "", "counts": {"utterances": 72, "systems": 12}}
         (results / "metrics.json").write_text(json.dumps(counts))
     page = experiments / "sweep.md"
-    command = [
-        "gather",
-        str(experiments / "sweep"),
-        "--models",
-        "distilmos",
-        "sslmos",
-        "--seeds",
-        "1",
-        "--out",
-        str(page),
-    ]
-    assert main(command) == 0
+    options = ["--models", "distilmos", "sslmos", "--seeds", "1", "--out"]
+    assert main(["gather", str(experiments / "sweep"), *options, str(page)]) == 0
     parts = page.read_text().partition("## test_real\n")
     assert parts[2].strip() == "72 utterances, 12 systems.\n\nNo ratings: nothing to score."
     assert "Difference sslmos - distilmos" in parts[0] or "Difference distilmos - sslmos" in parts[0]

@@ -103,13 +103,13 @@ class Study:
         with the same seed have nothing in common but the order of their data.
         """
         found: dict[tuple[str, str], dict[str, dict[str, np.ndarray]]] = {}
+        conditions = {p: _conditions(p, self.trained[p, self.models[0]][0].path) for p in self.protocols}
         for protocol, model in self.trained:
             key = protocol, model
             found[key] = {}
             generator = np.random.default_rng((2, crc32(f"{protocol} {model}".encode())))
             drawn_seeds = generator.integers(len(self.seeds), size=(SAMPLES, len(self.seeds)))
-            conditions = _conditions(protocol, self.trained[key][0].path)
-            for level, clusters in zip(LEVELS, (conditions, np.unique(conditions)), strict=True):
+            for level, clusters in zip(LEVELS, (conditions[protocol], np.unique(conditions[protocol])), strict=True):
                 seeds = [arrays[level] for arrays in self.scored[key]]
                 predictions = np.stack([predicted for _, predicted in seeds])
                 drawn = bootstrap_agreement(
