@@ -1,7 +1,7 @@
 """Paired bootstrap between two scored results directories of the same set.
 
 Prints, for each measure at utterance and system level, both values, the difference B - A, the 95 % interval of the
-difference and the two-sided bootstrap p value.
+difference and the two-sided p value of a bootstrap over systems, with all utterances of each.
 """
 
 from __future__ import annotations

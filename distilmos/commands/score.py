@@ -1,7 +1,7 @@
 """Stage 7: score the predictions of one set against its ratings.
 
 Writes RESULTS/metrics.json (MSE, LCC, SRCC, KTAU of utterances and systems, each with a percentile bootstrap
-interval) and RESULTS/scored.tsv. A set without ratings gets the counts only.
+interval over systems, with all utterances of each) and RESULTS/scored.tsv. A set without ratings gets the counts only.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ STYLE: dict[Any, Any] = {
 WIDTH, HEIGHT, SQUARE = 3.8, 2.7, 4.2  # inches
 LOG_RANGE = 1e-4  # lowest value shown, as a share of the highest
 FEW_POINTS = 12  # a line of so few points gets markers
+BAR_DISTANCE = 0.012  # between the bars of two lines, as a share of the width of the picture
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: x and y of equal length; NaN leaves a gap. `spread` is half the height of a band around it."""
+    """One curve: x and y of equal length; NaN leaves a gap. `spread` is how long a bar is on either side of a point."""
 
     label: str
     x: Sequence[float]
@@ -178,7 +179,9 @@ def curves(
     return Figure(title, svg, legend)
 
 
-def layer_lines(name: str, title: str, lines: Sequence[Line], level: tuple[str, float] | None = None) -> Figure:
+def layer_lines(
+    name: str, title: str, lines: Sequence[Line], level: tuple[str, float] | None = None, zoom: bool = False
+) -> Figure:
     """Draw shares or correlations over layers, on a scale from 0, or the lowest value, to 1.
 
     Args:
@@ -186,12 +189,14 @@ def layer_lines(name: str, title: str, lines: Sequence[Line], level: tuple[str, 
         title: of the figure.
         lines: curves, over the numbers of layers.
         level: name and height of a horizontal reference line.
+        zoom: whether the scale begins a little below the lowest value instead.
     """
     with _axes(WIDTH, HEIGHT) as (canvas, axes):
         legend = _draw(axes, lines, level)
         axes.set_xlabel("layer")
         axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
-        axes.set_ylim(min([0.0, *(value for line in lines for value in line.y if value == value)]) * 1.05, 1.03)
+        if not zoom:
+            axes.set_ylim(min([0.0, *(value for line in lines for value in line.y if value == value)]) * 1.05, 1.03)
         svg = _svg(canvas, name, f"{title} over layers")
     return Figure(title, svg, legend)
 
@@ -199,14 +204,18 @@ def layer_lines(name: str, title: str, lines: Sequence[Line], level: tuple[str, 
 def _draw(axes: Axes, lines: Sequence[Line], level: tuple[str, float] | None) -> list[Key]:
     """Draw curves and a reference line; return their legend."""
     legend = []
-    for line in lines:
-        marker = "o" if len(line.x) <= FEW_POINTS else ""
+    widest = max(np.ptp(line.x) for line in lines)
+    for place, line in enumerate(lines):
         style = "--" if line.dashed else "-"
-        axes.plot(line.x, line.y, color=line.colour, linestyle=style, marker=marker, markersize=3.5)
+        look: dict[str, Any] = {"color": line.colour, "linestyle": style, "markersize": 3.5}
+        look["marker"] = "o" if len(line.x) <= FEW_POINTS else ""
+        if line.spread is None:
+            axes.plot(line.x, line.y, **look)
+        else:
+            # Beside each other: on top of each other, bars of several lines could not be told apart.
+            x = np.array(line.x) + BAR_DISTANCE * widest * (place - (len(lines) - 1) / 2)
+            axes.errorbar(x, line.y, line.spread, elinewidth=1, **look)
         legend.append(Key(line.label, line.colour, "dash" if line.dashed else "line"))
-        if line.spread is not None:
-            middle, spread = np.array(line.y), np.array(line.spread)
-            axes.fill_between(line.x, middle - spread, middle + spread, color=line.colour, alpha=0.15, linewidth=0)
     if level is not None:
         axes.axhline(level[1], color=INK, linewidth=1, dashes=(1, 2))
         legend.append(Key(level[0], INK, "dots"))

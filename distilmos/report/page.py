@@ -172,7 +172,9 @@ def _markdown(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
         parts += [f"## {table['title']}\n", *([table["notes"] + "\n"] if table["notes"] else [])]
         parts.append(markdown_table(table["header"], table["rows"]))
     if experiment.sets:
-        parts.append("In brackets: 95 % bootstrap intervals. Errors are predicted - rated MOS, over utterances.\n")
+        parts.append(
+            "In brackets: 95 % bootstrap intervals over systems. Errors are predicted - rated MOS, over utterances.\n"
+        )
     for scored in experiment.sets:
         notes = scored.metrics["notes"]
         parts += [f"## {scored.name}\n", count_line(scored.metrics) + "\n", score_table(scored.metrics)]

@@ -33,8 +33,8 @@ def sweep_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) 
     if not names:
         raise InputError(f"{expdir}: no scores of {', '.join(path.name for path in experiments.values())}")
     parts = [
-        "In brackets: 95 % bootstrap intervals over utterances or systems. `mean` is the mean over seeds and their "
-        "standard deviation.\n",
+        "In brackets: 95 % bootstrap intervals over systems, with all utterances of each. `mean` is over seeds, with "
+        "their standard deviation.\n",
         training_facts(map(read_experiment, experiments.values())),
     ]
     for name in names:
@@ -135,7 +135,7 @@ def differences(results: Mapping[tuple[str, str], Path], models: Sequence[str], 
                     difference = number(entry["difference"], sign=True)
                     rows.append([seed, level, name, difference, bounds(entry, sign=True), number(entry["p"])])
         table = markdown_table(["seed", "level", "metric", "difference", "95 % interval", "p"], rows, left=3)
-        parts += [f"Difference {first} - {other}, paired bootstrap:\n", table]
+        parts += [f"Difference {first} - {other}, paired bootstrap over systems:\n", table]
     return parts
 
 

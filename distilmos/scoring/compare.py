@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distilmos.errors import InputError, raise_faults
 from distilmos.metrics import LEVELS, METRICS, agreement
-from distilmos.scoring.bootstrap import LEVEL, SAMPLES, bootstrap_agreement, interval, two_sided_p
-from distilmos.scoring.results import Scored, finite, level_arrays, read_metrics, read_scored
+from distilmos.scoring.bootstrap import LEVEL, SAMPLES, interval, two_sided_p
+from distilmos.scoring.results import Scored, finite, level_arrays, read_metrics, read_scored, resample_levels
 from distilmos.scoring.tables import bounds, markdown_table, number
 
 
@@ -21,7 +19,7 @@ def compare_results(a: str | Path, b: str | Path, samples: int = SAMPLES, seed: 
     Args:
         a: scored results directory.
         b: another one.
-        samples: bootstrap resamples; a resample draws the same utterances (or systems) for both.
+        samples: bootstrap resamples, the same ones for both; see `resample_levels`.
         seed: of the bootstrap.
 
     Returns:
@@ -43,10 +41,8 @@ def compare_results(a: str | Path, b: str | Path, samples: int = SAMPLES, seed: 
         "counts": {"utterances": len(rows_a), "systems": len({row.system for row in rows_a})},
     }
     arrays_a, arrays_b = level_arrays(rows_a), level_arrays(rows_b)
-    for index, level in enumerate(LEVELS):
-        (rated, predicted_a), (_, predicted_b) = arrays_a[level], arrays_b[level]
-        value_a, value_b = agreement(rated, predicted_a), agreement(rated, predicted_b)
-        resampled = bootstrap_agreement(rated, np.stack([predicted_a, predicted_b]), samples, (seed, index))
+    for level, resampled in resample_levels([arrays_a, arrays_b], rows_a, samples, seed).items():
+        value_a, value_b = agreement(*arrays_a[level]), agreement(*arrays_b[level])
         comparison[level] = {}
         for name in METRICS:
             differences = resampled[name][:, 1] - resampled[name][:, 0]

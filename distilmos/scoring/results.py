@@ -120,16 +120,44 @@ def level_arrays(rows: Sequence[Scored]) -> dict[str, tuple[np.ndarray, np.ndarr
     )
 
 
+def resample_levels(
+    arrays: Sequence[Mapping[str, tuple[np.ndarray, np.ndarray]]], rows: Sequence[Scored], samples: int, seed: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return the measures of every resample of systems, with all utterances of each.
+
+    Models err by system: an interval of utterances that are drawn one by one would be too narrow for other systems.
+    Those of a single system are drawn so.
+
+    Args:
+        arrays: for each prediction, what `level_arrays` gives.
+        rows: of one of the predictions.
+        samples: number of resamples, the same ones for all predictions and both levels.
+        seed: of the draws.
+
+    Returns:
+        level -> measure -> array (samples, predictions), as `bootstrap_agreement` gives it.
+    """
+    systems = [row.system for row in sorted(rows, key=lambda row: c_locale_key(row.utterance))]
+    clusters = {"utterance": np.array(systems) if len(set(systems)) > 1 else None}
+    return {
+        level: bootstrap_agreement(
+            *(arrays[0][level][0], np.stack([of_one[level][1] for of_one in arrays]), samples, seed),
+            clusters=clusters.get(level),
+        )
+        for level in LEVELS
+    }
+
+
 def score_levels(rows: Sequence[Scored], samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:
     """Return the measures of both levels with percentile bootstrap intervals; None where one is not defined.
 
-    Utterances are resampled for the utterance level, systems for the system level. A resample in which a
-    correlation is not defined is left out of its interval and counted as `undefined`.
+    A resample, see `resample_levels`, in which a correlation is not defined is left out of its interval and counted as
+    `undefined`.
     """
     scores: dict[str, Any] = {}
-    for number, (level, (rated, predicted)) in enumerate(level_arrays(rows).items()):
-        values = agreement(rated, predicted)
-        resampled = bootstrap_agreement(rated, predicted[np.newaxis], samples, (seed, number))
+    arrays = level_arrays(rows)
+    for level, resampled in resample_levels([arrays], rows, samples, seed).items():
+        values = agreement(*arrays[level])
         scores[level] = {}
         for name in METRICS:
             low, high, undefined = interval(resampled[name][:, 0])

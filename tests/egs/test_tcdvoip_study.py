@@ -80,12 +80,18 @@ def _events(seed):
 
 
 def _analysis(noise):
-    layer = {"before": {"probe": 0.5, "accuracy": 0.9}, "after": {"probe": 0.4, "accuracy": 0.8}}
+    layer = {
+        "before": {"probe": 0.5, "accuracy": 0.9, "LCC": 0.7},
+        "after": {"probe": 0.4, "accuracy": 0.8, "LCC": 0.6},
+    }
     return {
         **{"subject": "x", "data": [], "notes": "", "utterances": 9, "frames": 9, "left_out": []},
         "similarity": [[1 - noise / 2, 0.0], [0.0, 0.3]],
         "tokens": [layer, layer],
-        "probes": [{"name": "speaker", "layers": [layer, layer]}],
+        "probes": [
+            {"name": "speaker", "classes": 4, "chance": 0.25, "layers": [layer, layer]},
+            {"name": "MOS", "classes": None, "chance": None, "layers": [layer, layer]},
+        ],
     }
 
 
@@ -112,7 +118,9 @@ def rows_of(study, protocol, training, group=None):
 
 
 def test_scores_are_means_over_seeds_and_held_out_types_count_their_own_conditions(kept, page):
-    assert "conditions 36 of 12, echo 12 of 4, chop 12 of 4" in page
+    counts = {"conditions": (36, 12), "echo": (12, 4), "chop": (12, 4)}
+    counted = ", ".join(f"{name} {n} recordings of {m} conditions" for name, (n, m) in counts.items())
+    assert f"\n- test: {counted}\n" in page
     wanted = {}
     for protocol, directory, group in (
         ("conditions", "conditions", None),
@@ -152,9 +160,9 @@ def test_differences_are_those_of_the_means_and_tell_a_better_model_from_a_worse
         assert low > 0
 
 
-def difference_of(page, protocol, level="utterance"):
-    """Return the difference of LCC between the two models and its interval's ends."""
-    cell = cells(page, "distilmos - sslmos:", protocol, first="test")[f"{level} LCC"]
+def difference_of(page, protocol, level="utterance", other="sslmos"):
+    """Return the difference of LCC between distilmos and another model and its interval's ends."""
+    cell = cells(page, f"distilmos - {other}:", protocol, first="test")[f"{level} LCC"]
     return [float(value) for value in re.findall(r"[+-][0-9.]+", cell)]
 
 
@@ -190,6 +198,26 @@ def test_a_difference_is_no_surer_for_more_recordings_of_the_same_conditions(kep
     assert difference_of(text, "conditions") == difference_of(text, "conditions", "system")
 
 
+def test_copies_of_a_condition_that_all_types_have_are_one_condition(kept, tmp_path):
+    """Of a single condition, all resamples are the same: there is no interval."""
+
+    def references(lines):
+        return [fields for fields in lines if fields[2] == "reference"]
+
+    text = changed(kept, tmp_path / "copy", "conditions/**", references)
+    assert "conditions 12 recordings of 4 conditions" in text
+    for level in ("utterance", "system"):
+        assert len(difference_of(text, "conditions", level)) == 1
+
+
+def test_a_published_model_is_compared_with_the_first(kept, page):
+    value = np.mean([agreement(*rows_of(kept, "conditions", f"distilmos_seed{s}"))["LCC"] for s in SEEDS])
+    value -= agreement(*rows_of(kept, "conditions", "zero_shot/distillmos"))["LCC"]
+    difference, low, high = difference_of(page, "conditions", other="distillmos")
+    assert difference == pytest.approx(value, abs=6e-4)
+    assert 0 < low < value < high
+
+
 def test_types_are_resampled_by_themselves(kept, tmp_path):
     study = shutil.copytree(kept, tmp_path / "before", ignore=shutil.ignore_patterns("R*"))
     shutil.rmtree(study / "study" / "leave_chop_out")
@@ -212,9 +240,10 @@ def test_curves_layers_and_costs(kept, page):
     ]
     layers = cells(page, "![Linear CKA with the frozen layer](R_files/cka.svg)", "sslmos")
     assert layers == {
-        **{"model": "sslmos", "CKA 1": "0.500 ± 0.000", "CKA 2": "0.300 ± 0.000"},
-        **{"tokens read": "0.400 ± 0.000", "talker read": "0.800 ± 0.000"},
+        **{"model": "sslmos", "CKA 1": "0.500 ± 0.000", "CKA 2": "0.300 ± 0.000", "tokens read": "0.400 ± 0.000"},
+        **{"speaker read": "0.800 ± 0.000", "MOS read": "0.600 ± 0.000"},
     }
+    assert "tokens 0.500 ± 0.000, speaker 0.900 ± 0.000 (by chance 0.250), MOS 0.700 ± 0.000" in page
     assert "| distilmos | 1.5 ± 0.5 | 1.00 " in " ".join(page.split())
     for name in ("dev_conditions", "dev_echo", "dev_chop", "cka"):
         assert f"R_files/{name}.svg" in page
@@ -299,7 +328,7 @@ def test_what_is_kept_is_not_trained_again(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert [path.name for path in (recipe / "exp" / "leave_echo_out").glob("*_seed*")] == [f"{model}_seed2"]
     assert {path: path.read_bytes() for path in files} == files
-    assert "- seeds: 1, 2\n- test recordings and conditions: echo 6 of 3\n" in (recipe / "RESULTS.md").read_text()
+    assert "- seeds: 1, 2\n- test: echo 6 recordings of 3 conditions\n" in (recipe / "RESULTS.md").read_text()
 
 
 def test_a_model_is_the_name_of_a_directory():

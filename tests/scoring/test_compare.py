@@ -87,3 +87,21 @@ def test_different_sets_are_refused_and_the_difference_named(two_results, make_s
 def test_unscored_results_are_refused(tmp_path, capsys):
     assert main(["compare", str(tmp_path), str(tmp_path)]) == 2
     assert "distilmos score" in capsys.readouterr().err
+
+
+def test_more_utterances_of_the_same_systems_make_nothing_surer(make_set, rated_rows):
+    """A model that errs by systems has been seen on as many of them, however many utterances each has."""
+    rows = [(f"{s}-{copy}", s, mos, guess) for _, s, mos, guess in rated_rows[::5] for copy in range(4)]
+    data, a = make_set(rows, name="a")
+    data_b, b = make_set([(u, s, mos, mos + 0.5 * (guess - mos)) for u, s, mos, guess in rows], name="b")
+    scores = score_results(data, a, samples=50)
+    assert all(scores["utterance"][name] == pytest.approx(scores["system"][name]) for name in METRICS)
+    score_results(data_b, b, samples=50)
+    comparison = compare_results(a, b, samples=50)
+    assert all(comparison["utterance"][name] == pytest.approx(comparison["system"][name]) for name in METRICS)
+
+
+def test_utterances_of_a_single_system_are_resampled_by_themselves(make_set, rated_rows):
+    data, results = make_set([(u, "s", mos, guess) for u, _, mos, guess in rated_rows])
+    error = score_results(data, results, samples=50)["utterance"]["MSE"]
+    assert error["low"] < error["value"] < error["high"]

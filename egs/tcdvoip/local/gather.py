@@ -14,6 +14,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+from prepare import TYPES
 
 from distilmos.analysis.result import AFTER, BEFORE
 from distilmos.data.tables import c_locale_key, read_lines
@@ -32,7 +33,6 @@ IN_DOMAIN = "conditions"
 TOGETHER = "held-out types"
 CORRELATIONS = ("LCC", "SRCC")  # whose differences are shown
 DEV_METRIC = "LCC"  # of utterances, by which models are chosen on dev
-SPEAKER = "speaker"  # a label that is no part of the training
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # level -> rated and predicted scores
 
@@ -96,24 +96,27 @@ class Study:
 
     @cached_property
     def resampled(self) -> dict[tuple[str, str], dict[str, dict[str, np.ndarray]]]:
-        """Level -> metric -> mean over seeds of every resample, (SAMPLES,), of (protocol, model).
+        """Level -> metric -> mean over seeds of every resample, (SAMPLES,), of (protocol, model or reference).
 
         A resample draws conditions, with all recordings of each, and seeds. The conditions drawn are the same for both
         levels and for all models of a protocol. Seeds are drawn for each model by itself, as trainings of two models
-        with the same seed have nothing in common but the order of their data.
+        with the same seed have nothing in common but the order of their data. One seed less is drawn than there are,
+        so that a mean over few seeds varies as it should and not less (P. McCarthy and C. Snowden, "The bootstrap and
+        finite population sampling", 1985).
         """
         found: dict[tuple[str, str], dict[str, dict[str, np.ndarray]]] = {}
         conditions = {p: _conditions(p, self.trained[p, self.models[0]][0].path) for p in self.protocols}
-        for protocol, model in self.trained:
+        for (protocol, model), scored in self.scored.items():
             key = protocol, model
             found[key] = {}
             generator = np.random.default_rng((2, crc32(f"{protocol} {model}".encode())))
-            drawn_seeds = generator.integers(len(self.seeds), size=(SAMPLES, len(self.seeds)))
-            for level, clusters in zip(LEVELS, (conditions[protocol], np.unique(conditions[protocol])), strict=True):
-                seeds = [arrays[level] for arrays in self.scored[key]]
+            drawn_seeds = generator.integers(len(scored), size=(SAMPLES, max(1, len(scored) - 1)))
+            for level in LEVELS:
+                seeds = [arrays[level] for arrays in scored]
                 predictions = np.stack([predicted for _, predicted in seeds])
                 drawn = bootstrap_agreement(
-                    seeds[0][0], predictions, SAMPLES, (1, crc32(protocol.encode())), CORRELATIONS, clusters
+                    *(seeds[0][0], predictions, SAMPLES, (1, crc32(protocol.encode())), CORRELATIONS),
+                    clusters=conditions[protocol][level],
                 )
                 found[key][level] = {
                     metric: np.take_along_axis(values, drawn_seeds, 1).mean(1) for metric, values in drawn.items()
@@ -131,10 +134,15 @@ def _read_arrays(protocol: str, path: Path) -> Arrays:
     return level_arrays(_read_rows(protocol, path))
 
 
-def _conditions(protocol: str, path: Path) -> np.ndarray:
-    """Return the condition of each recording, (N,), in the order of `_read_arrays`."""
+def _conditions(protocol: str, path: Path) -> dict[str, np.ndarray]:
+    """Return the condition of each recording and each system, (N,), in the order of `_read_arrays`.
+
+    MNRU speech, of which each type has a copy that is a system, is one condition, and so is what is undegraded.
+    """
     rows = sorted(_read_rows(protocol, path), key=lambda row: c_locale_key(row.utterance))
-    return np.array([row.system for row in rows])
+    systems = {row.system: row.system if row.group in TYPES else row.group for row in rows}
+    conditions = [systems[row.system] for row in rows], [systems[name] for name in sorted(systems)]
+    return dict(zip(LEVELS, map(np.array, conditions), strict=True))
 
 
 def page(study: Study, command: str, folder: Path) -> str:
@@ -147,7 +155,8 @@ def page(study: Study, command: str, folder: Path) -> str:
         "# TCD-VoIP: models compared\n",
         f"Made by `{command}` from what it keeps of every training (`{study.kept}`). `conditions` is in domain: unseen "
         "conditions of known types of degradation; under every other name that type is in the test set alone, and only "
-        "its own conditions are scored here. A figure is the mean over seeds with the standard deviation.\n",
+        "its own conditions are scored here. A system is such a condition. Figures are means over seeds, with the "
+        "standard deviation where there are several.\n",
         _facts(study),
     ]
     if study.references:
@@ -155,7 +164,7 @@ def page(study: Study, command: str, folder: Path) -> str:
     for level in LEVELS:
         parts.append(f"## Scores of {level}s\n")
         parts += [f"{level} {metric}:\n\n{_scores(study, level, metric)}" for metric in METRICS]
-    if len(study.models) > 1:
+    if len(study.models) + len(study.references) > 1:
         parts += ["## Differences\n", *_differences(study)]
     parts += ["## Learning curves\n", *_curves(study, folder)]
     parts += _layers(study, folder)
@@ -169,10 +178,9 @@ def _facts(study: Study) -> str:
     counts = []
     for protocol in study.protocols:
         recordings, conditions = (study.scored[protocol, study.models[0]][0][level][0].size for level in LEVELS)
-        counts.append(f"{protocol} {recordings} of {conditions}")
-    return (
-        f"- seeds: {', '.join(study.seeds)}\n- test recordings and conditions: {', '.join(counts)}\n"
-        + training_facts(experiment for experiments in study.trained.values() for experiment in experiments)
+        counts.append(f"{protocol} {recordings} recordings of {conditions} conditions")
+    return f"- seeds: {', '.join(study.seeds)}\n- test: {', '.join(counts)}\n" + training_facts(
+        experiment for experiments in study.trained.values() for experiment in experiments
     )
 
 
@@ -198,11 +206,12 @@ def _differences(study: Study) -> list[str]:
     parts = [
         "Of the means over seeds, with 95 % intervals and p values of a bootstrap over conditions with all recordings "
         f"of each, the same ones for both models, and over the seeds of each ({SAMPLES} resamples). They say how sure "
-        "a difference is for other conditions of the kind and, where there are several seeds, for other trainings; "
-        f"{TOGETHER} are the mean over types.\n"
+        "a difference is for other conditions of the kind and, where there are several seeds, for other trainings. "
+        "MNRU speech, which is a system of each type, counts as one condition. Each interval is by itself: of twenty, "
+        f"one misses the true difference by chance. {TOGETHER.capitalize()} are the mean over types.\n"
     ]
     columns = [(level, metric) for level in LEVELS for metric in CORRELATIONS]
-    for model, other in pairs(study.models):
+    for model, other in [*pairs(study.models), *((study.models[0], reference) for reference in study.references)]:
         found: dict[str, dict[tuple[str, str], tuple[float, np.ndarray]]] = {}
         for protocol in study.protocols:
             ours, others = (protocol, model), (protocol, other)
@@ -237,8 +246,8 @@ def _differences(study: Study) -> list[str]:
 def _curves(study: Study, folder: Path) -> list[str]:
     """Return a figure for each protocol, and how much of the best dev score is lost until the end."""
     parts = [
-        f"Utterance {DEV_METRIC} on dev in the course of training, mean over seeds; the band is a standard deviation "
-        "wide on either side.\n"
+        f"Utterance {DEV_METRIC} on dev in the course of training, mean over seeds; a bar is a standard deviation long "
+        "on either side. A type that is held out is not in dev.\n"
     ]
     for protocol in study.protocols:
         lines = []
@@ -248,7 +257,8 @@ def _curves(study: Study, folder: Path) -> list[str]:
             spread = values.std(0, ddof=1).tolist() if len(values) > 1 else None
             steps = series(min(events, key=len), "step")
             lines.append(_line(study, model, steps, values.mean(0).tolist(), spread))
-        figure = figures.curves(f"dev-{protocol}", f"{protocol}: utterance {DEV_METRIC} on dev", lines)
+        name = protocol if protocol == IN_DOMAIN else f"{protocol} held out"
+        figure = figures.curves(f"dev-{protocol}", f"{name}: utterance {DEV_METRIC} on dev", lines)
         if figure is not None:
             write_text(folder / f"dev_{protocol}.svg", figures.as_file(figure))
             parts.append(f"![{figure.title}]({folder.name}/dev_{protocol}.svg)\n")
@@ -269,7 +279,8 @@ def _curves(study: Study, folder: Path) -> list[str]:
     header = ["model", f"best dev {DEV_METRIC}", "at the end", "lost", "loss, train", "loss, dev", "gap"]
     parts += [
         "Over all protocols and seeds: what is lost of the best dev score until the last step, and the regression loss "
-        "on training and dev recordings at the end, whose gap is overfitting (training has dropout, dev has not).\n",
+        "on training and dev recordings at the end. Their gap grows with overfitting; it is negative where dropout, "
+        "which only training has, weighs more.\n",
         markdown_table(header, rows),
     ]
     return parts
@@ -301,38 +312,44 @@ def _layers(study: Study, folder: Path) -> list[str]:
     first = next(iter(analyses))
     analysed = [p for p in study.protocols if any(e.analysis for e in study.trained[p, first])]
     layers = range(1, len(analyses[first][0]["similarity"]) + 1)
+    frozen = _reads(analyses[first], BEFORE)
     lines, rows = [], []
     for model in analyses:
         kept = np.array([np.diag(np.array(a["similarity"], dtype=float)) for a in analyses[model]])
-        lines.append(_line(study, model, list(layers), kept.mean(0).tolist()))
-        rows.append([model, *(mean_text(column) for column in kept.T.tolist()), *_reads(analyses[model])])
-    figure = figures.layer_lines("cka", "Linear CKA with the frozen layer", lines)
+        spread = kept.std(0, ddof=1).tolist() if len(kept) > 1 else None
+        lines.append(_line(study, model, list(layers), kept.mean(0).tolist(), spread))
+        reads = _reads(analyses[model], AFTER)
+        rows.append([model, *map(mean_text, [*kept.T.tolist(), *(reads.get(name, []) for name in frozen)])])
+    figure = figures.layer_lines("cka", "Linear CKA with the frozen layer", lines, zoom=True)
     write_text(folder / "cka.svg", figures.as_file(figure))
-    tokens, talker = (mean_text(read(analyses[first], BEFORE)) for read in (_tokens_read, _talker_read))
-    header = ["model", *(f"CKA {layer}" for layer in layers), "tokens read", "talker read"]
+    header = ["model", *(f"CKA {layer}" for layer in layers), *(f"{name} read" for name in frozen)]
+    chance = {task["name"]: task["chance"] for task in analyses[first][0]["probes"] if task["chance"]}
+    before = [
+        f"{name} {mean_text(values)}" + (f" (by chance {number(chance[name])})" if name in chance else "")
+        for name, values in frozen.items()
+    ]
     return [
         "## What is left of the pretrained layers\n",
-        "Linear CKA of each layer with the frozen one (1: nothing has changed), the share of the frozen layers' token "
-        "ids that a linear reader finds in the fine-tuned ones "
-        f"(in the frozen ones {tokens}), and how often the talker is read from a layer "
-        f"(in the frozen ones {talker}); the latter two are means over layers. Over all "
-        f"seeds of {', '.join(analysed)}, on dev and test recordings.\n",
+        "Linear CKA of each layer with the frozen one (1: nothing has changed), and what linear readers find in it, "
+        "means over layers: the token ids of the frozen layer, which tokens in the training are made to keep, and "
+        "labels, that is how often they are right, or the LCC of MOS, of recordings that they have not learned from. "
+        f"In the frozen layers: {', '.join(before)}. Over all seeds of {', '.join(analysed)}, on dev and test "
+        "recordings.\n",
         f"![{figure.title}]({folder.name}/cka.svg)\n",
         markdown_table(header, rows),
     ]
 
 
-def _reads(analyses: list[dict[str, Any]]) -> list[str]:
-    return [mean_text(read(analyses, AFTER)) for read in (_tokens_read, _talker_read)]
-
-
-def _tokens_read(analyses: list[dict[str, Any]], when: str) -> list[float]:
-    return [fmean(row[when]["probe"] for row in a["tokens"]) for a in analyses if a["tokens"]]
-
-
-def _talker_read(analyses: list[dict[str, Any]], when: str) -> list[float]:
-    tasks = [task for a in analyses for task in a["probes"] if task["name"] == SPEAKER]
-    return [fmean(row[when]["accuracy"] for row in task["layers"]) for task in tasks]
+def _reads(analyses: list[dict[str, Any]], when: str) -> dict[str, list[float]]:
+    """Return what is read from layers -> how well, the mean over layers of every analysis."""
+    found: dict[str, list[float]] = {}
+    for analysis in analyses:
+        if analysis["tokens"]:
+            found.setdefault("tokens", []).append(fmean(row[when]["probe"] for row in analysis["tokens"]))
+        for task in analysis["probes"]:
+            measure = "LCC" if task["classes"] is None else "accuracy"
+            found.setdefault(task["name"], []).append(fmean(row[when][measure] for row in task["layers"]))
+    return found
 
 
 def _times(study: Study) -> str:
