@@ -19,7 +19,10 @@ from distilmos.errors import InputError
 
 DIRECTORY, RESULT = "analysis", "analysis.json"  # EXP/analysis/analysis.json
 BEFORE, AFTER = "before", "after"
-KEYS = ("subject", "data", "notes", "utterances", "frames", "left_out", "similarity", "tokens", "probes")
+KEYS = (
+    *("subject", "ssl", "model", "time", "commit", "hardware", "seed", "data", "notes", "kmeans", "utterances"),
+    *("seconds", "frames", "held_out", "left_out", "similarity", "tokens", "probes"),
+)
 
 
 def read_analysis(directory: str | Path) -> dict[str, Any]:

@@ -206,7 +206,7 @@ def _train(job: TrainJob, inputs: _Inputs, world: World, stop: StopRequest) -> N
             monitor = Monitor(job.out, trainer.state.log_bytes, trainer.state.step, job.config.max_steps)
     try:
         if stored is None:
-            monitor.event("start", 0, _start(job, inputs, model, world))
+            monitor.event("start", 0, _start(job, inputs, model, world, identity))
         else:
             monitor.event("resume", stored.state.step, {"time": now(), "processes": world.size})
             monitor.say(f"{job.out}: continuing after step {stored.state.step}")
@@ -401,16 +401,18 @@ def _take_over(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
         torch.nn.init.zeros_(model.linear.bias)
 
 
-def _start(job: TrainJob, inputs: _Inputs, model: MOSNetwork, world: World) -> dict[str, Any]:
+def _start(job: TrainJob, inputs: _Inputs, model: MOSNetwork, world: World, identity: dict[str, Any]) -> dict[str, Any]:
     """Return the values of the log's first line."""
     return {
         "time": now(),
         "command": job.command,
         "commit": commit(),
         "seed": job.config.seed,
-        # What `precision: auto` has come to, and k-means, which another machine may learn to other bits.
+        # What `precision: auto` has come to, and what settings name by a path, or another machine makes to other bits.
         "precision": "bfloat16" if uses_bfloat16(job.config, inputs.device) else "float32",
-        "kmeans": inputs.tokens.kmeans if inputs.tokens else None,
+        "encoder": identity["encoder"],
+        "initial_model": identity["initial model"],
+        "kmeans": identity["k-means"],
         "hardware": machine(inputs.device) | {"processes": world.size},
         "data": {
             name: {

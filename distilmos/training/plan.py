@@ -237,7 +237,8 @@ def make_plan(
             "a slow file system comes on top.",
             "Memory is that of the largest process"
             + (", libraries included." if device.type == "cpu" else " on the GPU.")
-            + f" k-means is planned with {KMEANS_ITERATIONS} iterations, by its number of frames.",
+            + f" k-means is planned with {KMEANS_ITERATIONS} iterations, by its number of frames, stages 2 and 4 with "
+            "the model's encoder in float32.",
         ],
     )
 

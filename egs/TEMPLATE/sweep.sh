@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains models of conf/ with several seeds as one array of jobs, and gathers their scores: ../TEMPLATE/sweep.sh in a
 # recipe's directory, after stages 0 to 4. Options that are not its own go to the recipe's run.sh. Started again, it goes on
-# with what is not done.
+# training what has not been trained to the end, and scores all again.
 set -euo pipefail
 
 . "$(dirname "$0")/options.sh"
@@ -66,8 +66,10 @@ fi
 # Tokens of other options than the recipe's are made before, once for all seeds.
 for model in ${models}; do
     take_model "${model}"
-    made="${expdir}/sweep/tokens ${own_tokens[*]}"
-    if [ ${#own_tokens[@]} -gt 0 ] && [ ! -e "${made}" ]; then
+    [ ${#own_tokens[@]} -gt 0 ] || continue
+    # Other sets of the recipe, or another encoder of a configuration, have tokens of their own.
+    made=${expdir}/sweep/tokens.$(cksum <<<"${settings[1]} ${own_tokens[*]} ${rest[*]}" | cut -d ' ' -f 1)
+    if [ ! -e "${made}" ]; then
         ./run.sh "${rest[@]}" --expdir "${expdir}" --stage 3 --stop_stage 4 "${settings[@]}"
         mkdir -p "${expdir}/sweep"
         touch "${made}"

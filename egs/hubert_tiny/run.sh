@@ -120,6 +120,8 @@ if begin 2; then
 fi
 
 if begin 3; then
+    # Clusters of another first iteration are no labels for the second.
+    [ -e "${expdir}/first/checkpoint_last.pt" ] || rm -rf "${dumpdir}/labels_second"
     pretrain first "${first_updates}" "task.labels=[sound]"
     end "${expdir}/first"
 fi
@@ -158,6 +160,7 @@ fi
 if begin 6; then
     need "${expdir}/second/checkpoint_last.pt" 5
     need "${dumpdir}/labels_first/valid.tsv" 2
-    python3 local/finish.py --expdir "${expdir}" --dumpdir "${dumpdir}" --out "${expdir}/hubert_tiny.safetensors"
-    end "${expdir}/hubert_tiny.safetensors" RESULTS.md
+    python3 local/finish.py --expdir "${expdir}" --dumpdir "${dumpdir}" --out "${expdir}/hubert_tiny.safetensors" \
+        --page "${expdir}/RESULTS.md"
+    end "${expdir}/hubert_tiny.safetensors" "${expdir}/RESULTS.md"
 fi

@@ -33,6 +33,18 @@ take_protocol() {
     split+=(--db_root "${db_root}")
 }
 
+# check: ends if what is kept has been trained with other settings than those of conf/.
+check() {
+    local places=() protocol
+    for protocol in ${protocols}; do
+        take_protocol "${protocol}"
+        places+=("${place}")
+    done
+    python3 local/check_kept.py --kept "${places[@]}" --models "${models}" --seeds "${seeds}"
+}
+
+check
+failed=0
 for protocol in ${protocols}; do
     take_protocol "${protocol}"
     for reference in ${references}; do
@@ -52,18 +64,18 @@ for protocol in ${protocols}; do
     for group in "${!seeds_of[@]}"; do
         prepare "${dump}" "${split[@]}"
         ../TEMPLATE/sweep.sh --models "${group}" --seeds "${seeds_of[${group}]}" --jobs "${jobs}" --expdir "${exp}" \
-            --analyze "${analyze}" "${split[@]}"
+            --analyze "${analyze}" "${split[@]}" || failed=$?
         lacking_models "${place}" "${group}" "${seeds_of[${group}]}"
         for training in "${lacking[@]}"; do
+            # The last that a training writes. Of an array in which one has failed, the others are kept.
+            [ -e "${exp}/${training}/RESULTS.md" ] || continue
             files=(config.yaml log.jsonl results/test/{metrics.json,scored.tsv})
             [ ! -e "${exp}/${training}/analysis" ] || files+=(analysis/analysis.json)
             keep "${exp}/${training}" "${place}/${training}" "${files[@]}"
         done
     done
 done
-for protocol in ${protocols}; do
-    take_protocol "${protocol}"
-    python3 local/check_kept.py --kept "${place}" --models "${models}" --seeds "${seeds}"
-done
+((failed == 0)) || exit "${failed}"
+check
 python3 local/gather.py --protocols "${protocols}" --models "${models}" --seeds "${seeds}" \
     --references "${references}" --kept "${kept}" --out "${out}"

@@ -20,6 +20,11 @@ take_all_options tune.sh "$@"
 command="./tune.sh${models:+ --models \"${models}\"} --folds \"${folds}\" --kept ${kept} --out ${out}"
 [ -n "${models}" ] || models=$(grep -v '^#' local/candidates | tr '\n' ' ')
 mkdir -p "${kept}"
+# check: ends if what is kept has been trained with other settings than those of conf/.
+check() { python3 local/check_kept.py --kept "${kept}" --models "${models}" --seeds "${folds}" --folds; }
+
+check
+failed=0
 for fold in ${folds}; do
     lacking_models "${kept}" "${models}" "${fold}"
     if [ ${#left[@]} -gt 0 ]; then
@@ -28,13 +33,16 @@ for fold in ${folds}; do
         split=(--db_root "${db_root}" --split conditions --dev_fold "${fold}")
         prepare "dump${part}" "${split[@]}"
         ../TEMPLATE/sweep.sh --models "${left[*]}" --seeds "${fold}" --jobs "${jobs}" --expdir "exp${part}" --dev true \
-            "${split[@]}"
+            "${split[@]}" || failed=$?
         for training in "${lacking[@]}"; do
+            # What ends a training. Of an array in which one has failed, the others are kept.
+            [ -e "exp${part}/${training}/final/config.yaml" ] || continue
             keep "exp${part}/${training}" "${kept}/${training}" config.yaml log.jsonl
         done
     fi
 done
-python3 local/check_kept.py --kept "${kept}" --models "${models}" --seeds "${folds}"
+((failed == 0)) || exit "${failed}"
+check
 read -ra models <<<"${models}"
 read -ra folds <<<"${folds}"
 distilmos gather "${kept}" --models "${models[@]}" --seeds "${folds[@]}" --dev --out "${kept}/page.md"

@@ -79,8 +79,10 @@ def test_a_baseline_has_no_tokens_unless_a_kmeans_is_named(trained):
     assert analyze(exp) == 0
     result = numbers(exp / "analysis")
     assert result["tokens"] == [] and result["left_out"][0].startswith("tokens: no k-means")
-    assert "Forgetting" not in (exp / "analysis/ANALYSIS.md").read_text()
+    titles = ("What is left of each layer", "Fit of the k-means")
+    assert not any(title in (exp / "analysis/ANALYSIS.md").read_text() for title in titles)
     assert analyze(exp, "--kmeans", trained.kmeans) == 0
+    assert all(title in (exp / "analysis/ANALYSIS.md").read_text() for title in titles)
     assert len(numbers(exp / "analysis")["tokens"]) == trained.layers
 
 

@@ -97,7 +97,7 @@ def test_from_recordings_to_an_encoder_through_a_kill(tmp_path, speech):
     trained = load_ssl(recipe / "exp" / "second" / "checkpoint_last.pt")
     for name, tensor in trained.state_dict().items():
         assert torch.allclose(encoder.state_dict()[name], tensor, atol=1e-3), name
-    page = (recipe / "RESULTS.md").read_text()
+    page = (recipe / "exp" / "RESULTS.md").read_text()
     assert re.search(r"^\| second +\| +10 \|.*\| +sound +", page, re.MULTILINE), page
     assert re.search(r"^\| second +\| +10 \|.*\| +content +", page, re.MULTILINE), page
     _copies_sound_as_they_do_and_mean_what_the_recordings_do(recipe)

@@ -71,7 +71,8 @@ def page(kept):
 
 def _events(seed):
     hardware = {"gpu": None, "cpu": "a CPU", "threads": 1, "torch": "2", "python": "3"}
-    made = {"commit": f"abc{seed}", "time": f"2026-01-0{seed}", "precision": "float32", "kmeans": f"def{seed}"}
+    made = {"commit": f"abc{seed}", "time": f"2026-01-0{seed}", "precision": "float32"}
+    made |= {"encoder": "abc", "kmeans": f"def{seed}"}
     yield {"event": "start", "step": 0, **made, "hardware": hardware}
     yield {"event": "train", "step": 30, "regression": 0.25}
     for step, value in zip((10, 20, 30), DEV_LCC[seed], strict=True):
@@ -85,7 +86,17 @@ def _analysis(noise):
         "after": {"probe": 0.4, "accuracy": 0.8, "LCC": 0.6},
     }
     return {
-        **{"subject": "x", "data": [], "notes": "", "utterances": 9, "frames": 9, "left_out": []},
+        **{
+            "subject": "x",
+            "ssl": "s",
+            "model": "x",
+            "time": "t",
+            "commit": None,
+            "hardware": {},
+            "seed": 1,
+            "data": [],
+        },
+        **{"notes": "", "kmeans": "k", "utterances": 9, "seconds": 9, "frames": 9, "held_out": 3, "left_out": []},
         "similarity": [[1 - noise / 2, 0.0], [0.0, 0.3]],
         "tokens": [layer, layer],
         "probes": [
@@ -280,14 +291,18 @@ def test_tuning_shows_what_is_kept_without_training_again(kept, tmp_path):
         ["**sslmos+encoder_lr=1e-4**", "mean", "0.650 ± 0.071"],
         ["**sslmos+encoder_lr=3e-4**", "mean", "0.700 ± 0.071"],
     ]
-    # All of one page have been computed to the same precision, whichever.
+    # All of one page have been computed to the same precision, whichever, on the same encoder.
     (tmp_path / "TUNING.md").unlink()
-    (training / "config.yaml").write_text(yaml.safe_dump(settings | {"precision": "bfloat16"}))
-    done = run_script(RECIPE / "tune.sh", *options)
-    assert done.returncode == 2
-    assert (
-        f"precision: auto in {tmp_path / 'tuning'}/sslmos+encoder_lr=1e-4_seed1, bfloat16 in {training}" in done.stderr
-    )
+    log = (training / "log.jsonl").read_text()
+    for key, before, value in (("precision", "float32", "bfloat16"), ("encoder", "abc", "def")):
+        (training / "log.jsonl").write_text(log.replace(f'"{key}": "{before}"', f'"{key}": "{value}"'))
+        done = run_script(RECIPE / "tune.sh", *options)
+        assert done.returncode == 2
+        assert (
+            f"{key}: {before} in {tmp_path / 'tuning'}/sslmos+encoder_lr=1e-4_seed1, {value} in {training}"
+            in done.stderr
+        )
+    (training / "log.jsonl").write_text(log)
     # A training with settings that are no longer those of conf/ is not taken for what it would be now.
     (training / "config.yaml").write_text(yaml.safe_dump(settings | {"max_steps": 77}))
     done = run_script(RECIPE / "tune.sh", *options)

@@ -1,4 +1,4 @@
-"""Write the encoder of the second iteration in the package's form, and RESULTS.md: how far pretraining came."""
+"""Write the encoder of the second iteration in the package's form, and a page: how far pretraining came."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--expdir", type=Path, required=True, metavar="DIR", help="with both iterations")
     parser.add_argument("--dumpdir", type=Path, required=True, metavar="DIR", help="with the audio of stage 1")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="encoder to write")
-    parser.add_argument("--page", type=Path, default=Path("RESULTS.md"), metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--page", type=Path, required=True, metavar="FILE", help="page to write")
     args = parser.parse_args()
 
     courses = {name: read_course(args.expdir / name / "log" / "hydra_train.log") for name in LABELS}

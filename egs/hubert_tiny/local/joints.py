@@ -21,7 +21,7 @@ from torchaudio.functional import melscale_fbanks
 
 from distilmos.data.audio import SAMPLE_RATE, read_audio
 from distilmos.data.datadir import read_data_dir
-from distilmos.errors import run_main
+from distilmos.errors import InputError, run_main
 from distilmos.scoring.tables import markdown_table
 from distilmos.simulation.degrade import PACKET, at_level
 from distilmos.simulation.draw import generator_of
@@ -72,6 +72,8 @@ def kind_scores(
         for name, rows in found.items():
             frames.setdefault(name, []).append(rows[:count][loud])
     learned = round(LEARNED * len(labels))
+    if not 0 < learned < len(labels):
+        raise InputError(f"{len(labels)} recordings of {SHORTEST / SAMPLE_RATE:g} s or more: at least two are needed")
     reader = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     scores = {}
     for name, parts in frames.items():
