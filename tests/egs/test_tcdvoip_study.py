@@ -344,6 +344,12 @@ def test_what_is_kept_is_not_trained_again(tmp_path):
     assert [path.name for path in (recipe / "exp" / "leave_echo_out").glob("*_seed*")] == [f"{model}_seed2"]
     assert {path: path.read_bytes() for path in files} == files
     assert "- seeds: 1, 2\n- test: echo 6 recordings of 3 conditions\n" in (recipe / "RESULTS.md").read_text()
+    # One that fails does not take the others of its array with it.
+    done = run_script(
+        recipe / "study.sh", "--protocols", "echo", "--models", f"{model} {model}+max_seconds=0.1", "--seeds", "3"
+    )
+    assert done.returncode != 0
+    assert sorted(path.name for path in first.parent.iterdir()) == [f"{model}_seed{seed}" for seed in (1, 2, 3)]
 
 
 def test_a_model_is_the_name_of_a_directory():

@@ -32,6 +32,7 @@ from distilmos.scoring.tables import bounds, markdown_table, mean_text, number
 IN_DOMAIN = "conditions"
 TOGETHER = "held-out types"
 CORRELATIONS = ("LCC", "SRCC")  # whose differences are shown
+KEPT = Path("study")  # by default of study.sh
 DEV_METRIC = "LCC"  # of utterances, by which models are chosen on dev
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # level -> rated and predicted scores
@@ -268,12 +269,14 @@ def _curves(study: Study, folder: Path) -> list[str]:
         best = [max(series(e.dev, "utterance", DEV_METRIC)) for e in experiments]
         last = [series(e.dev, "utterance", DEV_METRIC)[-1] for e in experiments]
         learned = [e.train[-1]["regression"] if e.train else nan for e in experiments]  # shorter than log_every
+        if any(e.config.get("listener_offsets") for e in experiments):
+            learned = []  # of single ratings, and no mean scores
         unseen = [e.dev[-1]["regression"] for e in experiments]
         rows.append(
             [
                 model,
                 *map(mean_text, (best, last, [b - x for b, x in zip(best, last, strict=True)], learned, unseen)),
-                mean_text([u - x for u, x in zip(unseen, learned, strict=True)]),
+                mean_text([u - x for u, x in zip(unseen, learned, strict=False)]),
             ]
         )
     header = ["model", f"best dev {DEV_METRIC}", "at the end", "lost", "loss, train", "loss, dev", "gap"]
@@ -388,6 +391,8 @@ def main() -> None:
     for name in ("protocols", "models", "seeds", "references"):
         if chosen := getattr(args, name):
             command += f' --{name} "{" ".join(chosen)}"'
+    if args.kept != KEPT:
+        command += f" --kept {args.kept}"
     study = Study(args.kept, args.protocols, args.models, args.seeds, args.references)
     folder = args.out.parent / f"{args.out.stem}_files"
     write_text(args.out, page(study, f"{command} --out {args.out}", folder))
