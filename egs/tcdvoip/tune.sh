@@ -49,8 +49,9 @@ distilmos gather "${kept}" --models "${models[@]}" --seeds "${folds[@]}" --dev -
 {
     echo "# TCD-VoIP: candidates for settings, on dev"
     echo
-    echo "Made by \`${command}\`. The training with seed N has fold N of dev: 20 conditions, fold 4 the last 11. Means are"
-    echo "over the folds. No test set was scored."
+    echo "Made by \`${command}\`."
+    echo "The training with seed N has fold N of dev: 20 conditions, fold 4 the last 11. Means are over the folds. No test set"
+    echo "was scored."
     echo
     cat "${kept}/page.md"
 } >"${out}.tmp"

@@ -229,6 +229,17 @@ def test_a_published_model_is_compared_with_the_first(kept, page):
     assert 0 < low < value < high
 
 
+def test_each_type_is_shown_by_itself(kept, page):
+    by_seed = [rows_of(kept, "conditions", f"sslmos_seed{s}", "chop") for s in SEEDS]
+    for title, values in (
+        ("utterance LCC", [agreement(rated, predicted)["LCC"] for rated, predicted in by_seed]),
+        ("predicted - rated", [np.mean(predicted - rated) for rated, predicted in by_seed]),
+    ):
+        found = cells(page, f"conditions, {title} within a type:", "sslmos")
+        assert sorted(found) == ["chop", "echo", "model", "reference"]
+        assert found["chop"] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+
+
 def test_types_are_resampled_by_themselves(kept, tmp_path):
     study = shutil.copytree(kept, tmp_path / "before", ignore=shutil.ignore_patterns("R*"))
     shutil.rmtree(study / "study" / "leave_chop_out")

@@ -165,6 +165,8 @@ def page(study: Study, command: str, folder: Path) -> str:
     for level in LEVELS:
         parts.append(f"## Scores of {level}s\n")
         parts += [f"{level} {metric}:\n\n{_scores(study, level, metric)}" for metric in METRICS]
+    if IN_DOMAIN in study.protocols:
+        parts += ["## Types of degradation\n", *_types(study)]
     if len(study.models) + len(study.references) > 1:
         parts += ["## Differences\n", *_differences(study)]
     parts += ["## Learning curves\n", *_curves(study, folder)]
@@ -200,6 +202,30 @@ def _scores(study: Study, level: str, metric: str) -> str:
             rows[-1].append(mean_text(together))
     header = ["model", *study.protocols, *([f"{TOGETHER}, mean"] if len(held_out) > 1 else [])]
     return markdown_table(header, rows)
+
+
+def _types(study: Study) -> list[str]:
+    """Return, for the protocol in which all types are known, how well each is scored by itself."""
+    found = {}
+    for model in [*study.models, *study.references]:
+        paths = [e.path for e in study.trained.get((IN_DOMAIN, model), [])]
+        found[model] = [_by_type(path) for path in paths or [study.path(IN_DOMAIN, f"zero_shot/{model}")]]
+    types = list(found[study.models[0]][0])
+    parts = []
+    for title, place in (("utterance LCC", 0), ("predicted - rated", 1)):
+        rows = [
+            [model, *(mean_text([seed[t][place] for seed in seeds], 2) for t in types)]
+            for model, seeds in found.items()
+        ]
+        parts += [f"{IN_DOMAIN}, {title} within a type:\n", markdown_table(["model", *types], rows)]
+    return parts
+
+
+def _by_type(path: Path) -> dict[str, tuple[float, float]]:
+    """Return utterance LCC and mean error of each type, by name."""
+    rows = _read_rows(IN_DOMAIN, path)
+    arrays = {t: level_arrays([r for r in rows if r.group == t])[LEVELS[0]] for t in sorted({r.group for r in rows})}
+    return {t: (agreement(*found)["LCC"], float(np.mean(found[1] - found[0]))) for t, found in arrays.items()}
 
 
 def _differences(study: Study) -> list[str]:
