@@ -55,10 +55,16 @@ done
 if [ -n "${job}" ]; then
     read -r model seed <<<"${runs[job - 1]}"
     take_model "${model}"
+    # Whoever keeps trainings, as egs/tcdvoip/study.sh does, sees by this file that all stages have ended, with the settings
+    # and data of now.
+    ended=${expdir}/${model}_seed${seed}/.ended
+    rm -f "${ended}"
     # The stages run inside this job. A training that has ended is only checked: its settings and data are still the same.
     # What makes the model counts before options for all.
-    cmd_backend=local exec ./run.sh "${rest[@]}" --expdir "${expdir}" --stage 5 --stop_stage "${last}" "${settings[@]}" \
+    cmd_backend=local ./run.sh "${rest[@]}" --expdir "${expdir}" --stage 5 --stop_stage "${last}" "${settings[@]}" \
         --tag "${model}_seed${seed}" --seed "${seed}" --num_threads "${num_threads}" --ngpu "${ngpu}"
+    touch "${ended}"
+    exit
 fi
 
 . ./path.sh

@@ -65,10 +65,11 @@ for protocol in ${protocols}; do
         prepare "${dump}" "${split[@]}"
         ../TEMPLATE/sweep.sh --models "${group}" --seeds "${seeds_of[${group}]}" --jobs "${jobs}" --expdir "${exp}" \
             --analyze "${analyze}" "${split[@]}" || failed=$?
+        ((failed < 128)) || exit "${failed}" # by a signal
         lacking_models "${place}" "${group}" "${seeds_of[${group}]}"
         for training in "${lacking[@]}"; do
-            # The last that a training writes. Of an array in which one has failed, the others are kept.
-            [ -e "${exp}/${training}/RESULTS.md" ] || continue
+            # Of an array in which one has failed, the others are kept.
+            [ -e "${exp}/${training}/.ended" ] || continue
             files=(config.yaml log.jsonl results/test/{metrics.json,scored.tsv})
             [ ! -e "${exp}/${training}/analysis" ] || files+=(analysis/analysis.json)
             keep "${exp}/${training}" "${place}/${training}" "${files[@]}"

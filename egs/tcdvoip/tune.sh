@@ -34,9 +34,10 @@ for fold in ${folds}; do
         prepare "dump${part}" "${split[@]}"
         ../TEMPLATE/sweep.sh --models "${left[*]}" --seeds "${fold}" --jobs "${jobs}" --expdir "exp${part}" --dev true \
             "${split[@]}" || failed=$?
+        ((failed < 128)) || exit "${failed}" # by a signal
         for training in "${lacking[@]}"; do
-            # What ends a training. Of an array in which one has failed, the others are kept.
-            [ -e "exp${part}/${training}/final/config.yaml" ] || continue
+            # Of an array in which one has failed, the others are kept.
+            [ -e "exp${part}/${training}/.ended" ] || continue
             keep "exp${part}/${training}" "${kept}/${training}" config.yaml log.jsonl
         done
     fi

@@ -72,7 +72,7 @@ def page(kept):
 def _events(seed):
     hardware = {"gpu": None, "cpu": "a CPU", "threads": 1, "torch": "2", "python": "3"}
     made = {"commit": f"abc{seed}", "time": f"2026-01-0{seed}", "precision": "float32"}
-    made |= {"encoder": "abc", "kmeans": f"def{seed}"}
+    made |= {"encoder": "abc", "initial_model": "ghi", "kmeans": f"def{seed}"}
     yield {"event": "start", "step": 0, **made, "hardware": hardware}
     yield {"event": "train", "step": 30, "regression": 0.25}
     for step, value in zip((10, 20, 30), DEV_LCC[seed], strict=True):
@@ -200,6 +200,21 @@ def test_a_difference_is_as_unsure_as_seeds_differ(kept, page, tmp_path):
     assert low < 0.5 and high > 1.5
 
 
+def test_two_seeds_say_as_little_as_two_do(kept, tmp_path):
+    """Of one seed as good as the other model and one as bad as can be, half the resamples show no difference."""
+
+    def perfect(lines):
+        return [[*f[:4], f[3], *f[5:]] for f in lines]
+
+    def opposite(lines):
+        return [[*f[:4], str(6 - float(f[3])), *f[5:]] for f in lines]
+
+    changed(kept, tmp_path / "perfect", "conditions/*_seed*", perfect)
+    text = changed(tmp_path / "perfect", tmp_path / "copy", "conditions/sslmos_seed2", opposite)
+    cell = cells(text, "distilmos - sslmos:", "conditions", first="test")["utterance LCC"]
+    assert cell.startswith("+1.000 [+0.000, +2.000] p ") and float(cell.split()[-1]) > 0.9
+
+
 def test_a_difference_is_no_surer_for_more_recordings_of_the_same_conditions(kept, tmp_path):
     def repeated(lines):
         first = {system: fields for fields in reversed(lines) for system in fields[1:2]}
@@ -305,15 +320,19 @@ def test_tuning_shows_what_is_kept_without_training_again(kept, tmp_path):
     # All of one page have been computed to the same precision, whichever, on the same encoder.
     (tmp_path / "TUNING.md").unlink()
     log = (training / "log.jsonl").read_text()
-    for key, before, value in (("precision", "float32", "bfloat16"), ("encoder", "abc", "def")):
+    made = (("precision", "float32", "bfloat16"), ("encoder", "abc", "def"), ("initial_model", "ghi", "jkl"))
+    for key, before, value in made:
         (training / "log.jsonl").write_text(log.replace(f'"{key}": "{before}"', f'"{key}": "{value}"'))
         done = run_script(RECIPE / "tune.sh", *options)
         assert done.returncode == 2
-        assert (
-            f"{key}: {before} in {tmp_path / 'tuning'}/sslmos+encoder_lr=1e-4_seed1, {value} in {training}"
-            in done.stderr
-        )
+        assert f"{key}: {before} in {tmp_path / 'tuning'}/" in done.stderr
+        assert f"_seed1, {value} in {training}" in done.stderr
     (training / "log.jsonl").write_text(log)
+    # Folds have k-means of their own; seeds of the same data have not.
+    check = [sys.executable, RECIPE / "local" / "check_kept.py", *options[:2], "--seeds", "1 2", "--kept", options[5]]
+    done = subprocess.run(check, cwd=RECIPE, text=True, capture_output=True)
+    assert done.returncode == 2
+    assert f"kmeans: def1 in {training.with_name(training.name[:-1] + '1')}, def2 in {training}" in done.stderr
     # A training with settings that are no longer those of conf/ is not taken for what it would be now.
     (training / "config.yaml").write_text(yaml.safe_dump(settings | {"max_steps": 77}))
     done = run_script(RECIPE / "tune.sh", *options)

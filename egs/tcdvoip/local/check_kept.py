@@ -1,7 +1,8 @@
 """End unless the trainings that are kept had the settings that conf/ has now: what is kept is never trained again.
 
-What settings do not tell must be the same: precision and encoder for all trainings of a page, the initial model for all
-of a model, and k-means for all of a model in a protocol. Trainings that are not there yet are passed over.
+What settings do not tell must be the same: precision for all trainings of a page, what an encoder's name means, the
+initial model for all of a model, and k-means for all of a model in a protocol. Trainings that are not there yet are
+passed over.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def main() -> None:
             config = load_config(kept / "config.yaml")
             found = config.model_dump(exclude=FREE)
             faults += [
-                f"{kept}: {key} was {found[key]!r} and is {wanted[key]!r} now; remove it to train again"
+                f"{kept}: {key} was {found[key]!r} and is {wanted[key]!r} now; remove it here and in exp to train again"
                 for key in wanted
                 if wanted[key] != found[key]
             ]
@@ -51,7 +52,7 @@ def main() -> None:
             start |= read_experiment(kept).start or {}
             for key, whose in (
                 ("precision", ()),
-                ("encoder", ()),
+                ("encoder", (config.ssl_model,)),
                 ("initial_model", (model,)),
                 ("kmeans", (model, str(place), seed if args.folds else "")),
             ):

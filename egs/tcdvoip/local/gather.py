@@ -261,9 +261,11 @@ def _differences(study: Study) -> list[str]:
             cells = [protocol]
             for key in columns:
                 difference, resampled = values[key]
-                low, high, _ = interval(resampled)
-                spread = bounds({"low": low, "high": high}, sign=True)
-                cells.append(f"{number(difference, sign=True)} {spread} p {number(two_sided_p(resampled))}")
+                low, high, undefined = interval(resampled)
+                cells.append(number(difference, sign=True))
+                if undefined < resampled.size:
+                    spread = bounds({"low": low, "high": high}, sign=True)
+                    cells[-1] += f" {spread} p {number(two_sided_p(resampled))}"
             rows.append(cells)
         header = ["test", *(f"{level} {metric}" for level, metric in columns)]
         parts += [f"{model} - {other}:\n", markdown_table(header, rows)]
