@@ -206,9 +206,10 @@ def _draw(axes: Axes, lines: Sequence[Line], level: tuple[str, float] | None) ->
     legend = []
     widest = max(np.ptp(line.x) for line in lines)
     for place, line in enumerate(lines):
-        style = "--" if line.dashed else "-"
-        look: dict[str, Any] = {"color": line.colour, "linestyle": style, "markersize": 3.5}
-        look["marker"] = "o" if len(line.x) <= FEW_POINTS else ""
+        look: dict[str, Any] = {
+            **{"color": line.colour, "linestyle": "--" if line.dashed else "-"},
+            **{"marker": "o" if len(line.x) <= FEW_POINTS else "", "markersize": 3.5},
+        }
         if line.spread is None:
             axes.plot(line.x, line.y, **look)
         else:

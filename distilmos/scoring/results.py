@@ -111,7 +111,7 @@ def level_arrays(rows: Sequence[Scored]) -> dict[str, tuple[np.ndarray, np.ndarr
 
     They are in the order of utterances or systems, whatever that of `rows`.
     """
-    ordered = sorted(rows, key=lambda row: c_locale_key(row.utterance))
+    ordered = _ordered(rows)
     return level_scores(
         {row.utterance: row.mos for row in ordered},
         {row.utterance: row.predicted for row in ordered},
@@ -120,8 +120,17 @@ def level_arrays(rows: Sequence[Scored]) -> dict[str, tuple[np.ndarray, np.ndarr
     )
 
 
+def _ordered(rows: Sequence[Scored]) -> list[Scored]:
+    return sorted(rows, key=lambda row: c_locale_key(row.utterance))
+
+
 def resample_levels(
-    arrays: Sequence[Mapping[str, tuple[np.ndarray, np.ndarray]]], rows: Sequence[Scored], samples: int, seed: int
+    arrays: Sequence[Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    rows: Sequence[Scored],
+    samples: int,
+    seed: int | tuple[int, ...],
+    metrics: Sequence[str] = METRICS,
+    clusters: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return the measures of every resample of systems, with all utterances of each.
 
@@ -133,19 +142,21 @@ def resample_levels(
         rows: of one of the predictions.
         samples: number of resamples, the same ones for all predictions and both levels.
         seed: of the draws.
+        metrics: the measures to compute.
+        clusters: system -> what it is a copy of, for systems that are not independent either; None if all are.
 
     Returns:
         level -> measure -> array (samples, predictions), as `bootstrap_agreement` gives it.
     """
-    systems = [row.system for row in sorted(rows, key=lambda row: c_locale_key(row.utterance))]
-    clusters = {"utterance": np.array(systems) if len(set(systems)) > 1 else None}
-    return {
-        level: bootstrap_agreement(
-            *(arrays[0][level][0], np.stack([of_one[level][1] for of_one in arrays]), samples, seed),
-            clusters=clusters.get(level),
-        )
-        for level in LEVELS
-    }
+    systems = [row.system for row in _ordered(rows)]
+    names = sorted(set(systems))
+    drawn = clusters or dict(zip(names, names, strict=True))
+    found = {}
+    for level, members in zip(LEVELS, (systems, names), strict=True):
+        predictions = np.stack([of_one[level][1] for of_one in arrays])
+        together = np.array([drawn[system] for system in members]) if len(names) > 1 else None
+        found[level] = bootstrap_agreement(arrays[0][level][0], predictions, samples, seed, metrics, together)
+    return found
 
 
 def score_levels(rows: Sequence[Scored], samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:

@@ -44,7 +44,6 @@ check() {
 }
 
 check
-failed=0
 for protocol in ${protocols}; do
     take_protocol "${protocol}"
     for reference in ${references}; do
@@ -63,13 +62,10 @@ for protocol in ${protocols}; do
     done
     for group in "${!seeds_of[@]}"; do
         prepare "${dump}" "${split[@]}"
-        ../TEMPLATE/sweep.sh --models "${group}" --seeds "${seeds_of[${group}]}" --jobs "${jobs}" --expdir "${exp}" \
-            --analyze "${analyze}" "${split[@]}" || failed=$?
-        ((failed < 128)) || exit "${failed}" # by a signal
+        sweep --models "${group}" --seeds "${seeds_of[${group}]}" --jobs "${jobs}" --expdir "${exp}" \
+            --analyze "${analyze}" "${split[@]}"
         lacking_models "${place}" "${group}" "${seeds_of[${group}]}"
         for training in "${lacking[@]}"; do
-            # Of an array in which one has failed, the others are kept.
-            [ -e "${exp}/${training}/.ended" ] || continue
             files=(config.yaml log.jsonl results/test/{metrics.json,scored.tsv})
             [ ! -e "${exp}/${training}/analysis" ] || files+=(analysis/analysis.json)
             keep "${exp}/${training}" "${place}/${training}" "${files[@]}"

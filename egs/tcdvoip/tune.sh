@@ -24,7 +24,6 @@ mkdir -p "${kept}"
 check() { python3 local/check_kept.py --kept "${kept}" --models "${models}" --seeds "${folds}" --folds; }
 
 check
-failed=0
 for fold in ${folds}; do
     lacking_models "${kept}" "${models}" "${fold}"
     if [ ${#left[@]} -gt 0 ]; then
@@ -32,12 +31,8 @@ for fold in ${folds}; do
         [ "${fold}" != 1 ] || part=
         split=(--db_root "${db_root}" --split conditions --dev_fold "${fold}")
         prepare "dump${part}" "${split[@]}"
-        ../TEMPLATE/sweep.sh --models "${left[*]}" --seeds "${fold}" --jobs "${jobs}" --expdir "exp${part}" --dev true \
-            "${split[@]}" || failed=$?
-        ((failed < 128)) || exit "${failed}" # by a signal
+        sweep --models "${left[*]}" --seeds "${fold}" --jobs "${jobs}" --expdir "exp${part}" --dev true "${split[@]}"
         for training in "${lacking[@]}"; do
-            # Of an array in which one has failed, the others are kept.
-            [ -e "exp${part}/${training}/.ended" ] || continue
             keep "exp${part}/${training}" "${kept}/${training}" config.yaml log.jsonl
         done
     fi

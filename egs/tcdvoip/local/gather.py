@@ -17,7 +17,7 @@ import numpy as np
 from prepare import TYPES
 
 from distilmos.analysis.result import AFTER, BEFORE
-from distilmos.data.tables import c_locale_key, read_lines
+from distilmos.data.tables import read_lines
 from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
 from distilmos.metrics import LEVELS, agreement
@@ -25,8 +25,8 @@ from distilmos.report import figures
 from distilmos.report.experiment import Experiment, read_experiment, series
 from distilmos.report.figures import PALETTE, Line
 from distilmos.report.sweep import METRICS, pairs, training_facts
-from distilmos.scoring.bootstrap import SAMPLES, bootstrap_agreement, interval, two_sided_p
-from distilmos.scoring.results import Scored, level_arrays, read_scored
+from distilmos.scoring.bootstrap import SAMPLES, interval, two_sided_p
+from distilmos.scoring.results import Scored, level_arrays, read_scored, resample_levels
 from distilmos.scoring.tables import bounds, markdown_table, mean_text, number
 
 IN_DOMAIN = "conditions"
@@ -70,16 +70,26 @@ class Study:
         }
 
     @cached_property
+    def rows(self) -> dict[tuple[str, str], list[list[Scored]]]:
+        """The recordings of the test set as (protocol, model or reference) scored them, for each seed.
+
+        Raises:
+            InputError: if they are missing.
+        """
+        found = {key: [_read_rows(key[0], e.path) for e in experiments] for key, experiments in self.trained.items()}
+        for protocol in self.protocols:
+            for name in self.references:
+                found[protocol, name] = [_read_rows(protocol, self.path(protocol, f"zero_shot/{name}"))]
+        return found
+
+    @cached_property
     def scored(self) -> dict[tuple[str, str], list[Arrays]]:
         """What (protocol, model or reference) was rated and predicted on the test set, for each seed.
 
         Raises:
             InputError: if it is missing, or trainings of a protocol were not scored on the same ratings.
         """
-        found = {key: [_read_arrays(key[0], e.path) for e in experiments] for key, experiments in self.trained.items()}
-        for protocol in self.protocols:
-            for name in self.references:
-                found[protocol, name] = [_read_arrays(protocol, self.path(protocol, f"zero_shot/{name}"))]
+        found = {key: [level_arrays(rows) for rows in seeds] for key, seeds in self.rows.items()}
         for (protocol, model), seeds in found.items():
             for level in LEVELS:
                 rated = found[protocol, self.models[0]][0][level][0]
@@ -106,22 +116,17 @@ class Study:
         finite population sampling", 1985).
         """
         found: dict[tuple[str, str], dict[str, dict[str, np.ndarray]]] = {}
-        conditions = {p: _conditions(p, self.trained[p, self.models[0]][0].path) for p in self.protocols}
         for (protocol, model), scored in self.scored.items():
-            key = protocol, model
-            found[key] = {}
             generator = np.random.default_rng((2, crc32(f"{protocol} {model}".encode())))
             drawn_seeds = generator.integers(len(scored), size=(SAMPLES, max(1, len(scored) - 1)))
-            for level in LEVELS:
-                seeds = [arrays[level] for arrays in scored]
-                predictions = np.stack([predicted for _, predicted in seeds])
-                drawn = bootstrap_agreement(
-                    *(seeds[0][0], predictions, SAMPLES, (1, crc32(protocol.encode())), CORRELATIONS),
-                    clusters=conditions[protocol][level],
-                )
-                found[key][level] = {
-                    metric: np.take_along_axis(values, drawn_seeds, 1).mean(1) for metric, values in drawn.items()
-                }
+            rows = self.rows[protocol, model][0]
+            # MNRU speech, of which each type has a copy that is a system, is one condition; so is what is undegraded.
+            conditions = {row.system: row.system if row.group in TYPES else row.group for row in rows}
+            drawn = resample_levels(scored, rows, SAMPLES, (1, crc32(protocol.encode())), CORRELATIONS, conditions)
+            found[protocol, model] = {
+                level: {name: np.take_along_axis(values, drawn_seeds, 1).mean(1) for name, values in of_level.items()}
+                for level, of_level in drawn.items()
+            }
         return found
 
 
@@ -129,21 +134,6 @@ def _read_rows(protocol: str, path: Path) -> list[Scored]:
     rows = read_scored(path / "results" / "test")
     # The undegraded and MNRU conditions, which every type repeats, are not new where a type is held out.
     return rows if protocol == IN_DOMAIN else [row for row in rows if row.group == protocol]
-
-
-def _read_arrays(protocol: str, path: Path) -> Arrays:
-    return level_arrays(_read_rows(protocol, path))
-
-
-def _conditions(protocol: str, path: Path) -> dict[str, np.ndarray]:
-    """Return the condition of each recording and each system, (N,), in the order of `_read_arrays`.
-
-    MNRU speech, of which each type has a copy that is a system, is one condition, and so is what is undegraded.
-    """
-    rows = sorted(_read_rows(protocol, path), key=lambda row: c_locale_key(row.utterance))
-    systems = {row.system: row.system if row.group in TYPES else row.group for row in rows}
-    conditions = [systems[row.system] for row in rows], [systems[name] for name in sorted(systems)]
-    return dict(zip(LEVELS, map(np.array, conditions), strict=True))
 
 
 def page(study: Study, command: str, folder: Path) -> str:
@@ -206,10 +196,9 @@ def _scores(study: Study, level: str, metric: str) -> str:
 
 def _types(study: Study) -> list[str]:
     """Return, for the protocol in which all types are known, how well each is scored by itself."""
-    found = {}
-    for model in [*study.models, *study.references]:
-        paths = [e.path for e in study.trained.get((IN_DOMAIN, model), [])]
-        found[model] = [_by_type(path) for path in paths or [study.path(IN_DOMAIN, f"zero_shot/{model}")]]
+    found = {
+        model: [_by_type(rows) for rows in study.rows[IN_DOMAIN, model]] for model in [*study.models, *study.references]
+    }
     types = list(found[study.models[0]][0])
     parts = []
     for title, place in (("utterance LCC", 0), ("predicted - rated", 1)):
@@ -221,9 +210,8 @@ def _types(study: Study) -> list[str]:
     return parts
 
 
-def _by_type(path: Path) -> dict[str, tuple[float, float]]:
+def _by_type(rows: list[Scored]) -> dict[str, tuple[float, float]]:
     """Return utterance LCC and mean error of each type, by name."""
-    rows = _read_rows(IN_DOMAIN, path)
     arrays = {t: level_arrays([r for r in rows if r.group == t])[LEVELS[0]] for t in sorted({r.group for r in rows})}
     return {t: (agreement(*found)["LCC"], float(np.mean(found[1] - found[0]))) for t, found in arrays.items()}
 
@@ -283,9 +271,7 @@ def _curves(study: Study, folder: Path) -> list[str]:
         for model in study.models:
             events = [experiment.dev for experiment in study.trained[protocol, model]]
             values = np.array([series(dev, "utterance", DEV_METRIC) for dev in _shortest(events)])
-            spread = values.std(0, ddof=1).tolist() if len(values) > 1 else None
-            steps = series(min(events, key=len), "step")
-            lines.append(_line(study, model, steps, values.mean(0).tolist(), spread))
+            lines.append(_line(study, model, series(min(events, key=len), "step"), values))
         name = protocol if protocol == IN_DOMAIN else f"{protocol} held out"
         figure = figures.curves(f"dev-{protocol}", f"{name}: utterance {DEV_METRIC} on dev", lines)
         if figure is not None:
@@ -300,11 +286,12 @@ def _curves(study: Study, folder: Path) -> list[str]:
         if any(e.config.get("listener_offsets") for e in experiments):
             learned = []  # of single ratings, and no mean scores
         unseen = [e.dev[-1]["regression"] for e in experiments]
+        gaps = [u - x for u, x in zip(unseen, learned, strict=True)] if learned else []
         rows.append(
             [
                 model,
                 *map(mean_text, (best, last, [b - x for b, x in zip(best, last, strict=True)], learned, unseen)),
-                mean_text([u - x for u, x in zip(unseen, learned, strict=False)]),
+                mean_text(gaps),
             ]
         )
     header = ["model", f"best dev {DEV_METRIC}", "at the end", "lost", "loss, train", "loss, dev", "gap"]
@@ -317,12 +304,12 @@ def _curves(study: Study, folder: Path) -> list[str]:
     return parts
 
 
-def _line(
-    study: Study, model: str, x: Sequence[float], y: Sequence[float], spread: Sequence[float] | None = None
-) -> Line:
-    """Return a curve of a model, which looks the same in all figures."""
+def _line(study: Study, model: str, x: Sequence[float], values: np.ndarray) -> Line:
+    """Return the mean of curves (S, N) of a model, which looks the same in all figures, with their deviation."""
     place = study.models.index(model)
-    return Line(model, x, y, PALETTE[place % len(PALETTE)], dashed=place >= len(PALETTE), spread=spread)
+    spread = values.std(0, ddof=1).tolist() if len(values) > 1 else None
+    colour, dashed = PALETTE[place % len(PALETTE)], place >= len(PALETTE)
+    return Line(model, x, values.mean(0).tolist(), colour, dashed, spread)
 
 
 def _shortest(events: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
@@ -347,8 +334,7 @@ def _layers(study: Study, folder: Path) -> list[str]:
     lines, rows = [], []
     for model in analyses:
         kept = np.array([np.diag(np.array(a["similarity"], dtype=float)) for a in analyses[model]])
-        spread = kept.std(0, ddof=1).tolist() if len(kept) > 1 else None
-        lines.append(_line(study, model, list(layers), kept.mean(0).tolist(), spread))
+        lines.append(_line(study, model, layers, kept))
         reads = _reads(analyses[model], AFTER)
         rows.append([model, *map(mean_text, [*kept.T.tolist(), *(reads.get(name, []) for name in frozen)])])
     figure = figures.layer_lines("cka", "Linear CKA with the frozen layer", lines, zoom=True)

@@ -1,9 +1,19 @@
 # shellcheck shell=bash
 # For scripts that keep what their pages are made of, so that they go on where they were interrupted, on any machine.
 
-# keep FROM TO FILE...: copies the FILEs below FROM to TO, as a whole or not at all.
+failed=0 # status of the last array in which a training has failed
+
+# sweep OPTION...: trains an array with ../TEMPLATE/sweep.sh; returns where some have failed, so that the others are kept.
+sweep() {
+    ../TEMPLATE/sweep.sh "$@" || failed=$?
+    ((failed < 128)) || exit "${failed}" # by a signal
+}
+
+# keep FROM TO FILE...: copies the FILEs below FROM to TO, as a whole or not at all; nothing of a training that its sweep has
+# not ended.
 keep() {
     local new file
+    [ -e "$1/.ended" ] || return 0
     new=$(dirname "$2")/.$(basename "$2").tmp
     rm -rf "${new}"
     for file in "${@:3}"; do
