@@ -345,6 +345,12 @@ def _layers(study: Study, folder: Path) -> list[str]:
         f"{name} {mean_text(values)}" + (f" (by chance {number(chance[name])})" if name in chance else "")
         for name, values in frozen.items()
     ]
+    before += [  # other clusters are another task
+        f"of {model} {name} {mean_text(values)}"
+        for model in analyses
+        for name, values in _reads(analyses[model], BEFORE).items()
+        if mean_text(values) != mean_text(frozen[name])
+    ]
     return [
         "## What is left of the pretrained layers\n",
         "Linear CKA of each layer with the frozen one (1: nothing has changed), and what linear readers find in it, "
