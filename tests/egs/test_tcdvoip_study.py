@@ -287,6 +287,19 @@ def test_curves_layers_and_costs(kept, page):
         assert (kept / "R_files" / f"{name}.svg").read_text().startswith("<svg")
 
 
+def test_tokens_of_other_clusters_have_frozen_layers_of_their_own(kept, page, tmp_path):
+    assert ", of sslmos" not in page
+    study = shutil.copytree(kept, tmp_path / "copy", ignore=shutil.ignore_patterns("R*"))
+    for seed in SEEDS:
+        path = study / "study" / "conditions" / f"sslmos_seed{seed}" / "analysis" / "analysis.json"
+        analysis = json.loads(path.read_text())
+        for layer in analysis["tokens"]:
+            layer["before"]["probe"] = 0.45
+        path.write_text(json.dumps(analysis))
+    assert gather(study).returncode == 0
+    assert "MOS 0.700 ± 0.000, of sslmos tokens 0.450 ± 0.000. Over" in (study / "R.md").read_text(encoding="utf-8")
+
+
 def test_a_training_without_scores_is_named(kept, tmp_path):
     study = shutil.copytree(kept, tmp_path / "copy", ignore=shutil.ignore_patterns("R*"))
     (study / "study" / "conditions" / "sslmos_seed2" / "results" / "test" / "scored.tsv").unlink()
