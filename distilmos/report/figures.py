@@ -207,8 +207,10 @@ def _draw(axes: Axes, lines: Sequence[Line], level: tuple[str, float] | None) ->
     widest = max(np.ptp(line.x) for line in lines)
     for place, line in enumerate(lines):
         look: dict[str, Any] = {
-            **{"color": line.colour, "linestyle": "--" if line.dashed else "-"},
-            **{"marker": "o" if len(line.x) <= FEW_POINTS else "", "markersize": 3.5},
+            "color": line.colour,
+            "linestyle": "--" if line.dashed else "-",
+            "marker": "o" if len(line.x) <= FEW_POINTS else "",
+            "markersize": 3.5,
         }
         if line.spread is None:
             axes.plot(line.x, line.y, **look)
