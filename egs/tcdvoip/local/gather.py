@@ -349,7 +349,7 @@ def _layers(study: Study, folder: Path) -> list[str]:
         f"of {model} {name} {mean_text(values)}"
         for model in analyses
         for name, values in _reads(analyses[model], BEFORE).items()
-        if mean_text(values) != mean_text(frozen[name])
+        if name in frozen and mean_text(values) != mean_text(frozen[name])
     ]
     return [
         "## What is left of the pretrained layers\n",
