@@ -147,7 +147,8 @@ def page(study: Study, command: str, folder: Path) -> str:
         f"Made by `{command}` from what it keeps of every training (`{study.kept}`). `conditions` is in domain: unseen "
         "conditions of known types of degradation; under every other name that type is in the test set alone, and only "
         "its own conditions are scored here. A system is such a condition. Figures are means over seeds, with the "
-        "standard deviation where there are several.\n",
+        "standard deviation where there are several. What they say, and how sure it is: "
+        "[README.md](README.md#results).\n",
         _facts(study),
     ]
     if study.references:
