@@ -377,15 +377,14 @@ def _reads(analyses: list[dict[str, Any]], when: str) -> dict[str, list[float]]:
 
 
 def _times(study: Study) -> str:
-    """Return the minutes of a training, and their ratio to those of the first model.
-
-    Of one protocol, since another one may have been trained on another machine.
-    """
-    protocol = study.protocols[0]
-    means = {m: [float(e.end["elapsed_seconds"]) / 60 for e in study.trained[protocol, m]] for m in study.models}
+    """Return the minutes of a training, and their ratio to those of the first model."""
+    means = {}
+    for model in study.models:
+        experiments = [e for protocol in study.protocols for e in study.trained[protocol, model]]
+        means[model] = [float(e.end["elapsed_seconds"]) / 60 for e in experiments]
     first = fmean(means[study.models[0]])
     rows = [[model, mean_text(minutes, 1), f"{fmean(minutes) / first:.2f}"] for model, minutes in means.items()]
-    return f"Of {protocol}.\n\n" + markdown_table(["model", "minutes", f"of {study.models[0]}'s"], rows)
+    return markdown_table(["model", "minutes", f"of {study.models[0]}'s"], rows)
 
 
 def _settings(models: Sequence[str]) -> list[str]:
