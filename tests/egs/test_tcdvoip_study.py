@@ -50,7 +50,9 @@ def kept(tmp_path_factory):
             for seed in SEEDS:
                 training = tmp_path / "study" / protocol / f"{model}_seed{seed}"
                 score(training, noise)
-                (training / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in _events(seed)))
+                (training / "log.jsonl").write_text(
+                    "".join(json.dumps(event) + "\n" for event in _events(seed, protocol))
+                )
                 if protocol == "conditions":
                     (training / "analysis").mkdir()
                     (training / "analysis" / "analysis.json").write_text(json.dumps(_analysis(noise)))
@@ -69,14 +71,15 @@ def page(kept):
     return (kept / "R.md").read_text(encoding="utf-8")
 
 
-def _events(seed):
+def _events(seed, protocol):
     hardware = {"gpu": None, "cpu": "a CPU", "threads": 1, "torch": "2", "python": "3"}
     made = {"commit": f"abc{seed}", "time": f"2026-01-0{seed}", "precision": "float32"}
     made |= {"encoder": "abc", "initial_model": "ghi", "kmeans": f"def{seed}"}
     yield {"event": "start", "step": 0, **made, "hardware": hardware}
     yield {"event": "train", "step": 30, "regression": 0.25}
+    unseen = 0.65 if protocol == "conditions" else 0.75
     for step, value in zip((10, 20, 30), DEV_LCC[seed], strict=True):
-        yield {"event": "dev", "step": step, "regression": 0.65, "utterance": {"LCC": value}}
+        yield {"event": "dev", "step": step, "regression": unseen, "utterance": {"LCC": value}}
     yield {"event": "end", "step": 30, "elapsed_seconds": 60.0 * seed}
 
 
@@ -270,21 +273,39 @@ def test_types_are_resampled_by_themselves(kept, tmp_path):
 
 
 def test_curves_layers_and_costs(kept, page):
-    row = next(line for line in page.splitlines() if line.startswith("| distilmos ") and "0.400 ± 0.000 |" in line)
-    assert [cell.split(" ±")[0].strip() for cell in row.strip("|").split("|")[1:]] == [
-        *("0.850", "0.750"),  # best and last of the two seeds' evaluations
-        *("0.100", "0.250", "0.650", "0.400"),
-    ]
+    for title, gap in (("conditions:", "0.400"), ("held-out types:", "0.500")):
+        row = cells(page, title, "distilmos")
+        assert [cell.split(" ±")[0] for cell in row.values()] == [
+            *("distilmos", "0.850", "0.750"),  # best and last of the two seeds' evaluations
+            *("0.100", "0.250", f"{0.25 + float(gap):.3f}", gap),
+        ]
     layers = cells(page, "![Linear CKA with the frozen layer](R_files/cka.svg)", "sslmos")
     assert layers == {
         **{"model": "sslmos", "CKA 1": "0.500 ± 0.000", "CKA 2": "0.300 ± 0.000", "tokens read": "0.400 ± 0.000"},
         **{"speaker read": "0.800 ± 0.000", "MOS read": "0.600 ± 0.000"},
     }
     assert "tokens 0.500 ± 0.000, speaker 0.900 ± 0.000 (by chance 0.250), MOS 0.700 ± 0.000" in page
-    assert "| distilmos | 1.5 ± 0.5 | 1.00 " in " ".join(page.split())
     for name in ("dev_conditions", "dev_echo", "dev_chop", "cka"):
         assert f"R_files/{name}.svg" in page
         assert (kept / "R_files" / f"{name}.svg").read_text().startswith("<svg")
+
+
+def test_times_are_compared_within_one_machine(kept, tmp_path):
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    minutes = {"distilmos": {1: 1.0, 2: 2.0}, "sslmos": {1: 0.5, 2: 60.0}}
+    for log in (tmp_path / "study").glob("*/*_seed*/log.jsonl"):
+        model, seed = log.parent.name.split("_seed")
+        *events, end = map(json.loads, log.read_text().splitlines())
+        if minutes[model][int(seed)] == 60:
+            events[0]["hardware"]["cpu"] = "another CPU"
+        if log.parts[-3] == "leave_echo_out":
+            events[0]["commit"] = model
+        end["elapsed_seconds"] = 60 * minutes[model][int(seed)]
+        log.write_text("".join(json.dumps(event) + "\n" for event in [*events, end]))
+    assert gather(tmp_path).returncode == 0
+    times = (tmp_path / "R.md").read_text(encoding="utf-8").partition("## Training time")[2]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in times.splitlines() if line.startswith("| ")]
+    assert rows[2:4] == [["distilmos", "1.0", "1.00", "6"], ["sslmos", "0.5", "0.50", "2"]]
 
 
 def test_tokens_of_other_clusters_have_frozen_layers_of_their_own(kept, page, tmp_path):
@@ -316,7 +337,7 @@ def test_tuning_shows_what_is_kept_without_training_again(kept, tmp_path):
             training.mkdir(parents=True)
             value = 0.5 + 0.1 * fold + (0.05 if "3e-4" in model else 0)
             scores = dict.fromkeys(("MSE", "LCC", "SRCC", "KTAU"), value)
-            events = [*_events(fold)][:-1]
+            events = [*_events(fold, "conditions")][:-1]
             events.append({"event": "end", "step": 30, "dev": {"utterance": scores, "system": scores}})
             (training / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
             settings = load_config(RECIPE / "conf" / "sslmos.yaml", [model.partition("+")[2]]).model_dump(mode="json")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import nan
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 from zlib import crc32
 
@@ -224,7 +224,12 @@ def _differences(study: Study) -> list[str]:
         f"of each, the same ones for both models, and over the seeds of each ({SAMPLES} resamples). They say how sure "
         "a difference is for other conditions of the kind and, where there are several seeds, for other trainings. "
         "MNRU speech, which is a system of each type, counts as one condition. Each interval is by itself: of twenty, "
-        f"one misses the true difference by chance. {TOGETHER.capitalize()} are the mean over types.\n"
+        "one misses the true difference by chance."
+        + (
+            f" {TOGETHER.capitalize()} are the mean over types.\n"
+            if sum(p != IN_DOMAIN for p in study.protocols) > 1
+            else "\n"
+        )
     ]
     columns = [(level, metric) for level in LEVELS for metric in CORRELATIONS]
     for model, other in [*pairs(study.models), *((study.models[0], reference) for reference in study.references)]:
@@ -278,9 +283,24 @@ def _curves(study: Study, folder: Path) -> list[str]:
         if figure is not None:
             write_text(folder / f"dev_{protocol}.svg", figures.as_file(figure))
             parts.append(f"![{figure.title}]({folder.name}/dev_{protocol}.svg)\n")
+    parts.append(
+        "Over all seeds: what is lost of the best dev score until the last step, and the regression loss on training "
+        "and dev recordings at the end. Their gap grows with overfitting; it is negative where dropout, which only "
+        "training has, weighs more.\n"
+    )
+    held_out = [protocol for protocol in study.protocols if protocol != IN_DOMAIN]
+    if IN_DOMAIN in study.protocols:
+        parts += [f"{IN_DOMAIN}:\n", _overfitting(study, [IN_DOMAIN])]
+    if held_out:
+        parts += [f"{TOGETHER}:\n", _overfitting(study, held_out)]
+    return parts
+
+
+def _overfitting(study: Study, protocols: Sequence[str]) -> str:
+    """Return what is lost on dev until the end of training, over protocols and seeds."""
     rows = []
     for model in study.models:
-        experiments = [e for protocol in study.protocols for e in study.trained[protocol, model]]
+        experiments = [e for protocol in protocols for e in study.trained[protocol, model]]
         best = [max(series(e.dev, "utterance", DEV_METRIC)) for e in experiments]
         last = [series(e.dev, "utterance", DEV_METRIC)[-1] for e in experiments]
         learned = [e.train[-1]["regression"] if e.train else nan for e in experiments]  # shorter than log_every
@@ -288,21 +308,10 @@ def _curves(study: Study, folder: Path) -> list[str]:
             learned = []  # of single ratings, and no mean scores
         unseen = [e.dev[-1]["regression"] for e in experiments]
         gaps = [u - x for u, x in zip(unseen, learned, strict=True)] if learned else []
-        rows.append(
-            [
-                model,
-                *map(mean_text, (best, last, [b - x for b, x in zip(best, last, strict=True)], learned, unseen)),
-                mean_text(gaps),
-            ]
-        )
+        lost = [b - x for b, x in zip(best, last, strict=True)]
+        rows.append([model, *map(mean_text, (best, last, lost, learned, unseen, gaps))])
     header = ["model", f"best dev {DEV_METRIC}", "at the end", "lost", "loss, train", "loss, dev", "gap"]
-    parts += [
-        "Over all protocols and seeds: what is lost of the best dev score until the last step, and the regression loss "
-        "on training and dev recordings at the end. Their gap grows with overfitting; it is negative where dropout, "
-        "which only training has, weighs more.\n",
-        markdown_table(header, rows),
-    ]
-    return parts
+    return markdown_table(header, rows)
 
 
 def _line(study: Study, model: str, x: Sequence[float], values: np.ndarray) -> Line:
@@ -377,14 +386,24 @@ def _reads(analyses: list[dict[str, Any]], when: str) -> dict[str, list[float]]:
 
 
 def _times(study: Study) -> str:
-    """Return the minutes of a training, and their ratio to those of the first model."""
-    means = {}
+    """Return the minutes of a training, and their ratio to those of the first model on the same machine."""
+    text = (
+        "The shortest training of each model, and the median of the ratios of those pairs with the same protocol, "
+        "seed, commit and hardware: on another machine, or beside other work, a training takes another time."
+    )
+    rows = []
     for model in study.models:
-        experiments = [e for protocol in study.protocols for e in study.trained[protocol, model]]
-        means[model] = [float(e.end["elapsed_seconds"]) / 60 for e in experiments]
-    first = fmean(means[study.models[0]])
-    rows = [[model, mean_text(minutes, 1), f"{fmean(minutes) / first:.2f}"] for model, minutes in means.items()]
-    return markdown_table(["model", "minutes", f"of {study.models[0]}'s"], rows)
+        minutes, ratios = [], []
+        for protocol in study.protocols:
+            of_seeds = zip(study.trained[protocol, model], study.trained[protocol, study.models[0]], strict=True)
+            for ours, first in of_seeds:
+                minutes.append(ours.end["elapsed_seconds"] / 60)
+                if all(ours.start[key] == first.start[key] for key in ("commit", "hardware")):
+                    ratios.append(ours.end["elapsed_seconds"] / first.end["elapsed_seconds"])
+        ratio = f"{median(ratios):.2f}" if ratios else "-"
+        rows.append([model, f"{min(minutes):.1f}", ratio, str(len(ratios))])
+    header = ["model", "minutes", f"of {study.models[0]}'s", "pairs"]
+    return f"{text}\n\n{markdown_table(header, rows)}"
 
 
 def _settings(models: Sequence[str]) -> list[str]:
