@@ -26,7 +26,6 @@ class ModelConfig(BaseModel):
         strides: its strides; above 1 they shorten the frame sequence.
         target_layers: encoder layers (from 1) whose token ids are predicted; "all" for each of them.
         spectral_dim: channels of convolutions on log mel spectra beside the encoder; 0 for none.
-        spectral_smooth: frames over which they are averaged for deviations of a slower scale, too; 0 for none.
         dropout: in the decoder, behind the LSTM.
         encoder_dropout: in the SSL encoder, of its input and of what each part of a layer adds.
     """
@@ -39,7 +38,6 @@ class ModelConfig(BaseModel):
     strides: Integers = (1, 1, 1)
     target_layers: Literal["all"] | Integers = "all"
     spectral_dim: NonNegativeInt = 0
-    spectral_smooth: NonNegativeInt = 0
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     encoder_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
 

@@ -59,11 +59,7 @@ class MOSNetwork(nn.Module):
         self.config = config
         self.encoder_config = encoder
         self.target_layers = config.layers(encoder.num_layers)
-        self.spectral = (
-            SpectralBranch(config.spectral_dim, self.hop, encoder, config.spectral_smooth)
-            if config.spectral_dim
-            else None
-        )
+        self.spectral = SpectralBranch(config.spectral_dim, self.hop, encoder) if config.spectral_dim else None
 
     @property
     def hop(self) -> int:

@@ -45,7 +45,7 @@ class SpectralBranch(nn.Module):
     deviations. Each frame has the share of a deviation that it makes up.
     """
 
-    def __init__(self, width: int, hop: int, encoder: EncoderConfig, smooth: int = 0) -> None:
+    def __init__(self, width: int, hop: int, encoder: EncoderConfig) -> None:
         """Make blocks of `width` channels for a network on `encoder` that has a frame each `hop` samples.
 
         Raises:
@@ -63,8 +63,6 @@ class SpectralBranch(nn.Module):
         self.blocks = nn.ModuleList(_Block(width if i else BANDS, width, stride) for i, stride in enumerate(strides))
         self.mean = nn.Linear(width, 1)
         self.deviation = nn.Linear(width, 1, bias=False)
-        self.smooth = smooth
-        self.slow = nn.Linear(width, 1, bias=False) if smooth else None
 
     def forward(self, audio: Tensor, num_samples: Tensor, num_frames: Tensor) -> Tensor:
         """Score recordings.
@@ -83,13 +81,6 @@ class SpectralBranch(nn.Module):
         lengths = torch.div(num_samples - WINDOW, HOP, rounding_mode="floor") + 1
         frames = self._run_blocks(spectra, lengths)
         scores: Tensor = self.mean(frames) + self.deviation(_deviations(frames, num_frames))
-        if self.slow is not None:
-            mask = valid_mask(num_frames, frames.shape[1])[:, None].to(frames)
-            k = 2 * (self.smooth // 2) + 1
-            pooled = F.avg_pool1d(frames.transpose(1, 2) * mask, k, 1, k // 2) / F.avg_pool1d(
-                mask, k, 1, k // 2
-            ).clamp_min(1e-3)
-            scores = scores + self.slow(_deviations(pooled.transpose(1, 2), num_frames))
         return scores.squeeze(2)
 
     def without_recordings(self) -> Tensor:

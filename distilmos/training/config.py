@@ -72,8 +72,6 @@ class TrainConfig(ModelConfig):
         patience: evaluations without a new best after which training stops.
         best_metric: of the dev set, chooses the best models.
         n_best: how many of the best models are averaged.
-        ema: share that the mean of the weights keeps of itself at each step; 0 evaluates the weights themselves.
-        speed: a batch is played faster or slower by up to this share.
         precision: "auto" is bfloat16 autocast where a GPU has it, float32 elsewhere.
         log_every: steps between lines of the log.
         seed: of initial weights, order of the data and dropout.
@@ -109,8 +107,6 @@ class TrainConfig(ModelConfig):
     patience: PositiveInt = 10
     best_metric: Metric = "system_SRCC"
     n_best: PositiveInt = 3
-    ema: float = Field(default=0.0, ge=0, lt=1)
-    speed: float = Field(default=0.0, ge=0, lt=0.5)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     log_every: PositiveInt = 20
     seed: NonNegativeInt = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -13,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torchaudio
 from torch import Tensor
 
 from distilmos.data.audio import SAMPLE_RATE
@@ -118,7 +116,6 @@ class Trainer:
         self.world = world or World()
         self.state = TrainState()
         self.optimizer = make_optimizer(model, config)
-        self._mean = copy.deepcopy(model) if config.ema else None
         self._budget = round(config.batch_seconds * SAMPLE_RATE)
         self._bfloat16 = uses_bfloat16(config, device)
         pin = device.type == "cuda"
@@ -213,7 +210,7 @@ class Trainer:
             if not batch.utterances:
                 self.model.without_recordings().backward()
                 continue
-            batch = self._faster(batch.to(self.device))
+            batch = batch.to(self.device)
             prediction, losses = self._losses(self.model, batch)
             share = len(batch.utterances) / utterances
             regression = losses.regression * share
@@ -232,27 +229,9 @@ class Trainer:
             self.world.end(FailedError(f"step {state.step + 1}: not finite: {found}; utterances: {names}"))
         self.optimizer.step()
         state.step += 1
-        if self._mean is not None:
-            keep = min(self.config.ema, (1 + state.step) / (10 + state.step))
-            with torch.no_grad():
-                for mine, theirs in zip(
-                    self._mean.state_dict().values(), self.model.state_dict().values(), strict=True
-                ):
-                    if mine.dtype.is_floating_point:
-                        mine.lerp_(theirs, 1 - keep)
-                    else:
-                        mine.copy_(theirs)
         state.epoch, state.place = batches[-1].plan.epoch, batches[-1].plan.place + 1
         self._count(dict(zip(STEP_VALUES, values, strict=True)) | {"waited": waited}, members)
         return rates
-
-    def _faster(self, batch: Batch) -> Batch:
-        if not self.config.speed:
-            return batch
-        factor = round(100 * (1 + self.config.speed * (2 * float(torch.rand(())) - 1)))
-        audio = torchaudio.functional.resample(batch.audio, factor, 100)
-        samples = torch.div(batch.num_samples * 100, factor, rounding_mode="floor")
-        return dataclasses.replace(batch, audio=audio, num_samples=samples)
 
     def _losses(self, model: MOSNetwork, batch: Batch) -> tuple[Prediction, Losses]:
         """Return what a model says of a batch, which is on its device, and its losses.
@@ -313,14 +292,13 @@ class Trainer:
 
     def _evaluate(self, monitor: Observer) -> None:
         """Score the dev set, in float32 as prediction does, and keep the weights if they are among the best."""
-        model = self.model if self._mean is None else self._mean
-        result = self._score_dev(model)
+        result = self._score_dev(self.model)
         level, metric = self.config.best_metric.split("_")
         value = result[level][metric]
         evaluation = Evaluation(self.state.step, -value if metric == "MSE" else value, result["regression"])
         best = self.state.note(evaluation, self.config.n_best)
         if evaluation in self.state.best and self.world.first:
-            save_weights(checkpoint_dir(self.directory), self.state.step, model.state_dict())
+            save_weights(checkpoint_dir(self.directory), self.state.step, self.model.state_dict())
         monitor.event("dev", self.state.step, result | {"best": best})
         self._tick()
 
