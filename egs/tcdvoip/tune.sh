@@ -17,6 +17,7 @@ take_all_options tune.sh "$@"
 . ./path.sh
 . local/keep.sh
 
+models=$(xargs <<<"${models}")  # a list over several lines is one line of the page
 command="./tune.sh${models:+ --models \"${models}\"} --folds \"${folds}\" --kept ${kept} --out ${out}"
 [ -n "${models}" ] || models=$(grep -v '^#' local/candidates | tr '\n' ' ')
 mkdir -p "${kept}"

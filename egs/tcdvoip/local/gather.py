@@ -34,6 +34,7 @@ TOGETHER = "held-out types"
 CORRELATIONS = ("LCC", "SRCC")  # whose differences are shown
 KEPT = Path("study")  # by default of study.sh
 DEV_METRIC = "LCC"  # of utterances, by which models are chosen on dev
+MIN_PAIRS = 5  # of trainings, for a ratio of their times
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # level -> rated and predicted scores
 
@@ -55,6 +56,11 @@ class Study:
     models: list[str]
     seeds: list[str]
     references: list[str]
+
+    @property
+    def held_out(self) -> list[str]:
+        """The protocols with a type that is held out."""
+        return [protocol for protocol in self.protocols if protocol != IN_DOMAIN]
 
     def path(self, protocol: str, training: str) -> Path:
         """Return the directory of a training, or of a reference."""
@@ -162,7 +168,7 @@ def page(study: Study, command: str, folder: Path) -> str:
         parts += ["## Differences\n", *_differences(study)]
     parts += ["## Learning curves\n", *_curves(study, folder)]
     parts += _layers(study, folder)
-    parts += ["## Training time\n", _times(study)]
+    parts += ["## Training time\n", *_times(study)]
     text = "What these files do not say is as in `../../conf/distilmos.yaml`.\n"
     parts += ["## Settings\n", text, *_settings(study.models)]
     return "\n".join(parts)
@@ -180,18 +186,17 @@ def _facts(study: Study) -> str:
 
 def _scores(study: Study, level: str, metric: str) -> str:
     """Return one measure: a row for each model, a column for each protocol and one for the held-out types together."""
-    held_out = [protocol for protocol in study.protocols if protocol != IN_DOMAIN]
     rows = []
     for model in [*study.models, *study.references]:
         values = {
             protocol: [seed[level][metric] for seed in study.agreements[protocol, model]]
             for protocol in study.protocols
         }
-        together = [fmean(of_seed) for of_seed in zip(*(values[protocol] for protocol in held_out), strict=True)]
+        together = [fmean(of_seed) for of_seed in zip(*(values[protocol] for protocol in study.held_out), strict=True)]
         rows.append([model, *(mean_text(values[protocol]) for protocol in study.protocols)])
-        if len(held_out) > 1:
+        if len(study.held_out) > 1:
             rows[-1].append(mean_text(together))
-    header = ["model", *study.protocols, *([f"{TOGETHER}, mean"] if len(held_out) > 1 else [])]
+    header = ["model", *study.protocols, *([f"{TOGETHER}, mean"] if len(study.held_out) > 1 else [])]
     return markdown_table(header, rows)
 
 
@@ -225,11 +230,8 @@ def _differences(study: Study) -> list[str]:
         "a difference is for other conditions of the kind and, where there are several seeds, for other trainings. "
         "MNRU speech, which is a system of each type, counts as one condition. Each interval is by itself: of twenty, "
         "one misses the true difference by chance."
-        + (
-            f" {TOGETHER.capitalize()} are the mean over types.\n"
-            if sum(p != IN_DOMAIN for p in study.protocols) > 1
-            else "\n"
-        )
+        + (f" {TOGETHER.capitalize()} are the mean over types." if len(study.held_out) > 1 else "")
+        + "\n"
     ]
     columns = [(level, metric) for level in LEVELS for metric in CORRELATIONS]
     for model, other in [*pairs(study.models), *((study.models[0], reference) for reference in study.references)]:
@@ -244,10 +246,10 @@ def _differences(study: Study) -> list[str]:
                 )
                 for level, metric in columns
             }
-        held_out = [values for protocol, values in found.items() if protocol != IN_DOMAIN]
-        if len(held_out) > 1:
+        if len(study.held_out) > 1:
+            of_types = [found[protocol] for protocol in study.held_out]
             found[TOGETHER] = {
-                key: (fmean(v[key][0] for v in held_out), np.mean([v[key][1] for v in held_out], axis=0))
+                key: (fmean(v[key][0] for v in of_types), np.mean([v[key][1] for v in of_types], axis=0))
                 for key in columns
             }
         rows = []
@@ -284,15 +286,14 @@ def _curves(study: Study, folder: Path) -> list[str]:
             write_text(folder / f"dev_{protocol}.svg", figures.as_file(figure))
             parts.append(f"![{figure.title}]({folder.name}/dev_{protocol}.svg)\n")
     parts.append(
-        "Over all seeds: what is lost of the best dev score until the last step, and the regression loss on training "
-        "and dev recordings at the end. Their gap grows with overfitting; it is negative where dropout, which only "
-        "training has, weighs more.\n"
+        "Over all seeds, and over types where they are held out: what is lost of the best dev score until the last "
+        "step, and the regression loss on training and dev recordings at the end. Their gap grows with overfitting and "
+        "with the difficulty of a dev set; it is negative where dropout, which only training has, weighs more.\n"
     )
-    held_out = [protocol for protocol in study.protocols if protocol != IN_DOMAIN]
     if IN_DOMAIN in study.protocols:
         parts += [f"{IN_DOMAIN}:\n", _overfitting(study, [IN_DOMAIN])]
-    if held_out:
-        parts += [f"{TOGETHER}:\n", _overfitting(study, held_out)]
+    if study.held_out:
+        parts += [f"{TOGETHER}:\n", _overfitting(study, study.held_out)]
     return parts
 
 
@@ -303,13 +304,13 @@ def _overfitting(study: Study, protocols: Sequence[str]) -> str:
         experiments = [e for protocol in protocols for e in study.trained[protocol, model]]
         best = [max(series(e.dev, "utterance", DEV_METRIC)) for e in experiments]
         last = [series(e.dev, "utterance", DEV_METRIC)[-1] for e in experiments]
-        learned = [e.train[-1]["regression"] if e.train else nan for e in experiments]  # shorter than log_every
+        train_loss = [e.train[-1]["regression"] if e.train else nan for e in experiments]  # shorter than log_every
         if any(e.config.get("listener_offsets") for e in experiments):
-            learned = []  # of single ratings, and no mean scores
-        unseen = [e.dev[-1]["regression"] for e in experiments]
-        gaps = [u - x for u, x in zip(unseen, learned, strict=True)] if learned else []
+            train_loss = []  # of single ratings, and no mean scores
+        dev_loss = [e.dev[-1]["regression"] for e in experiments]
+        gaps = [d - t for d, t in zip(dev_loss, train_loss, strict=True)] if train_loss else []
         lost = [b - x for b, x in zip(best, last, strict=True)]
-        rows.append([model, *map(mean_text, (best, last, lost, learned, unseen, gaps))])
+        rows.append([model, *map(mean_text, (best, last, lost, train_loss, dev_loss, gaps))])
     header = ["model", f"best dev {DEV_METRIC}", "at the end", "lost", "loss, train", "loss, dev", "gap"]
     return markdown_table(header, rows)
 
@@ -385,25 +386,31 @@ def _reads(analyses: list[dict[str, Any]], when: str) -> dict[str, list[float]]:
     return found
 
 
-def _times(study: Study) -> str:
-    """Return the minutes of a training, and their ratio to those of the first model on the same machine."""
-    text = (
-        "The shortest training of each model, and the median of the ratios of those pairs with the same protocol, "
-        "seed, commit and hardware: on another machine, or beside other work, a training takes another time."
-    )
-    rows = []
-    for model in study.models:
-        minutes, ratios = [], []
-        for protocol in study.protocols:
-            of_seeds = zip(study.trained[protocol, model], study.trained[protocol, study.models[0]], strict=True)
-            for ours, first in of_seeds:
-                minutes.append(ours.end["elapsed_seconds"] / 60)
-                if all(ours.start[key] == first.start[key] for key in ("commit", "hardware")):
-                    ratios.append(ours.end["elapsed_seconds"] / first.end["elapsed_seconds"])
-        ratio = f"{median(ratios):.2f}" if ratios else "-"
-        rows.append([model, f"{min(minutes):.1f}", ratio, str(len(ratios))])
-    header = ["model", "minutes", f"of {study.models[0]}'s", "pairs"]
-    return f"{text}\n\n{markdown_table(header, rows)}"
+def _times(study: Study) -> list[str]:
+    """Return a paragraph, and a table of minutes and of their ratio to those of the first model."""
+    first, *others = study.models
+    rows = [[first, f"{min(_minutes(e) for p in study.protocols for e in study.trained[p, first]):.1f}", "1", "-"]]
+    for model in others:
+        pairs_of = [
+            (_minutes(training), _minutes(reference))
+            for protocol in study.protocols
+            for training, reference in zip(study.trained[protocol, model], study.trained[protocol, first], strict=True)
+            if all(training.start[key] == reference.start[key] for key in ("commit", "hardware"))
+        ]
+        enough = len(pairs_of) >= MIN_PAIRS
+        minutes = f"{min(minutes for minutes, _ in pairs_of):.1f}" if enough else "-"
+        ratio = f"{median(minutes / of_first for minutes, of_first in pairs_of):.2f}" if enough else "-"
+        rows.append([model, minutes, ratio, str(len(pairs_of))])
+    return [
+        "On another machine, or beside other work, a training takes another time. So a ratio is the median of pairs "
+        "with the same protocol, seed, commit and kind of CPU, and minutes are those of the shortest of these "
+        f"trainings; fewer than {MIN_PAIRS} pairs say little.\n",
+        markdown_table(["model", "minutes", f"of {first}'s", "pairs"], rows),
+    ]
+
+
+def _minutes(training: Experiment) -> float:
+    return float(training.end["elapsed_seconds"]) / 60
 
 
 def _settings(models: Sequence[str]) -> list[str]:
