@@ -294,7 +294,7 @@ def test_curves_layers_and_costs(kept, page):
         assert (kept / "R_files" / f"{name}.svg").read_text().startswith("<svg")
 
 
-def test_times_are_compared_with_trainings_on_the_same_machine(kept, tmp_path):
+def test_times_are_compared_within_commit_and_hardware(kept, tmp_path):
     shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
 
     def change(protocol, training, key, value, minutes):
@@ -313,9 +313,9 @@ def test_times_are_compared_with_trainings_on_the_same_machine(kept, tmp_path):
     for protocol in ("conditions", "leave_echo_out", "leave_chop_out"):
         change(protocol, "sslmos_seed1", "seed", 1, 0.5)
     change("conditions", "sslmos_seed2", "hardware", _start(2)["hardware"] | {"cpu": "another CPU"}, 0.1)
-    assert times() == [["1.0", "1", "-"], ["0.5", "0.50", "5"]]
+    assert times() == [["1.0", "1", ""], ["0.5", "0.50", "5"]]
     change("leave_echo_out", "sslmos_seed2", "commit", "abc3", 0.1)
-    assert times() == [["1.0", "1", "-"], ["-", "-", "4"]]
+    assert times() == []  # four pairs are too few
 
 
 def test_tokens_of_other_clusters_have_frozen_layers_of_their_own(kept, page, tmp_path):

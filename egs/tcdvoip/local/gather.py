@@ -168,7 +168,7 @@ def page(study: Study, command: str, folder: Path) -> str:
         parts += ["## Differences\n", *_differences(study)]
     parts += ["## Learning curves\n", *_curves(study, folder)]
     parts += _layers(study, folder)
-    parts += ["## Training time\n", *_times(study)]
+    parts += _times(study)
     text = "What these files do not say is as in `../../conf/distilmos.yaml`.\n"
     parts += ["## Settings\n", text, *_settings(study.models)]
     return "\n".join(parts)
@@ -286,9 +286,10 @@ def _curves(study: Study, folder: Path) -> list[str]:
             write_text(folder / f"dev_{protocol}.svg", figures.as_file(figure))
             parts.append(f"![{figure.title}]({folder.name}/dev_{protocol}.svg)\n")
     parts.append(
-        "Over all seeds, and over types where they are held out: what is lost of the best dev score until the last "
-        "step, and the regression loss on training and dev recordings at the end. Their gap grows with overfitting and "
-        "with the difficulty of a dev set; it is negative where dropout, which only training has, weighs more.\n"
+        "Over all seeds, and over types where they are held out (means and deviations are of both): what is lost of "
+        "the best dev score until the last step, and the regression loss on training and dev recordings at the end. "
+        "Their gap grows with overfitting and with the difficulty of a dev set; it is negative where dropout, which "
+        "only training has, weighs more.\n"
     )
     if IN_DOMAIN in study.protocols:
         parts += [f"{IN_DOMAIN}:\n", _overfitting(study, [IN_DOMAIN])]
@@ -387,24 +388,29 @@ def _reads(analyses: list[dict[str, Any]], when: str) -> dict[str, list[float]]:
 
 
 def _times(study: Study) -> list[str]:
-    """Return a paragraph, and a table of minutes and of their ratio to those of the first model."""
+    """Return minutes of a training and their ratio to those of the first model, where trainings can be compared."""
     first, *others = study.models
-    rows = [[first, f"{min(_minutes(e) for p in study.protocols for e in study.trained[p, first]):.1f}", "1", "-"]]
-    for model in others:
-        pairs_of = [
+    paired = {
+        model: [
             (_minutes(training), _minutes(reference))
             for protocol in study.protocols
             for training, reference in zip(study.trained[protocol, model], study.trained[protocol, first], strict=True)
             if all(training.start[key] == reference.start[key] for key in ("commit", "hardware"))
         ]
-        enough = len(pairs_of) >= MIN_PAIRS
-        minutes = f"{min(minutes for minutes, _ in pairs_of):.1f}" if enough else "-"
-        ratio = f"{median(minutes / of_first for minutes, of_first in pairs_of):.2f}" if enough else "-"
-        rows.append([model, minutes, ratio, str(len(pairs_of))])
+        for model in others
+    }
+    paired = {model: times for model, times in paired.items() if len(times) >= MIN_PAIRS}
+    if not paired:
+        return []
+    rows = [[first, f"{min(of_first for times in paired.values() for _, of_first in times):.1f}", "1", ""]]
+    for model, times in paired.items():
+        ratio = median(minutes / of_first for minutes, of_first in times)
+        rows.append([model, f"{min(minutes for minutes, _ in times):.1f}", f"{ratio:.2f}", str(len(times))])
     return [
-        "On another machine, or beside other work, a training takes another time. So a ratio is the median of pairs "
-        "with the same protocol, seed, commit and kind of CPU, and minutes are those of the shortest of these "
-        f"trainings; fewer than {MIN_PAIRS} pairs say little.\n",
+        "## Training time\n",
+        "On another machine, or beside other work, a training takes another time. So what is compared are pairs with "
+        "the same protocol, seed, commit and kind of CPU: minutes are those of the shortest, a ratio is the median. "
+        f"Models with fewer than {MIN_PAIRS} pairs are left out.\n",
         markdown_table(["model", "minutes", f"of {first}'s", "pairs"], rows),
     ]
 
