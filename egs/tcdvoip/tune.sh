@@ -19,7 +19,7 @@ take_all_options tune.sh "$@"
 
 models=$(xargs <<<"${models}")  # a list over several lines is one line of the page
 command="./tune.sh${models:+ --models \"${models}\"} --folds \"${folds}\" --kept ${kept} --out ${out}"
-[ -n "${models}" ] || models=$(grep -v '^#' local/candidates | tr '\n' ' ')
+[ -n "${models}" ] || models=$(grep -v '^#' local/candidates | xargs)
 mkdir -p "${kept}"
 # check: ends if what is kept has been trained with other settings than those of conf/.
 check() { python3 local/check_kept.py --kept "${kept}" --models "${models}" --seeds "${folds}" --folds; }

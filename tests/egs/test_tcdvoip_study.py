@@ -50,9 +50,7 @@ def kept(tmp_path_factory):
             for seed in SEEDS:
                 training = tmp_path / "study" / protocol / f"{model}_seed{seed}"
                 score(training, noise)
-                (training / "log.jsonl").write_text(
-                    "".join(json.dumps(event) + "\n" for event in _events(seed, protocol))
-                )
+                write_log(training, _events(seed, protocol))
                 if protocol == "conditions":
                     (training / "analysis").mkdir()
                     (training / "analysis" / "analysis.json").write_text(json.dumps(_analysis(noise)))
@@ -69,6 +67,10 @@ def page(kept):
     done = gather(kept)
     assert done.returncode == 0, done.stderr
     return (kept / "R.md").read_text(encoding="utf-8")
+
+
+def write_log(training, events):
+    (training / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
 
 
 def _start(seed):
@@ -276,7 +278,7 @@ def test_types_are_resampled_by_themselves(kept, tmp_path):
     assert both[2] - both[1] < 0.85 * (echo[2] - echo[1])
 
 
-def test_curves_layers_and_costs(kept, page):
+def test_curves_and_layers(kept, page):
     for title, *losses in (("conditions:", "0.250", "0.650", "0.400"), ("held-out types:", "0.250", "0.750", "0.500")):
         row = cells(page, title, "distilmos")
         assert [cell.split(" ±")[0] for cell in row.values()] == [
@@ -297,12 +299,10 @@ def test_curves_layers_and_costs(kept, page):
 def test_times_are_compared_within_commit_and_hardware(kept, tmp_path):
     shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
 
-    def change(protocol, training, key, value, minutes):
-        log = tmp_path / "study" / protocol / training / "log.jsonl"
-        start, *events, end = map(json.loads, log.read_text().splitlines())
-        start[key] = value
-        end["elapsed_seconds"] = 60 * minutes
-        log.write_text("".join(json.dumps(event) + "\n" for event in [start, *events, end]))
+    def change(protocol, training, minutes, **start):
+        path = tmp_path / "study" / protocol / training
+        first, *events, end = map(json.loads, (path / "log.jsonl").read_text().splitlines())
+        write_log(path, [first | start, *events, end | {"elapsed_seconds": 60 * minutes}])
 
     def times():
         assert gather(tmp_path).returncode == 0
@@ -311,10 +311,10 @@ def test_times_are_compared_within_commit_and_hardware(kept, tmp_path):
         return [[cell.strip() for cell in row.split("|")[2:-1]] for row in rows]
 
     for protocol in ("conditions", "leave_echo_out", "leave_chop_out"):
-        change(protocol, "sslmos_seed1", "seed", 1, 0.5)
-    change("conditions", "sslmos_seed2", "hardware", _start(2)["hardware"] | {"cpu": "another CPU"}, 0.1)
+        change(protocol, "sslmos_seed1", 0.5)
+    change("conditions", "sslmos_seed2", 0.1, hardware=_start(2)["hardware"] | {"cpu": "another CPU"})
     assert times() == [["1.0", "1", ""], ["0.5", "0.50", "5"]]
-    change("leave_echo_out", "sslmos_seed2", "commit", "abc3", 0.1)
+    change("leave_echo_out", "sslmos_seed2", 0.1, commit="abc3")
     assert times() == []  # four pairs are too few
 
 
@@ -349,7 +349,7 @@ def test_tuning_shows_what_is_kept_without_training_again(kept, tmp_path):
             scores = dict.fromkeys(("MSE", "LCC", "SRCC", "KTAU"), value)
             events = [*_events(fold, "conditions")][:-1]
             events.append({"event": "end", "step": 30, "dev": {"utterance": scores, "system": scores}})
-            (training / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+            write_log(training, events)
             settings = load_config(RECIPE / "conf" / "sslmos.yaml", [model.partition("+")[2]]).model_dump(mode="json")
             (training / "config.yaml").write_text(yaml.safe_dump(settings | {"seed": fold}))
     options = ["--models", "sslmos+encoder_lr=1e-4 sslmos+encoder_lr=3e-4", "--folds", "1 2"]

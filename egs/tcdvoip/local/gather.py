@@ -392,10 +392,10 @@ def _times(study: Study) -> list[str]:
     first, *others = study.models
     paired = {
         model: [
-            (_minutes(training), _minutes(reference))
+            (_minutes(ours), _minutes(theirs))
             for protocol in study.protocols
-            for training, reference in zip(study.trained[protocol, model], study.trained[protocol, first], strict=True)
-            if all(training.start[key] == reference.start[key] for key in ("commit", "hardware"))
+            for ours, theirs in zip(study.trained[protocol, model], study.trained[protocol, first], strict=True)
+            if all(ours.start[key] == theirs.start[key] for key in ("commit", "hardware"))
         ]
         for model in others
     }
