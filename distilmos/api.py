@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from distilmos.data.audio import require_rate, resample
+from distilmos.data.recordings import Recording, find_recordings
 from distilmos.errors import InputError
 from distilmos.inference.predict import PredictOptions, Score, predict, score_audio, too_short
-from distilmos.inference.recordings import Recording, find_recordings
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import find_model, load_model_dir
 from distilmos.ssl.forward import choose_device

@@ -1,10 +1,14 @@
-"""The two kinds of failure that the command line reports without a traceback."""
+"""Failures that the command line reports without a traceback, and exit statuses."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+# Exit status (EX_TEMPFAIL of sysexits.h) of a command that saved its work after SIGTERM or SIGUSR1 and can be run again
+# to continue. A scheduler requeues such a job instead of failing it.
+PREEMPTED = 75
 
 
 class InputError(Exception):

@@ -21,9 +21,9 @@ from distilmos.analysis.tokens import LayerTokens
 from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
 from distilmos.files import without_nan, write_json
-from distilmos.hardware import commit, machine, now
 from distilmos.model.networks import DistilMOS, EncoderNetwork, MOSNetwork
 from distilmos.model.package import load_model_dir
+from distilmos.provenance import commit, machine, now
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import choose_device
 from distilmos.ssl.load import load_ssl

@@ -18,7 +18,12 @@ def port(text: str) -> int:
     return _integer(text, 1, 65535)
 
 
-def natural(text: str) -> int:
+def non_negative_int(text: str) -> int:
+    """Convert an option's value to a whole number of at least 0."""
+    return _integer(text, 0, None)
+
+
+def seed(text: str) -> int:
     """Convert an option's value to a seed, 0..MAX_SEED."""
     return _integer(text, 0, MAX_SEED)
 
@@ -47,7 +52,7 @@ def _integer(text: str, least: int, most: int | None) -> int:
 
 def add_seed_option(parser: argparse.ArgumentParser, what: str) -> None:
     """Declare --seed; `what` says of what."""
-    parser.add_argument("--seed", type=natural, default=1, metavar="N", help=f"of {what} (default: 1)")
+    parser.add_argument("--seed", type=seed, default=1, metavar="N", help=f"of {what} (default: 1)")
 
 
 def add_bootstrap_options(parser: argparse.ArgumentParser, samples: int) -> None:

@@ -23,12 +23,12 @@ import torch
 
 from distilmos import __version__
 from distilmos.commands.options import add_forward_options, positive_float, positive_int
+from distilmos.data.recordings import Recording, find_recordings
 from distilmos.data.tables import as_text
 from distilmos.errors import InputError
 from distilmos.inference.frames import write_frames, write_plot
 from distilmos.inference.output import Journal, record
 from distilmos.inference.predict import PredictOptions, Score, predict
-from distilmos.inference.recordings import Recording, find_recordings
 from distilmos.memory import use_huge_pages
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import DEFAULT, find_model, load_model_dir

@@ -14,7 +14,7 @@ import argparse
 import re
 from pathlib import Path
 
-from distilmos.commands.options import natural, positive_int
+from distilmos.commands.options import non_negative_int, positive_int
 from distilmos.errors import InputError
 from distilmos.runner.conf import read_conf
 from distilmos.runner.jobs import Array, Job, parse_array, raise_failures
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--mem", metavar="4G", help="memory of a job; schedulers only")
     parser.add_argument("--time", metavar="H:MM:SS", help="time limit of a job; schedulers only")
-    parser.add_argument("--gpu", type=natural, metavar="N", help="GPUs that a job has to itself")
+    parser.add_argument("--gpu", type=non_negative_int, metavar="N", help="GPUs that a job has to itself")
     parser.add_argument(
         "--num-nodes",
         type=positive_int,
@@ -57,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="nodes of a job, on each of which COMMAND is started, with MASTER_ADDR, MASTER_PORT and DISTILMOS_NODES; "
         "slurm only",
     )
-    parser.add_argument("--retry", type=natural, default=0, metavar="N", help="run failed jobs again, up to N times")
+    parser.add_argument(
+        "--retry", type=non_negative_int, default=0, metavar="N", help="run failed jobs again, up to N times"
+    )
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 

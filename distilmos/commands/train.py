@@ -24,8 +24,8 @@ import sys
 from pathlib import Path
 
 from distilmos.commands.options import positive_int
+from distilmos.errors import PREEMPTED
 from distilmos.memory import keep_freed_memory
-from distilmos.runner import PREEMPTED
 from distilmos.training.config import load_config
 from distilmos.training.job import TrainJob, run_training
 from distilmos.training.launch import launch

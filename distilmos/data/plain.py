@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from distilmos.data.recordings import find_recordings
 from distilmos.data.tables import is_utf8
 from distilmos.errors import InputError
-from distilmos.inference.recordings import find_recordings
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distilmos.data.audio import SAMPLE_RATE
+from distilmos.data.recordings import Recording
 from distilmos.data.tables import as_text
 from distilmos.files import NAME_BYTES, atomic_path, write_text
 from distilmos.inference.predict import Score
-from distilmos.inference.recordings import Recording
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,8 +15,8 @@ import torch
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.packing import pack_by_length
+from distilmos.data.recordings import Recording
 from distilmos.errors import InputError
-from distilmos.inference.recordings import Recording
 from distilmos.inference.windows import Windows, join_frames
 from distilmos.model.networks import MOSNetwork
 from distilmos.ssl.forward import pad_audio, to_device

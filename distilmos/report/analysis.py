@@ -10,12 +10,12 @@ from typing import Any
 
 from distilmos.analysis.result import AFTER, BEFORE, read_analysis
 from distilmos.files import write_text
-from distilmos.hardware import machine_text
+from distilmos.markdown import markdown_table, number
+from distilmos.provenance import machine_text
 from distilmos.report import figures
 from distilmos.report.experiment import Experiment, read_experiment
 from distilmos.report.figures import PALETTE, Figure, Line
 from distilmos.report.layers import over_training
-from distilmos.scoring.tables import markdown_table, number
 
 PAGE = "ANALYSIS.md"
 NAMES = {BEFORE: "frozen", AFTER: "fine-tuned"}

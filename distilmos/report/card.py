@@ -12,8 +12,8 @@ import numpy as np
 from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.tables import read_table
 from distilmos.files import write_text
+from distilmos.markdown import markdown_table, number
 from distilmos.report.figures import histogram
-from distilmos.scoring.tables import markdown_table, number
 
 CARD, PICTURE = "SUMMARY.md", "mos_histogram.svg"
 SPLITS = 100  # random halves of the listeners

@@ -10,9 +10,9 @@ from typing import Any
 from distilmos.data.lists import read_rows
 from distilmos.data.tables import finite_number
 from distilmos.errors import InputError, raise_faults
+from distilmos.markdown import number
 from distilmos.metrics import LEVELS, METRICS
 from distilmos.report.experiment import Experiment, ScoredSet
-from distilmos.scoring.tables import number
 
 COLUMNS = ("set", "level", "metric", "value", "model", "trained_on", "source")
 NOT_STATED = "not stated"

@@ -13,8 +13,9 @@ import jinja2
 from distilmos.analysis.result import DIRECTORY
 from distilmos.data.tables import c_locale_key
 from distilmos.files import write_text
-from distilmos.hardware import machine_text
+from distilmos.markdown import bounds, markdown_table, number
 from distilmos.metrics import LEVELS, METRICS
+from distilmos.provenance import machine_text
 from distilmos.report import figures
 from distilmos.report.analysis import analysis_facts, analysis_sections, analysis_text
 from distilmos.report.experiment import Experiment, ScoredSet, read_experiment, series
@@ -22,7 +23,6 @@ from distilmos.report.figures import PALETTE, Figure, Line, Marks
 from distilmos.report.layers import layer_figures
 from distilmos.report.overview import overview_table, published_table, read_published
 from distilmos.scoring.results import Scored, count_line, level_arrays, score_table
-from distilmos.scoring.tables import bounds, markdown_table, number
 
 WORST_SHOWN = 10
 KMEANS_COLUMNS = {

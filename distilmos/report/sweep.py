@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from distilmos.errors import InputError
-from distilmos.hardware import machine_text
+from distilmos.markdown import bounds, markdown_table, mean_text, number, with_interval
 from distilmos.metrics import LEVELS
+from distilmos.provenance import machine_text
 from distilmos.report.experiment import Experiment, read_experiment
 from distilmos.scoring.compare import compare_results
 from distilmos.scoring.results import UNRATED, count_line, read_metrics
-from distilmos.scoring.tables import bounds, markdown_table, mean_text, number, with_interval
 
 METRICS = ("LCC", "SRCC", "MSE")
 

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from distilmos.runner import PREEMPTED
+from distilmos.errors import PREEMPTED
 from distilmos.runner.log import note
 from distilmos.runner.process import CANNOT_START, handling, signal_group, start, thread_variables
 from distilmos.runner.schedulers import scheduler_named

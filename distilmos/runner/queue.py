@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from distilmos.errors import FailedError, InputError
+from distilmos.errors import PREEMPTED, FailedError, InputError
 from distilmos.files import write_text
-from distilmos.runner import PREEMPTED
 from distilmos.runner.conf import SiteConf
 from distilmos.runner.jobs import Array, Job
 from distilmos.runner.log import empty_log, note, now

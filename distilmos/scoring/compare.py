@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from distilmos.errors import InputError, raise_faults
+from distilmos.markdown import bounds, markdown_table, number
 from distilmos.metrics import LEVELS, METRICS, agreement
 from distilmos.scoring.bootstrap import LEVEL, SAMPLES, interval, two_sided_p
 from distilmos.scoring.results import Scored, finite, level_arrays, read_metrics, read_scored, resample_levels
-from distilmos.scoring.tables import bounds, markdown_table, number
 
 
 def compare_results(a: str | Path, b: str | Path, samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.tables import c_locale_key, read_floats, read_lines
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import write_json, write_text
+from distilmos.markdown import markdown_table, with_interval
 from distilmos.metrics import LEVELS, METRICS, agreement, level_scores
 from distilmos.scoring.bootstrap import LEVEL, SAMPLES, bootstrap_agreement, interval
-from distilmos.scoring.tables import markdown_table, with_interval
 
 UNRATED = "No ratings: nothing to score.\n"
 HEADER = ["utterance", "system", "group", "mos", "predicted", "system_mos"]

@@ -20,8 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from distilmos.errors import FailedError, InputError
-from distilmos.runner import PREEMPTED
+from distilmos.errors import PREEMPTED, FailedError, InputError
 from distilmos.training.preemption import PreemptedError
 
 T = TypeVar("T")

@@ -19,10 +19,10 @@ import yaml
 from distilmos.data.staging import staged
 from distilmos.errors import FailedError, InputError
 from distilmos.files import write_text
-from distilmos.hardware import commit, machine, now
 from distilmos.model.networks import DistilMOS, EncoderNetwork, MOSNetwork, SpectralMOS, build_model
 from distilmos.model.offsets import Offsets
 from distilmos.model.package import load_model_dir
+from distilmos.provenance import commit, machine, now
 from distilmos.ssl.encoder import SSLEncoder, weights_hash
 from distilmos.ssl.forward import choose_device
 from distilmos.ssl.load import load_ssl

@@ -16,8 +16,7 @@ from types import FrameType
 
 import torch.distributed as dist
 
-from distilmos.errors import FailedError, InputError
-from distilmos.runner import PREEMPTED
+from distilmos.errors import PREEMPTED, FailedError, InputError
 from distilmos.training.distributed import TIMEOUT
 from distilmos.training.preemption import STOP_SIGNALS
 

@@ -11,8 +11,8 @@ import torch
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.markdown import markdown_table
 from distilmos.model.networks import EncoderNetwork, build_model
-from distilmos.scoring.tables import markdown_table
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.features import SPREAD
 from distilmos.tokens.forward import BATCH_SECONDS

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from distilmos.api import Predictor
+from distilmos.data.recordings import SUFFIXES, Recording
 from distilmos.inference.frames import frame_figure, spectrogram
 from distilmos.inference.predict import Score
-from distilmos.inference.recordings import SUFFIXES, Recording
 
 COLUMNS = ("file", "MOS", "seconds", "problem")
 # Fonts of the reader's system: the page must not fetch anything from elsewhere.

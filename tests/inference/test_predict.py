@@ -20,10 +20,10 @@ import torch
 import distilmos
 from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
+from distilmos.data.recordings import find_recordings
 from distilmos.data.tables import read_floats
 from distilmos.errors import InputError
 from distilmos.inference.predict import PredictOptions, score_audio
-from distilmos.inference.recordings import find_recordings
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import load_model_dir, save_model_dir

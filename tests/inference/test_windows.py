@@ -10,8 +10,8 @@ import pytest
 import soundfile
 import torch
 
+from distilmos.data.recordings import Recording
 from distilmos.inference.predict import PredictOptions, predict
-from distilmos.inference.recordings import Recording
 from distilmos.inference.windows import Windows, join_frames
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import MOSNetwork, build_model

@@ -13,7 +13,7 @@ from harness import run_process
 
 from distilmos.data.audio import SAMPLE_RATE, read_audio
 from distilmos.data.datadir import Utterance, write_data_dir
-from distilmos.inference.recordings import find_recordings
+from distilmos.data.recordings import find_recordings
 
 MINI = Path(__file__).parents[2] / "egs" / "mini" / "local"
 VOICES = ("en-us", "en-us+f3", "en-us+m3", "en-gb-scotland+f2")

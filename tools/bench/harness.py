@@ -24,8 +24,8 @@ from typing import Any
 
 from distilmos.data.tables import read_lines
 from distilmos.files import write_json, write_text
-from distilmos.hardware import commit, cpu_name, now
-from distilmos.scoring.tables import markdown_table
+from distilmos.markdown import markdown_table
+from distilmos.provenance import commit, cpu_name, now
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

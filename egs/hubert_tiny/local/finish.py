@@ -16,8 +16,8 @@ from distilmos.data.datadir import read_data_dir
 from distilmos.data.tables import read_lines
 from distilmos.errors import run_main
 from distilmos.files import write_text
-from distilmos.hardware import commit, cpu_name
-from distilmos.scoring.tables import markdown_table
+from distilmos.markdown import markdown_table
+from distilmos.provenance import commit, cpu_name
 from distilmos.ssl.load import load_ssl
 from distilmos.ssl.store import save_encoder
 

@@ -22,7 +22,7 @@ from torchaudio.functional import melscale_fbanks
 from distilmos.data.audio import SAMPLE_RATE, read_audio
 from distilmos.data.datadir import read_data_dir
 from distilmos.errors import InputError, run_main
-from distilmos.scoring.tables import markdown_table
+from distilmos.markdown import markdown_table
 from distilmos.simulation.degrade import PACKET, at_level
 from distilmos.simulation.draw import generator_of
 from distilmos.ssl.encoder import SSLEncoder

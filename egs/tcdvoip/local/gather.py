@@ -20,6 +20,7 @@ from distilmos.analysis.result import AFTER, BEFORE
 from distilmos.data.tables import read_lines
 from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
+from distilmos.markdown import bounds, markdown_table, mean_text, number
 from distilmos.metrics import LEVELS, agreement
 from distilmos.report import figures
 from distilmos.report.experiment import Experiment, read_experiment, series
@@ -27,7 +28,6 @@ from distilmos.report.figures import PALETTE, Line
 from distilmos.report.sweep import METRICS, pairs, training_facts
 from distilmos.scoring.bootstrap import SAMPLES, interval, two_sided_p
 from distilmos.scoring.results import Scored, level_arrays, read_scored, resample_levels
-from distilmos.scoring.tables import bounds, markdown_table, mean_text, number
 
 IN_DOMAIN = "conditions"
 TOGETHER = "held-out types"
