@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -17,12 +16,12 @@ from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.packing import pack_by_length
 from distilmos.data.recordings import Recording
 from distilmos.errors import InputError
+from distilmos.inference.reading import read_ahead
 from distilmos.inference.windows import Windows, join_frames
 from distilmos.model.networks import MOSNetwork
 from distilmos.ssl.forward import pad_audio, to_device
 
 POOL = 16  # batches' worth of audio among which recordings of similar length are looked for
-AHEAD = 16  # recordings that are read for each thread before the model asks for them
 # Batches at a time. On a CPU each has its part of the cores: a small network in two threads of one core each is a fifth
 # faster than in one of two, for its LSTM and its many small steps leave cores idle. On a GPU one is prepared meanwhile.
 LANES = 2
@@ -71,6 +70,7 @@ class Score:
         frame_mos: of each frame, float32 (T,).
         frame_seconds: from one frame to the next; frame t begins at t * frame_seconds.
         error: why it cannot be used; empty if it can.
+        recording: what was scored; None for a waveform.
     """
 
     utterance: str
@@ -79,6 +79,7 @@ class Score:
     frame_mos: np.ndarray = field(repr=False)
     frame_seconds: float
     error: str = ""
+    recording: Recording | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -86,6 +87,7 @@ class _Pending:
     """A recording whose windows are not all scored yet."""
 
     utterance: str
+    recording: Recording | None = None
     windows: dict[int, np.ndarray | None] = field(default_factory=dict)  # first frame -> frame scores
     samples: int = 0
     complete: bool = False
@@ -127,8 +129,10 @@ def predict(
         InputError: if the model does not know `options.corpus`.
     """
     options = options or PredictOptions()
-    audio = ((recording.utterance, recording.stream(options.window_seconds)) for recording in recordings)
-    return score_audio(model, audio, device, options)
+    pending = (
+        (_Pending(recording.utterance, recording), recording.stream(options.window_seconds)) for recording in recordings
+    )
+    return _score(model, pending, device, options, _offset(model, options.corpus))
 
 
 def score_audio(
@@ -138,13 +142,13 @@ def score_audio(
     options: PredictOptions,
 ) -> Iterator[Score]:
     """Score recordings that come as an id and parts of 16 kHz samples, (N,) float32 each; else as `predict`."""
-    offset = _offset(model, options.corpus)
-    return _score(model, recordings, device, options, offset)
+    pending = ((_Pending(utterance), parts) for utterance, parts in recordings)
+    return _score(model, pending, device, options, _offset(model, options.corpus))
 
 
 def _score(
     model: MOSNetwork,
-    recordings: Iterable[tuple[str, Iterable[np.ndarray]]],
+    recordings: Iterable[tuple[_Pending, Iterable[np.ndarray]]],
     device: torch.device,
     options: PredictOptions,
     offset: float,
@@ -156,7 +160,7 @@ def _score(
     pooled = 0
     budget = options.batch_seconds * SAMPLE_RATE
     with _lanes(device) as lanes:
-        for owner, pieces in _read_ahead(recordings, windows, options.workers):
+        for owner, pieces in read_ahead(recordings, windows, options.workers):
             waiting.append(owner)
             for first, samples in _until_error(owner, pieces):
                 if samples.size < shortest:
@@ -175,42 +179,6 @@ def _score(
         _score_pool(model, pool, device, budget, lanes)
     for owner in waiting:
         yield _result(owner, windows.hop, offset)
-
-
-def _read_ahead(
-    recordings: Iterable[tuple[str, Iterable[np.ndarray]]], windows: Windows, workers: int
-) -> Iterator[tuple[_Pending, Iterator[tuple[int, np.ndarray]]]]:
-    """Read recordings in threads, a bounded number before they are asked for.
-
-    Threads read the first window, which is all of most recordings; the rest of a long one is read when it is asked for.
-    """
-
-    def start(parts: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-        rest = windows.cut(parts)
-        try:
-            return chain(list(islice(rest, 1)), rest)
-        except Exception as error:  # whatever it is, it is kept for `_until_error`
-            return _failing(error)
-
-    futures: deque[tuple[str, Future[Iterator[tuple[int, np.ndarray]]]]] = deque()
-    with ThreadPoolExecutor(workers) as executor:
-        try:
-            for utterance, parts in recordings:
-                futures.append((utterance, executor.submit(start, parts)))
-                if len(futures) >= AHEAD * workers:
-                    name, future = futures.popleft()
-                    yield _Pending(name), future.result()
-            while futures:
-                name, future = futures.popleft()
-                yield _Pending(name), future.result()
-        finally:
-            for _, future in futures:
-                future.cancel()
-
-
-def _failing(error: Exception) -> Iterator[tuple[int, np.ndarray]]:
-    raise error
-    yield  # a generator: the error comes when the first window is asked for
 
 
 def _until_error(owner: _Pending, pieces: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
@@ -266,9 +234,11 @@ def _result(owner: _Pending, hop: int, offset: float) -> Score:
         if not np.isfinite(frames).all():
             owner.error = f"{owner.utterance}: the model gives no finite score"
     if owner.error:
-        return Score(owner.utterance, 0.0, float("nan"), np.zeros(0, np.float32), step, owner.error)
+        empty = np.zeros(0, np.float32)
+        return Score(owner.utterance, 0.0, float("nan"), empty, step, owner.error, owner.recording)
     frames = (frames + offset).astype(np.float32)
-    return Score(owner.utterance, owner.samples / SAMPLE_RATE, float(frames.mean(dtype=np.float64)), frames, step)
+    mos = float(frames.mean(dtype=np.float64))
+    return Score(owner.utterance, owner.samples / SAMPLE_RATE, mos, frames, step, recording=owner.recording)
 
 
 @torch.inference_mode()
