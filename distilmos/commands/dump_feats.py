@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from distilmos.commands.layers import add_layer_options, layer_options
 from distilmos.commands.options import add_seed_option, positive_int
+from distilmos.commands.options.layers import add_layer_options, layer_options
 from distilmos.memory import use_huge_pages
 from distilmos.tokens.features import dump_features
 
