@@ -8,7 +8,8 @@ import re
 from typing import Any
 
 from distilmos.errors import InputError
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.weights import FAIRSEQ, build_encoder
 
 _CONV_LAYERS = re.compile(r"[\[\]()0-9,*+ ]+")

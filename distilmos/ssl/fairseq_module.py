@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from distilmos.errors import InputError
-from distilmos.ssl.encoder import count_frames, weights_hash
+from distilmos.ssl.config import count_frames
+from distilmos.ssl.encoder import weights_hash
 from distilmos.ssl.pickles import read_pickle
 
 # Evaluating these calls no function, so that `[(512,10,5)] + [(512,3,2)] * 4` is accepted, and every plain name.

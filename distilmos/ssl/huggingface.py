@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distilmos.errors import InputError
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.pickles import read_pickle
 from distilmos.ssl.weights import TRANSFORMERS, build_encoder
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from distilmos.data.audio import SAMPLE_RATE
-from distilmos.ssl.encoder import count_frames
+from distilmos.ssl.config import count_frames
 
 MFCC = "mfcc"  # the name that stands in the place of an encoder's
 WINDOW, SHIFT = 400, 160  # samples; Kaldi's default

@@ -11,7 +11,8 @@ from safetensors.torch import save
 
 from distilmos.errors import InputError
 from distilmos.files import atomic_path
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 
 ENCODER = "encoder"  # the key of the configuration in the header
 

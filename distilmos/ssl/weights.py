@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from distilmos.errors import InputError
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 
 
 @dataclass(frozen=True)

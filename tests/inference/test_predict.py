@@ -27,7 +27,8 @@ from distilmos.inference.predict import PredictOptions, score_audio
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import load_model_dir, save_model_dir
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 
 
 def test_data_directory_scp_and_files_give_the_same_scores(tmp_path, model_dir, wavs):

@@ -11,7 +11,8 @@ import soundfile
 import torch
 
 from distilmos.errors import InputError
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import group_by_seconds, pad_audio, padded_batches
 from distilmos.ssl.load import embedded_names, load_ssl
 from distilmos.ssl.store import load_encoder, save_encoder
