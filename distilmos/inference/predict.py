@@ -1,4 +1,4 @@
-"""Predict MOS. A score depends on the recording alone, never on what it is batched with."""
+"""Predict MOS. A score depends on the recording alone, not on the other recordings of a batch."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from distilmos.inference.windows import Windows, join_frames
 from distilmos.model.networks import MOSNetwork
 from distilmos.ssl.forward import pad_audio, to_device
 
-POOL = 16  # batches' worth of audio among which recordings of similar length are looked for
-# Batches at a time. On a CPU each has its part of the cores: a small network in two threads of one core each is a fifth
-# faster than in one of two, for its LSTM and its many small steps leave cores idle. On a GPU one is prepared meanwhile.
+POOL = 16  # batches are formed from windows of similar length among this many batches of audio
+# Batches at a time. On a CPU each gets a share of the cores: two batches on one core each run a fifth faster than one
+# batch on two cores, because the LSTM and many small steps of a small network leave cores idle. On a GPU, one batch is
+# prepared while the other is computed.
 LANES = 2
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How to predict; none of it changes a score by more than rounding, but for `window_seconds`.
+    """How to predict. Only `window_seconds` and `corpus` change a score by more than rounding.
 
     Attributes:
-        batch_seconds: padded seconds in the forward passes that run at a time; with it memory grows.
+        batch_seconds: padded seconds in the forward passes that run at a time; memory grows with it.
         window_seconds: longer recordings are scored in overlapping windows of this length (see `windows`).
         workers: threads that read and resample audio.
-        corpus: one that the model was trained on, on whose scale the scores shall be; None for their mean scale.
+        corpus: predict on the scale of this training corpus; None for the mean scale of all.
     """
 
     batch_seconds: float = 30.0
@@ -44,10 +45,10 @@ class PredictOptions:
     corpus: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values that no prediction can have.
+        """Check the values.
 
         Raises:
-            InputError: names the first one.
+            InputError: names the first value that is out of range.
         """
         for name in ("batch_seconds", "window_seconds"):
             value = getattr(self, name)
@@ -61,16 +62,16 @@ class PredictOptions:
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What the model says of a recording.
+    """The predicted MOS of a recording or waveform, or the reason why it cannot be used.
 
     Attributes:
         utterance: its id.
         seconds: its length; 0 if it cannot be used.
         mos: its score; NaN if it cannot be used.
-        frame_mos: of each frame, float32 (T,).
-        frame_seconds: from one frame to the next; frame t begins at t * frame_seconds.
+        frame_mos: score of each frame, float32 (T,); empty if it cannot be used.
+        frame_seconds: time from one frame to the next; frame t starts at t * frame_seconds.
         error: why it cannot be used; empty if it can.
-        recording: what was scored; None for a waveform.
+        recording: the scored recording; None for a waveform.
     """
 
     utterance: str
@@ -84,7 +85,7 @@ class Score:
 
 @dataclass
 class _Pending:
-    """A recording whose windows are not all scored yet."""
+    """A recording whose windows are not all scored yet; `complete` once all of them are read."""
 
     utterance: str
     recording: Recording | None = None
@@ -100,7 +101,7 @@ class _Pending:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A window that waits for its batch."""
+    """A window that waits for its batch; `first` is its first frame."""
 
     owner: _Pending
     first: int
@@ -113,17 +114,17 @@ def predict(
     device: torch.device,
     options: PredictOptions | None = None,
 ) -> Iterator[Score]:
-    """Score recordings, in their order, holding a bounded part of them at a time.
+    """Score recordings in bounded memory, in their order.
 
     Args:
-        model: in evaluation mode, on `device`.
-        recordings: what to score.
-        device: where to compute.
-        options: how.
+        model: the network, in evaluation mode, on `device`.
+        recordings: the recordings to score.
+        device: device to compute on.
+        options: how to predict; None for the defaults.
 
     Yields:
-        a score for each recording. One that is missing, unreadable or shorter than a frame, or for which the model
-        gives no finite score, has an error instead.
+        one score per recording. It has an error if the recording is missing, unreadable or shorter than a frame, or if
+        the model gives no finite score.
 
     Raises:
         InputError: if the model does not know `options.corpus`.
@@ -141,7 +142,7 @@ def score_audio(
     device: torch.device,
     options: PredictOptions,
 ) -> Iterator[Score]:
-    """Score recordings that come as an id and parts of 16 kHz samples, (N,) float32 each; else as `predict`."""
+    """Score recordings as `predict` does, given as an id and parts of 16 kHz samples, float32 (N,) each."""
     pending = ((_Pending(utterance), parts) for utterance, parts in recordings)
     return _score(model, pending, device, options, _offset(model, options.corpus))
 
@@ -182,31 +183,31 @@ def _score(
 
 
 def _until_error(owner: _Pending, pieces: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the windows of a recording; a fault ends it and is kept."""
+    """Yield the windows of a recording up to an error, which is kept in `owner`."""
     try:
         yield from pieces
     except InputError as error:
         owner.error = str(error)
-    except Exception as error:  # a fault of a library, or no memory left: not a reason to lose the other recordings
+    except Exception as error:  # such as a library's bug or a lack of memory; the other recordings are still scored
         owner.error = f"{owner.utterance}: cannot be read: {str(error) or type(error).__name__}"
 
 
 @contextmanager
 def _lanes(device: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """Give the threads that run batches, LANES of them with an even part of a CPU's cores each."""
+    """Provide up to LANES threads that run batches, each with an equal share of the CPU cores."""
     threads = torch.get_num_threads()
     count = LANES if device.type != "cpu" else min(LANES, threads)
     with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(1, threads // count),)) as lanes:
         try:
             yield lanes
         finally:
-            torch.set_num_threads(threads)  # what a thread sets for itself is the default of threads to come
+            torch.set_num_threads(threads)  # a lane's setting becomes the default of later threads
 
 
 def _score_pool(
     model: MOSNetwork, pool: list[_Piece], device: torch.device, budget: float, lanes: ThreadPoolExecutor
 ) -> None:
-    """Score the windows of the pool, in batches of similar length, and empty it."""
+    """Score the windows of the pool in batches of similar length, then empty the pool."""
 
     @torch.inference_mode()
     def score(batch: tuple[int, ...]) -> None:
@@ -222,7 +223,7 @@ def _score_pool(
 
 
 def too_short(samples: int, shortest: int) -> str:
-    """Say that so many 16 kHz samples are fewer than the `shortest` that give a frame."""
+    """Return the message for a recording of fewer 16 kHz samples than the `shortest` that give a frame."""
     found, needed = (count / SAMPLE_RATE * 1000 for count in (samples, shortest))
     return f"{found:.1f} ms is shorter than one frame of the model ({needed:.1f} ms)"
 
@@ -232,7 +233,7 @@ def _result(owner: _Pending, hop: int, offset: float) -> Score:
     if not owner.error:
         frames = join_frames([(first, scores) for first, scores in owner.windows.items() if scores is not None])
         if not np.isfinite(frames).all():
-            owner.error = f"{owner.utterance}: the model gives no finite score"
+            owner.error = f"{owner.utterance}: the model does not give a finite score"
     if owner.error:
         empty = np.zeros(0, np.float32)
         return Score(owner.utterance, 0.0, float("nan"), empty, step, owner.error, owner.recording)
@@ -247,7 +248,7 @@ def _offset(model: MOSNetwork, corpus: str | None) -> float:
         return 0.0
     names = model.corpus_offsets.names if model.corpus_offsets else ()
     if model.corpus_offsets is None or corpus not in names:
-        known = ", ".join(names) or "a single one: it has no scales to choose from"
-        raise InputError(f"the model was not trained on a corpus {corpus!r} among others, but on {known}")
+        known = f"its training corpora are {', '.join(names)}" if names else "it was trained on a single corpus"
+        raise InputError(f"the model has no scale for corpus {corpus!r}; {known}")
     device = model.corpus_offsets.values.device
     return float(model.corpus_offsets(torch.tensor(names.index(corpus), device=device)))
