@@ -13,23 +13,23 @@ class EncoderConfig:
     """The shape of an encoder.
 
     Attributes:
-        conv_layers: (channels, kernel, stride) of each convolution of the front end.
+        conv_layers: (channels, kernel, stride) of each convolution in the front end.
         conv_bias: whether these convolutions have a bias.
-        conv_norm: "group" normalises the first convolution over time, "layer" each of them over channels.
+        conv_norm: "group" normalises the first convolution over time, "layer" every convolution over channels.
         embed_dim: width D of the transformer.
-        ffn_dim: inner width of its feed-forward parts.
+        ffn_dim: inner width of the feed-forward parts.
         num_heads: attention heads.
         num_layers: transformer layers L.
         pos_kernel: kernel of the convolutional position embedding.
-        pos_groups: its groups.
-        norm_first: layer norms before (True, Large models) or after (False, Base) each part of a layer.
-        normalize_input: whether a waveform is brought to zero mean and unit variance first.
-        project_always: whether the linear map from the front end's width to D is there even where they are equal;
-            transformers has it, fairseq leaves it out.
-        normalize_eps: added to the variance then; fairseq's and Microsoft's is 1e-5, that of transformers 1e-7.
-        relative_buckets: distances between frames that WavLM's relative position bias tells apart; 0 without one.
-        relative_distance: frames from which on all distances are the same to it.
-        relative_gate: whether each layer scales this bias by what it hears.
+        pos_groups: groups of that convolution.
+        norm_first: whether layer norms come before (True, Large models) or after (False, Base) each part of a layer.
+        normalize_input: whether to normalise waveforms to zero mean and unit variance first.
+        project_always: whether to project from the front end's width to D even if they are equal; transformers does,
+            fairseq does not.
+        normalize_eps: added to the variance of a waveform; 1e-5 for fairseq and Microsoft, 1e-7 for transformers.
+        relative_buckets: buckets of WavLM's relative position bias; 0 for encoders without one.
+        relative_distance: distance in frames from which on all distances share the last bucket.
+        relative_gate: whether each layer scales the bias by a gate computed from its input.
     """
 
     conv_layers: tuple[tuple[int, int, int], ...]
@@ -50,25 +50,24 @@ class EncoderConfig:
     relative_gate: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a shape that no encoder has.
+        """Check the shape.
 
         Raises:
-            ValueError: says what is wrong.
+            ValueError: names the first fault.
         """
         sizes = [size for shape in self.conv_layers for size in shape]
         sizes += [self.embed_dim, self.ffn_dim, self.num_heads, self.num_layers, self.pos_kernel, self.pos_groups]
         if self.conv_norm not in ("group", "layer"):
-            raise ValueError(f"conv_norm {self.conv_norm!r} is neither 'group' nor 'layer'")
+            raise ValueError(f"conv_norm is {self.conv_norm!r}, not 'group' or 'layer'")
         if not self.conv_layers or min(sizes) < 1:
-            raise ValueError("an encoder needs convolutions, and every size must be at least 1")
+            raise ValueError("the encoder has no convolutions, or a size below 1")
         if self.embed_dim % self.num_heads or self.embed_dim % self.pos_groups:
             raise ValueError(
                 f"{self.num_heads} heads and {self.pos_groups} groups must divide the width {self.embed_dim}"
             )
         if self.relative_buckets and not (4 <= self.relative_buckets < 4 * self.relative_distance):
             raise ValueError(
-                f"{self.relative_buckets} buckets of relative positions do not go with a distance of "
-                f"{self.relative_distance}"
+                f"{self.relative_buckets} relative buckets do not fit a relative distance of {self.relative_distance}"
             )
 
     @property
@@ -78,7 +77,7 @@ class EncoderConfig:
 
     @property
     def receptive_field(self) -> int:
-        """Samples that the front end needs for one frame."""
+        """Samples that one frame is computed from."""
         size = 1
         for _, kernel, stride in reversed(self.conv_layers):
             size = (size - 1) * stride + kernel
@@ -86,12 +85,12 @@ class EncoderConfig:
 
     @property
     def projects(self) -> bool:
-        """Whether there is a linear map behind the front end."""
+        """Whether a linear map follows the front end."""
         return self.project_always or self.conv_layers[-1][0] != self.embed_dim
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
-        """Return the configuration that `to_dict` gave."""
+        """Return the configuration that `to_dict` converted."""
         shapes = tuple((int(c), int(k), int(s)) for c, k, s in values["conv_layers"])
         return cls(**{**values, "conv_layers": shapes})
 
@@ -100,12 +99,12 @@ class EncoderConfig:
         return {**asdict(self), "conv_layers": [list(shape) for shape in self.conv_layers]}
 
     def num_frames(self, num_samples: int) -> int:
-        """Return how many frames (50 a second in the usual models) the encoder gives for `num_samples` samples."""
+        """Return the number of frames for `num_samples` samples (50 frames a second in the usual models)."""
         return count_frames(((kernel, stride) for _, kernel, stride in self.conv_layers), num_samples)
 
 
 def count_frames(convolutions: Iterable[tuple[int, int]], num_samples: int) -> int:
-    """Return how many frames convolutions without padding, given as (kernel, stride), make of `num_samples` samples."""
+    """Return the number of frames that unpadded convolutions (kernel, stride) compute from `num_samples` samples."""
     for kernel, stride in convolutions:
         num_samples = max(0, (num_samples - kernel) // stride + 1)
     return num_samples
