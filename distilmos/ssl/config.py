@@ -55,12 +55,13 @@ class EncoderConfig:
         Raises:
             ValueError: names the first fault.
         """
-        sizes = [size for shape in self.conv_layers for size in shape]
-        sizes += [self.embed_dim, self.ffn_dim, self.num_heads, self.num_layers, self.pos_kernel, self.pos_groups]
         if self.conv_norm not in ("group", "layer"):
             raise ValueError(f"conv_norm is {self.conv_norm!r}, not 'group' or 'layer'")
-        if not self.conv_layers or min(sizes) < 1:
-            raise ValueError("the encoder has no convolutions, or a size below 1")
+        if not self.conv_layers or min(size for shape in self.conv_layers for size in shape) < 1:
+            raise ValueError(f"conv_layers is {self.conv_layers}; it must have convolutions with sizes of at least 1")
+        for name in ("embed_dim", "ffn_dim", "num_heads", "num_layers", "pos_kernel", "pos_groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.embed_dim % self.num_heads or self.embed_dim % self.pos_groups:
             raise ValueError(
                 f"{self.num_heads} heads and {self.pos_groups} groups must divide the width {self.embed_dim}"
