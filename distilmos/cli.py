@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"distilmos {name}: error: {message}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of our output has exited (`distilmos ... | head`). Python must not report that at exit, too.
+        # The reader of our output has exited (`distilmos ... | head`); Python must not print an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

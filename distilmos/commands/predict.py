@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=DEFAULT,
         metavar="NAME",
-        help="name of an embedded model, model directory such as exp/<tag>/model, or hub id OWNER/NAME "
+        help="name of a model that ships with distilmos, model directory such as exp/<tag>/model, or hub id OWNER/NAME "
         f"(default: {DEFAULT})",
     )
     parser.add_argument(
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_float,
         default=defaults.window_seconds,
         metavar="S",
-        help=f"window length in seconds for longer recordings (default: {defaults.window_seconds:g})",
+        help=f"score recordings longer than S seconds in windows of S seconds (default: {defaults.window_seconds:g})",
     )
     parser.add_argument(
         "--workers",

@@ -49,7 +49,7 @@ def write_frames(directory: str | Path, score: Score) -> Path:
 
 
 def write_plot(directory: str | Path, score: Score) -> Path:
-    """Draw `plot_frames` to `directory/<utterance>.png`; return its path."""
+    """Save the plot of `plot_frames` as `directory/<utterance>.png`; return its path."""
     path = Path(directory) / output_name(score.utterance, ".png")
     figure = plot_frames(score)
     with atomic_path(path) as temporary:
@@ -88,7 +88,7 @@ def plot_frames(score: Score) -> Figure:
         score: of a recording, without an error.
 
     Raises:
-        ValueError: if it is the score of a waveform, which it does not hold.
+        ValueError: if `score` has no recording because it is of a waveform.
         InputError: if the recording cannot be read.
     """
     from matplotlib.figure import Figure  # imported here: computing scores needs no matplotlib

@@ -14,26 +14,26 @@ from distilmos.inference.windows import Windows
 
 AHEAD = 16  # recordings per thread that are read before the model asks for them
 
-Owner = TypeVar("Owner")
+Key = TypeVar("Key")
 Pieces = Iterator[tuple[int, np.ndarray]]
 
 
 def read_ahead(
-    recordings: Iterable[tuple[Owner, Iterable[np.ndarray]]], windows: Windows, workers: int
-) -> Iterator[tuple[Owner, Pieces]]:
+    recordings: Iterable[tuple[Key, Iterable[np.ndarray]]], windows: Windows, workers: int
+) -> Iterator[tuple[Key, Pieces]]:
     """Read recordings in threads and cut them into windows; at most AHEAD * workers are held.
 
     The threads read the first window, which is the whole of most recordings. The rest of a long one is read when the
     caller asks for it.
 
     Args:
-        recordings: what a recording belongs to, and its 16 kHz samples in parts, float32 (N,) each.
+        recordings: a key, which is passed through, and the 16 kHz samples of a recording in parts, float32 (N,) each.
         windows: how to cut.
         workers: number of threads.
 
     Yields:
-        what the recording belongs to, and its windows as `Windows.cut` yields them, in the order of `recordings`. An
-        error of reading is raised by the windows of that recording.
+        the key and the windows of each recording as `Windows.cut` yields them, in order. If a recording cannot be read,
+        its windows raise the error.
     """
 
     def start(parts: Iterable[np.ndarray]) -> Pieces:
@@ -43,11 +43,11 @@ def read_ahead(
         except Exception as error:
             return _failing(error)
 
-    futures: deque[tuple[Owner, Future[Pieces]]] = deque()
+    futures: deque[tuple[Key, Future[Pieces]]] = deque()
     with ThreadPoolExecutor(workers) as executor:
         try:
-            for owner, parts in recordings:
-                futures.append((owner, executor.submit(start, parts)))
+            for key, parts in recordings:
+                futures.append((key, executor.submit(start, parts)))
                 if len(futures) >= AHEAD * workers:
                     first, future = futures.popleft()
                     yield first, future.result()
@@ -62,4 +62,4 @@ def read_ahead(
 def _failing(error: Exception) -> Pieces:
     """Return an iterator that raises `error` when the first window is asked for."""
     raise error
-    yield
+    yield  # makes this a generator

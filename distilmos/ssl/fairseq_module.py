@@ -209,7 +209,7 @@ def _is_harmless(text: str) -> bool:
 def _no_other_checkpoint() -> Iterator[None]:
     """Keep fairseq from reading another checkpoint that this one names: its settings would be evaluated unchecked.
 
-    Models that need another one, such as those fine-tuned for recognition, only wrap a model and have no own layers.
+    Models that need another one, such as those fine-tuned for recognition, wrap a model and have no layers themselves.
     """
     from fairseq import checkpoint_utils
 

@@ -14,6 +14,7 @@ import torch
 
 import distilmos
 from distilmos.errors import InputError
+from distilmos.inference.frames import plot_frames
 
 
 @pytest.fixture
@@ -104,7 +105,10 @@ def test_a_score_carries_its_recording(predictor, wavs, waveforms, tmp_path):
     assert [score.recording.path for score in scores] == paths
     assert "Recording" not in repr(scores[0]) and str(wavs[1]) in repr(scores[0])
     samples, rate = waveforms[0]
-    assert predictor.predict(samples[:, 0], rate).recording is None
+    score = predictor.predict(samples[:, 0], rate)
+    assert score.recording is None
+    with pytest.raises(ValueError, match=score.utterance):
+        plot_frames(score)
 
 
 def test_unusable_models_and_options_are_named(model_dir):
