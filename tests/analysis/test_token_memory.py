@@ -8,7 +8,7 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from distilmos.analysis import tokens
-from distilmos.analysis.tokens import LayerTokens, TokenReader
+from distilmos.analysis.tokens import LayerTokens, TokenProbe
 from distilmos.tokens.labels import nearest
 
 CLUSTERS, WIDTH = 6, 5
@@ -27,7 +27,7 @@ def test_reader_is_linear_discriminant_analysis(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tokens, "RIDGE", 0.0)
     centroids, frames = clouds(1)
     ids = nearest(frames, centroids)
-    reader = TokenReader(CLUSTERS + 1, WIDTH, torch.device("cpu"))  # a cluster more than there are frames of
+    reader = TokenProbe(CLUSTERS + 1, WIDTH, torch.device("cpu"))  # a cluster more than there are frames of
     for start in range(0, len(frames), 100):
         reader.add(frames[start : start + 100].double(), ids[start : start + 100])
     weights, biases = reader.discriminant()
