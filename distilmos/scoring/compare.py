@@ -76,4 +76,4 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
             entry = comparison[level][name]
             values = [number(entry["a"]), number(entry["b"]), number(entry["difference"], sign=True)]
             rows.append([level, name, *values, bounds(entry, sign=True), number(entry["p"])])
-    return markdown_table(["level", "metric", "A", "B", "B - A", "95 % interval", "p"], rows, left=2)
+    return markdown_table(["level", "metric", "A", "B", "B - A", f"{100 * LEVEL:g} % interval", "p"], rows, left=2)

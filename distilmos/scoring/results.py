@@ -241,10 +241,14 @@ def read_metrics(results: str | Path) -> dict[str, Any]:
     return metrics
 
 
+def count_text(metrics: Mapping[str, Any]) -> str:
+    """Return the numbers of utterances and systems as text."""
+    return f"{metrics['counts']['utterances']} utterances, {metrics['counts']['systems']} systems"
+
+
 def count_line(metrics: Mapping[str, Any]) -> str:
     """Return one line with the counts and the notes; every table of the set must show it."""
-    counts = metrics["counts"]
-    return f"{counts['utterances']} utterances, {counts['systems']} systems. {metrics['notes']}".strip()
+    return f"{count_text(metrics)}. {metrics['notes']}".strip()
 
 
 def score_table(metrics: Mapping[str, Any]) -> str:
