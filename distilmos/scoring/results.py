@@ -213,7 +213,7 @@ def read_scored(results: str | Path) -> list[Scored]:
         except ValueError:
             raise InputError.at(path, line, f"the fields {fields} are not {', '.join(HEADER)}") from None
         if not all(map(math.isfinite, (row.mos, row.predicted, row.system_mos or 0.0))):
-            raise InputError.at(path, line, f"a score of utterance {utterance} is not a finite number")
+            raise InputError.at(path, line, f"the scores of utterance {utterance} are not all finite: {fields[3:]}")
         if utterance in rows:
             raise InputError.at(path, line, f"utterance {utterance} occurs twice")
         rows[utterance] = row
