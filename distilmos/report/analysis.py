@@ -136,7 +136,7 @@ def _similarity(result: Mapping[str, Any]) -> Section:
     columns = "layer"
     if result["model"]:
         columns = "fine-tuned layer"
-        text += " The diagonal shows how similar each layer is after fine-tuning."
+        text += " The diagonal compares each frozen layer with the same layer after fine-tuning."
     values = [_known(row) for row in result["similarity"]]
     figure = figures.layer_map("similarity", "Similarity of layers (linear CKA)", values, "frozen layer", columns)
     return Section("Similarity of layers", text, {"similarity": figure})

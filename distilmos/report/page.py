@@ -22,11 +22,11 @@ from distilmos.report.experiment import Experiment, ScoredSet, read_experiment, 
 from distilmos.report.figures import BLUE, GREEN, ORANGE, Figure, Line, Marks
 from distilmos.report.layer_history import layer_figures
 from distilmos.report.overview import overview_table, published_table, read_published
-from distilmos.scoring.bootstrap import LEVEL
+from distilmos.scoring.bootstrap import COVERAGE
 from distilmos.scoring.results import UNRATED, Scored, count_line, count_text, level_arrays, score_table
 
 WORST_SHOWN = 10
-INTERVALS = f"In brackets: {100 * LEVEL:g} % bootstrap intervals over systems."
+INTERVALS = f"In brackets: {100 * COVERAGE:g} % bootstrap intervals over systems."
 ERRORS = "Errors are predicted minus rated MOS, over utterances; bias is their mean. The largest RMSE comes first."
 KMEANS_COLUMNS = {
     "layer": "layer",
@@ -105,7 +105,7 @@ def error_rows(rows: Iterable[Scored], key: str) -> list[dict[str, Any]]:
 
 
 def _error_tables(scored: ScoredSet) -> list[dict[str, Any]]:
-    """Return the WORST_SHOWN rows of the error tables per group (if groups are known) and per system."""
+    """Return the first WORST_SHOWN rows of the error tables per group (if groups are known) and per system."""
     tables = []
     for key in ("group", "system") if any(row.group for row in scored.rows) else ("system",):
         rows = error_rows(scored.rows, key)

@@ -9,7 +9,7 @@ import numpy as np
 from distilmos.metrics import METRICS, agreements
 
 SAMPLES = 1000
-LEVEL = 0.95
+COVERAGE = 0.95  # of the intervals
 _BLOCK = 1_000_000  # scores that are resampled at a time
 
 
@@ -30,7 +30,7 @@ def bootstrap_agreement(
         seed: seed of the draws.
         metrics: measures to compute; KTAU takes most of the time.
         clusters: cluster of each item, shape (N,). The items of a cluster are not independent and are drawn together.
-            The draws are those of single items that stand in the sorted order of the clusters.
+            The draws equal those of single items, one for each cluster in sorted order.
 
     Returns:
         measure -> array (samples, P). NaN where the resample does not define a correlation, and everywhere if only one
@@ -63,12 +63,12 @@ def _items(drawn: np.ndarray, members: list[np.ndarray] | None) -> Iterator[tupl
         yield rows, np.stack([np.concatenate([members[cluster] for cluster in drawn[row]]) for row in rows])
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float, int]:
+def interval(values: np.ndarray, coverage: float = COVERAGE) -> tuple[float, float, int]:
     """Return the percentile interval and the number of resamples without a value.
 
     Args:
         values: shape (samples,); NaN where a resample has no value.
-        level: coverage.
+        coverage: share of the resamples in the interval.
 
     Returns:
         low end, high end (NaN if no resample has a value), and the number of NaN, which the interval leaves out.
@@ -77,7 +77,7 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float, in
     undefined = int(values.size - defined.size)
     if not defined.size:
         return float("nan"), float("nan"), undefined
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, [(1 - coverage) / 2, (1 + coverage) / 2])
     return float(low), float(high), undefined
 
 

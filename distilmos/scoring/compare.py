@@ -9,7 +9,7 @@ from typing import Any
 from distilmos.errors import InputError, raise_faults
 from distilmos.markdown import bounds, markdown_table, number
 from distilmos.metrics import LEVELS, METRICS, agreement
-from distilmos.scoring.bootstrap import LEVEL, SAMPLES, interval, two_sided_p
+from distilmos.scoring.bootstrap import COVERAGE, SAMPLES, interval, two_sided_p
 from distilmos.scoring.results import Scored, finite, level_arrays, read_metrics, read_scored, resample_levels
 
 
@@ -50,7 +50,7 @@ def compare_results(a: str | Path, b: str | Path, samples: int = SAMPLES, seed: 
             entry = {"a": value_a[name], "b": value_b[name], "difference": value_b[name] - value_a[name]}
             entry |= {"low": low, "high": high, "p": two_sided_p(differences)}
             comparison[level][name] = finite(entry) | {"undefined": undefined}
-    return comparison | {"bootstrap": {"samples": samples, "seed": seed, "level": LEVEL}}
+    return comparison | {"bootstrap": {"samples": samples, "seed": seed, "level": COVERAGE}}
 
 
 def _check_same_set(a: str | Path, rows_a: list[Scored], b: str | Path, rows_b: list[Scored]) -> None:
@@ -76,4 +76,4 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
             entry = comparison[level][name]
             values = [number(entry["a"]), number(entry["b"]), number(entry["difference"], sign=True)]
             rows.append([level, name, *values, bounds(entry, sign=True), number(entry["p"])])
-    return markdown_table(["level", "metric", "A", "B", "B - A", f"{100 * LEVEL:g} % interval", "p"], rows, left=2)
+    return markdown_table(["level", "metric", "A", "B", "B - A", f"{100 * COVERAGE:g} % interval", "p"], rows, left=2)

@@ -27,7 +27,7 @@ from distilmos.errors import InputError, raise_faults
 from distilmos.files import write_json, write_text
 from distilmos.markdown import markdown_table, with_interval
 from distilmos.metrics import LEVELS, METRICS, agreement, level_scores
-from distilmos.scoring.bootstrap import LEVEL, SAMPLES, bootstrap_agreement, interval
+from distilmos.scoring.bootstrap import COVERAGE, SAMPLES, bootstrap_agreement, interval
 
 UNRATED = "No ratings: nothing to score.\n"
 HEADER = ["utterance", "system", "group", "mos", "predicted", "system_mos"]
@@ -175,7 +175,7 @@ def score_levels(rows: Sequence[Scored], samples: int = SAMPLES, seed: int = 1) 
             low, high, undefined = interval(resampled[name][:, 0])
             entry = {"value": values[name], "low": low, "high": high}
             scores[level][name] = finite(entry) | {"undefined": undefined}
-    return scores | {"bootstrap": {"samples": samples, "seed": seed, "level": LEVEL}}
+    return scores | {"bootstrap": {"samples": samples, "seed": seed, "level": COVERAGE}}
 
 
 def finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
