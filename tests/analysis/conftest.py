@@ -1,4 +1,4 @@
-"""A small corpus of three talkers and two degradations, and what was trained on it."""
+"""A small corpus of three talkers and two degradations, and experiments that are trained on it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Trained:
-    """Where the encoder, the data of stage 1, and the experiments are."""
+    """Paths of the encoder, the data of stage 1 and the experiments."""
 
     root: Path
     layers: int = NUM_LAYERS
@@ -65,7 +65,7 @@ class Trained:
 
 
 def write_set(root: Path, name: str, random: np.random.Generator) -> None:
-    """Write each talker's tone through three levels of noise and three of clipping, twice."""
+    """Write two tones of each talker at three levels of noise and three of clipping."""
     utterances = []
     for number, (talker, degradation, level) in enumerate(
         (talker, degradation, level)
@@ -128,7 +128,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture
 def trained(trained_once: Trained, tmp_path: Path) -> Trained:
-    """A copy of the experiments, to be changed at will; audio and tables stay where they are."""
+    """A copy of the experiments that a test may change; audio and tables are links."""
     shutil.copytree(trained_once.root / "exp", tmp_path / "exp")
     for name in ("raw", "tokens", "encoder.safetensors"):
         (tmp_path / name).symlink_to(trained_once.root / name)
