@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.data.schema import NAMES
 from distilmos.data.tables import c_locale_key, read_table
 from distilmos.errors import InputError, raise_faults
 
-# Labels that a data directory may hold: name -> file.
-TABLES = {"speaker": "utt2spk", "sentence": "utt2sent"}
+# Names of schema.NAMES that are labels to probe for; the system is what is left out in the cross-validation.
+LABELS = ("speaker", "sentence")
 GROUP = "group"  # group of the system from sys2group, such as the type of degradation
 MOS = "MOS"
 
@@ -86,7 +87,7 @@ def read_material(directories: Sequence[Path], tables: Mapping[str, Path]) -> Ma
 
 
 def _own_labels(data: DataDir) -> dict[str, dict[str, str]]:
-    found = {name: read_table(data.path / table) for name, table in TABLES.items() if (data.path / table).exists()}
+    found = {name: data.tables[NAMES[name]] for name in LABELS if NAMES[name] in data.tables}
     if data.groups:
         found[GROUP] = {utterance: data.groups[system] for utterance, system in data.systems.items()}
     return found

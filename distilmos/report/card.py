@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from distilmos.data.datadir import DataDir, read_data_dir
-from distilmos.data.tables import read_table
 from distilmos.files import write_text
 from distilmos.markdown import markdown_table, number
 from distilmos.report.figures import histogram
@@ -208,9 +207,7 @@ def _shared(data: DataDir, other: DataDir) -> list[str]:
 def _names(data: DataDir) -> list[set[str] | None]:
     """Return the utterances, systems, listeners, speakers and sentences of a set; None where they are not known."""
     listeners = {listener for pairs in data.ratings.values() for listener, _ in pairs}
-    speakers, sentences, texts = (_values(data.path / name) for name in ("utt2spk", "utt2sent", "text"))
+    speakers, sentences, texts = (
+        set(data.tables[name].values()) if name in data.tables else None for name in ("utt2spk", "utt2sent", "text")
+    )
     return [set(data.wavs), set(data.systems.values()), listeners or None, speakers, sentences or texts]
-
-
-def _values(path: Path) -> set[str] | None:
-    return set(read_table(path).values()) if path.exists() else None
