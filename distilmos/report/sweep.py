@@ -61,6 +61,15 @@ def dev_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) ->
         InputError: if a training is missing, or has not ended.
     """
     experiments = {(m, s): read_experiment(Path(expdir) / f"{m}_seed{s}") for m in models for s in seeds}
+    return dev_tables(experiments, models, seeds)
+
+
+def dev_tables(experiments: Mapping[tuple[str, str], Experiment], models: Sequence[str], seeds: Sequence[str]) -> str:
+    """Return the page of `dev_page` on experiments that have been read: (model, seed) -> experiment.
+
+    Raises:
+        InputError: if a run has not ended.
+    """
     text = "Scores of the final models on the dev set. `mean` is the mean over seeds and their standard deviation.\n"
     scores = {key: _dev_scores(experiment) for key, experiment in experiments.items()}
     return "\n".join([text, training_facts(experiments.values()), score_table(scores, models, seeds)])

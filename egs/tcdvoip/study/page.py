@@ -152,8 +152,8 @@ def dev_text(study: Study, page: Page, kept: Kept, command: str) -> str:
     return (
         "# TCD-VoIP: candidates for settings, on dev\n\n"
         f"Made by `{command}`.\n"
-        "The training with seed N has fold N of dev: 20 conditions, fold 4 the last 11. Means are over the folds. No test "
-        "set\nwas scored.\n\n" + dev_tables(runs, [study.models[name].spec for name in page.models], seeds)
+        "The training with seed N has fold N of dev: 20 conditions, fold 4 the last 11. Means are over the folds. No "
+        "test set\nwas scored.\n\n" + dev_tables(runs, [study.models[name].spec for name in page.models], seeds)
     )
 
 
