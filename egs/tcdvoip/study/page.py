@@ -1,4 +1,4 @@
-"""Gather what a study has kept of its trainings into one page: scores, bootstraps, learning curves, forgetting."""
+"""Pages of the study, made from its kept runs: scores, bootstraps, learning curves, forgetting."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from distilmos.metrics import LEVELS, agreement
 from distilmos.report import figures
 from distilmos.report.experiment import Experiment, series
 from distilmos.report.figures import PALETTE, Line
-from distilmos.report.sweep import METRICS, dev_tables, pairs, training_facts
+from distilmos.report.sweep import METRICS, dev_tables, pairs, run_facts
 from distilmos.scoring.bootstrap import SAMPLES, interval, two_sided_p
 from distilmos.scoring.results import Scored, level_arrays, resample_levels
 
 IN_DOMAIN = "conditions"
 TOGETHER = "held-out types"
-CORRELATIONS = ("LCC", "SRCC")  # whose differences are shown
+CORRELATIONS = ("LCC", "SRCC")  # measures with a table of differences
 CONF = Path("conf")
-DEV_METRIC = "LCC"  # of utterances, by which models are chosen on dev
-MIN_PAIRS = 5  # of trainings, for a ratio of their times
+DEV_METRIC = "LCC"  # of utterances; it chooses checkpoints and settings on dev
+MIN_PAIRS = 5  # of runs, for a ratio of their times
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # level -> rated and predicted scores
 
@@ -65,22 +65,22 @@ class Comparison:
 
     @cached_property
     def scored(self) -> dict[tuple[str, str], list[Arrays]]:
-        """What (protocol, model or reference) was rated and predicted on the test set, for each seed.
+        """(protocol, model or published model) -> for each seed, rated and predicted scores on the test set.
 
         Raises:
-            InputError: if it is missing, or trainings of a protocol were not scored on the same ratings.
+            InputError: if the runs of a protocol have different test sets.
         """
         found = {key: [level_arrays(rows) for rows in seeds] for key, seeds in self.rows.items()}
         for (protocol, model), seeds in found.items():
             for level in LEVELS:
                 rated = found[protocol, self.models[0]][0][level][0]
                 if any(not np.array_equal(rated, arrays[level][0]) for arrays in seeds):
-                    raise InputError(f"{protocol}: {model} and {self.models[0]}: scored on different ratings")
+                    raise InputError(f"{protocol}: {model} and {self.models[0]}: different test sets")
         return found
 
     @cached_property
     def agreements(self) -> dict[tuple[str, str], list[dict[str, dict[str, float]]]]:
-        """Level -> metric -> value of (protocol, model or reference), for each seed."""
+        """(protocol, model or published model) -> for each seed, level -> metric -> value."""
         return {
             key: [{level: agreement(*arrays[level]) for level in LEVELS} for arrays in seeds]
             for key, seeds in self.scored.items()
@@ -88,20 +88,19 @@ class Comparison:
 
     @cached_property
     def resampled(self) -> dict[tuple[str, str], dict[str, dict[str, np.ndarray]]]:
-        """Level -> metric -> mean over seeds of every resample, (SAMPLES,), of (protocol, model or reference).
+        """(protocol, model or published model) -> level -> metric -> mean over seeds of each resample, (SAMPLES,).
 
-        A resample draws conditions, with all recordings of each, and seeds. The conditions drawn are the same for both
-        levels and for all models of a protocol. Seeds are drawn for each model by itself, as trainings of two models
-        with the same seed have nothing in common but the order of their data. One seed less is drawn than there are,
-        so that a mean over few seeds varies as it should and not less (P. McCarthy and C. Snowden, "The bootstrap and
-        finite population sampling", 1985).
+        A resample draws conditions, with all recordings of each, and seeds. Both levels and all models of a protocol
+        have the same drawn conditions. Each model has its own drawn seeds, because runs of two models with the same
+        seed share only the order of their data. Of N seeds, N - 1 are drawn: with N, the mean over few seeds would
+        vary too little (P. McCarthy and C. Snowden, "The bootstrap and finite population sampling", 1985).
         """
         found: dict[tuple[str, str], dict[str, dict[str, np.ndarray]]] = {}
         for (protocol, model), scored in self.scored.items():
             generator = np.random.default_rng((2, crc32(f"{protocol} {model}".encode())))
             drawn_seeds = generator.integers(len(scored), size=(SAMPLES, max(1, len(scored) - 1)))
             rows = self.rows[protocol, model][0]
-            # MNRU speech, of which each type has a copy that is a system, is one condition; so is what is undegraded.
+            # Each type has its own copy of MNRU and undegraded speech, as systems; the copies are one condition.
             conditions = {row.system: row.system if row.group in self.types else row.group for row in rows}
             drawn = resample_levels(scored, rows, SAMPLES, (1, crc32(protocol.encode())), CORRELATIONS, conditions)
             found[protocol, model] = {
@@ -112,7 +111,7 @@ class Comparison:
 
 
 def select(study: Study, page: Page, kept: Kept) -> Comparison:
-    """Return the runs and scores of a page. Of a protocol that holds out a type, only utterances of this type count.
+    """Return the runs and scores of a page. A protocol that holds out a type counts only the utterances of this type.
 
     Raises:
         InputError: naming the runs and published models of which no scores are kept.
@@ -125,7 +124,7 @@ def select(study: Study, page: Page, kept: Kept) -> Comparison:
     models = {name: study.models[name] for name in page.models}
 
     def rows(protocol: str, name: str, seed: int | None) -> list[Scored]:
-        # The undegraded and MNRU conditions, which every type repeats, are not new where a type is held out.
+        # Every type repeats the undegraded and MNRU conditions, so these are not new to a model.
         found = kept.scored[protocol, name, seed][TEST]
         return [row for row in found if held_out[protocol] in (None, row.group)]
 
@@ -152,28 +151,27 @@ def dev_text(study: Study, page: Page, kept: Kept, command: str) -> str:
     return (
         "# TCD-VoIP: candidates for settings, on dev\n\n"
         f"Made by `{command}`.\n"
-        "The training with seed N has fold N of dev: 20 conditions, fold 4 the last 11. Means are over the folds. No "
-        "test set\nwas scored.\n\n" + dev_tables(runs, [study.models[name].spec for name in page.models], seeds)
+        "Seed N has fold N as its dev set: 20 conditions, fold 4 the last 11. Means are over the folds. No test set\n"
+        "was scored.\n\n" + dev_tables(runs, [study.models[name].spec for name in page.models], seeds)
     )
 
 
 def page_text(compared: Comparison, command: str, folder: Path) -> str:
-    """Return the page in Markdown; its figures are written to `folder`, beside the page.
+    """Return the page in Markdown, and write its figures to `folder`, next to the page.
 
     Raises:
-        InputError: if a training is not kept, or not as it should be.
+        InputError: if the runs of a protocol have different test sets.
     """
     parts = [
         "# TCD-VoIP: models compared\n",
-        f"Made by `{command}` from what it keeps of every training (`study`). `conditions` is in domain: unseen "
-        "conditions of known types of degradation; under every other name that type is in the test set alone, and only "
-        "its own conditions are scored here. A system is such a condition. Figures are means over seeds, with the "
-        "standard deviation where there are several. What they say, and how sure it is: "
-        "[README.md](README.md).\n",
+        f"Made by `{command}` from the kept runs. `conditions` is in domain: its test set has unseen conditions of "
+        "known types of degradation. Any other protocol holds out the type of its name, and this page scores only the "
+        "conditions of this type. A system is a condition. Numbers are means over seeds, with the standard deviation "
+        "if there are several. [README.md](README.md) discusses them.\n",
         _facts(compared),
     ]
     if compared.published:
-        parts.append(f"{', '.join(compared.published)}: published models as they are, which never saw this corpus.\n")
+        parts.append(f"{', '.join(compared.published)}: published models, unchanged; they never saw this corpus.\n")
     for level in LEVELS:
         parts.append(f"## Scores of {level}s\n")
         parts += [f"{level} {metric}:\n\n{_scores(compared, level, metric)}" for metric in METRICS]
@@ -184,7 +182,7 @@ def page_text(compared: Comparison, command: str, folder: Path) -> str:
     parts += ["## Learning curves\n", *_curves(compared, folder)]
     parts += _layers(compared, folder)
     parts += _times(compared)
-    text = "What these files do not say is as in `../../conf/distilmos.yaml`.\n"
+    text = "The recipe's files; `conf/distilmos.yaml` of the repository has the other settings.\n"
     parts += ["## Settings\n", text, *_settings(compared.confs)]
     return "\n".join(parts)
 
@@ -194,13 +192,13 @@ def _facts(compared: Comparison) -> str:
     for protocol in compared.protocols:
         recordings, conditions = (compared.scored[protocol, compared.models[0]][0][level][0].size for level in LEVELS)
         counts.append(f"{protocol} {recordings} recordings of {conditions} conditions")
-    return f"- seeds: {', '.join(map(str, compared.seeds))}\n- test: {', '.join(counts)}\n" + training_facts(
+    return f"- seeds: {', '.join(map(str, compared.seeds))}\n- test: {', '.join(counts)}\n" + run_facts(
         experiment for experiments in compared.trained.values() for experiment in experiments
     )
 
 
 def _scores(compared: Comparison, level: str, metric: str) -> str:
-    """Return one measure: a row for each model, a column for each protocol and one for the held-out types together."""
+    """Return a table of one measure: a row for each model, a column for each protocol and for the held-out types."""
     rows = []
     for model in [*compared.models, *compared.published]:
         values = {
@@ -218,7 +216,7 @@ def _scores(compared: Comparison, level: str, metric: str) -> str:
 
 
 def _types(compared: Comparison) -> list[str]:
-    """Return, for the protocol in which all types are known, how well each is scored by itself."""
+    """Return the scores of each type in the protocol without a held-out type."""
     found = {
         model: [_by_type(rows) for rows in compared.rows[IN_DOMAIN, model]]
         for model in [*compared.models, *compared.published]
@@ -243,12 +241,12 @@ def _by_type(rows: list[Scored]) -> dict[str, tuple[float, float]]:
 def _differences(compared: Comparison) -> list[str]:
     """Return a paragraph and a table for each pair of models."""
     parts = [
-        "Of the means over seeds, with 95 % intervals and p values of a bootstrap over conditions with all recordings "
-        f"of each, the same ones for both models, and over the seeds of each ({SAMPLES} resamples). They say how sure "
-        "a difference is for other conditions of the kind and, where there are several seeds, for other trainings. "
-        "MNRU speech, which is a system of each type, counts as one condition. Each interval is by itself: of twenty, "
-        "one misses the true difference by chance."
-        + (f" {TOGETHER.capitalize()} are the mean over types." if len(compared.held_out) > 1 else "")
+        "Differences of the means over seeds, with 95 % intervals and p values. The bootstrap draws conditions with "
+        f"all their recordings, the same for both models, and the seeds of each model ({SAMPLES} resamples). So an "
+        "interval covers other conditions of the kind and, with several seeds, other runs. The copies of an MNRU "
+        "condition, a system of each type, count as one condition. Intervals are not corrected for multiple "
+        "comparisons: one of twenty misses the true difference by chance."
+        + (f" {TOGETHER.capitalize()}: the mean over types." if len(compared.held_out) > 1 else "")
         + "\n"
     ]
     columns = [(level, metric) for level in LEVELS for metric in CORRELATIONS]
@@ -290,10 +288,10 @@ def _differences(compared: Comparison) -> list[str]:
 
 
 def _curves(compared: Comparison, folder: Path) -> list[str]:
-    """Return a figure for each protocol, and how much of the best dev score is lost until the end."""
+    """Return a figure of the dev scores for each protocol, and tables of the loss from the best score to the last."""
     parts = [
-        f"Utterance {DEV_METRIC} on dev in the course of training, mean over seeds; a bar is a standard deviation long "
-        "on either side. A type that is held out is not in dev.\n"
+        f"Utterance {DEV_METRIC} on dev during training, mean over seeds; bars show one standard deviation on either "
+        "side. A held-out type is not in dev.\n"
     ]
     for protocol in compared.protocols:
         lines = []
@@ -307,10 +305,10 @@ def _curves(compared: Comparison, folder: Path) -> list[str]:
             write_text(folder / f"dev_{protocol}.svg", figures.as_file(figure))
             parts.append(f"![{figure.title}]({folder.name}/dev_{protocol}.svg)\n")
     parts.append(
-        "Over all seeds, and over types where they are held out (means and deviations are of both): what is lost of "
-        "the best dev score until the last step, and the regression loss on training and dev recordings at the end. "
-        "Their gap grows with overfitting and with the difficulty of a dev set; it is negative where dropout, which "
-        "only training has, weighs more.\n"
+        "Means and standard deviations over seeds, and over held-out types: `lost` is the best dev score minus the one "
+        "at the last step; the regression losses on training and dev recordings are those at the end. Their gap grows "
+        "with overfitting and with the difficulty of the dev set. It is negative if dropout, which only the training "
+        "loss has, outweighs both.\n"
     )
     if IN_DOMAIN in compared.protocols:
         parts += [f"{IN_DOMAIN}:\n", _overfitting(compared, [IN_DOMAIN])]
@@ -320,15 +318,16 @@ def _curves(compared: Comparison, folder: Path) -> list[str]:
 
 
 def _overfitting(compared: Comparison, protocols: Sequence[str]) -> str:
-    """Return what is lost on dev until the end of training, over protocols and seeds."""
+    """Return a table of the loss on dev until the end of training, over protocols and seeds."""
     rows = []
     for model in compared.models:
         experiments = [e for protocol in protocols for e in compared.trained[protocol, model]]
         best = [max(series(e.dev, "utterance", DEV_METRIC)) for e in experiments]
         last = [series(e.dev, "utterance", DEV_METRIC)[-1] for e in experiments]
-        train_loss = [e.train[-1]["regression"] if e.train else nan for e in experiments]  # shorter than log_every
+        # A run shorter than log_every has no train event.
+        train_loss = [e.train[-1]["regression"] if e.train else nan for e in experiments]
         if any(e.config.get("listener_offsets") for e in experiments):
-            train_loss = []  # of single ratings, and no mean scores
+            train_loss = []  # of single ratings, which the dev loss is not
         dev_loss = [e.dev[-1]["regression"] for e in experiments]
         gaps = [d - t for d, t in zip(dev_loss, train_loss, strict=True)] if train_loss else []
         lost = [b - x for b, x in zip(best, last, strict=True)]
@@ -338,7 +337,7 @@ def _overfitting(compared: Comparison, protocols: Sequence[str]) -> str:
 
 
 def _line(compared: Comparison, model: str, x: Sequence[float], values: np.ndarray) -> Line:
-    """Return the mean of curves (S, N) of a model, which looks the same in all figures, with their deviation."""
+    """Return the mean of curves (S, N) with their deviation; a model has the same style in all figures."""
     place = compared.models.index(model)
     spread = values.std(0, ddof=1).tolist() if len(values) > 1 else None
     colour, dashed = PALETTE[place % len(PALETTE)], place >= len(PALETTE)
@@ -346,13 +345,13 @@ def _line(compared: Comparison, model: str, x: Sequence[float], values: np.ndarr
 
 
 def _shortest(events: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
-    """Cut the evaluations of all seeds to the number of the one that stopped first."""
+    """Cut the evaluations of all seeds to the length of the shortest run."""
     length = min(map(len, events))
     return [of_seed[:length] for of_seed in events]
 
 
 def _layers(compared: Comparison, folder: Path) -> list[str]:
-    """Return what fine-tuning has left of the layers, for models that were analysed."""
+    """Return how near each layer stays to the pretrained one and what probes read from it; empty without analyses."""
     analyses = {
         model: [e.analysis for p in compared.protocols for e in compared.trained[p, model] if e.analysis]
         for model in compared.models
@@ -378,18 +377,18 @@ def _layers(compared: Comparison, folder: Path) -> list[str]:
         f"{name} {mean_text(values)}" + (f" (by chance {number(chance[name])})" if name in chance else "")
         for name, values in frozen.items()
     ]
-    before += [  # other clusters are another task
+    before += [  # models with other clusters have another task
         f"of {model} {name} {mean_text(values)}"
         for model in analyses
         for name, values in _reads(analyses[model], BEFORE).items()
         if name in frozen and mean_text(values) != mean_text(frozen[name])
     ]
     return [
-        "## What is left of the pretrained layers\n",
-        "Linear CKA of each layer with the frozen one (1: nothing has changed), and what linear readers find in it, "
-        "means over layers: the token ids of the frozen layer, which tokens in the training are made to keep, and "
-        "labels, that is how often they are right, or the LCC of MOS, of recordings that they have not learned from. "
-        f"In the frozen layers: {', '.join(before)}. Over all seeds of {', '.join(analysed)}, on dev and test "
+        "## The layers after fine-tuning\n",
+        "Linear CKA of each layer with the frozen one (1: unchanged), and what linear probes read from the layers, as "
+        "means over layers, on recordings that the probes did not learn from: the token ids of the frozen layer, which "
+        "tokens in training preserve, and labels (accuracy; LCC for MOS). "
+        f"In the frozen layers: {', '.join(before)}. All seeds of {', '.join(analysed)}, on dev and test "
         "recordings.\n",
         f"![{figure.title}]({folder.name}/cka.svg)\n",
         markdown_table(header, rows),
@@ -397,7 +396,7 @@ def _layers(compared: Comparison, folder: Path) -> list[str]:
 
 
 def _reads(analyses: list[dict[str, Any]], when: str) -> dict[str, list[float]]:
-    """Return what is read from layers -> how well, the mean over layers of every analysis."""
+    """Return probed name -> accuracy, or LCC for MOS, of each analysis, as mean over layers."""
     found: dict[str, list[float]] = {}
     for analysis in analyses:
         if analysis["tokens"]:
@@ -409,7 +408,7 @@ def _reads(analyses: list[dict[str, Any]], when: str) -> dict[str, list[float]]:
 
 
 def _times(compared: Comparison) -> list[str]:
-    """Return minutes of a training and their ratio to those of the first model, where trainings can be compared."""
+    """Return the minutes of a run and their ratio to the first model, from pairs of comparable runs."""
     first, *others = compared.models
     paired = {
         model: [
@@ -429,19 +428,19 @@ def _times(compared: Comparison) -> list[str]:
         rows.append([model, f"{min(minutes for minutes, _ in times):.1f}", f"{ratio:.2f}", str(len(times))])
     return [
         "## Training time\n",
-        "On another machine, or beside other work, a training takes another time. So what is compared are pairs with "
-        "the same protocol, seed, commit and kind of CPU: minutes are those of the shortest, a ratio is the median. "
-        f"Models with fewer than {MIN_PAIRS} pairs are left out.\n",
+        "The time of a run depends on the machine and on its load. So this table compares pairs of runs with the same "
+        "protocol, seed, commit and kind of CPU: the minutes of the shortest run, and the median ratio. "
+        f"It omits models with fewer than {MIN_PAIRS} pairs.\n",
         markdown_table(["model", "minutes", f"of {first}'s", "pairs"], rows),
     ]
 
 
-def _minutes(training: Experiment) -> float:
-    return float(training.end["elapsed_seconds"]) / 60
+def _minutes(run: Experiment) -> float:
+    return float(run.end["elapsed_seconds"]) / 60
 
 
 def _settings(confs: Sequence[str]) -> list[str]:
-    """Return the files of the models' settings, those that they are based on first."""
+    """Return the configuration files of the models, each after its base."""
     files: list[str] = []
     for conf in confs:
         chain = [f"{conf}.yaml"]

@@ -1,8 +1,8 @@
-"""Score a data directory with a published model that never saw this corpus: what a study compares with.
+"""Score a data directory with a published model that never saw this corpus.
 
 distillmos: Microsoft's Distill-MOS (B. Stahl, H. Gamper, ICASSP 2025), distilled from XLS-R; MIT licence.
 dnsmos: DNSMOS P.808 (C. Reddy et al., ICASSP 2021) by the package speechmos.
-Both with the weights that their packages hold, which `make -C tools install-references` installs.
+The packages, which `make -C tools install-references` installs, hold the weights.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from distilmos.errors import InputError, run_main
 
 
 def main() -> None:
-    """Read the command line, score and write."""
+    """Read the command line, score the recordings and write utt2mos."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=tuple(MODELS), required=True)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data directory, as dump/raw/test")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data directory, such as dump/raw/test")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="utt2mos to write")
     args = parser.parse_args()
     try:
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def distillmos() -> Callable[[np.ndarray], float]:
-    """Return what scores a 16 kHz waveform (N,) with Distill-MOS."""
+    """Return a function that scores a 16 kHz waveform (N,) with Distill-MOS."""
     import distillmos
 
     model = distillmos.ConvTransformerSQAModel().eval()
@@ -49,7 +49,7 @@ def distillmos() -> Callable[[np.ndarray], float]:
 
 
 def dnsmos() -> Callable[[np.ndarray], float]:
-    """Return what scores a 16 kHz waveform (N,) with DNSMOS P.808, the mean over windows of nine seconds."""
+    """Return a function that scores a 16 kHz waveform (N,) with DNSMOS P.808, as mean over windows of nine seconds."""
     from speechmos import dnsmos
 
     def score(samples: np.ndarray) -> float:

@@ -5,6 +5,7 @@
 # After an interruption, start the same command again: it continues.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=egs/TEMPLATE/options.sh
 . ../TEMPLATE/options.sh
 
 # Options
@@ -21,6 +22,7 @@ case ${action} in
     *) usage_error study.sh "expected 'page PAGE' or 'train PAGE'" ;;
 esac
 take_all_options study/study.sh "${@:3}"
+# shellcheck source=egs/tcdvoip/path.sh
 . ./path.sh
 
 # prepare: runs stages 0 to 4 for the data in `split` and `place`, unless this has been done.
