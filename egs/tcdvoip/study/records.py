@@ -1,4 +1,4 @@
-"""The study's records: the one reader and writer of models.yaml and of the kept results.
+"""Read and write the study's records: models.yaml and the three result files. No other code knows their formats.
 
     models.yaml         protocols, models and pages
     trainings.jsonl.xz  one line for each run: protocol, model, seed, config, start event, dev events, last train event,
@@ -118,9 +118,9 @@ class Study(_Section):
             for name in ({*page.protocols} - {*self.protocols}) | ({*page.models} - {*self.models})
         ]
         faults += [
-            f"page {title}: a protocol with `dev: true` is the only one of its page"
+            f"page {title}: with a protocol of `dev: true`, a page has no other protocol and no published models"
             for title, page in self.pages.items()
-            if self.scores_dev(page) and len(page.protocols) > 1
+            if self.scores_dev(page) and (len(page.protocols) > 1 or page.published)
         ]
         if faults:
             raise ValueError("; ".join(sorted(faults)))
@@ -133,7 +133,7 @@ class Study(_Section):
             InputError: if models.yaml has no such page.
         """
         if name not in self.pages:
-            raise InputError(f"no page {name!r} in {MODELS}; choose one of {', '.join(self.pages)}")
+            raise InputError(f"{MODELS}: no page {name!r}; choose one of {', '.join(self.pages)}")
         return self.pages[name]
 
     def scores_dev(self, page: Page) -> bool:
@@ -191,7 +191,7 @@ class Kept:
 
 
 def run_name(key: Key) -> str:
-    """Return how messages call a run or a published model."""
+    """Return the name of a run or of a published model for messages."""
     return f"{key[0]}/{key[1]}" + ("" if key[2] is None else f", seed {key[2]}")
 
 
@@ -241,7 +241,7 @@ def _read_xz(path: Path) -> list[str]:
     """Return the lines of a compressed file; none if it does not exist."""
     try:
         with lzma.open(path, "rt", encoding="utf-8") as stream:
-            return stream.read().splitlines()
+            return stream.read().removesuffix("\n").split("\n")  # not splitlines(): see distilmos.data.tables
     except FileNotFoundError:
         return []
     except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
@@ -259,7 +259,7 @@ def _rows(path: Path, header: tuple[str, ...], lines: list[str] | None = None) -
 
 
 def write_kept(kept: Kept) -> None:
-    """Write the three result files, each as a whole; runs come last, so that each kept run has its predictions.
+    """Write the three result files, each as a whole. Runs come last, so that each kept run has its predictions.
 
     Raises:
         InputError: if two runs were scored with different ratings of an utterance.

@@ -19,7 +19,7 @@ EXP = Path("exp/study")
 
 
 def main() -> None:
-    """Read the command line and do one of the three."""
+    """Read the command line and do the action."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("page", "keep", "lacking"))
     parser.add_argument("name", metavar="PAGE", help="a page of models.yaml")
@@ -50,10 +50,10 @@ def main() -> None:
 
 
 def job_lines(study: Study, lacking: list[Key]) -> list[str]:
-    """Return a line for each array of jobs that the missing runs need, and for each published model.
+    """Return a line for each array of jobs that trains missing runs, and for each published model to score.
 
-    Tab-separated: `sweep`, place, options of run.sh, specs, seeds, options of sweep.sh; or `score`, place, options of
-    run.sh, published model. Seeds that lack the same models are one array.
+    Tab-separated: `sweep`, place, options of run.sh, specs, seeds, whether only dev is scored; or `score`, place,
+    options of run.sh, published model. Seeds that lack the same models are one array.
     """
     lines = []
     specs: dict[tuple[str, str, str, int], list[str]] = {}  # protocol, place, options and seed -> models to train
@@ -67,7 +67,7 @@ def job_lines(study: Study, lacking: list[Key]) -> list[str]:
     for (protocol, place, options, seed), models in specs.items():
         seeds.setdefault((protocol, place, options, " ".join(models)), []).append(str(seed))
     for (protocol, place, options, array), numbers in seeds.items():
-        dev = "--dev true" if study.protocols[protocol].dev else ""
+        dev = str(study.protocols[protocol].dev).lower()
         lines.append(f"sweep\t{place}\t{options}\t{array}\t{' '.join(numbers)}\t{dev}\n")
     return lines
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The study on TCD-VoIP. PAGE is a page of models.yaml.
 #   ./study.sh page PAGE             makes PAGE.md from the kept results
-#   ./study.sh train PAGE [OPTIONS]  trains and keeps the runs that the page lacks, then makes it
-# After an interruption, start the same command again: it continues.
+#   ./study.sh train PAGE [OPTIONS]  trains and keeps the runs that the page lacks, then makes the page
+# After an interruption, start the same command again to continue.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=egs/TEMPLATE/options.sh
@@ -35,12 +35,11 @@ prepare() {
 
 failed=0 # status of the last array with a failed run
 if [ "${action}" = train ]; then
-    jobs_lacking=$(python3 study/study.py lacking "${page}")
-    while IFS=$'\x1f' read -r -u 3 kind place options models seeds sweep_options; do
+    lacking=$(python3 study/study.py lacking "${page}")
+    while IFS=$'\t' read -r -u 3 kind place options models seeds dev; do
         [ -n "${kind}" ] || continue
-        read -ra options <<<"${options}"
-        read -ra sweep_options <<<"${sweep_options}"
-        split=(--db_root "${db_root}" "${options[@]}" --datadir "data/study/${place}" --dumpdir "dump/study/${place}")
+        read -ra split <<<"${options}"
+        split+=(--db_root "${db_root}" --datadir "data/study/${place}" --dumpdir "dump/study/${place}")
         prepare
         case ${kind} in
             score)
@@ -52,11 +51,11 @@ if [ "${action}" = train ]; then
             sweep)
                 # The finished runs of an array are kept even if others fail, but not after a signal.
                 ../TEMPLATE/sweep.sh --models "${models}" --seeds "${seeds}" --jobs "${jobs}" \
-                    --expdir "exp/study/${place}" "${sweep_options[@]}" "${split[@]}" || failed=$?
+                    --expdir "exp/study/${place}" --dev "${dev}" "${split[@]}" || failed=$?
                 ((failed < 128)) || exit "${failed}"
                 ;;
         esac
-    done 3<<<"${jobs_lacking//$'\t'/$'\x1f'}"
+    done 3<<<"${lacking}"
     python3 study/study.py keep "${page}"
     ((failed == 0)) || exit "${failed}"
 fi
