@@ -288,7 +288,7 @@ def _differences(compared: Comparison) -> list[str]:
 
 
 def _curves(compared: Comparison, folder: Path) -> list[str]:
-    """Return a figure of the dev scores for each protocol, and tables of the loss from the best score to the last."""
+    """Return a figure of the dev scores for each protocol, and tables of their drop until the end of training."""
     parts = [
         f"Utterance {DEV_METRIC} on dev during training, mean over seeds; bars show one standard deviation on either "
         "side. A held-out type is not in dev.\n"
@@ -318,7 +318,7 @@ def _curves(compared: Comparison, folder: Path) -> list[str]:
 
 
 def _overfitting(compared: Comparison, protocols: Sequence[str]) -> str:
-    """Return a table of the loss on dev until the end of training, over protocols and seeds."""
+    """Return a table of the drop of the dev score until the end of training, and of the final losses."""
     rows = []
     for model in compared.models:
         experiments = [e for protocol in protocols for e in compared.trained[protocol, model]]
