@@ -41,7 +41,9 @@ COMMANDS = {
     "pull": "a model directory from the Hugging Face hub",
     "import-official": "a checkpoint that the authors of DistilMOS released as a model directory",
     "renew": "make the directory of a stage ready: empty, or as it was left half-way",
-    "run": "run a command, or an array of commands, with a log each",
+    "run": "run a command, or an array of jobs, and log it",
+    "sets": "print names and paths of a recipe's sets for bash",
+    "python": "run a script with the interpreter of distilmos",
 }
 
 

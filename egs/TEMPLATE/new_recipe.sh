@@ -50,7 +50,7 @@ allow_partial=false         # true prepares what there is, and lists what is mis
 # End of options
 take_all_options "\$0" "\$@"
 
-exec python3 local/prepare.py --db_root "\${db_root}" --datadir "\${datadir}" --allow_partial "\${allow_partial}"
+exec distilmos python local/prepare.py --db_root "\${db_root}" --datadir "\${datadir}" --allow_partial "\${allow_partial}"
 END
 
 cat >"${new}/local/prepare.py" <<END

@@ -113,7 +113,7 @@ if begin 2; then
     rm -rf "${dumpdir}/labels_first"
     cluster first mfcc "${first_clusters}"
     for set in train valid; do
-        python3 local/write_lists.py --set "${set}" --data "${dumpdir}/raw/${set}" \
+        distilmos python local/write_lists.py --set "${set}" --data "${dumpdir}/raw/${set}" \
             --labels sound 1 "${dumpdir}/tokens_first/${set}" --out "${dumpdir}/labels_first"
     done
     end
@@ -134,10 +134,10 @@ if begin 4; then
     # A copy sounds as it sounds, and means what the recording means.
     for set in train valid; do
         renew "${dumpdir}/raw/${set}_degraded" "${dumpdir}/raw/${set}" local/degrade.py -- "${nj}" "${seed}"
-        share "${dumpdir}/raw/${set}_degraded" degrade python3 local/degrade.py --data "${dumpdir}/raw/${set}" \
+        share "${dumpdir}/raw/${set}_degraded" degrade distilmos python local/degrade.py --data "${dumpdir}/raw/${set}" \
             --out "${dumpdir}/raw/${set}_degraded" --seed "${seed}"
         find_tokens first mfcc "${dumpdir}/raw/${set}_degraded" "${set}_degraded"
-        python3 local/write_lists.py --set "${set}" --data "${dumpdir}/raw/${set}" "${dumpdir}/raw/${set}_degraded" \
+        distilmos python local/write_lists.py --set "${set}" --data "${dumpdir}/raw/${set}" "${dumpdir}/raw/${set}_degraded" \
             --labels sound 1 "${dumpdir}/tokens_first/${set}" "${dumpdir}/tokens_first/${set}_degraded" \
             --labels content "${layer}" "${dumpdir}/tokens_second/${set}" "${dumpdir}/tokens_second/${set}" \
             --out "${dumpdir}/labels_second"
@@ -150,7 +150,7 @@ if begin 5; then
     need "${dumpdir}/labels_second/valid.tsv" 4
     start=$(realpath -m "${expdir}/second/start.pt")
     if [ ! -e "${expdir}/second/checkpoint_last.pt" ]; then
-        python3 local/start.py --checkpoint "${expdir}/first/checkpoint_last.pt" --seed "${seed}" --out "${start}" \
+        distilmos python local/start.py --checkpoint "${expdir}/first/checkpoint_last.pt" --seed "${seed}" --out "${start}" \
             --dictionaries "${dumpdir}"/labels_second/dict.{sound,content}.txt
     fi
     pretrain second "${second_updates}" "task.labels=[sound,content]" "checkpoint.finetune_from_model=${start}"
@@ -160,7 +160,7 @@ fi
 if begin 6; then
     need "${expdir}/second/checkpoint_last.pt" 5
     need "${dumpdir}/labels_first/valid.tsv" 2
-    python3 local/finish.py --expdir "${expdir}" --dumpdir "${dumpdir}" --out "${expdir}/hubert_tiny.safetensors" \
+    distilmos python local/finish.py --expdir "${expdir}" --dumpdir "${dumpdir}" --out "${expdir}/hubert_tiny.safetensors" \
         --page "${expdir}/RESULTS.md"
     end "${expdir}/hubert_tiny.safetensors" "${expdir}/RESULTS.md"
 fi

@@ -6,5 +6,5 @@ cd "$(dirname "$0")"
 
 ../TEMPLATE/distilmos.sh \
     --nj 4 \
-    --test_sets "test bvcc/test nisqa_for nisqa_p501 nisqa_livetalk hablamos ttsds2" \
+    --test_sets "test bvcc/test nisqa/nisqa_for nisqa/nisqa_p501 nisqa/nisqa_livetalk hablamos/hablamos ttsds2/ttsds2" \
     "$@"

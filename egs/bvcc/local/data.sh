@@ -23,5 +23,5 @@ if [ -z "${db_root}" ]; then
     distilmos download --md5 fc880c2a208c3285a47bd9a64f34eb11 --unpack "${db_root}" \
         "${base_url}/main.tar.gz" "${download_dir}/main.tar.gz"
 fi
-exec python3 local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}" \
+exec distilmos python local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}" \
     --silent "${silent}" --system_truth "${system_truth}"

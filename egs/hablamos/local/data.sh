@@ -21,4 +21,4 @@ if [ -z "${db_root}" ]; then
         "${base_url}/HablaMOS.tar.gz" "${download_dir}/HablaMOS.tar.gz"
     db_root=${download_dir}/hablamos/HablaMOS
 fi
-exec python3 local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}"
+exec distilmos python local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}"

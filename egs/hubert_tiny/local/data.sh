@@ -20,4 +20,4 @@ allow_partial=false     # true leaves out unreadable recordings, and lists them
 take_all_options "$0" "$@"
 
 find_speech "${data_dir}" "${download_dir}" "${base_url}"
-exec python3 local/prepare.py --db_root "${speech}" --datadir "${datadir}" --allow_partial "${allow_partial}"
+exec distilmos python local/prepare.py --db_root "${speech}" --datadir "${datadir}" --allow_partial "${allow_partial}"

@@ -13,4 +13,4 @@ size=full     # of the corpus: full or small
 # End of options
 take_all_options "$0" "$@"
 
-exec python3 local/prepare.py --datadir "${datadir}" --size "${size}"
+exec distilmos python local/prepare.py --datadir "${datadir}" --size "${size}"

@@ -21,4 +21,4 @@ if [ -z "${db_root}" ]; then
         "${base_url}/NISQA_Corpus.zip" "${download_dir}/NISQA_Corpus.zip"
     db_root=${download_dir}/nisqa/NISQA_Corpus
 fi
-exec python3 local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}"
+exec distilmos python local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}"

@@ -22,5 +22,5 @@ if [ -z "${db_root}" ]; then
     distilmos download --size 3971669902 --md5 bdfde4cae256549dfab05d713136e4af --unpack "${db_root}" \
         --nested audios.zip "${base_url}/somos.zip" "${download_dir}/somos.zip"
 fi
-exec python3 local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}" \
+exec distilmos python local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}" \
     --variant "${variant}"

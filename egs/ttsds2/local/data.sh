@@ -20,4 +20,4 @@ if [ -z "${db_root}" ]; then
     db_root=${download_dir}/ttsds2
     distilmos download --unpack "${db_root}" "${base_url}/ttsds2.zip" "${download_dir}/ttsds2.zip"
 fi
-exec python3 local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}"
+exec distilmos python local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}"
