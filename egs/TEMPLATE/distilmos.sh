@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # shellcheck disable=SC2154  # show_sets sets names and paths
-# From a corpus to a scored model: every stage that the recipes share. A recipe's run.sh calls this script in the
-# recipe's directory, with its settings. Options that local/data.sh declares are passed on to it, and so is what follows
-# `--`.
+# All stages, from a corpus to a scored model. The run.sh of a recipe calls this in the recipe's directory, with the
+# recipe's settings. Options that local/data.sh declares, and words after `--`, are passed on to it.
 set -euo pipefail
 
 . "$(dirname "$0")/options.sh"
@@ -13,31 +12,31 @@ stage=0                   # first stage
 stop_stage=8              # last stage
 nj=2                      # parallel jobs of stages 1 to 4, each with one CPU thread
 num_threads=2             # CPU threads of stages 5 and 6
-ngpu=0                    # GPUs to ask for: of stage 5, and one for each job of stages 2, 4 and 6; 0 leaves it to the jobs
-num_nodes=1               # machines of stage 5, each with ngpu GPUs; more than one with a scheduler only
-resources=()              # [STAGE:]OPTIONS, what jobs ask a scheduler for, as "5:--mem 32G --time 24:00:00"; several times
-datadir=data              # where the data directories are
-dumpdir=dump              # where audio, features and tokens go
+ngpu=0                    # GPUs to request for stage 5, and one for each job of stages 2, 4 and 6; 0 requests none
+num_nodes=1               # machines of stage 5, each with ngpu GPUs; more than one needs a scheduler
+resources=()              # [STAGE:]OPTIONS, resources of jobs, as "5:--mem 32G --time 24:00:00"; several times
+datadir=data              # data directories
+dumpdir=dump              # audio, features and tokens
 dumpdir_of=()             # CORPUS=DIR, dumpdir of another recipe if not ../CORPUS/dump; several times
-expdir=exp                # where models and results go
-train_sets="train"        # sets to train on, separated by spaces: this recipe's, or CORPUS/SET of another recipe
+expdir=exp                # models and results
+train_sets="train"        # sets to train on, separated by spaces: SET of this recipe, CORPUS/SET of another one
 dev_sets="dev"            # sets to choose the model with
 test_sets="test"          # sets to test on; those of other recipes are scored if they are prepared
-published=                # table of published figures to be shown beside ours
+published=                # table of published figures for the report
 analyze=false             # true adds to the report what each layer of the encoder knows, before and after stage 5
-ssl_model=                # SSL encoder, a name or the path of a checkpoint; if empty: that of the configuration
-ssl_url=                  # where to fetch it from, if not from where it is published
-teacher=                  # SSL model whose layers make the tokens; if empty: ssl_model itself, as in the paper
+ssl_model=                # SSL encoder, a name or the path of a checkpoint; if empty, that of the configuration
+ssl_url=                  # where to download it from; if empty, where its authors published it
+teacher=                  # SSL model whose layers make the tokens; if empty, ssl_model, as in the paper
 backend=distilmos         # of stages 2 and 4; fairseq for a teacher that only fairseq's own module knows
 user_dir=                 # with backend fairseq: code of a model that is not part of fairseq
-forward_opts=()           # options of dump-feats and dump-tokens, stages 2 and 4, as "--precision bfloat16"; several times
+forward_opts=()           # options of dump-feats and dump-tokens (stages 2, 4), as "--precision bfloat16"; several times
 clusters=200              # k-means clusters of each layer
 max_frames=40000          # training frames sampled for k-means
 conf=conf/distilmos.yaml  # training configuration
-train_opts=()             # key=value in place of what the configuration says; can be given several times
+train_opts=()             # key=value, replaces a setting of the configuration; several times
 stage_to_tmpdir=false     # true copies the audio of stage 5 to $TMPDIR of the job, for a slow shared file system
-tag=                      # name of the experiment; if empty: that of the configuration, and the seed
-seed=1                    # of the frames sampled, of k-means and of training
+tag=                      # name of the experiment; if empty, from the configuration and the seed
+seed=1                    # seed of the sampled frames, of k-means and of training
 # End of options
 
 titles=(
@@ -52,19 +51,19 @@ titles=(
     "portable model"
 )
 
-# show_sets OPTION...: prints the names and paths of the sets and of all that is made from them; see `distilmos sets`.
+# show_sets OPTION...: prints the names and paths of the sets and of everything made from them; see `distilmos sets`.
 show_sets() {
-    distilmos sets --corpus "${PWD##*/}" --dumpdir "${dumpdir}" --expdir "${expdir}" "${dumpdir_of[@]/#/--dumpdir-of=}" \
-        --train "${train_words[@]}" --dev "${dev_words[@]}" --test "${test_words[@]}" "${config_args[@]}" --teacher "${teacher}" \
-        --clusters "${clusters}" --seed "${seed}" --tag "${tag}" "$@"
+    distilmos sets --corpus "${PWD##*/}" --train "${train_words[@]}" --dev "${dev_words[@]}" --test "${test_words[@]}" \
+        --dumpdir "${dumpdir}" --expdir "${expdir}" "${dumpdir_of[@]/#/--dumpdir-of=}" "${config_args[@]}" \
+        --teacher "${teacher}" --clusters "${clusters}" --seed "${seed}" --tag "${tag}" "$@"
 }
 
-# is_own CORPUS=RAW: returns whether the set is one of this recipe.
+# is_own CORPUS=RAW: succeeds if this recipe prepares the set.
 is_own() {
     [[ $1 == "${PWD##*/}="* ]]
 }
 
-# need_audio CORPUS=RAW...: refuses to continue unless stage 1 is done for every set.
+# need_audio CORPUS=RAW...: exits with status 2 unless stage 1 is complete for every set.
 need_audio() {
     local set raw
     for set; do
@@ -81,7 +80,7 @@ join_sets() {
     distilmos combine-data --overwrite "${1#*=}" "${@:2}"
 }
 
-# find_prepared_tests: sets `prepared` to the indices of the test sets to score: this recipe's, and prepared ones of others.
+# find_prepared_tests: sets `prepared` to the indices of the test sets to score: this recipe's, and others that exist.
 find_prepared_tests() {
     local index
     prepared=()
@@ -92,7 +91,7 @@ find_prepared_tests() {
             echo "not prepared, so not scored: ${test_words[index]}"
         fi
     done
-    [ ${#prepared[@]} -gt 0 ] || refuse "stage ${running} needs a test set of '${test_sets}': run stages 0 and 1 there first"
+    [ ${#prepared[@]} -gt 0 ] || refuse "stage ${running}: no set of '${test_sets}' is prepared: run its stages 0 and 1 first"
 }
 
 skips() {
@@ -122,9 +121,9 @@ read -ra test_words <<<"${test_sets}"
 . ./path.sh
 . ./cmd.sh
 
-# A recipe of test sets has no configuration.
+# A recipe of test sets trains nothing, so it has no configuration.
 if [ ${#train_words[@]} -eq 0 ]; then
-    ((stop_stage <= 1)) || usage_error "$0" "this recipe has test sets only, and stages 0 and 1: score them from another one"
+    ((stop_stage <= 1)) || usage_error "$0" "a recipe of test sets ends with stage 1; score them from a recipe that trains"
     conf=/dev/null
 fi
 [ -z "${ssl_model}" ] || train_opts+=("ssl_model=${ssl_model}")
@@ -186,7 +185,7 @@ fi
 
 if begin 3; then
     need "${feats}/layer1.scp" 2
-    [ "$(cat "${feats}/ssl_model")" = "${teacher}" ] || refuse "${feats} is not of ${teacher}: run stage 2 first"
+    [ "$(cat "${feats}/ssl_model")" = "${teacher}" ] || refuse "${feats} is not from ${teacher}: run stage 2 first"
     renew "${tokens}" # the ids of older clusters mean nothing to the new ones
     learn_kmeans "${feats}" "${kmeans}" "${clusters}" "${seed}"
     end
@@ -252,7 +251,7 @@ if begin 7; then
             distilmos score --data "${tests[index]#*=}" --results "${results}"
     done
     if [[ ${analyze} == true && ${model} == spectral ]]; then
-        echo "stage 7 analyses no layers: ${conf} has model: spectral, which does not run its encoder"
+        echo "stage 7 analyses no layers: ${conf} has model: spectral, which does not use its encoder"
     elif [ "${analyze}" = true ]; then
         need_audio "${dev}"
         analyze_args=(--data "${dev_raw}")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# BVCC, the main track of the VoiceMOS Challenge 2022: text-to-speech and voice conversion, and out of domain the test sets
-# of other recipes, as far as they are prepared.
+# BVCC, the main track of the VoiceMOS Challenge 2022: text-to-speech and voice conversion. The test sets of other
+# recipes, if prepared, are scored out of domain.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# SOMOS: one voice by 200 systems of neural text-to-speech, and out of domain the test sets of other recipes, as far as
-# they are prepared.
+# SOMOS: one voice, synthesised by 200 systems of neural text-to-speech. The test sets of other recipes, if prepared,
+# are scored out of domain.
 set -euo pipefail
 cd "$(dirname "$0")"
 
