@@ -104,7 +104,7 @@ def test_from_recordings_to_an_encoder_with_an_interruption(tmp_path, speech):
 
 
 def _labels_are_tokens(recipe: Path) -> None:
-    """fairseq's lists have the token ids and the samples of the utterances, in the same order."""
+    """The lists for fairseq have the token ids and the samples of the utterances, in the same order."""
     labels, raw = recipe / "dump" / "labels_first", recipe / "dump" / "raw"
     assert (labels / "dict.sound.txt").read_text() == "".join(f"{number} 1\n" for number in range(8))
     for name in ("train", "valid"):

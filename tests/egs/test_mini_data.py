@@ -188,7 +188,7 @@ def test_a_sentence_that_espeak_cannot_speak_is_an_error(sentence, voice):
 
 
 def test_espeak_speaks_from_a_long_path(tmp_path, monkeypatch):
-    """eSpeak NG itself accepts about 160 characters; virtual environments can be deeper."""
+    """By itself eSpeak NG accepts about 160 characters; virtual environments can be deeper."""
     expected = synthesise(GARDEN, Voice("en-us"))
     deep = tmp_path / ("x" * 100) / ("y" * 100)
     shutil.copytree(Path(espeakng_loader.__file__).parent, deep / "espeakng_loader")
