@@ -1,14 +1,15 @@
 """Print the names and paths of a recipe's sets and of everything made from them, as assignments for bash.
 
-egs/TEMPLATE/distilmos.sh evaluates them. Run in the recipe's directory. The configuration is checked, too.
+egs/TEMPLATE/distilmos.sh evaluates them, in the recipe's directory. This command also checks the configuration.
 
     model, ssl_model              network and SSL encoder of the configuration
     own_sets                      names of the sets that this recipe prepares
     train_sources, dev_sources    sets to join, as CORPUS=RAW; RAW is the data directory after stage 1
     train, dev                    the joined set, or the only one, as CORPUS=RAW
-    train_name, dev_name          its name; train_raw, dev_raw: its directory
+    train_name, dev_name          its name
+    train_raw, dev_raw            its directory
     tests, test_names             test sets as CORPUS=RAW, and the names of their directories of results
-    test_scales                   with --model: the corpus on whose scale the model scores each test set, or nothing
+    test_scales                   with --model: for each test set its corpus, or "" if the model lacks its rating scale
     feats, kmeans, tokens, exp    directories of stages 2, 3, 4 and 5
 """
 
@@ -28,11 +29,8 @@ from distilmos.training.config import load_config
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--corpus", required=True, metavar="NAME", help="name of the recipe, for example mini")
-    for name, what in (
-        ("train", "sets to train on"),
-        ("dev", "sets to choose the model with"),
-        ("test", "sets to test on"),
-    ):
+    uses = {"train": "sets to train on", "dev": "sets to choose the model with", "test": "sets to test on"}
+    for name, what in uses.items():
         parser.add_argument(f"--{name}", nargs="*", default=[], metavar="SET", help=f"{what}: SET or CORPUS/SET")
     parser.add_argument("--dumpdir", type=Path, default=Path("dump"), metavar="DIR", help="audio, features and tokens")
     parser.add_argument("--expdir", type=Path, default=Path("exp"), metavar="DIR", help="models and results")
@@ -57,8 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the assignments."""
     config = load_config(args.config, args.overrides)
-    sets = RecipeSets(args.corpus, args.dumpdir, dict(map(_corpus_and_dumpdir, args.dumpdir_of)))
+    others = dict(map(_corpus_and_dumpdir, args.dumpdir_of))
+    sets = RecipeSets(args.corpus, args.dumpdir, others)
     train, dev, test = ([sets.find(word) for word in words] for words in (args.train, args.dev, args.test))
+    if unused := others.keys() - {each.corpus for each in [*train, *dev, *test]}:
+        raise InputError(f"--dumpdir-of: no set is of {', '.join(sorted(unused))}")
     values: dict[str, str | Path | Sequence[str]] = {
         "model": config.model,
         "ssl_model": config.ssl_model,
@@ -68,15 +69,14 @@ def run(args: argparse.Namespace) -> int:
         "tests": [each.source for each in test],
         "test_names": [each.name for each in test],
     }
-    suffix = ""
-    if bool(train) != bool(dev):
-        raise InputError("--train and --dev: expected sets for both, or for neither")
-    if train:  # a recipe of test sets has none
-        for name, parts in (("train", train), ("dev", dev)):
+    if train and not dev:
+        raise InputError("--dev: expected at least one set to choose the model with")
+    for name, parts in (("train", train), ("dev", dev)):
+        if parts:  # a recipe of test sets has none
             joined = sets.join(parts)
             values |= {name: joined.source, f"{name}_name": joined.name, f"{name}_raw": joined.raw}
-        if len(train) > 1:
-            suffix = f"_{values['train_name']}"
+    # Everything made from several corpora has a name of its own.
+    suffix = f"_{values['train_name']}" if len(train) > 1 else ""
     tokens = f"{Path(args.teacher or config.ssl_model).name.removesuffix('.pt')}_k{args.clusters}{suffix}"
     values |= {
         "feats": args.dumpdir / f"feats{suffix}",
@@ -99,7 +99,7 @@ def _corpus_and_dumpdir(text: str) -> tuple[str, Path]:
 
 
 def _scales(model: Path, test: Sequence[RecipeSet]) -> list[str]:
-    """Return the corpus of each test set, or "" where the model has not learned its scale."""
+    """Return the corpus of each test set, or "" if the model has not learned its rating scale."""
     from distilmos.model.package import read_corpora  # it imports torch, which takes seconds
 
     known = read_corpora(model)

@@ -44,10 +44,10 @@ class RecipeSets:
         Args:
             corpus: name of the recipe.
             dumpdir: its directory for audio.
-            other_dumpdirs: other recipe -> its dumpdir, where that is not ../RECIPE/dump.
+            other_dumpdirs: other recipe -> its dumpdir, if not ../RECIPE/dump.
         """
         self._corpus, self._dumpdir, self._others = corpus, dumpdir, other_dumpdirs
-        self._words: dict[str, str] = {}
+        self._found: dict[str, str] = {}  # name -> CORPUS/SET
 
     def find(self, word: str) -> RecipeSet:
         """Return the set written SET or CORPUS/SET.
@@ -61,18 +61,17 @@ class RecipeSets:
         match = _SET.fullmatch(word)
         if match is None:
             raise InputError(f"{word!r}: expected SET or CORPUS/SET")
-        corpus, name = match[1] or self._corpus, match[2]
-        dumpdir = self._dumpdir
-        if corpus != self._corpus:
+        corpus, directory = match[1] or self._corpus, match[2]
+        if corpus == self._corpus:
+            name, dumpdir = directory, self._dumpdir
+        else:
+            name = directory if f"{directory}_".startswith(f"{corpus}_") else f"{corpus}_{directory}"
             dumpdir = self._other_dumpdir(corpus, word)
-        raw = dumpdir / "raw" / name
-        if corpus != self._corpus and name != corpus and not name.startswith(f"{corpus}_"):
-            name = f"{corpus}_{name}"
-        full = f"{corpus}/{match[2]}"
-        first = self._words.setdefault(name, full)
+        full = f"{corpus}/{directory}"
+        first = self._found.setdefault(name, full)
         if first != full:
             raise InputError(f"{first} and {full} would both be called {name}: rename one of them")
-        return RecipeSet(corpus, name, raw)
+        return RecipeSet(corpus, name, dumpdir / "raw" / directory)
 
     def join(self, sets: Sequence[RecipeSet]) -> RecipeSet:
         """Return a single set unchanged; several have a directory of this recipe, called SET+SET."""

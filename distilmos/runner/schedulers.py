@@ -89,7 +89,7 @@ class Scheduler(ABC):
 
     @abstractmethod
     def poll(self, ids: list[str]) -> dict[tuple[str, int], Seen]:
-        """Return (id, task) -> answer for all jobs, with one query; tasks that the scheduler does not know are absent."""
+        """Return (id, task) -> answer for all jobs, with one query; tasks unknown to the scheduler are absent."""
 
     def explain(self, job_id: str, task: int) -> str:
         """Return in one line why a task that `poll` no longer finds has ended."""
