@@ -28,7 +28,7 @@ INTERVAL_SECONDS = (0.5, 15.0)
 INTERVAL_GROWTH = 1.3
 # Seconds that an exit status may take to appear on a shared file system: environment variable and default.
 RESULT_VARIABLE, RESULT_SECONDS = "DISTILMOS_RESULT_SECONDS", 30.0
-# A job counts as ended by the scheduler after this time: a job that is queued again passes through such states.
+# A state in which the scheduler has ended a job must last this long: a job that is queued again passes through some.
 SETTLE_SECONDS = 4.0
 # Longest wait for a scheduler that does not answer.
 SILENCE_SECONDS = 3600.0

@@ -80,7 +80,7 @@ pretrain() {
     # glibc keep freed memory: returning it to the system each time costs a third of the training time.
     "${cmd[@]}" "${asks[@]}" "${exp}/log/pretrain.log" \
         env TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000 \
-        fairseq-hydra-train --config-dir "${PWD}/conf" --config-name "${conf}" "hydra.run.dir=${exp}/log" \
+        distilmos python local/pretrain.py --config-dir "${PWD}/conf" --config-name "${conf}" "hydra.run.dir=${exp}/log" \
         "task.data=${labels}" "task.label_dir=${labels}" "checkpoint.save_dir=${exp}" "common.cpu=${cpu}" \
         "common.seed=${seed}" "optimization.max_update=$2" "distributed_training.distributed_world_size=$((ngpu > 1 ? ngpu : 1))" \
         "${@:3}" "${fairseq_opts[@]}"

@@ -83,7 +83,7 @@ def test_from_recordings_to_an_encoder_with_an_interruption(tmp_path, speech):
     while not (exp / "checkpoint_last.pt").exists():
         assert running.poll() is None and time.monotonic() < deadline
         time.sleep(0.2)
-    subprocess.run(["pkill", "--signal", "KILL", "-f", f"fairseq-hydra-train.*save_dir={exp}"], check=True)
+    subprocess.run(["pkill", "--signal", "KILL", "-f", f"local/pretrain.py.*save_dir={exp}"], check=True)
     assert running.wait() != 0
 
     options[options.index("--first_updates") + 1] = "40"
