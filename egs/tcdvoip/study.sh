@@ -40,7 +40,7 @@ check() {
         take_protocol "${protocol}"
         places+=("${place}")
     done
-    distilmos python local/check_kept.py --kept "${places[@]}" --models "${models}" --seeds "${seeds}"
+    python3 local/check_kept.py --kept "${places[@]}" --models "${models}" --seeds "${seeds}"
 }
 
 check
@@ -50,7 +50,7 @@ for protocol in ${protocols}; do
         results=${place}/zero_shot/${reference}/results/test
         if [ ! -e "${results}/metrics.json" ]; then
             prepare "${dump}" "${split[@]}"
-            distilmos python local/zero_shot.py --model "${reference}" --data "${dump}/raw/test" --out "${results}/utt2mos"
+            python3 local/zero_shot.py --model "${reference}" --data "${dump}/raw/test" --out "${results}/utt2mos"
             distilmos score --data "${dump}/raw/test" --results "${results}"
         fi
     done
@@ -74,5 +74,5 @@ for protocol in ${protocols}; do
 done
 ((failed == 0)) || exit "${failed}"
 check
-distilmos python local/gather.py --protocols "${protocols}" --models "${models}" --seeds "${seeds}" \
+python3 local/gather.py --protocols "${protocols}" --models "${models}" --seeds "${seeds}" \
     --references "${references}" --kept "${kept}" --out "${out}"

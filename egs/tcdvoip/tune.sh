@@ -22,7 +22,7 @@ command="./tune.sh${models:+ --models \"${models}\"} --folds \"${folds}\" --kept
 [ -n "${models}" ] || models=$(grep -v '^#' local/candidates | xargs)
 mkdir -p "${kept}"
 # check: ends if what is kept has been trained with other settings than those of conf/.
-check() { distilmos python local/check_kept.py --kept "${kept}" --models "${models}" --seeds "${folds}" --folds; }
+check() { python3 local/check_kept.py --kept "${kept}" --models "${models}" --seeds "${folds}" --folds; }
 
 check
 for fold in ${folds}; do
