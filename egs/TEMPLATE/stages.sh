@@ -141,12 +141,8 @@ share() {
 
 # pack_audio SOURCE RAW: copies the data directory SOURCE to RAW, with the audio checked, at 16 kHz, in one archive.
 pack_audio() {
-    local source=$1 raw=$2 table
+    local source=$1 raw=$2
     renew "${raw}" "${source}" -- "${nj}"
-    # Tables first: later stages take wav.scp as the sign that the directory is complete.
-    for table in utt2sys utt2mos ratings utt2spk utt2sent utt2corpus text sys2group sys2mos notes; do
-        [ ! -e "${source}/${table}" ] || cp "${source}/${table}" "${raw}"
-    done
     share "${raw}" dump_audio distilmos dump-audio "${source}" "${raw}"
     validate "${raw}"
     grep -h '^warning: ' "${raw}"/log/dump_audio.*.log || true
