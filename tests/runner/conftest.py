@@ -1,4 +1,4 @@
-"""Schedulers for the tests: real ones if possible."""
+"""Schedulers to test with: real ones where they can be had."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _exports(file: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def slurm_environment() -> Iterator[dict[str, str]]:
-    """The variables of a Slurm: the one on this machine, or a temporary one with two nodes."""
+    """The variables of a Slurm: the one that there is, or a throw-away one of two nodes."""
     if _answers("sinfo"):
         yield {}
         return
@@ -51,16 +51,16 @@ def slurm_environment() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def sge_parts() -> Iterator[tuple[dict[str, str], list[str]]]:
-    """The variables of a Grid Engine, and a prefix for commands that use it.
+    """The variables of a Grid Engine, and how to run a command beside it.
 
-    A temporary one listens on all addresses, so it gets its own network namespace.
+    A throw-away one listens on all addresses: it gets a network of its own.
     """
     if _answers("qconf", "-sm"):
         yield {}, []
         return
     up = _tool("sge_up.sh")
     directory = Path(tempfile.mkdtemp(prefix="sge-"))
-    if shutil.which("sge_qmaster") is None:  # its network namespace cannot download packages
+    if shutil.which("sge_qmaster") is None:  # the network of its own has no packages
         names = ["gridengine-master", "gridengine-exec", "gridengine-client"]
         install = ["apt-get", "-q", "-y", "install", "--no-install-recommends", *names]
         environment = os.environ | {"RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}
