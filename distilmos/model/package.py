@@ -80,6 +80,23 @@ def find_model(name_or_path: str | Path) -> Path:
     raise InputError(f"{name}: neither a directory, nor a model that ships with distilmos ({known}), nor a hub id")
 
 
+def read_corpora(directory: str | Path) -> tuple[str, ...]:
+    """Return the corpora whose rating scales a model has learned; none for a model of a single corpus.
+
+    Raises:
+        InputError: if config.yaml is missing or not that of a model.
+    """
+    path = Path(directory) / CONFIG
+    try:
+        return _corpora(yaml.safe_load("\n".join(read_lines(path))))
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: not the configuration of a model: {error}") from None
+
+
+def _corpora(config: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(map(str, config.get("corpora", ())))
+
+
 def load_model_dir(directory: str | Path) -> MOSNetwork:
     """Load a model directory in evaluation mode.
 
@@ -93,8 +110,7 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
         if config["format"] != FORMAT:
             raise InputError(f"{path}: format {config['format']} is not {FORMAT}; use a newer distilmos")
         encoder = EncoderConfig.from_dict(config["encoder"])
-        corpora = tuple(map(str, config.get("corpora", ())))
-        model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], corpora)
+        model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], _corpora(config))
         if isinstance(model, DistilMOS):
             model.kmeans = str(config.get("kmeans") or "")
     except (yaml.YAMLError, KeyError, TypeError, ValueError, ValidationError, RuntimeError, MemoryError) as error:

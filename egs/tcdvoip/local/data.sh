@@ -5,4 +5,4 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR/..
 . ./path.sh
 
-exec python3 local/prepare.py "$@"
+exec distilmos python local/prepare.py "$@"
