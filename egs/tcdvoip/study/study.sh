@@ -35,7 +35,7 @@ prepare() {
 
 failed=0 # status of the last array with a failed run
 if [ "${action}" = train ]; then
-    lacking=$(python3 study/study.py lacking "${page}")
+    lacking=$(distilmos python study/study.py lacking "${page}")
     while IFS=$'\t' read -r -u 3 kind place options models seeds dev; do
         [ -n "${kind}" ] || continue
         read -ra split <<<"${options}"
@@ -44,7 +44,7 @@ if [ "${action}" = train ]; then
         case ${kind} in
             score)
                 results=exp/study/${place}/${models}/results/test
-                python3 study/published.py --model "${models}" --data "dump/study/${place}/raw/test" \
+                distilmos python study/published.py --model "${models}" --data "dump/study/${place}/raw/test" \
                     --out "${results}/utt2mos"
                 distilmos score --data "dump/study/${place}/raw/test" --results "${results}"
                 ;;
@@ -56,7 +56,7 @@ if [ "${action}" = train ]; then
                 ;;
         esac
     done 3<<<"${lacking}"
-    python3 study/study.py keep "${page}"
+    distilmos python study/study.py keep "${page}"
     ((failed == 0)) || exit "${failed}"
 fi
-python3 study/study.py page "${page}"
+distilmos python study/study.py page "${page}"
