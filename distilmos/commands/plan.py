@@ -9,9 +9,9 @@ from pathlib import Path
 from distilmos.commands.options import add_forward_options, positive_int
 from distilmos.files import write_json
 from distilmos.memory import use_huge_pages
+from distilmos.planning.plan import PlanOptions, make_plan
 from distilmos.ssl.forward import choose_device
 from distilmos.training.config import load_config
-from distilmos.training.plan import PlanOptions, make_plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

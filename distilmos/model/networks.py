@@ -85,11 +85,12 @@ class MOSNetwork(nn.Module):
         raise NotImplementedError
 
     def without_recordings(self) -> Tensor:
-        """Return 0, differentiable, having done what `forward` and its backward pass do together with other processes.
+        """Return a differentiable 0, from a forward pass of the batch norms alone.
 
-        For a process of a distributed training that has no recording of a batch.
+        For a process of a data-parallel run that has no recording of a batch: the batch norms of the other processes
+        wait for its sums, in the forward and in the backward pass.
         """
-        raise NotImplementedError
+        return torch.zeros((), requires_grad=True) if self.spectral is None else self.spectral.without_recordings()
 
 
 class EncoderNetwork(MOSNetwork):
@@ -135,10 +136,6 @@ class EncoderNetwork(MOSNetwork):
         """
         raise NotImplementedError
 
-    def without_recordings(self) -> Tensor:
-        """Return 0, differentiable, having taken part in the batch norms of the branch."""
-        return self.linear.bias.sum() * 0 if self.spectral is None else self.spectral.without_recordings()
-
 
 class DistilMOS(EncoderNetwork):
     """Layer mix, feature processor, one token predictor for each target layer, decoder, frame scores.
@@ -180,7 +177,7 @@ class DistilMOS(EncoderNetwork):
         return self.linear(self.decoder(shared, num_frames)).squeeze(2), num_frames, logits
 
     def without_recordings(self) -> Tensor:
-        """Return 0, differentiable, having taken part in the batch norm."""
+        """Return a differentiable 0, from a forward pass of the batch norms alone."""
         nothing = self.linear.weight.new_zeros(0, 1, self.encoder_config.embed_dim)
         lengths = torch.zeros(0, dtype=torch.long, device=nothing.device)
         shared: Tensor = self.feature_processor(nothing, lengths)[0]
@@ -221,10 +218,6 @@ class SpectralMOS(MOSNetwork):
         num_frames = torch.tensor(counts, device=audio.device)
         frame_mos = self.spectral(audio, num_samples, num_frames)[:, :size]
         return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, [])
-
-    def without_recordings(self) -> Tensor:
-        """Return 0, differentiable, having taken part in the batch norms."""
-        return self.spectral.without_recordings()
 
 
 def build_model(

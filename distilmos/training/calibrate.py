@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from distilmos.model.networks import MOSNetwork
-from distilmos.training.dataset import Batch
+from distilmos.training.loader import Batch
 
 
 @torch.no_grad()

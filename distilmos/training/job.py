@@ -29,12 +29,13 @@ from distilmos.ssl.load import load_ssl
 from distilmos.tokens.info import TokenInfo
 from distilmos.training.checkpoint import Checkpoint, load_checkpoint
 from distilmos.training.config import TrainConfig
-from distilmos.training.dataset import RatedSet, read_rated_set, with_tokens
 from distilmos.training.distributed import World, joined
 from distilmos.training.monitor import Monitor, Observer
+from distilmos.training.objective import uses_bfloat16
 from distilmos.training.optimizer import freeze
 from distilmos.training.preemption import StopRequest, stop_requests
-from distilmos.training.trainer import LAST, Trainer, checkpoint_dir, uses_bfloat16
+from distilmos.training.ratedset import RatedSet, read_rated_set, with_tokens
+from distilmos.training.trainer import LAST, Trainer, checkpoint_dir
 
 LOCK = ".lock"
 SHARED_FILE_SECONDS = 120  # until another machine sees a new file; NFS keeps the attributes of old ones for a minute

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from distilmos.cli import main
 from distilmos.training.batching import BatchOrder
 from distilmos.training.checkpoint import load_checkpoint
-from distilmos.training.dataset import read_rated_set
 from distilmos.training.launch import NODE_VARIABLES
+from distilmos.training.ratedset import read_rated_set
 
 EX_TEMPFAIL = 75
 QUIET = {"dropout": 0, "encoder_dropout": 0, "num_workers": 0}  # nothing is random

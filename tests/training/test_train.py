@@ -33,7 +33,8 @@ from distilmos.tokens.info import TokenInfo
 from distilmos.training.batching import BatchOrder, BatchPlan
 from distilmos.training.calibrate import recompute_batch_norm
 from distilmos.training.config import load_config
-from distilmos.training.dataset import BatchReader, read_rated_set, with_tokens
+from distilmos.training.loader import BatchReader
+from distilmos.training.ratedset import read_rated_set, with_tokens
 from distilmos.training.trainer import Trainer
 
 TIMES = ("time", "elapsed_seconds", "seconds_per_second", "data_wait", "command")

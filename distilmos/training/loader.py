@@ -1,182 +1,23 @@
-"""What training reads: recordings with their mean scores and the tokens of the frozen encoder."""
+"""Reads batches of recordings with their scores and tokens, in worker processes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from statistics import fmean
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from distilmos.data.audio import SAMPLE_RATE, read_audio
-from distilmos.data.datadir import DataDir, read_data_dir
-from distilmos.errors import InputError, raise_faults
-from distilmos.metrics import agreement, level_scores
+from distilmos.data.audio import read_audio
+from distilmos.errors import InputError
 from distilmos.model.losses import NO_TOKEN
 from distilmos.model.offsets import UNKNOWN
-from distilmos.ssl.encoder import SSLEncoder
-from distilmos.tokens.info import TokenInfo
-from distilmos.tokens.labels import read_tokens
 from distilmos.training.batching import BatchPlan
 from distilmos.training.preemption import outlive_stop_signals
-
-
-@dataclass(frozen=True)
-class RatedSet:
-    """The recordings of a data directory, in the C locale's order of their ids.
-
-    Attributes:
-        path: the data directory.
-        utterances: ids.
-        locations: audio file or archive, and byte offset, of each.
-        num_samples: exact lengths at 16 kHz.
-        mos: mean scores.
-        systems: the system of each.
-        system_mos: true MOS of systems, where that is not the mean of their recordings here.
-        notes: what must be shown beside results on this set, such as that its ratings are simulated.
-        tokens: of each recording, integers (target layers, frames); None trains without them.
-        corpora: the corpus of each, where several are mixed.
-        ratings: (listener, score) pairs of each; an empty list where they are not known.
-    """
-
-    path: Path
-    utterances: list[str]
-    locations: list[tuple[Path, int | None]]
-    num_samples: list[int]
-    mos: list[float]
-    systems: list[str]
-    system_mos: dict[str, float]
-    notes: str
-    tokens: list[np.ndarray] | None
-    corpora: list[str]
-    ratings: list[list[tuple[str, float]]]
-
-    @property
-    def seconds(self) -> float:
-        """Total duration."""
-        return sum(self.num_samples) / SAMPLE_RATE
-
-    def num_token_frames(self, members: Iterable[int]) -> int:
-        """Return the number of frames with tokens of some of the recordings."""
-        return 0 if self.tokens is None else sum(self.tokens[member].shape[1] for member in members)
-
-    def agreement(self, predicted: Mapping[str, float]) -> dict[str, dict[str, float]]:
-        """Return how well scores agree with this set's: level -> metric -> value.
-
-        Where several corpora are mixed it is the mean over them: over all of their recordings together, a model that
-        tells the corpora apart and nothing else would correlate, for each has a scale and a quality of its own.
-
-        Args:
-            predicted: utterance -> score, of every recording.
-        """
-        members: dict[str, list[int]] = {}
-        for index in range(len(self.utterances)):
-            members.setdefault(self.corpora[index] if self.corpora else "", []).append(index)
-        each = []
-        for chosen in members.values():
-            names = [self.utterances[index] for index in chosen]
-            rated = {name: self.mos[index] for name, index in zip(names, chosen, strict=True)}
-            systems = {name: self.systems[index] for name, index in zip(names, chosen, strict=True)}
-            levels = level_scores(rated, predicted, systems, self.system_mos)
-            each.append({level: agreement(*scores) for level, scores in levels.items()})
-        return {
-            level: {metric: fmean(one[level][metric] for one in each) for metric in values}
-            for level, values in each[0].items()
-        }
-
-    def moved(self, copies: Mapping[Path, Path]) -> RatedSet:
-        """Return the same set, which reads copies (file -> copy) of its files."""
-        return replace(self, locations=[(copies[file], offset) for file, offset in self.locations])
-
-    def digest(self) -> str:
-        """Return a hash of ids, lengths, scores, ratings, systems and tokens, by which two sets are the same.
-
-        The audio itself is not read for it, which would take minutes for a large corpus: other samples of exactly the
-        same length, in the same directory, go unnoticed.
-        """
-        rows = zip(self.utterances, self.num_samples, self.mos, self.systems, strict=True)
-        systems = sorted(self.system_mos.items())
-        digest = hashlib.sha256(json.dumps([list(rows), self.corpora, self.ratings, systems]).encode())
-        for tokens in self.tokens or ():
-            digest.update(np.ascontiguousarray(tokens).tobytes())
-        return digest.hexdigest()[:16]
-
-
-def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
-    """Read a data directory of stage 1, whose utt2dur is exact.
-
-    Raises:
-        InputError: if the directory is faulty or has no scores, or naming the recordings longer than
-            `max_seconds`: none is ever cut.
-    """
-    data: DataDir = read_data_dir(directory)
-    refuse_long(data, max_seconds)
-    utterances = data.utterances
-    return RatedSet(
-        path=data.path,
-        utterances=utterances,
-        locations=[data.wavs[u] for u in utterances],
-        num_samples=[round(data.durations[u] * SAMPLE_RATE) for u in utterances],
-        mos=[data.mos[u] for u in utterances],
-        systems=[data.systems[u] for u in utterances],
-        system_mos=data.system_mos,
-        notes=data.notes,
-        tokens=None,
-        corpora=[data.corpora[u] for u in utterances] if data.corpora else [],
-        ratings=[data.ratings.get(u, []) for u in utterances],
-    )
-
-
-def refuse_long(data: DataDir, max_seconds: float) -> None:
-    """Check the durations of a data directory.
-
-    Raises:
-        InputError: naming the recordings longer than `max_seconds`.
-    """
-    lines = {utterance: line for line, utterance in enumerate(data.durations, start=1)}
-    faults = [
-        f"{data.path / 'utt2dur'}:{lines[utterance]}: {utterance} lasts {data.durations[utterance]:.2f} s"
-        for utterance in data.utterances
-        if data.durations[utterance] > max_seconds
-    ]
-    raise_faults(
-        faults, f"{data.path}: recordings longer than max_seconds ({max_seconds:g}): leave them out, or raise it"
-    )
-
-
-def with_tokens(
-    data: RatedSet, directory: str | Path, layers: tuple[int, ...], encoder: SSLEncoder, *, foreign: bool = False
-) -> tuple[RatedSet, TokenInfo]:
-    """Read the tokens of `data` into memory (four bytes a frame and layer).
-
-    Args:
-        data: the recordings.
-        directory: of stage 4.
-        layers: target layers, counted from 1; none leaves the set without tokens.
-        encoder: the one that is fine-tuned.
-        foreign: accepts tokens of another encoder, which must have as many layers.
-
-    Returns:
-        the set with tokens, and where they come from.
-
-    Raises:
-        InputError: if another encoder made the tokens (and that is not accepted), or a recording has not exactly one
-            valid token for each frame.
-    """
-    frames = map(encoder.config.num_frames, data.num_samples)
-    counts = dict(zip(data.utterances, frames, strict=True))
-    tokens, info = read_tokens(directory, layers, counts, None if foreign else encoder.fingerprint())
-    if info.layers != encoder.config.num_layers:
-        raise InputError(f"{directory}: tokens of {info.layers} layers; the encoder has {encoder.config.num_layers}")
-    return replace(data, tokens=[tokens[u] for u in data.utterances] if layers else None), info
+from distilmos.training.ratedset import RatedSet
 
 
 @dataclass(frozen=True)
