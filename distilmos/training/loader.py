@@ -22,13 +22,13 @@ from distilmos.training.ratedset import RatedSet
 
 @dataclass(frozen=True)
 class BatchRatings:
-    """The single ratings of a batch of B recordings; one without any has its mean score, by nobody known.
+    """The R single ratings of a batch of B recordings; the mean score of a recording stands for unknown ratings.
 
     Attributes:
-        member: which recording, long (R,).
-        listener: number of the listener, long (R,), UNKNOWN where that is not known.
+        member: index of the recording, long (R,).
+        listener: number of the listener, long (R,); UNKNOWN for an unknown listener.
         score: float (R,).
-        weight: 1 / (B x number of ratings of the recording), float (R,): every recording counts the same.
+        weight: 1 / (B x number of ratings of the recording), float (R,): all recordings have equal weight.
     """
 
     member: Tensor
@@ -37,22 +37,22 @@ class BatchRatings:
     weight: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> BatchRatings:
-        """Return the same with `change` made to each tensor."""
+        """Return a copy with `change` applied to each tensor."""
         return BatchRatings(*(change(t) for t in (self.member, self.listener, self.score, self.weight)))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Recordings, zero padded.
+    """The share of one process of a batch: B recordings, zero padded.
 
     Attributes:
-        plan: which recordings these are, and where in the epoch.
-        utterances: their ids; none, if other processes of a distributed training have all of the batch.
+        plan: the recordings and their place in the epoch.
+        utterances: ids; empty if the other processes have all recordings of the batch.
         audio: float (B, N).
         num_samples: long (B,).
         mos: float (B,).
-        corpora: numbers of their corpora, long (B,), UNKNOWN where that is not known.
-        ratings: single ratings, where they are asked for.
+        corpora: numbers of the corpora, long (B,); UNKNOWN for an unknown corpus.
+        ratings: single ratings; None if the reader does not read them.
         tokens: long (B, target layers, T), NO_TOKEN at padding; None without tokens.
     """
 
@@ -70,7 +70,7 @@ class Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory; torch's DataLoader calls this."""
+        """Return the batch in page-locked memory; called by torch's DataLoader."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -86,22 +86,22 @@ class Batch:
 
 
 class BatchReader(Dataset):
-    """Reads the batch of a plan; runs in worker processes and draws no random numbers."""
+    """Reads the batch of a plan. Runs in worker processes; draws no random numbers."""
 
     def __init__(self, data: RatedSet, corpora: tuple[str, ...] = (), listeners: tuple[str, ...] | None = None) -> None:
-        """Read from `data`.
+        """Prepare to read from `data`.
 
         Args:
             data: the recordings.
-            corpora: their names by number.
-            listeners: their names by number; None reads no single ratings.
+            corpora: names of the corpora, by number.
+            listeners: names of the listeners, by number; None to read no single ratings.
         """
         self.data = data
         self._corpora = {name: number for number, name in enumerate(corpora)}
         self._listeners = None if listeners is None else {name: number for number, name in enumerate(listeners)}
 
     def __getitem__(self, plan: BatchPlan) -> Batch | InputError:
-        """Return the batch, or the fault of a recording: raised in a worker it would arrive with a traceback."""
+        """Return the batch, or the error of a recording: raised in a worker, it would arrive with a traceback."""
         try:
             return self._read(plan)
         except InputError as error:
@@ -113,14 +113,14 @@ class BatchReader(Dataset):
             none = torch.zeros(0, dtype=torch.long)
             return Batch(plan, (), torch.zeros(0, 0), none, torch.zeros(0), none, ratings=None, tokens=None)
         lengths = [data.num_samples[member] for member in plan.members]
-        # Allocated by torch, which aligns memory: kernels may round in another way where memory starts elsewhere.
+        # Allocated by torch, which aligns memory: kernels may round differently at another alignment.
         audio = torch.zeros(len(lengths), max(lengths))
         for row, (member, length) in enumerate(zip(plan.members, lengths, strict=True)):
             samples = read_audio(*data.locations[member])
             if samples.size != length:
                 raise InputError(
-                    f"{data.path / 'utt2dur'}: {data.utterances[member]}: {length} samples at 16 kHz by its duration, "
-                    f"{samples.size} in {data.locations[member][0]}: training reads the directories of stage 1"
+                    f"{data.path / 'utt2dur'}: {data.utterances[member]}: its duration gives {length} samples at "
+                    f"16 kHz, {data.locations[member][0]} has {samples.size}; use a data directory of stage 1"
                 )
             audio[row, :length] = torch.from_numpy(samples)
         return Batch(
@@ -158,7 +158,7 @@ class BatchReader(Dataset):
 
 
 def make_loader(reader: BatchReader, plans: Iterable[BatchPlan], num_workers: int, pin: bool) -> DataLoader:
-    """Return a loader of the batches of `plans`; worker processes, if any, live as long as it does."""
+    """Return a loader of the batches of `plans`; its worker processes, if any, end with it."""
     if num_workers:
         _keep_socket_paths_short()
     return DataLoader(
@@ -173,20 +173,20 @@ def make_loader(reader: BatchReader, plans: Iterable[BatchPlan], num_workers: in
 
 
 def _keep_socket_paths_short() -> None:
-    """Let multiprocessing make its sockets in /tmp if the path of the temporary directory is long.
+    """Let multiprocessing create its sockets in /tmp if the path of the temporary directory is long.
 
-    A socket's path has 107 bytes at most. Worker processes wait for ever for what cannot be sent; a cluster's $TMPDIR
-    may well be long.
+    The path of a socket has at most 107 bytes, and the $TMPDIR of a cluster may be longer. Worker processes would then
+    wait forever.
     """
     if len(os.fsencode(tempfile.gettempdir())) > 107 - len("/pymp-12345678/listener-12345678"):
         tempfile.tempdir = "/tmp"
 
 
 def checked(item: Batch | InputError) -> Batch:
-    """Return a batch that a loader gave.
+    """Return an item of a loader if it is a batch.
 
     Raises:
-        InputError: the fault that the worker met.
+        InputError: if it is an error from a worker.
     """
     if isinstance(item, InputError):
         raise item

@@ -1,4 +1,4 @@
-"""What training reads: recordings with their mean scores and the tokens of the frozen encoder."""
+"""A set of recordings with their mean scores and the tokens of the frozen encoder."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class RatedSet:
         num_samples: exact lengths at 16 kHz.
         mos: mean scores.
         systems: the system of each.
-        system_mos: true MOS of systems, where that is not the mean of their recordings here.
-        notes: what must be shown beside results on this set, such as that its ratings are simulated.
-        tokens: of each recording, integers (target layers, frames); None trains without them.
-        corpora: the corpus of each, where several are mixed.
-        ratings: (listener, score) pairs of each; an empty list where they are not known.
+        system_mos: true MOS of the systems whose MOS is not the mean of their recordings in this set.
+        notes: caveats to show with results on this set, such as simulated ratings.
+        tokens: of each recording, integers (target layers, frames); None without tokens.
+        corpora: the corpus of each; empty for a single corpus.
+        ratings: (listener, score) pairs of each; an empty list where they are unknown.
     """
 
     path: Path
@@ -56,17 +56,17 @@ class RatedSet:
         return sum(self.num_samples) / SAMPLE_RATE
 
     def num_token_frames(self, members: Iterable[int]) -> int:
-        """Return the number of frames with tokens of some of the recordings."""
+        """Return the number of frames with tokens in the recordings `members`."""
         return 0 if self.tokens is None else sum(self.tokens[member].shape[1] for member in members)
 
     def agreement(self, predicted: Mapping[str, float]) -> dict[str, dict[str, float]]:
-        """Return how well scores agree with this set's: level -> metric -> value.
+        """Return the agreement of predicted scores with this set: level -> metric -> value.
 
-        Where several corpora are mixed it is the mean over them: over all of their recordings together, a model that
-        tells the corpora apart and nothing else would correlate, for each has a scale and a quality of its own.
+        With several corpora, each value is the mean over corpora. Over all recordings together, a model that only
+        distinguishes the corpora would correlate too, because each corpus has its own scale and quality.
 
         Args:
-            predicted: utterance -> score, of every recording.
+            predicted: utterance -> score, for every recording.
         """
         members: dict[str, list[int]] = {}
         for index in range(len(self.utterances)):
@@ -84,14 +84,14 @@ class RatedSet:
         }
 
     def moved(self, copies: Mapping[Path, Path]) -> RatedSet:
-        """Return the same set, which reads copies (file -> copy) of its files."""
+        """Return the same set with audio that is read from copies (file -> copy)."""
         return replace(self, locations=[(copies[file], offset) for file, offset in self.locations])
 
     def digest(self) -> str:
-        """Return a hash of ids, lengths, scores, ratings, systems and tokens, by which two sets are the same.
+        """Return a hash of ids, lengths, scores, ratings, systems and tokens.
 
-        The audio itself is not read for it, which would take minutes for a large corpus: other samples of exactly the
-        same length, in the same directory, go unnoticed.
+        The hash does not cover the audio, which would take minutes to read in a large corpus: changed samples of
+        exactly the same length go unnoticed.
         """
         rows = zip(self.utterances, self.num_samples, self.mos, self.systems, strict=True)
         systems = sorted(self.system_mos.items())
@@ -105,8 +105,8 @@ def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
     """Read a data directory of stage 1, whose utt2dur is exact.
 
     Raises:
-        InputError: if the directory is faulty or has no scores, or naming the recordings longer than
-            `max_seconds`: none is ever cut.
+        InputError: if the directory is faulty or has no scores, or if recordings are longer than `max_seconds`, since
+            recordings are never cut.
     """
     data: DataDir = read_data_dir(directory)
     refuse_long(data, max_seconds)
@@ -127,10 +127,10 @@ def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
 
 
 def refuse_long(data: DataDir, max_seconds: float) -> None:
-    """Check the durations of a data directory.
+    """Check that no recording of a data directory is longer than `max_seconds`.
 
     Raises:
-        InputError: naming the recordings longer than `max_seconds`.
+        InputError: naming each longer recording, with file and line.
     """
     lines = {utterance: line for line, utterance in enumerate(data.durations, start=1)}
     faults = [
@@ -146,20 +146,20 @@ def refuse_long(data: DataDir, max_seconds: float) -> None:
 def with_tokens(
     data: RatedSet, directory: str | Path, layers: tuple[int, ...], encoder: SSLEncoder, *, foreign: bool = False
 ) -> tuple[RatedSet, TokenInfo]:
-    """Read the tokens of `data` into memory (four bytes a frame and layer).
+    """Read the tokens of `data` into memory (four bytes for each frame and layer).
 
     Args:
         data: the recordings.
-        directory: of stage 4.
-        layers: target layers, counted from 1; none leaves the set without tokens.
-        encoder: the one that is fine-tuned.
-        foreign: accepts tokens of another encoder, which must have as many layers.
+        directory: token directory of stage 4.
+        layers: target layers, counted from 1; empty leaves the set without tokens.
+        encoder: the encoder to fine-tune.
+        foreign: accept tokens of another encoder with as many layers.
 
     Returns:
-        the set with tokens, and where they come from.
+        the set with tokens, and the origin of the tokens.
 
     Raises:
-        InputError: if another encoder made the tokens (and that is not accepted), or a recording has not exactly one
+        InputError: if another encoder made the tokens (unless `foreign`), or a recording does not have exactly one
             valid token for each frame.
     """
     frames = map(encoder.config.num_frames, data.num_samples)

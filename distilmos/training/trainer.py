@@ -192,7 +192,7 @@ class Trainer:
         return rates
 
     def _count(self, values: dict[str, float], members: list[int]) -> None:
-        """Add a step over the recordings `members` to the sums behind the next line of the log."""
+        """Add a step over the recordings `members` to the sums for the next line of the log."""
         audio = sum(self.train.num_samples[member] for member in members) / SAMPLE_RATE
         for name, value in (values | {"steps": 1, "audio": audio, "wall": self._tick()}).items():
             self.state.sums[name] = self.state.sums.get(name, 0) + value
