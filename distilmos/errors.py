@@ -1,4 +1,4 @@
-"""Failures that the command line reports without a traceback, and exit statuses."""
+"""Errors that the command line reports without a traceback, and their exit statuses."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Exit status (EX_TEMPFAIL of sysexits.h) of a command that saved its work after SIGTERM or SIGUSR1 and can be run again
-# to continue. A scheduler requeues such a job instead of failing it.
+# Exit status (EX_TEMPFAIL of sysexits.h) of a command that saved its work after SIGTERM or SIGUSR1. The same command
+# continues the work; a scheduler requeues the job.
 PREEMPTED = 75
 
 
 class InputError(Exception):
-    """Bad input or bad usage: exit status 2. The message names the file and, where there is one, the line."""
+    """Bad input or bad usage: exit status 2. The message names the file and, if known, the line."""
 
     @classmethod
     def at(cls, path: str | Path, line: int, message: str) -> InputError:
@@ -21,7 +21,7 @@ class InputError(Exception):
 
 
 class FailedError(Exception):
-    """The work itself failed although the input was acceptable: exit status 1."""
+    """The input is acceptable, but the work failed: exit status 1."""
 
 
 MAX_FAULTS_SHOWN = 50
@@ -31,11 +31,11 @@ def raise_faults(faults: list[str], what: str) -> None:
     """Report all faults of one input together.
 
     Args:
-        faults: one line each, naming file and line number.
-        what: what was being read, for the heading.
+        faults: one line of text each, with file and line number.
+        what: the input or the action, for the heading.
 
     Raises:
-        InputError: if there is any fault; shows the first MAX_FAULTS_SHOWN.
+        InputError: if `faults` is not empty; shows the first MAX_FAULTS_SHOWN.
     """
     if not faults:
         return
@@ -46,7 +46,7 @@ def raise_faults(faults: list[str], what: str) -> None:
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Call the main function of a recipe's local script; report its errors as the `distilmos` command does.
+    """Run the main function of a recipe's local script; report errors as the `distilmos` command does.
 
     InputError becomes one message on stderr and exit status 2, FailedError exit status 1.
     """

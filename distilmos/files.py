@@ -13,14 +13,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-NAME_BYTES = 255  # that the name of a file may have, on Linux' usual file systems
+NAME_BYTES = 255  # longest file name on the usual Linux file systems
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a hidden name beside `path` that nobody else writes to.
+    """Return a unique hidden name in the directory of `path`.
 
-    The process id tells a reader whose it is. It does not make it unique: jobs on other machines, or in containers,
-    that share the file system may have the same one.
+    The process id shows which process wrote the file. It is not enough to make the name unique: jobs on other machines
+    or in containers that share the file system may have the same id.
     """
     end = f".{os.getpid()}.{secrets.token_hex(8)}.tmp"
     start = os.fsencode(path.name)[: NAME_BYTES - 1 - len(end)].decode("utf-8", "ignore")
@@ -29,10 +29,10 @@ def temporary_name(path: Path) -> Path:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is flushed to disk and renamed to `path`.
+    """Yield a temporary path in the directory of `path`; on success, flush the file to disk and rename it to `path`.
 
-    On an exception the temporary file is removed and an existing `path` stays as it was. Of several jobs that write
-    the same path at the same time each has its own temporary file; the last to end wins.
+    On an exception, remove the temporary file and leave an existing `path` unchanged. Jobs that write the same path at
+    the same time have a temporary file each; the last job to finish wins.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a rename in `directory` survive a crash of the machine."""
+    """Flush a rename in `directory` to disk, so that it survives a crash of the machine."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -59,9 +59,9 @@ def _sync_directory(directory: Path) -> None:
 
 @contextmanager
 def replaced_directory(path: str | Path) -> Iterator[Path]:
-    """Give an empty directory beside `path`; on success it takes the place of `path`, with all that it holds.
+    """Yield an empty directory in the parent of `path`; on success, replace `path` by it, with its content.
 
-    On an exception it is removed and an existing `path` stays as it was.
+    On an exception, remove the new directory and leave an existing `path` unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,14 +76,14 @@ def replaced_directory(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive(path: str | Path) -> Iterator[None]:
-    """Wait until no other process is in such a block for `path`; a file beside it, `.NAME.lock`, is there meanwhile."""
+    """Run the block in one process at a time for `path`; others wait. The lock is `.NAME.lock` next to `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     while True:
         with lock.open("wb") as stream:
             fcntl.lockf(stream, fcntl.LOCK_EX)
-            # Whoever held it before us has removed it, and a third one may have made a new one.
+            # The previous holder has removed the file that we locked, and a third process may have made a new one.
             if not lock.exists() or lock.stat().st_ino != os.fstat(stream.fileno()).st_ino:
                 continue
             try:
@@ -105,7 +105,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def without_nan(value: Any) -> Any:
-    """Return a value of JSON's types with None for each number that is not finite, which JSON does not have."""
+    """Replace NaN and infinity, which JSON does not have, by None in a value of JSON's types."""
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -14,7 +14,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: i
     Args:
         header: column names.
         rows: cells; a `|` in a cell is escaped.
-        left: how many of the first columns are aligned left; the others, numbers, are aligned right.
+        left: number of first columns that are aligned left; the others hold numbers and are aligned right.
     """
     table = [[cell.replace("|", "\\|") for cell in row] for row in [header, *rows]]
     widths = [max(3, *(len(row[column]) for row in table)) for column in range(len(header))]
@@ -28,14 +28,14 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: i
 
 
 def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
-    """Return a number with `digits` decimals, or a dash where there is none (None or NaN)."""
+    """Return a number with `digits` decimals, or a dash for None or NaN."""
     if value is None or math.isnan(value):
         return "-"
     return f"{value:{'+' if sign else ''}.{digits}f}"
 
 
 def mean_text(values: Sequence[float | None], digits: int = 3) -> str:
-    """Return mean and standard deviation, of one value itself; a dash without values, or where one is None or NaN."""
+    """Return mean ± standard deviation; only the value if there is one; a dash if there is none or one is None or NaN."""
     defined = [value for value in values if value is not None and not math.isnan(value)]
     if not defined or len(defined) < len(values):
         return "-"
@@ -44,7 +44,7 @@ def mean_text(values: Sequence[float | None], digits: int = 3) -> str:
 
 
 def bounds(entry: Mapping[str, Any], sign: bool = False) -> str:
-    """Return the interval of an entry with `low` and `high` as `[low, high]`, or nothing where it is not defined."""
+    """Return the interval of an entry as `[low, high]`, or an empty string if it is not defined."""
     if entry["low"] is None:
         return ""
     return f"[{number(entry['low'], sign=sign)}, {number(entry['high'], sign=sign)}]"

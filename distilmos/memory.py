@@ -1,7 +1,7 @@
-"""How a command that computes batch after batch on a CPU gets its memory.
+"""Memory allocation of commands that compute batch after batch on a CPU.
 
-By default each batch asks the system for fresh pages of 4 KiB, which are zeroed and entered one by one: up to a third
-of the time of a small network.
+By default, each batch gets fresh pages of 4 KiB from the system, which zeroes and maps them one by one. For a small
+network this takes up to a third of the time.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import ctypes
 import os
 
-# The numbers of glibc's malloc.h.
+# Constants of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _NEVER = -1
 
 
 def use_huge_pages() -> None:
-    """Let torch ask for pages of 2 MiB, as far as Linux gives them; to be called before the first tensor is made.
+    """Let torch ask for pages of 2 MiB, where Linux offers them. Call this before the first tensor is created.
 
-    For forward passes over batches of many sizes: memory goes back to the system and does not grow with their number.
+    Suits forward passes over batches of many sizes: freed memory goes back to the system, so that the process does not
+    grow with the number of sizes.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
@@ -25,8 +26,8 @@ def use_huge_pages() -> None:
 def keep_freed_memory() -> None:
     """Keep freed memory in this process instead of giving it back to the system.
 
-    For training, where it is a tenth faster than huge pages, and most batches are of the same size: those of many sizes
-    leave gaps that are never filled. Other C libraries than glibc have no such setting: nothing happens.
+    Suits training, where it is a tenth faster than huge pages and most batches have the same size; batches of many
+    sizes leave gaps that are never filled. Does nothing with C libraries other than glibc, which lack this setting.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,4 +1,4 @@
-"""Agreement of predicted with rated scores: MSE, LCC, SRCC, KTAU."""
+"""Agreement between predicted and rated scores: MSE, LCC, SRCC, KTAU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEVELS = ("utterance", "system")
 def agreement(rated: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """Return the four measures of one level.
 
-    MSE is the mean squared error; LCC Pearson's, SRCC Spearman's and KTAU Kendall's (tau-b) correlation, as in the
+    MSE is the mean squared error. LCC is Pearson's, SRCC Spearman's and KTAU Kendall's (tau-b) correlation, as in the
     VoiceMOS Challenge.
 
     Args:
@@ -24,27 +24,27 @@ def agreement(rated: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
         predicted: shape (N,).
 
     Returns:
-        name -> value; a correlation is NaN where it is not defined (fewer than two points, or one side constant).
+        name -> value; an undefined correlation is NaN (fewer than two points, or one side is constant).
     """
     return {name: float(value[0]) for name, value in agreements(rated[np.newaxis], predicted[np.newaxis]).items()}
 
 
 def agreements(rated: np.ndarray, predicted: np.ndarray, metrics: Sequence[str] = METRICS) -> dict[str, np.ndarray]:
-    """Return measures of many sets of the same size at once, which is many times as fast as one by one.
+    """Return measures of many sets of the same size at once, much faster than one set at a time.
 
     Args:
         rated: shape (S, N), S sets of N ratings.
         predicted: shape (S, N).
-        metrics: those of METRICS to compute.
+        metrics: the names from METRICS to compute.
 
     Returns:
-        measure -> array (S,), as `agreement` gives for each set.
+        measure -> array (S,), for each set the value that `agreement` returns.
     """
     number, size = rated.shape
     found = {name: np.full(number, math.nan) for name in metrics}
     if not size:
         return found
-    # Said here and not by scipy, which warns and decides by a tolerance.
+    # Decided here: scipy uses a tolerance and warns.
     defined = (np.ptp(rated, axis=1) > 0) & (np.ptp(predicted, axis=1) > 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.NearConstantInputWarning)
@@ -72,7 +72,7 @@ _CORRELATIONS = {"LCC": _pearson, "SRCC": _spearman, "KTAU": _kendall}
 
 
 def system_means(scores: Mapping[str, float], systems: Mapping[str, str]) -> dict[str, float]:
-    """Average utterance scores for each system.
+    """Average the utterance scores of each system.
 
     Args:
         scores: utterance -> score.
@@ -93,18 +93,18 @@ def level_scores(
     systems: Mapping[str, str],
     system_mos: Mapping[str, float],
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return what is compared at each level.
+    """Return the rated and the predicted scores at each level.
 
     Args:
         rated: utterance -> MOS.
-        predicted: utterance -> score, at least of those in `rated`.
+        predicted: utterance -> score, at least for the utterances in `rated`.
         systems: utterance -> system, likewise.
-        system_mos: system -> true MOS of its own. That of any other system is the mean of its utterances in `rated`,
-            the usual choice for BVCC.
+        system_mos: system -> true MOS, where it is known. For any other system it is the mean of its utterances in
+            `rated`, the usual choice for BVCC.
 
     Returns:
-        level -> rated and predicted scores, each of shape (N,), in the order of `rated` or sorted by system. A
-        predicted system score is always the mean of the system's utterances.
+        level -> rated and predicted scores, each of shape (N,), in the order of `rated` or sorted by system. The
+        predicted score of a system is always the mean of its utterances.
 
     Raises:
         KeyError: if an utterance of `rated` has no prediction or no system.

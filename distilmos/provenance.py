@@ -1,4 +1,4 @@
-"""What results depend on besides their inputs: the machine, the state of the code, and when they were made."""
+"""Provenance of results: machine, commit of the code, and time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def commit() -> str | None:
-    """Return the commit of the code, where it runs from a git working tree."""
+    """Return the commit of the code; None outside a git working tree."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
@@ -33,13 +33,13 @@ def cpu_name() -> str:
 
 
 def now() -> str:
-    """Return the time, in UTC and to the second."""
+    """Return the current time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Return what a result says of where it was computed: processor, threads, GPU (None without one) and versions."""
-    import torch  # light commands, which only show what others have computed, do not wait for it
+    """Describe the machine for a result: processor, threads, GPU (None without one) and versions."""
+    import torch  # imported here: commands that only show results start without it
 
     return {
         "cpu": cpu_name(),
@@ -51,7 +51,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def machine_text(values: Mapping[str, Any]) -> str:
-    """Return what `machine` gave as one line."""
+    """Format the description that `machine` returns as one line."""
     parts = [values.get("gpu") or "no GPU", values.get("cpu")]
     if values.get("threads"):
         parts.append(f"{values['threads']} threads")

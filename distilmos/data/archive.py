@@ -1,7 +1,7 @@
-"""Kaldi binary archives: written whole, merged from shards, and read without ever running a command.
+"""Kaldi binary archives: written whole, merged from shards, and read without running commands.
 
-Kaldi allows a shell command in an scp line (`utt sox x.wav -t wav - |`). Nothing here executes files, so such a line is
-refused with a message; `distilmos dump-audio` takes real audio files instead.
+Kaldi allows a shell command in an scp line (`utt sox x.wav -t wav - |`). Such a line is an error here;
+`distilmos dump-audio` reads audio files instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from distilmos.errors import InputError
 from distilmos.files import atomic_path
 
 _TWO_BYTE_AUTO = 3  # Kaldi's CompressionMethod kTwoByteAuto
-BINARY = b"\0B"  # what Kaldi writes before a binary object
+BINARY = b"\0B"  # marker before a binary object
 
 
 def split_location(location: str) -> tuple[Path, int | None]:
@@ -34,7 +34,7 @@ def split_location(location: str) -> tuple[Path, int | None]:
     match = re.fullmatch(r"(.+):([0-9]+)", location)
     path = match[1] if match else location
     if path.lstrip().startswith("|") or path.rstrip().endswith("|"):
-        raise InputError(f"commands in scp files are not run: {location!r}")
+        raise InputError(f"scp files must not hold commands: {location!r}; give the path of a file")
     return Path(path), int(match[2]) if match else None
 
 
@@ -48,10 +48,10 @@ def read_scp(path: str | Path) -> dict[str, tuple[Path, int | None]]:
 
 
 class ArchiveWriter:
-    """Writes arrays (or `(rate, int16 samples)` audio) under utterance ids into one ark; see `open_archive`."""
+    """Writes arrays or `(rate, int16 samples)` audio to one ark under utterance ids; see `open_archive`."""
 
     def __init__(self, temporary: Path, final: Path, *, compress: bool) -> None:
-        """Write to `temporary`; the locations refer to `final`."""
+        """Open `temporary` for writing; the locations refer to `final`."""
         import kaldiio
 
         self._final = final
@@ -76,11 +76,11 @@ class ArchiveWriter:
 def open_archive(stem: str | Path, *, compress: bool = False) -> Iterator[ArchiveWriter]:
     """Open `stem.ark` and `stem.scp` for writing; both appear when the block ends without an exception.
 
-    With `compress`, what is written are float matrices, in Kaldi's compressed form of two bytes a value: their errors
-    are at most 1 / 131070 of the range of the matrix.
+    With `compress`, all values must be float matrices. They are stored in Kaldi's compressed form of two bytes per
+    value, with errors of at most 1 / 131070 of the range of the matrix.
 
-    The scp holds absolute paths, so that it is readable from any directory, and appears last: whoever sees it can
-    read all that it lists.
+    The scp holds absolute paths, so that it is valid from any directory. It appears last: everything that it lists can
+    then be read.
     """
     stem = Path(stem).absolute()
     ark = _with_suffix(stem, ".ark")
@@ -95,12 +95,12 @@ def open_archive(stem: str | Path, *, compress: bool = False) -> Iterator[Archiv
 
 
 def _with_suffix(stem: Path, suffix: str) -> Path:
-    """Append to the name of a stem, which may have a dot (`wav.1`)."""
+    """Append a suffix to a stem, whose name may have a dot (`wav.1`)."""
     return stem.with_name(stem.name + suffix)
 
 
 def _forget(stem: Path) -> None:
-    """Remove an older scp, so that it never points into a newer ark, whenever we are killed."""
+    """Remove an older scp, so that it never points into a newer ark, even if this process is killed."""
     _with_suffix(stem, ".scp").unlink(missing_ok=True)
 
 
@@ -108,27 +108,27 @@ def merge_archives(shards: list[Path], stem: str | Path) -> int:
     """Join archives written by parallel jobs into `stem.ark` and `stem.scp`, then remove the shards.
 
     Args:
-        shards: the stems of the shards (each with .ark and .scp), in any order of utterances.
-        stem: the stem of the result.
+        shards: stems of the shards (each has .ark and .scp); the utterances may be in any order.
+        stem: stem of the result.
 
     Returns:
         the number of utterances.
 
     Raises:
-        InputError: if a shard is missing or two hold the same utterance.
+        InputError: if a shard is missing, or an utterance is in two shards.
     """
     stem = Path(stem).absolute()
     ark = _with_suffix(stem, ".ark")
     locations: dict[str, str] = {}
     for path in (_with_suffix(shard, suffix) for shard in shards for suffix in (".scp", ".ark")):
         if not path.exists():
-            raise InputError(f"{path}: no such file: its job has not ended, or failed")
+            raise InputError(f"{path}: no such file; its job failed or still runs")
     with atomic_path(ark) as temporary, temporary.open("wb") as joined:
         for shard in shards:
             start = joined.tell()
             for utterance, (path, offset) in read_scp(_with_suffix(shard, ".scp")).items():
                 if utterance in locations:
-                    raise InputError(f"{shard}.scp: {utterance} is in another shard too")
+                    raise InputError(f"{shard}.scp: {utterance} is also in another shard")
                 if offset is None:
                     raise InputError(f"{shard}.scp: {utterance}: {path} has no byte offset")
                 locations[utterance] = f"{ark}:{start + offset}"
@@ -143,17 +143,17 @@ def merge_archives(shards: list[Path], stem: str | Path) -> int:
 
 
 def load_array(location: tuple[Path, int | None]) -> np.ndarray:
-    """Read one matrix or vector of a binary archive.
+    """Read one matrix or vector from a binary archive.
 
     Raises:
-        InputError: if the archive is missing or cut off, or has no Kaldi matrix or vector there.
+        InputError: if the archive is missing or cut off, or holds no Kaldi matrix or vector at the location.
     """
     from kaldiio.matio import read_kaldi
 
     path, offset = location
     where = f"{path}: at byte {offset or 0}"
     try:
-        # Opened here: kaldiio would run a path that ends in `|`, and unpickle what an archive marks as a pickle.
+        # Open it here: kaldiio would run a path that ends in `|`, and load pickles from an archive.
         with path.open("rb") as stream:
             stream.seek(offset or 0)
             if stream.read(2) != BINARY:
@@ -170,9 +170,9 @@ def load_array(location: tuple[Path, int | None]) -> np.ndarray:
 
 
 def shard_of(keys: list[str], job: int, jobs: int) -> list[str]:
-    """Return the share of job `job` (1..jobs): contiguous in the C locale's order, sizes differ by at most one.
+    """Return the keys of job `job` (1..jobs): contiguous in the C locale's order; sizes differ by at most one.
 
-    A share may be empty when there are more jobs than keys.
+    With more jobs than keys, some jobs get no keys.
 
     Raises:
         InputError: unless 1 <= job <= jobs.

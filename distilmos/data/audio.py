@@ -1,4 +1,4 @@
-"""Reading audio: any format of libsndfile, any rate and channel count, to 16 kHz mono float32."""
+"""Audio input: any format of libsndfile, any rate and number of channels, converted to 16 kHz mono float32."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import soundfile
 from distilmos.errors import InputError
 
 SAMPLE_RATE = 16000
-RATES = (1000, 768000)  # sampling rates that are read: no speech is in less, and no recorder writes more
-# The receptive field of the convolutional front end of HuBERT, wav2vec 2.0 and WavLM: less gives no frame at all.
+RATES = (1000, 768000)  # accepted sampling rates: lower ones hold no speech, and no recorder writes higher ones
+# Receptive field of the convolutional front end of HuBERT, wav2vec 2.0 and WavLM; fewer samples give no frame.
 MIN_SAMPLES = 400
-# Bytes of audio from which on a WAV header means "until the end": what programs write that write to a pipe.
+# From this number of bytes on, the size in a WAV header means "until the end"; programs that write to a pipe set it.
 UNKNOWN_SIZE = 0x7FFFF000
 _WRONG_SIZE = re.compile(r"^data : (\d+) \(should be", re.MULTILINE)  # in libsndfile's log
-MAX_TABLE = 1 << 20  # values of a resampling filter that are held in memory
+MAX_TABLE = 1 << 20  # largest number of filter values to hold in memory
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def _open(path: Path, offset: int | None) -> Iterator[soundfile.SoundFile]:
     """Open an audio file, or audio inside an archive at a byte offset.
 
     Raises:
-        InputError: for whatever is wrong with the file, while opening or reading.
+        InputError: for every error of opening or reading the file.
     """
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
@@ -39,11 +39,11 @@ def _open(path: Path, offset: int | None) -> Iterator[soundfile.SoundFile]:
             stream.seek(offset or 0)
             with soundfile.SoundFile(_FromHere(stream)) as sound:
                 require_rate(sound.samplerate, str(path))
-                # libsndfile reads a file cut off in the middle without an error: only its log has the mismatch.
-                # (Inside an archive the recording is followed by other data, and the writer has checked it.)
+                # libsndfile reads a file that is cut off without an error; only its log shows the mismatch.
+                # (Inside an archive, other data follow the recording, and the writer has checked it.)
                 size = _WRONG_SIZE.search(sound.extra_info) if offset is None else None
                 if size and int(size[1]) < UNKNOWN_SIZE:
-                    raise InputError(f"{path}: cut off: the header announces more audio than the file holds")
+                    raise InputError(f"{path}: cut off: the header gives more audio than the file holds")
                 yield sound
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
@@ -56,7 +56,7 @@ def _open(path: Path, offset: int | None) -> Iterator[soundfile.SoundFile]:
 
 
 class _FromHere:
-    """A view of a binary file whose start is the position at which it was made (libsndfile seeks absolutely)."""
+    """View of a binary file that starts at its current position, because libsndfile seeks from the start."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -74,7 +74,7 @@ class _FromHere:
 
 
 def audio_seconds(path: str | Path, offset: int | None = None) -> float:
-    """Return the duration that the header of an audio file (or of audio in an archive) gives, in seconds.
+    """Return the duration in seconds from the header of an audio file, or of audio in an archive.
 
     Raises:
         InputError: if the file is missing, empty, cut off, not audio, has a sampling rate outside RATES, or is shorter
@@ -83,7 +83,7 @@ def audio_seconds(path: str | Path, offset: int | None = None) -> float:
     with _open(Path(path), offset) as sound:
         if sound.frames == 0:
             raise InputError(f"{path}: holds no samples")
-        # As many samples as resampling gives.
+        # The number of samples after resampling.
         _require_frame(path, -(-sound.frames * SAMPLE_RATE // sound.samplerate))
         return float(sound.frames / sound.samplerate)
 
@@ -91,14 +91,14 @@ def audio_seconds(path: str | Path, offset: int | None = None) -> float:
 def read_audio(path: str | Path, offset: int | None = None) -> np.ndarray:
     """Read a recording as 16 kHz mono.
 
-    Channels are averaged; other rates are resampled by torchaudio's windowed sinc interpolation (see `resample`).
+    Channels are averaged. Other rates are resampled by torchaudio's windowed sinc interpolation (see `resample`).
 
     Args:
         path: an audio file, or an archive.
         offset: byte offset of the recording in the archive.
 
     Returns:
-        float32 samples, shape (N,), full scale is -1..1.
+        float32 samples, shape (N,), full scale -1..1.
 
     Raises:
         InputError: if the file is missing, empty, not audio, cut off, has a sampling rate outside RATES, holds values
@@ -108,18 +108,18 @@ def read_audio(path: str | Path, offset: int | None = None) -> np.ndarray:
 
 
 def stream_audio(path: str | Path, block_seconds: float, offset: int | None = None) -> Iterator[np.ndarray]:
-    """Read a recording as 16 kHz mono, part by part; joined, the parts are what `read_audio` returns.
+    """Read a recording as 16 kHz mono, part by part; the joined parts equal the result of `read_audio`.
 
     Args:
         path: an audio file, or an archive.
-        block_seconds: about how much to hold in memory.
+        block_seconds: approximate duration to hold in memory.
         offset: byte offset of the recording in the archive.
 
     Yields:
-        float32 samples, shape (N,), full scale is -1..1.
+        float32 samples, shape (N,), full scale -1..1.
 
     Raises:
-        InputError: as `read_audio`, when it comes to that part.
+        InputError: as `read_audio`, but only when reading reaches the fault.
     """
     path = Path(path)
     with _open(path, offset) as sound:
@@ -152,30 +152,30 @@ def to_mono(samples: np.ndarray) -> np.ndarray:
 
 
 def require_rate(rate: int, where: str) -> None:
-    """Raise InputError, which begins with `where`, if a sampling rate is outside RATES."""
+    """Raise InputError, with `where` at the start of its message, if a sampling rate is outside RATES."""
     low, high = RATES
     if not low <= rate <= high:
-        raise InputError(f"{where}: a sampling rate of {rate} Hz, not of {low} to {high} Hz")
+        raise InputError(f"{where}: the sampling rate is {rate} Hz; it must be {low} to {high} Hz")
 
 
 def resample(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Resample float32 samples (N,) to 16 kHz, (ceil(N * 16000 / rate),), zeros being before and behind them.
+    """Resample float32 samples (N,) to 16 kHz, shape (ceil(N * 16000 / rate),); zeros are assumed on both sides.
 
     The filter is the default of torchaudio.functional.resample: a sinc whose cutoff is 0.99 of the lower Nyquist
-    frequency, in a Hann window of 6 zero crossings to each side. torchaudio makes a table of its values with
-    (16000 / g) * (rate / g) entries, g being the greatest common divisor: 70,560 at 44.1 kHz, but 6 GB at 44,099 Hz.
-    Where that is more than MAX_TABLE, the same values are computed for a block of output samples at a time (in double
-    precision: torchaudio's phases are of single precision, and samples differ by up to 1e-4).
+    frequency, in a Hann window of 6 zero crossings on each side. torchaudio tabulates the filter with
+    (16000 / g) * (rate / g) entries, where g is the greatest common divisor: 70,560 at 44.1 kHz, but 6 GB at 44,099 Hz.
+    If that exceeds MAX_TABLE, the same values are computed for one block of output samples at a time. This is done in
+    double precision; torchaudio computes phases in single precision, so that samples differ by up to 1e-4.
     """
     common = math.gcd(rate, SAMPLE_RATE)
     if (SAMPLE_RATE // common) * (rate // common) <= MAX_TABLE:
-        # Imported here: most corpora are stored at 16 kHz, and light commands then do not wait for torch.
+        # Imported here: most corpora are at 16 kHz, and light commands then start without torch.
         import torch
         import torchaudio.functional
 
         result: np.ndarray = torchaudio.functional.resample(torch.from_numpy(samples), rate, SAMPLE_RATE).numpy()
         return result
-    crossings = 0.99 * min(rate, SAMPLE_RATE) / rate  # zero crossings of the sinc from one input sample to the next
+    crossings = 0.99 * min(rate, SAMPLE_RATE) / rate  # zero crossings of the sinc per input sample
     width = math.ceil(6 / crossings)
     taps = np.arange(-width, width + 2)
     context = np.lib.stride_tricks.sliding_window_view(np.pad(samples, (width, width + 1)), taps.size)
@@ -183,7 +183,7 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
     block = MAX_TABLE // taps.size
     for start in range(0, result.size, block):
         numbers = np.arange(start, min(start + block, result.size))
-        whole, part = np.divmod(numbers * rate, SAMPLE_RATE)  # where the output sample is, in samples of the input
+        whole, part = np.divmod(numbers * rate, SAMPLE_RATE)  # position of the output sample in input samples
         times = np.clip((taps - part[:, None] / SAMPLE_RATE) * crossings, -6, 6)
         weights = crossings * np.sinc(times) * np.cos(times * np.pi / 12) ** 2
         result[start : start + block] = np.einsum("nt,nt->n", context[whole], weights)
@@ -196,21 +196,21 @@ def _require_frame(path: str | Path, samples: int) -> None:
 
 
 class _Resampler:
-    """Resampling to 16 kHz by torchaudio's windowed sinc filter, part by part with the result of the whole."""
+    """Resamples to 16 kHz part by part; the joined parts equal `resample` of the whole recording."""
 
-    # In samples at the lower of both rates, more than half of the filter's width of 2 x 6 zero crossings.
+    # In samples at the lower rate. More than half the width of the filter, which has 2 x 6 zero crossings.
     MARGIN = 16
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._step = rate // math.gcd(rate, SAMPLE_RATE)  # every so many samples there is one of the other rate
+        self._step = rate // math.gcd(rate, SAMPLE_RATE)  # input samples between two that coincide with an output sample
         margin = self.MARGIN * max(1.0, rate / SAMPLE_RATE)
         self._margin = math.ceil(margin / self._step) * self._step
         self._held = np.zeros(0, np.float32)
-        self._before = 0  # held samples that have been given out, and are there as context
+        self._before = 0  # held samples that are already resampled and serve as context
 
     def add(self, samples: np.ndarray, *, last: bool) -> np.ndarray:
-        """Take samples (N,) and return what of the result is certain now; all of the rest if they are the last."""
+        """Add samples (N,); return the output that later samples cannot change, or all the rest after the last ones."""
         if self._rate == SAMPLE_RATE:
             return samples
         held = np.concatenate([self._held, samples])

@@ -1,4 +1,4 @@
-"""Kaldi-style data directories of rated speech: written whole, and read if they are valid. `schema` lists the files."""
+"""Kaldi-style data directories of rated speech, written whole and validated on reading. `schema` lists the files."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from distilmos.data.validate import scan_data_dir, validate_data_dir
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import temporary_name, write_text
 
-# Table -> attribute of Utterance that it is written from.
+# Table -> attribute of Utterance that fills it.
 _COLUMNS = {"utt2sys": "system", "utt2mos": "mean_score", "utt2spk": "speaker", "utt2sent": "sentence", "text": "text"}
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording, rated or not, as the data preparation of a recipe knows it.
+    """One recording, rated or not, as a recipe's data preparation describes it.
 
     Attributes:
         id: unique utterance id without white space.
         audio: path of an audio file.
         system: the system (or degradation condition) that produced it.
-        mos: mean score; None takes the mean of `ratings`, and no score if there are no ratings either.
+        mos: mean score; with None it is the mean of `ratings`, if there are any.
         ratings: (listener, score) pairs.
         speaker: speaker id, if known.
-        sentence: id of the sentence, if known; the same for everybody who says it.
+        sentence: id of the sentence, if known; the same for all its speakers.
         text: transcript, if known.
-        group: kind of the system, such as the type of degradation; the same for all utterances of a system.
-        seconds: duration of the audio, if its header has been read already.
+        group: group of the system, such as a type of degradation; the same for all its utterances.
+        seconds: duration of the audio, if known; otherwise its header is read.
     """
 
     id: str
@@ -60,13 +60,13 @@ class Utterance:
 
 @dataclass
 class DataDir:
-    """A data directory in memory. Values are kept as text, so that a copy is equal to the byte.
+    """A data directory in memory. Values stay text, so that a copy equals the original byte for byte.
 
     Attributes:
-        path: of the directory.
-        tables: file name -> key -> value, of the tables that exist; see `schema.TABLES`.
+        path: the directory.
+        tables: file name -> key -> value for the tables that exist; see `schema.TABLES`.
         rating_texts: utterance -> (listener, score) pairs.
-        notes: one line, or nothing.
+        notes: one line; may be empty.
     """
 
     path: Path
@@ -123,7 +123,7 @@ class DataDir:
         return {key: float(text) for key, text in self.tables.get(name, {}).items()}
 
     def only(self, utterances: Collection[str]) -> DataDir:
-        """Return the part that concerns `utterances`."""
+        """Return the part of the data that concerns `utterances`."""
         kept = {"utterance": set(utterances)}
         kept["system"] = {self.systems[utterance] for utterance in kept["utterance"] if utterance in self.systems}
         tables = {
@@ -135,7 +135,7 @@ class DataDir:
 
 
 def read_data_dir(directory: str | Path, *, rated: bool = True) -> DataDir:
-    """Read a data directory that has no fault.
+    """Read a data directory; any fault is an error.
 
     Args:
         directory: its path.
@@ -152,7 +152,7 @@ def read_data_dir(directory: str | Path, *, rated: bool = True) -> DataDir:
 
 
 def read_notes(directory: Path) -> str:
-    """Return the notes of a data directory; nothing if it has none."""
+    """Return the notes of a data directory; empty if it has none."""
     return " ".join(read_lines(directory / NOTES)).strip() if (directory / NOTES).exists() else ""
 
 
@@ -168,20 +168,20 @@ def write_data_dirs(
     notes: str = "",
     system_mos: Mapping[str, float] | None = None,
 ) -> dict[str, int]:
-    """Write the data directories of a corpus, replacing older ones; all of them or, if anything is wrong, none.
+    """Write the data directories of a corpus in place of older ones: all of them or, on any fault, none.
 
     Args:
-        parent: for example data.
-        sets: name of the directory below `parent` -> its utterances in any order.
-        notes: one line for the file `notes` of each; no file is written if it is empty.
-        system_mos: true MOS of systems for sys2mos; must have all systems of all sets. None leaves sys2mos out.
+        parent: parent of the directories, for example data.
+        sets: name of a directory in `parent` -> its utterances in any order.
+        notes: one line for the file `notes` of each directory; if empty, the file is not written.
+        system_mos: system -> true MOS, for sys2mos; must have all systems of all sets. With None, no sys2mos is written.
 
     Returns:
         name -> number of utterances.
 
     Raises:
         InputError: naming every fault that `validate_data_dir` finds, and every unreadable recording. All
-            directories are then left as they were.
+            directories then stay unchanged.
     """
     parent = Path(parent)
     ordered = {name: sorted(members, key=lambda u: c_locale_key(u.id)) for name, members in sets.items()}
@@ -197,10 +197,10 @@ def write_data_dirs(
 
 
 def _durations(directory: Path, ordered: list[Utterance], faults: list[str]) -> dict[str, float]:
-    """Return utterance -> seconds; add to `faults` everything that no table can hold and every unreadable recording."""
+    """Return utterance -> seconds; add values that a table cannot hold and unreadable recordings to `faults`."""
     bad = [utterance.id for utterance in ordered if len(utterance.id.split()) != 1]
     faults += [f"{directory}: utterance id {name!r} is empty or has white space" for name in bad]
-    faults += [f"{directory}: utterance {a.id} is given twice" for a, b in pairwise(ordered) if a.id == b.id]
+    faults += [f"{directory}: utterance {a.id} occurs twice" for a, b in pairwise(ordered) if a.id == b.id]
     faults += [
         f"{directory}: {u.id} {listener}: the rating is not a finite number: {score}"
         for u in ordered
@@ -239,24 +239,24 @@ def _from_utterances(
         systems = {u.system for u in utterances} & system_mos.keys()
         tables["sys2mos"] = {system: str(system_mos[system]) for system in systems}
     ratings = {u.id: [(listener, _shortest(score)) for listener, score in u.ratings] for u in utterances if u.ratings}
-    # A table that no utterance has a value for does not exist.
+    # A table without values is not written.
     return DataDir(directory, {name: table for name, table in tables.items() if table}, ratings, notes)
 
 
 def _shortest(score: float) -> str:
-    """Write a whole rating without a decimal point, and any other so that it reads back exactly."""
+    """Format a whole rating without a decimal point, and any other so that it reads back exactly."""
     return str(int(score)) if score == int(score) else str(score)
 
 
 def replace_data_dirs(directories: Iterable[DataDir], doing: str) -> None:
-    """Write data directories to their paths, replacing older ones; all of them or, if one has a fault, none.
+    """Write data directories to their paths in place of older ones: all of them or, on any fault, none.
 
     Args:
-        directories: to write.
+        directories: what to write.
         doing: a verb for the heading of the faults, such as "preparing".
 
     Raises:
-        InputError: naming every fault that the directories would have. All are then left as they were.
+        InputError: naming every fault of the new data. All directories then stay unchanged.
     """
     temporary = {data.path: (temporary_name(data.path), data) for data in directories}
     faults: list[str] = []
@@ -274,7 +274,7 @@ def replace_data_dirs(directories: Iterable[DataDir], doing: str) -> None:
 
 
 def write_files(data: DataDir, leave_out: Collection[str] = ()) -> None:
-    """Write the files of a data directory, unchecked, but for the tables `leave_out`. The directory may exist."""
+    """Write the files of a data directory except the tables `leave_out`, without checks. The directory may exist."""
     directory = data.path
     directory.mkdir(parents=True, exist_ok=True)
     for name, table in TABLES.items():
@@ -289,7 +289,7 @@ def write_files(data: DataDir, leave_out: Collection[str] = ()) -> None:
 
 
 def replace_directory(new: Path, directory: Path) -> None:
-    """Rename `new` to `directory`; an older one disappears only once the new one is in place."""
+    """Rename `new` to `directory`; remove an older directory only after the new one is in place."""
     old = temporary_name(directory)
     if directory.exists():
         directory.rename(old)

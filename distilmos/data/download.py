@@ -1,4 +1,4 @@
-"""Corpora and checkpoints from the web: resumed, verified, and unpacked whole or not at all."""
+"""Download of corpora and checkpoints: resumed, verified, and unpacked whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,52 +25,52 @@ CHUNK = 1 << 20
 TIMEOUT = 60.0  # seconds without a byte
 ATTEMPTS = 5  # in a row without a new byte
 PAUSE = 2.0  # seconds before the second attempt, doubled before each further one
-# A server that is overloaded or restarted says one of these; all other 4xx answers will not change.
+# 4xx statuses of an overloaded or restarting server; the other 4xx statuses are final.
 TEMPORARY = {408, 425, 429}
 
 
 class _RefusedError(Exception):
-    """The server's answer will be the same the next time."""
+    """The server refuses the request; another attempt would not help."""
 
 
 class _LinkError(Exception):
-    """That member of an archive is a link."""
+    """A member of an archive, which the message names, is a link."""
 
 
 def download(url: str, path: str | Path, *, size: int | None = None, md5: str | None = None) -> bool:
-    """Fetch a file unless it is there already.
+    """Download a file unless it exists.
 
-    What has arrived is kept in `path.part`, and the next call goes on from there. Proxies are taken from the usual
-    environment variables (`https_proxy`, `no_proxy`).
+    An incomplete download stays in `path.part`, and the next call continues it. The usual environment variables
+    (`https_proxy`, `no_proxy`) set proxies.
 
     Args:
-        url: http, https or file.
-        path: where to.
-        size: bytes that the file must have, where known.
-        md5: hexadecimal checksum that it must have, where known.
+        url: address with http, https or file.
+        path: the file to write.
+        size: expected number of bytes, if known.
+        md5: expected hexadecimal checksum, if known.
 
     Returns:
-        whether anything was fetched.
+        whether the file was downloaded.
 
     Raises:
-        InputError: if `path` exists and is another file.
-        FailedError: if the file cannot be fetched, or is not what `size` and `md5` announce; it is removed then.
+        InputError: if `path` exists but does not match `size` and `md5`.
+        FailedError: if the download fails, or its result does not match `size` and `md5`; the result is then removed.
     """
     path = Path(path)
-    with exclusive(path):  # recipes that are started together share checkpoints
+    with exclusive(path):  # recipes that start together share checkpoints
         return _download(url, path, size, md5)
 
 
 def _download(url: str, path: Path, size: int | None, md5: str | None) -> bool:
     if path.exists():
         if fault := _fault(path, size, md5):
-            raise InputError(f"{path}: {fault}; remove it to fetch it again")
+            raise InputError(f"{path}: {fault}; remove the file to download it again")
         return False
     part = path.with_name(path.name + ".part")
     _fetch(url, part, size)
     if fault := _fault(part, size, md5):
         part.unlink()
-        raise FailedError(f"{url}: {fault}; what was fetched is removed: try again, or another mirror")
+        raise FailedError(f"{url}: {fault}; the download is removed; try again or use another mirror")
     with part.open("rb") as stream:
         os.fsync(stream.fileno())
     part.replace(path)
@@ -78,13 +78,13 @@ def _download(url: str, path: Path, size: int | None, md5: str | None) -> bool:
 
 
 def _fault(path: Path, size: int | None, md5: str | None) -> str:
-    """Return what is wrong with a complete file, or nothing."""
+    """Return how a complete file differs from `size` and `md5`; empty if it matches."""
     found = path.stat().st_size
     if size is not None and found != size:
         return f"{found:,} bytes instead of {size:,}"
     if md5 is not None:
         with path.open("rb") as stream:
-            # Not for security: it is what the archives publish.
+            # Not for security: md5 is the checksum that archives publish.
             digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         if digest != md5.lower():
             return f"md5 {digest} instead of {md5.lower()}"
@@ -92,7 +92,7 @@ def _fault(path: Path, size: int | None, md5: str | None) -> str:
 
 
 def _fetch(url: str, part: Path, size: int | None) -> None:
-    """Bring `part` to its end, over as many connections as it takes."""
+    """Download the rest of `part`, over several connections if necessary."""
     failures = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
@@ -108,18 +108,18 @@ def _fetch(url: str, part: Path, size: int | None) -> None:
             grown = part.exists() and part.stat().st_size > before
             failures = 1 if grown else failures + 1
             if failures >= ATTEMPTS:
-                hint = f"{part} is kept, and the next attempt goes on from there" if part.exists() else "nothing came"
+                hint = f"{part} is kept; the next call continues it" if part.exists() else "no data received"
                 raise FailedError(f"{url}: {reason} ({ATTEMPTS} attempts; {hint})") from None
             print(f"{url}: {reason}; trying again", flush=True)
             time.sleep(PAUSE * 2 ** (failures - 1))
 
 
 def _receive(url: str, part: Path, start: int) -> None:
-    """Append what one connection gives to `part`, which has `start` bytes.
+    """Append the data of one connection to `part`, which has `start` bytes.
 
     Raises:
         _RefusedError: if another attempt would not help.
-        OSError: if the connection broke off.
+        OSError: if the connection breaks.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "distilmos"})
     if start:
@@ -127,12 +127,12 @@ def _receive(url: str, part: Path, start: int) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and start:  # nothing lies behind what is there, or the file has changed
+        if error.code == 416 and start:  # `part` is complete, or the file has changed
             size = re.fullmatch(r"bytes \*/([0-9]+)", error.headers.get("Content-Range", ""))
             if size and int(size[1]) == start:
                 return
             part.unlink()
-            raise OSError("the file on the server has another size now") from None
+            raise OSError("the size of the file on the server has changed") from None
         if 400 <= error.code < 500 and error.code not in TEMPORARY:
             raise _RefusedError(f"HTTP status {error.code} {error.reason}") from None
         raise
@@ -143,7 +143,7 @@ def _receive(url: str, part: Path, start: int) -> None:
     with response:
         resumed = response.status == 206
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            raise OSError("the server sent another range than the one asked for")
+            raise OSError("the server sent a different range from the requested one")
         kept = start if resumed else 0
         announced = response.headers.get("Content-Length")
         total = None if announced is None else kept + int(announced)
@@ -153,34 +153,34 @@ def _receive(url: str, part: Path, start: int) -> None:
                 stream.write(chunk)
                 _report(part, done, done + len(chunk), total)
                 done += len(chunk)
-        # http.client ends a broken connection like a complete one.
+        # http.client does not report a connection that ends early.
         if total is not None and done < total:
-            raise OSError(f"the connection broke off after {done:,} of {total:,} bytes")
+            raise OSError(f"the connection broke after {done:,} of {total:,} bytes")
         if total is not None and done > total:
-            raise _RefusedError(f"{done:,} bytes came, {total:,} were announced")
+            raise _RefusedError(f"received {done:,} bytes, but the server announced {total:,}")
 
 
 def _report(part: Path, before: int, now: int, total: int | None) -> None:
-    """Print a line at each tenth of the file."""
+    """Print a line after each tenth of the file."""
     if total is not None and 10 * before // total < 10 * now // total:
         print(f"{part.name.removesuffix('.part')}: {now / 1e6:,.1f} of {total / 1e6:,.1f} MB", flush=True)
 
 
 def unpack(archive: str | Path, directory: str | Path, members: tuple[str, ...] = ()) -> None:
-    """Unpack a tar or zip archive to `directory`, which appears when everything is in it.
+    """Unpack a tar or zip archive to `directory`, which appears only when it is complete.
 
     Args:
-        archive: its path.
-        directory: must not exist.
-        members: archives inside the archive, by path, that are unpacked where they lie, and removed.
+        archive: path of the archive.
+        directory: where to unpack; must not exist.
+        members: paths of archives inside the archive; each is unpacked in its own directory and removed.
 
     Raises:
-        InputError: if the archive is damaged, lacks one of `members`, or has a link, or a path that leads out of
+        InputError: if the archive is damaged, lacks one of `members`, or holds a link or a path that leads out of
             `directory`; or if `directory` exists.
     """
     archive, directory = Path(archive), Path(directory)
     if directory.exists():
-        raise InputError(f"{directory}: exists already")
+        raise InputError(f"{directory}: already exists")
     temporary = temporary_name(directory)
     try:
         temporary.mkdir(parents=True)
@@ -188,7 +188,7 @@ def unpack(archive: str | Path, directory: str | Path, members: tuple[str, ...] 
         for member in members:
             inner = temporary / member
             if not inner.is_file():
-                raise InputError(f"{archive}: has no {member}")
+                raise InputError(f"{archive}: holds no file {member}")
             _extract(inner, inner.parent)
             inner.unlink()
         temporary.replace(directory)
@@ -200,7 +200,7 @@ def _extract(archive: Path, directory: Path) -> None:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
-                # zipfile would silently put a path that leads out of the directory somewhere inside.
+                # zipfile would silently move a path that leads out of the directory to somewhere inside.
                 if names := [name for name in packed.namelist() if _leads_out(name)]:
                     raise InputError(f"{archive}: {names[0]!r} leads out of the directory")
                 if links := [member for member in packed.infolist() if stat.S_ISLNK(member.external_attr >> 16)]:
@@ -209,13 +209,13 @@ def _extract(archive: Path, directory: Path) -> None:
         else:
             with tarfile.open(archive) as packed:
                 packed.extractall(directory, filter=_plain)
-                # The checksum of the compressed data comes behind what tarfile reads.
+                # The checksum of the compressed data follows the part that tarfile reads.
                 while packed.fileobj is not None and packed.fileobj.read(CHUNK):
                     pass
     except FileNotFoundError:
         raise InputError(f"{archive}: no such file") from None
     except _LinkError as error:
-        raise InputError(f"{archive}: {str(error)!r} is a link; archives with links are not unpacked") from None
+        raise InputError(f"{archive}: {str(error)!r} is a link; archives must not hold links") from None
     except tarfile.FilterError as error:
         raise InputError(f"{archive}: {error}") from None
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
@@ -223,7 +223,7 @@ def _extract(archive: Path, directory: Path) -> None:
 
 
 def _plain(member: tarfile.TarInfo, directory: str) -> tarfile.TarInfo | None:
-    """Tarfile's "data" filter without links: corpora need none, and chains of them lead out of it (CVE-2025-4517)."""
+    """Apply tarfile's "data" filter; refuse links, since a chain of them can lead out of the directory (CVE-2025-4517)."""
     if member.issym() or member.islnk():
         raise _LinkError(member.name)
     return tarfile.data_filter(member, directory)

@@ -16,7 +16,7 @@ from distilmos.data.tables import read_table, write_table
 from distilmos.errors import InputError, raise_faults
 
 SHARDS = "shards"
-REWRITTEN = ("wav.scp", "utt2dur")  # tables that stage 1 writes itself
+REWRITTEN = ("wav.scp", "utt2dur")  # tables with new content; stage 1 copies the others
 _SHARD = re.compile(r"(?P<name>.+)\.(?P<job>[0-9]+)(?P<suffix>\.ark|\.scp|)")
 
 
@@ -27,8 +27,8 @@ class DumpSummary:
     Attributes:
         utterances: number of recordings written.
         seconds: their total duration.
-        warnings: one line per recording that is used but looks wrong: it is silent, or has samples beyond full scale
-            (after resampling), which are clipped to 16 bits.
+        warnings: one line for each suspicious recording: it is silent, or has samples beyond full scale (after
+            resampling), which are clipped to 16 bits.
     """
 
     utterances: int
@@ -37,13 +37,13 @@ class DumpSummary:
 
 
 def dump_audio(data_dir: str | Path, out_dir: str | Path, job: int, jobs: int) -> DumpSummary:
-    """Write the share of job `job` to `out_dir/shards/wav.JOB.{ark,scp}` and `utt2dur.JOB`.
+    """Write the audio of job `job` to `out_dir/shards/wav.JOB.{ark,scp}` and its durations to `utt2dur.JOB`.
 
-    Job 1 also copies the tables that do not change. wav.scp, which later stages look for, appears last, when the shards
-    are merged.
+    Job 1 also copies the tables that do not change. wav.scp, which later stages need, appears last, when the shards are
+    merged.
 
     Raises:
-        InputError: naming every recording that cannot be used; nothing is written then.
+        InputError: naming every unusable recording; nothing is then written.
     """
     data = read_data_dir(data_dir, rated=False)
     lines = {utterance: line for line, utterance in enumerate(data.wavs, start=1)}
@@ -80,7 +80,7 @@ def merge_shards(directory: str | Path, jobs: int) -> dict[str, int]:
         name -> number of utterances.
 
     Raises:
-        InputError: if the shard of a job is missing, there are shards of more jobs, or two hold the same utterance.
+        InputError: if a shard is missing, shards of further jobs exist, or an utterance is in two shards.
     """
     directory = Path(directory)
     shards = directory / SHARDS
@@ -101,15 +101,15 @@ def merge_shards(directory: str | Path, jobs: int) -> dict[str, int]:
             counts[name] = len(joined)
             for job in range(1, jobs + 1):
                 (shards / f"{name}.{job}").unlink()
-    shutil.rmtree(shards)  # only temporary files of killed jobs are left
+    shutil.rmtree(shards)  # holds only temporary files of killed jobs now
     return counts
 
 
 def _shard_names(shards: Path, jobs: int) -> list[str]:
-    """Return the names of all shards.
+    """Return the names of the archives and tables in `shards`.
 
     Raises:
-        InputError: unless each name has the shards 1..jobs and no other.
+        InputError: unless each name has exactly the shards 1..jobs.
     """
     found: dict[str, set[int]] = {}
     surplus = []
@@ -120,12 +120,12 @@ def _shard_names(shards: Path, jobs: int) -> list[str]:
         elif match:
             # A killed job leaves an ark without its scp.
             found.setdefault(match["name"], set()).update([int(match["job"])] if match["suffix"] != ".ark" else [])
-    raise_faults(surplus, f"{shards} has shards of more jobs than are merged")
+    raise_faults(surplus, f"{shards}: shards of more than {jobs} jobs")
     if not found:
         raise InputError(f"{shards}: no shards to merge")
     missing = [(name, job) for name in sorted(found) for job in range(1, jobs + 1) if job not in found[name]]
     raise_faults(
-        [f"{shards}/{name}.{job}: no such shard: its job failed or has not ended" for name, job in missing],
+        [f"{shards}/{name}.{job}: no such shard; its job failed or still runs" for name, job in missing],
         f"merging {shards}",
     )
     return sorted(found)

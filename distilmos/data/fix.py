@@ -19,19 +19,19 @@ from distilmos.files import temporary_name
 
 
 def fix_data(directory: str | Path) -> list[str]:
-    """Repair a data directory as far as possible without guessing.
+    """Repair a data directory without guessing missing values.
 
-    Sort the tables; drop lines that are malformed or repeat a key, utterances without readable audio, a system or (if
-    others have one) a score, and lines about unknown utterances; add missing durations; recompute the scores of
-    utterances that lost ratings, and all scores if there are ratings but no utt2mos. The old tables are kept in
-    `.backup` in the directory (`.backup.2` at the second repair, and so on).
+    Sort the tables. Drop malformed lines, lines that repeat a key and lines about unknown utterances. Drop utterances
+    without readable audio, without a system or, if others have one, without a score. Add missing durations. Recompute
+    the scores of utterances that lost ratings, and all scores if there are ratings but no utt2mos. The old tables stay
+    in `.backup` in the directory (`.backup.2` after the second repair, and so on).
 
     Returns:
-        one line of text per dropped or added item, and per table that was only sorted; none if nothing had to be done.
+        one line of text per dropped or added item, and per table that was only sorted; none without changes.
 
     Raises:
-        InputError: if wav.scp or utt2sys is missing, no utterance is left, or other faults remain. The directory is
-            then left as it was.
+        InputError: if wav.scp or utt2sys is missing, no utterance is left, or other faults remain. The directory
+            then stays unchanged.
     """
     directory = Path(directory)
     changes: list[str] = []
@@ -46,13 +46,13 @@ def fix_data(directory: str | Path) -> list[str]:
         _correct_means(data, fewer, changes)
         if "utt2mos" not in data.tables and data.rating_texts:
             data.tables["utt2mos"] = {u: str(_mean(pairs)) for u, pairs in data.rating_texts.items()}
-            changes.append(f"{directory / 'utt2mos'}: added, the means of the ratings")
+            changes.append(f"{directory / 'utt2mos'}: added from the means of the ratings")
     data = _complete(data, changes)
 
     temporary = temporary_name(directory)
     present = [name for name in FILES if (directory / name).exists()]
     try:
-        # Other files stay, backups of earlier repairs among them.
+        # Other files stay, also backups of earlier repairs.
         top = str(directory)
         shutil.copytree(
             directory, temporary, symlinks=True, ignore=lambda where, _: present if str(where) == top else ()
@@ -93,7 +93,7 @@ def _mean(pairs: list[tuple[str, str]]) -> float:
 
 
 def _good_ratings(path: Path, changes: list[str]) -> tuple[dict[str, list[tuple[str, str]]], set[str]]:
-    """Return the good ratings, the first one per listener and utterance, and the utterances that lost some."""
+    """Return the valid ratings, one per listener and utterance, and the utterances that lost ratings."""
     ratings: dict[str, dict[str, str]] = {}
     fewer: set[str] = set()
     for number, line in enumerate(read_lines(path), start=1):
@@ -106,24 +106,24 @@ def _good_ratings(path: Path, changes: list[str]) -> tuple[dict[str, list[tuple[
             fewer.update(fields[:1])
             continue
         if ratings.setdefault(utterance, {}).setdefault(listener, score) is not score:
-            changes.append(f"{path}:{number}: {utterance} already has a rating by {listener}: dropped")
+            changes.append(f"{path}:{number}: {utterance} has an earlier rating by {listener}: dropped")
             fewer.add(utterance)
     return {utterance: list(scores.items()) for utterance, scores in ratings.items()}, fewer
 
 
 def _correct_means(data: DataDir, fewer: set[str], changes: list[str]) -> None:
-    """Recompute the scores of utterances that lost ratings; an utterance without any left keeps its score."""
+    """Recompute the scores of utterances that lost ratings; an utterance that lost all keeps its score."""
     means = data.tables.get("utt2mos", {})
     for utterance in sorted(fewer & means.keys() & data.rating_texts.keys()):
         mean = _mean(data.rating_texts[utterance])
         if mean != float(means[utterance]):
             path = data.path / "utt2mos"
-            changes.append(f"{path}: {utterance}: {mean:g}, the mean of the remaining ratings, was {means[utterance]}")
+            changes.append(f"{path}: {utterance}: set to {mean:g}, the mean of the remaining ratings; was {means[utterance]}")
             means[utterance] = str(mean)
 
 
 def _complete(data: DataDir, changes: list[str]) -> DataDir:
-    """Return the utterances that have everything they need; add missing durations."""
+    """Return the data of the complete utterances; add missing durations."""
     needed = [name for name in ("utt2sys", "utt2mos") if data.tables.get(name)]
     durations = data.tables.setdefault("utt2dur", {})
     kept = []
@@ -142,7 +142,7 @@ def _complete(data: DataDir, changes: list[str]) -> DataDir:
             durations[utterance] = str(seconds)
             changes.append(f"{data.path / 'utt2dur'}: {utterance} added")
     if not kept:
-        raise InputError(f"{data.path}: no utterance is left; the first reasons: " + "; ".join(changes[:3]))
+        raise InputError(f"{data.path}: no utterance is left; first reasons: " + "; ".join(changes[:3]))
     of_utterances = [name for name in data.tables if TABLES[name].key == "utterance"]
     listed = {name: list(data.tables[name]) for name in of_utterances} | {RATINGS: list(data.rating_texts)}
     for name, utterances in listed.items():

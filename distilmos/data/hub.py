@@ -1,7 +1,7 @@
-"""Files of repositories on the Hugging Face hub, kept in the hub's own cache ($HF_HOME).
+"""Files of repositories on the Hugging Face hub, stored in the hub library's cache ($HF_HOME).
 
-Other servers, proxies, tokens and the place of the cache are set with the hub library's own environment variables
-(HF_ENDPOINT, HF_TOKEN, HF_HOME).
+Environment variables of the hub library set the server, the token and the location of the cache (HF_ENDPOINT, HF_TOKEN,
+HF_HOME).
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ def fetch_hub(
 ) -> Path:
     """Return a directory with files of a repository.
 
-    What is in the cache is taken from there without asking the hub, so that jobs need no access to the internet and
-    that an experiment keeps its model; unless the `newest` is wanted.
+    Cached files are used without a request to the hub, unless `newest` is set. So jobs need no internet access, and an
+    experiment keeps its model.
 
     Args:
         repository: OWNER/NAME.
-        files: patterns of what to fetch if it is there.
-        alternatives: sets of patterns; the first set of which the repository has something is fetched too.
-        newest: ask the hub first; what is in the cache is the second choice, with a message.
+        files: patterns of optional files.
+        alternatives: sets of patterns; the files of the first set that matches any file are fetched too.
+        newest: ask the hub first; if that fails, print a message and use the cache.
 
     Raises:
-        FailedError: if there is nothing of `alternatives`, or it cannot be fetched; says why.
+        FailedError: if nothing matches `alternatives` or the download fails, with the reason.
     """
-    # Imported here: it takes half a second, which those who have a file should not wait.
+    # Imported here: the import takes half a second, which local files do not need.
     from huggingface_hub import HfApi, snapshot_download
 
     reason = "it has none of " + ", ".join(pattern for patterns in alternatives for pattern in patterns)
     order = (True, False)
     if newest:
         try:
-            HfApi().model_info(repository)  # snapshot_download takes what is in the cache without a word
+            HfApi().model_info(repository)  # snapshot_download would silently use the cache
             order = (False, True)
         except Exception as error:  # as below
             print(
@@ -53,7 +53,7 @@ def fetch_hub(
                 found = snapshot_download(repository, allow_patterns=[*files, *patterns], local_files_only=local)
             except Exception as error:  # of the library, and of the HTTP library that it uses in this version
                 reason = _first_line(error)
-                break  # there are no others either
+                break  # the other patterns would fail too
             names = [path.relative_to(found).as_posix() for path in Path(found).rglob("*")]
             if any(fnmatch(name, pattern) for name in names for pattern in patterns):
                 return Path(found)
@@ -61,16 +61,16 @@ def fetch_hub(
 
 
 def push_hub(directory: Path, repository: str, files: Sequence[str], *, private: bool) -> str:
-    """Upload files of a directory as one commit; return the address of the repository.
+    """Upload files of a directory in one commit; return the address of the repository.
 
     Args:
-        directory: where they are.
-        repository: OWNER/NAME, is made if it does not exist.
-        files: patterns of their names.
-        private: whether a repository that has to be made is not public.
+        directory: directory of the files.
+        repository: OWNER/NAME; created if it does not exist.
+        files: patterns of the file names.
+        private: whether a new repository is private.
 
     Raises:
-        FailedError: if the hub refuses it; says why.
+        FailedError: if the hub refuses the upload, with the reason.
     """
     from huggingface_hub import HfApi
 
