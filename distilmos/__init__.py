@@ -1,4 +1,4 @@
-"""DistilMOS: prediction of the mean opinion score of speech, with layer-wise self-distillation."""
+"""DistilMOS: predict the mean opinion score (MOS) of speech, with layer-wise self-distillation."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ def load(name: str | Path | None = None, device: str = "auto", **options: float 
     """Load a model for prediction: `distilmos.load().predict("some.wav").mos`.
 
     Args:
-        name: of a model that ships with the package, a model directory, or a hub id (OWNER/NAME); None takes the
-            default model of the package.
+        name: name of an embedded model, a model directory, or a hub id (OWNER/NAME); None for the default model.
         device: "auto" (the GPU if there is one), "cpu", "cuda", ...
         options: batch_seconds, window_seconds, workers, corpus; see distilmos.inference.predict.PredictOptions.
 
     Raises:
-        InputError: if there is no such model, device or option.
-        FailedError: if it cannot be fetched from the hub.
+        InputError: if the model, device or option does not exist.
+        FailedError: if the model cannot be fetched from the hub.
     """
-    from distilmos.api import load_predictor  # torch is imported only where it is needed
+    from distilmos.api import load_predictor  # imports torch, which `import distilmos` must not
     from distilmos.model.package import DEFAULT
 
     return load_predictor(DEFAULT if name is None else name, device, **options)

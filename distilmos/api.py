@@ -19,7 +19,7 @@ from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import find_model, load_model_dir
 from distilmos.ssl.forward import choose_device
 
-MAX_CHANNELS = 16  # an array with no more samples in a row is a recording with channels, (N, C)
+MAX_CHANNELS = 16  # an array (N, C) with at most this many columns is one recording with C channels, not a batch
 
 Array = np.ndarray | Tensor
 # Not Sequence: a str is a sequence of str.
@@ -28,16 +28,16 @@ Arrays = list[np.ndarray] | list[Tensor]
 
 
 class Predictor:
-    """A model that scores recordings. It has no state that a call changes: several threads may use it at a time.
+    """A model that scores recordings. Calls change no state, so several threads may share it.
 
     Attributes:
         model: the network, in evaluation mode.
-        device: where it is.
+        device: device of the network.
         options: how recordings are batched and cut; see PredictOptions.
     """
 
     def __init__(self, model: MOSNetwork, device: torch.device, options: PredictOptions | None = None) -> None:
-        """Use `model`, which is moved to `device`."""
+        """Move `model` to `device`, in evaluation mode."""
         self.model = model.to(device).eval()
         self.device = device
         self.options = options or PredictOptions()
@@ -56,17 +56,17 @@ class Predictor:
 
         Args:
             x: the path of an audio file; a directory, list file or wav.scp (see `stream`); a waveform (N,); a batch of
-                waveforms (B, N); or a list of paths or of waveforms (N,) of any lengths. Waveforms are mono, floating
-                point with full scale -1..1 or integers with that of their type.
-            sampling_rate: of waveforms, in Hz.
+                waveforms (B, N); or a list of paths or of waveforms (N,) of any lengths. Waveforms are mono: floating
+                point with full scale -1..1, or signed integers with the full scale of their type.
+            sampling_rate: sampling rate of waveforms in Hz.
 
         Returns:
-            the score of a single audio file or waveform, otherwise a list.
+            the score of a single audio file or waveform, otherwise a list of scores.
 
         Raises:
-            InputError: if x does not exist or is no such thing; if a single recording cannot be used; or if a waveform
-                is shorter than one frame (25 ms) or not finite. Of several files, those that cannot be used have an
-                `error` instead.
+            InputError: if x does not exist or has another type or shape; if a single recording cannot be used; or if a
+                waveform is shorter than one frame (25 ms) or not finite. Among several files, one that cannot be used
+                raises nothing: its score has an `error`.
         """
         if isinstance(x, str | Path):
             scores = list(self.stream(x))
@@ -75,27 +75,29 @@ class Predictor:
         if isinstance(x, np.ndarray | Tensor):
             if x.ndim == 2:
                 if x.shape[1] <= MAX_CHANNELS < x.shape[0]:
-                    raise InputError(f"shape {tuple(x.shape)} is no batch (B, N): average the channels of a recording")
+                    raise InputError(
+                        f"shape {tuple(x.shape)} looks like (N, channels), not a batch (B, N); average the channels"
+                    )
                 return self._score_arrays(list(x), sampling_rate)
             return _usable(self._score_arrays([x], sampling_rate)[0])
         if not isinstance(x, Collection):
-            raise InputError(f"{type(x).__name__} is neither a path, nor a waveform, nor a list of them")
+            raise InputError(f"{type(x).__name__} is not a path, a waveform, or a list of them")
         paths = [item for item in x if isinstance(item, str | Path)]
         arrays = [item for item in x if isinstance(item, np.ndarray | Tensor)]
         if len(paths) == len(x):
             return list(self.stream(paths))
         if len(arrays) == len(x):
             return self._score_arrays(arrays, sampling_rate)
-        raise InputError("a list must hold paths alone or waveforms alone")
+        raise InputError("a list must hold only paths or only waveforms")
 
     def stream(self, inputs: str | Path | Iterable[str | Path]) -> Iterator[Score]:
-        """Score many recordings as they come, in bounded memory; inputs are those of `distilmos predict`.
+        """Score any number of recordings in bounded memory; accepts the inputs of `distilmos predict`.
 
         Args:
-            inputs: audio files, directories, lists (.txt, .lst), wav.scp; one of these, or several.
+            inputs: one or several of: audio file, directory, list of files (.txt, .lst), wav.scp.
 
         Yields:
-            scores in the order of the inputs; an `error` where a recording cannot be used.
+            scores in the order of the inputs; a recording that cannot be used has an `error`.
 
         Raises:
             InputError: if an input does not exist.
@@ -104,7 +106,7 @@ class Predictor:
         return self.score(find_recordings(map(str, several)))
 
     def score(self, recordings: Iterable[Recording]) -> Iterator[Score]:
-        """Score recordings as `stream` does; each is audio, whatever its name."""
+        """Score recordings as `stream` does, but read every path as audio, whatever its suffix."""
         return predict(self.model, recordings, self.device, self.options)
 
     def _score_arrays(self, arrays: Sequence[Array], sampling_rate: int | None) -> list[Score]:
@@ -116,9 +118,9 @@ class Predictor:
 
 
 def _whole_rate(rate: int | None) -> int:
-    """Return a sampling rate that may be of any type with whole numbers, such as float or one of numpy's."""
+    """Convert a sampling rate of any numeric type with a whole value, such as 16000.0 or np.int64(16000)."""
     if rate is None:
-        raise InputError("waveforms need their sampling_rate")
+        raise InputError("sampling_rate is missing: waveforms need one")
     try:
         whole = int(rate)
     except (TypeError, ValueError, OverflowError):
@@ -130,25 +132,27 @@ def _whole_rate(rate: int | None) -> int:
 
 
 def _usable(score: Score) -> Score:
-    """Return the score of a single recording, or raise InputError if it has none."""
+    """Return the score of a single recording; raise InputError if it has an error."""
     if score.error:
         raise InputError(score.error)
     return score
 
 
 def _waveform(array: Array, number: int, rate: int, shortest: int) -> np.ndarray:
-    """Return a waveform as float32 at 16 kHz, of at least `shortest` samples."""
+    """Convert a waveform (N,) to float32 at 16 kHz; refuse one with fewer than `shortest` samples."""
     samples = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
     if samples.ndim != 1:
-        raise InputError(f"waveform {number}: of shape {samples.shape}; one recording is (N,), a batch (B, N)")
+        raise InputError(
+            f"waveform {number}: shape {samples.shape}; expected (N,) for a recording or (B, N) for a batch"
+        )
     if np.issubdtype(samples.dtype, np.signedinteger):
         samples = samples / -float(np.iinfo(samples.dtype).min)
     elif not np.issubdtype(samples.dtype, np.floating):
-        raise InputError(f"waveform {number}: {samples.dtype} is neither floating point nor a signed integer")
-    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
+        raise InputError(f"waveform {number}: type {samples.dtype} is neither floating point nor signed integer")
+    with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite and is refused below
         samples = np.ascontiguousarray(samples, np.float32)
     if not np.isfinite(samples).all():
-        raise InputError(f"waveform {number}: holds samples that are not finite numbers in single precision")
+        raise InputError(f"waveform {number}: some samples are not finite in single precision")
     resampled = resample(samples, rate)
     if resampled.size < shortest:
         raise InputError(f"waveform {number}: {too_short(resampled.size, shortest)}")
@@ -159,16 +163,16 @@ def load_predictor(name: str | Path, device: str = "auto", **options: float | in
     """Load a model for prediction; `distilmos.load` is this.
 
     Args:
-        name: of a model that ships with the package, a model directory, or a hub id (OWNER/NAME).
+        name: name of an embedded model, a model directory, or a hub id (OWNER/NAME).
         device: "auto", "cpu", "cuda", ...
-        options: those of PredictOptions.
+        options: fields of PredictOptions.
 
     Raises:
-        InputError: if there is no such model, device or option.
-        FailedError: if it cannot be fetched.
+        InputError: if the model, device or option does not exist.
+        FailedError: if the model cannot be fetched.
     """
     try:
         chosen = replace(PredictOptions(), **options)  # type: ignore[arg-type]  # checked by dataclasses
     except TypeError as error:
-        raise InputError(f"no such option: {error}") from None
+        raise InputError(f"unknown option: {error}") from None
     return Predictor(load_model_dir(find_model(name)), choose_device(device), chosen)

@@ -1,4 +1,4 @@
-"""The `distilmos` console script: finds the subcommand, turns errors into one line and an exit status."""
+"""The `distilmos` command: find the subcommand, turn an error into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -10,43 +10,52 @@ import sys
 from distilmos import __version__
 from distilmos.errors import FailedError, InputError
 
-# In the order in which a recipe uses them. The module of a command is imported only when it is called, so that
-# `--help` and light commands do not wait for torch.
-COMMANDS = {
-    "download": "stage 0: fetch a corpus or a checkpoint, verified",
-    "validate-data": "check a Kaldi-style data directory and name every fault",
-    "fetch-ssl": "stage 0: fetch an SSL encoder that is known by name",
-    "summarize-data": "stage 0: a card of each data directory",
-    "fix-data": "repair a data directory",
-    "combine-data": "join data directories",
-    "subset-data": "a part of a data directory",
-    "split-data": "a data directory into train, dev and test",
-    "dump-audio": "stage 1: 16 kHz mono audio of a data directory into one archive",
-    "plan": "before stage 2: time, disk and memory that the stages will take",
-    "dump-feats": "stage 2: hidden states of all layers, frames sampled for clustering",
-    "learn-kmeans": "stage 3: k-means of one layer",
-    "kmeans-table": "stage 3: one quality table of all layers",
-    "dump-tokens": "stage 4: token ids of all layers",
-    "merge-archives": "stages 1, 2, 4: join the archives of parallel jobs",
-    "train": "stage 5: multi-task fine-tuning",
-    "predict": "stage 6: predict the MOS of audio files or a data directory",
-    "score": "stage 7: MSE, LCC, SRCC, KTAU with confidence intervals",
-    "compare": "paired bootstrap between two results directories",
-    "analyze": "stage 7: what each encoder layer knows, before and after fine-tuning",
-    "report": "stage 7: RESULTS.md and report.html of an experiment",
-    "gather": "one page of several models and seeds, with means and differences",
-    "export": "stage 8: one portable model directory",
-    "web": "a local page to drop or record files and see their scores",
-    "push": "a model directory to the Hugging Face hub",
-    "pull": "a model directory from the Hugging Face hub",
-    "import-official": "a checkpoint that the authors of DistilMOS released as a model directory",
-    "renew": "make the directory of a stage ready: empty, or as it was left half-way",
-    "run": "run a command, or an array of commands, with a log each",
+# Groups as `distilmos --help` lists them, each in the order of the pipeline. The module of a command is imported only
+# when it is called, so that `--help` and light commands do not wait for torch.
+GROUPS = {
+    "use": {
+        "predict": "predict the MOS of audio files or a data directory (stage 6)",
+        "web": "score uploaded or recorded speech on a local web page",
+        "pull": "download a model from the Hugging Face hub",
+        "push": "upload a model to the Hugging Face hub",
+        "import-official": "convert a checkpoint that the authors of DistilMOS released",
+        "compare": "compare two results directories by a paired bootstrap",
+        "gather": "compare several models and seeds on one page",
+    },
+    "data": {
+        "download": "download and verify a file of a corpus",
+        "validate-data": "check data directories and list every fault",
+        "fix-data": "repair data directories",
+        "combine-data": "join data directories",
+        "subset-data": "select a part of a data directory",
+        "split-data": "split a data directory, for example into train, dev and test",
+        "summarize-data": "write a summary of each data directory (stage 0)",
+    },
+    "stages": {
+        "fetch-ssl": "download an SSL encoder (stage 0)",
+        "dump-audio": "convert audio to 16 kHz mono archives (stage 1)",
+        "plan": "estimate the time, disk and memory of stages 2 to 6",
+        "dump-feats": "sample hidden states of all layers (stage 2)",
+        "learn-kmeans": "learn the k-means of one layer (stage 3)",
+        "kmeans-table": "tabulate the quality of all k-means (stage 3)",
+        "dump-tokens": "compute the token ids of all layers (stage 4)",
+        "train": "fine-tune on MOS and tokens (stage 5)",
+        "score": "compute MSE, LCC, SRCC and KTAU (stage 7)",
+        "analyze": "show what each encoder layer knows (stage 7)",
+        "report": "write RESULTS.md and report.html (stage 7)",
+        "export": "write a portable model directory (stage 8)",
+    },
+    "plumbing": {
+        "renew": "prepare the output directory of a stage",
+        "run": "run a command, or an array of jobs, and log it",
+        "merge-archives": "join the archives of parallel jobs (stages 1, 2 and 4)",
+    },
 }
+COMMANDS = [name for group in GROUPS.values() for name in group]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand; return the exit status 0 (done), 1 (failed) or 2 (usage or bad input)."""
+    """Run one subcommand; return the exit status: 0 (done), 1 (failed) or 2 (usage or bad input)."""
     arguments = sys.argv[1:] if argv is None else argv
     parser = _main_parser()
     if not arguments or arguments[0] in ("-h", "--help", "--version"):
@@ -78,11 +87,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"distilmos {name}: error: {message}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of our output went away (`distilmos ... | head`): nothing is left to say to it.
+        # The reader of our output has exited (`distilmos ... | head`); Python must not print an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        # A full disk, a directory that may not be written: the message of the system names the file.
+        # Such as a full disk or a missing permission; the system's message names the file.
         print(f"distilmos {name}: failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -91,13 +100,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main_parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
-    listing = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    listing = "\n\n".join(
+        "\n".join([f"{group}:", *(f"  {name:<{width}}  {text}" for name, text in commands.items())])
+        for group, commands in GROUPS.items()
+    )
     parser = argparse.ArgumentParser(
         prog="distilmos",
         usage="distilmos COMMAND [options]",
-        description="MOS prediction with layer-wise self-distillation.\n\n"
-        f"commands, in the order of a recipe:\n{listing}",
-        epilog="`distilmos COMMAND --help` describes one command.",
+        description=f"MOS prediction of speech with layer-wise self-distillation.\n\n{listing}",
+        epilog="`distilmos COMMAND --help` describes a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"distilmos {__version__}")

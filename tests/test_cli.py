@@ -1,7 +1,10 @@
-"""The `distilmos` command: exit statuses, messages, help."""
+"""The `distilmos` command: exit statuses, errors, help."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,25 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from distilmos import __version__
-from distilmos.cli import main
+from distilmos import __version__, commands
+from distilmos.cli import GROUPS, main
 from distilmos.data.datadir import Utterance, write_data_dir
-
-PIPELINE = [
-    "validate-data",
-    "dump-audio",
-    "dump-feats",
-    "learn-kmeans",
-    "kmeans-table",
-    "dump-tokens",
-    "train",
-    "predict",
-    "score",
-    "compare",
-    "analyze",
-    "report",
-    "export",
-]
 
 
 def distilmos(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -43,11 +30,24 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
+def test_help_lists_every_command_in_one_group() -> None:
+    """A module of `distilmos.commands` with `add_arguments` is a command; packages there are not."""
+    names = [module.name for module in pkgutil.iter_modules(commands.__path__)]
+    modules = {name: importlib.import_module(f"{commands.__name__}.{name}") for name in names}
+    expected = sorted(name.replace("_", "-") for name, module in modules.items() if hasattr(module, "add_arguments"))
+    listed = [name for group in GROUPS.values() for name in group]
+    assert sorted(listed) == expected
     done = distilmos("--help")
     assert done.returncode == 0
-    names = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ") and line.split()]
-    assert [name for name in names if name in PIPELINE] == PIPELINE
+    first_words = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert [word for word in first_words if not word.startswith("-")] == listed
+
+
+def test_groups_follow_the_pipeline() -> None:
+    """The stages in the help texts never go down within a group."""
+    for group in ("data", "stages"):
+        numbers = [int(found[1]) for text in GROUPS[group].values() if (found := re.search(r"\(stage (\d)\)", text))]
+        assert numbers == sorted(numbers), group
 
 
 def test_version() -> None:
@@ -67,71 +67,69 @@ def test_failed_work_is_1(tmp_path: Path) -> None:
     done = distilmos("run", tmp_path / "log", "false")
     assert done.returncode == 1
     assert done.stderr.startswith("distilmos run: failed: ")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("words", "named"),
     [
-        ["no-such-command"],
-        ["validate-data"],
-        ["validate-data", "--no-such-option", "data"],
-        ["validate-data", "nowhere"],
-        ["dump-audio", "nowhere", "out"],
-        ["dump-audio", "{data}", "out", "--job", "2"],
-        ["dump-audio", "{data}", "out", "--job", "one"],
-        ["merge-archives", "nowhere", "--jobs", "1"],
+        ("no-such-command", "no-such-command"),
+        ("validate-data", "DIR"),
+        ("validate-data --no-such-option data", "--no-such-option"),
+        ("validate-data nowhere", "nowhere"),
+        ("dump-audio nowhere out", "nowhere"),
+        ("dump-audio {data} out --job 2", "2"),
+        ("dump-audio {data} out --job one", "one"),
+        ("merge-archives nowhere --jobs 1", "nowhere"),
     ],
 )
-def test_bad_usage_and_bad_input_are_2(data: Path, tmp_path: Path, arguments: list[str]) -> None:
-    done = distilmos(*(word.format(data=data) for word in arguments))
+def test_bad_usage_and_bad_input_are_2(data: Path, words: str, named: str) -> None:
+    done = distilmos(*words.format(data=data).split())
     assert done.returncode == 2
-    assert "error: " in done.stderr
+    assert re.search(rf"\b{named.strip('-')}\b", done.stderr.partition(": error: ")[2])
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "option", "value"),
     [
-        "learn-kmeans --feats f --out o --layer 1 --clusters 0",
-        "learn-kmeans --feats f --out o --layer 1 --seed -1",
-        "learn-kmeans --feats f --out o --layer 1 --seed 4294967296",
-        "learn-kmeans --feats f --out o --layer 0",
-        "score --data d --results r --seed -1",
-        "score --data d --results r --samples 0",
-        "compare a b --seed -1",
-        "compare a b --samples 0",
-        "dump-feats --ssl hubert_tiny --data d --out o --max-frames -5",
-        "dump-feats --ssl hubert_tiny --data d --out o --max-frames 0",
-        "dump-feats --ssl hubert_tiny --data d --out o --seed -1",
-        "dump-tokens --ssl hubert_tiny --kmeans k --data d --out o --batch-seconds 0",
-        "predict a.wav --model m --batch-seconds nan",
-        "predict a.wav --model m --batch-seconds inf",
-        "dump-audio d o --job 0",
-        "dump-audio d o --jobs 0",
-        "merge-archives d --jobs 0",
-        "run --num-threads 0 log true",
+        ("learn-kmeans --feats f --out o --layer 1", "--clusters", "0"),
+        ("learn-kmeans --feats f --out o --layer 1", "--seed", "-1"),
+        ("learn-kmeans --feats f --out o --layer 1", "--seed", "4294967296"),
+        ("learn-kmeans --feats f --out o", "--layer", "0"),
+        ("score --data d --results r", "--seed", "-1"),
+        ("score --data d --results r", "--samples", "0"),
+        ("compare a b", "--seed", "-1"),
+        ("compare a b", "--samples", "0"),
+        ("dump-feats --ssl hubert_tiny --data d --out o", "--max-frames", "-5"),
+        ("dump-feats --ssl hubert_tiny --data d --out o", "--max-frames", "0"),
+        ("dump-feats --ssl hubert_tiny --data d --out o", "--seed", "-1"),
+        ("dump-tokens --ssl hubert_tiny --kmeans k --data d --out o", "--batch-seconds", "0"),
+        ("predict a.wav --model m", "--batch-seconds", "nan"),
+        ("predict a.wav --model m", "--batch-seconds", "inf"),
+        ("dump-audio d o", "--job", "0"),
+        ("dump-audio d o", "--jobs", "0"),
+        ("merge-archives d", "--jobs", "0"),
+        ("web", "--port", "80000"),
+        ("run", "--num-threads", "0"),
     ],
 )
-def test_option_values_out_of_range_are_2_and_named(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_option_values_out_of_range_are_2_and_named(
+    words: str, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(words.split())
+        main([*words.split(), option, value])
     assert caught.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert f"distilmos {words.split()[0]}: error: argument --" in last
-    assert " is not a " in last
+    assert f"argument {option}: " in last
+    assert f"'{value}'" in last
 
 
-def test_faults_of_several_directories_are_named_together(data: Path, tmp_path: Path) -> None:
+def test_faults_of_several_directories_are_listed_together(data: Path, tmp_path: Path) -> None:
     (data / "utt2mos").write_text("a 7\n")
     done = distilmos("validate-data", data, tmp_path / "nowhere")
     assert done.returncode == 2
-    assert f"{data}/utt2mos:1: a: 7.0 is not in 1..5" in done.stderr
-    assert f"{tmp_path}/nowhere: no such directory" in done.stderr
+    assert re.search(f"{data}/utt2mos:1: .*7", done.stderr)
+    assert f"{tmp_path}/nowhere: " in done.stderr
     assert done.stdout == ""
-
-
-def test_a_port_that_no_machine_has() -> None:
-    done = distilmos("web", "--port", "80000")
-    assert done.returncode == 2
-    assert "'80000' is not a whole number of at least 1 and at most 65535" in done.stderr

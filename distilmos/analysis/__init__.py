@@ -1,1 +1,1 @@
-"""How much each encoder layer knows, and what fine-tuning changes: layer similarity, tokens, probes."""
+"""Analyse the layers of an encoder before and after fine-tuning: similarity, token ids, probes."""

@@ -1,4 +1,4 @@
-"""The recordings that an analysis hears, from one or several data directories, and what is known of them."""
+"""Read the recordings of an analysis, with their MOS and labels, from one or several data directories."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.data.schema import NAMES
 from distilmos.data.tables import c_locale_key, read_table
 from distilmos.errors import InputError, raise_faults
 
-# Labels that a data directory may know by itself: name -> its table.
-TABLES = {"speaker": "utt2spk", "sentence": "utt2sent"}
-GROUP = "group"  # of the system, by sys2group: the type of degradation
+# Names of schema.NAMES that are labels to probe for; the system is what is left out in the cross-validation.
+LABELS = ("speaker", "sentence")
+GROUP = "group"  # group of the system from sys2group, such as the type of degradation
 MOS = "MOS"
 
 
 @dataclass(frozen=True)
 class Material:
-    """Recordings of all data directories together; every mapping is keyed by utterance.
+    """Recordings of all data directories together.
 
     Attributes:
         paths: the data directories.
-        wavs: locations of the audio.
-        durations: seconds.
-        systems: system under test.
-        mos: mean scores; empty unless all recordings are rated.
-        labels: name -> utterance -> label; a table may have some of the utterances only.
-        demanded: names of the labels that were asked for, and not just found.
-        notes: what must be shown beside results on these recordings.
+        wavs: utterance -> location of the audio.
+        durations: utterance -> seconds.
+        systems: utterance -> system under test.
+        mos: utterance -> MOS; empty unless all recordings are rated.
+        labels: name -> utterance -> label; a table may cover only some of the utterances.
+        requested: names of the labels that the user gave, as opposed to those found in the data directories.
+        notes: notes that must stand next to results on these recordings.
     """
 
     paths: list[Path]
@@ -37,7 +38,7 @@ class Material:
     systems: dict[str, str]
     mos: dict[str, float]
     labels: dict[str, dict[str, str]]
-    demanded: frozenset[str]
+    requested: frozenset[str]
     notes: str
 
 
@@ -45,22 +46,24 @@ def read_material(directories: Sequence[Path], tables: Mapping[str, Path]) -> Ma
     """Read data directories of stage 1, the labels that they hold, and further tables of labels.
 
     Args:
-        directories: data directories, none of whose utterance ids is in two of them.
-        tables: name -> a table `utterance label`; one of the name of a label that the directories hold replaces it.
+        directories: data directories without common utterance ids.
+        tables: name -> table with lines `utterance label`. A table replaces the labels of the same name that the
+            directories hold.
 
     Raises:
-        InputError: if a directory or table is faulty, an utterance is in two directories, or a table has none of them.
+        InputError: if a directory or table is faulty, an utterance is in two directories, or a table has no label for
+            any utterance.
     """
     if MOS in tables:
-        raise InputError(f"{tables[MOS]}: labels cannot be called {MOS}: that is what utt2mos has")
+        raise InputError(f"{tables[MOS]}: labels cannot be named {MOS}, which stands for utt2mos; choose another name")
     sets = [read_data_dir(directory, rated=False) for directory in dict.fromkeys(directories)]
     places: dict[str, Path] = {}
     faults = []
     for data in sets:
         for utterance in data.utterances:
             if places.setdefault(utterance, data.path) != data.path:
-                faults.append(f"{data.path / 'wav.scp'}: {utterance} is in {places[utterance]}, too")
-    raise_faults(faults, "data directories that are analysed together")
+                faults.append(f"{data.path / 'wav.scp'}: utterance {utterance} is also in {places[utterance]}")
+    raise_faults(faults, "the data directories share utterances")
     labels: dict[str, dict[str, str]] = {}
     for data in sets:
         for name, found in _own_labels(data).items():
@@ -69,7 +72,7 @@ def read_material(directories: Sequence[Path], tables: Mapping[str, Path]) -> Ma
         table = read_table(path)
         labels[name] = {utterance: label for utterance, label in table.items() if utterance in places}
         if not labels[name]:
-            raise InputError(f"{path}: has no label of an utterance of {', '.join(map(str, directories))}")
+            raise InputError(f"{path}: has no label for any utterance of {', '.join(map(str, directories))}")
     rated = all(data.mos for data in sets)
     return Material(
         paths=[data.path for data in sets],
@@ -78,13 +81,13 @@ def read_material(directories: Sequence[Path], tables: Mapping[str, Path]) -> Ma
         systems={u: system for data in sets for u, system in data.systems.items()},
         mos={u: score for data in sets for u, score in data.mos.items()} if rated else {},
         labels=dict(sorted(labels.items(), key=lambda item: c_locale_key(item[0]))),
-        demanded=frozenset(tables),
+        requested=frozenset(tables),
         notes=" ".join(dict.fromkeys(data.notes for data in sets if data.notes)),
     )
 
 
 def _own_labels(data: DataDir) -> dict[str, dict[str, str]]:
-    found = {name: read_table(data.path / table) for name, table in TABLES.items() if (data.path / table).exists()}
+    found = {name: data.tables[NAMES[name]] for name in LABELS if NAMES[name] in data.tables}
     if data.groups:
         found[GROUP] = {utterance: data.groups[system] for utterance, system in data.systems.items()}
     return found

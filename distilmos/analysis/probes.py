@@ -1,6 +1,6 @@
-"""What a linear model can read of an utterance's label or MOS from one layer, by cross-validation.
+"""Probe one layer for the label or the MOS of utterances: cross-validated linear models.
 
-The features of an utterance are mean and standard deviation over time of each dimension.
+The features of an utterance are the mean and the standard deviation over time of each dimension.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor
 from distilmos.metrics import agreement
 
 FOLDS = 5
-# Penalties of the ridge regression, for standardised features divided by the square root of their number: from hardly
-# any to one that leaves little but the mean.
+# Penalties of the ridge regression on standardised features that are divided by the square root of their number. The
+# smallest hardly shrinks the weights; the largest leaves little more than the mean.
 PENALTIES = tuple(10.0**exponent for exponent in range(-5, 3))
 
 
 class Pooling:
-    """Mean and standard deviation over time of all layers of each encoder, one utterance after the other."""
+    """Mean and standard deviation over time of each layer of each encoder, for every utterance."""
 
     def __init__(self) -> None:
         """Start with no utterances."""
@@ -30,12 +30,12 @@ class Pooling:
         self._rows: list[list[list[np.ndarray]]] = []
 
     def add(self, utterance: str, states: Sequence[Sequence[Tensor]]) -> None:
-        """Take an utterance: for each encoder the hidden states of its layers, L x (T, D)."""
+        """Add an utterance with the hidden states of its layers, L x (T, D), of each encoder."""
         self.utterances.append(utterance)
         self._rows.append([[_statistics(layer) for layer in layers] for layers in states])
 
     def features(self, encoder: int, layer: int, utterances: Sequence[str]) -> np.ndarray:
-        """Return the features of some utterances, float32 (U, 2 D); `encoder` and `layer` count from 0."""
+        """Return the features of `utterances`, float32 (U, 2 D); `encoder` and `layer` count from 0."""
         places = {utterance: place for place, utterance in enumerate(self.utterances)}
         return np.stack([self._rows[places[utterance]][encoder][layer] for utterance in utterances])
 
@@ -47,14 +47,14 @@ def _statistics(layer: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Task:
-    """What a probe shall read, and how its utterances are divided.
+    """Targets of a probe, and the folds of its utterances.
 
     Attributes:
-        name: of the label, or MOS.
-        utterances: with a label.
-        targets: label of each utterance, or its MOS, (U,).
-        folds: number of the fold of each utterance, (U,).
-        units: what is divided into folds as a whole: "utterances", or "systems".
+        name: name of the label, or MOS.
+        utterances: utterances with a target.
+        targets: label or MOS of each utterance, (U,).
+        folds: fold of each utterance, (U,).
+        units: "utterances" or "systems"; no unit is split between folds.
     """
 
     name: str
@@ -65,20 +65,20 @@ class Task:
 
     @property
     def labelled(self) -> bool:
-        """Whether labels are to be told apart; else a number is to be predicted."""
+        """Whether the task is to classify labels; otherwise it is to predict a number."""
         return self.targets.dtype.kind == "U"
 
 
 def deal_folds(units: Sequence[str], classes: Sequence[str], seed: int) -> np.ndarray:
     """Return the fold of each utterance, (U,), in 0..FOLDS-1.
 
-    Within each class the units, in a random order, are dealt to the folds one after the other: each fold has its share
-    of each class, and all utterances of a unit are in one fold.
+    Shuffle the units of each class and give them to the folds in turn: each fold gets its share of each class, and all
+    utterances of a unit are in one fold.
 
     Args:
-        units: of each utterance.
-        classes: of each utterance, the same for all of a unit.
-        seed: of the order.
+        units: unit of each utterance.
+        classes: class of each utterance, the same for all utterances of a unit.
+        seed: seed of the order.
     """
     members: dict[str, set[str]] = {}
     for unit, name in zip(units, classes, strict=True):
@@ -95,24 +95,25 @@ def deal_folds(units: Sequence[str], classes: Sequence[str], seed: int) -> np.nd
 def label_task(
     name: str, labels: Mapping[str, str], utterances: Sequence[str], systems: Mapping[str, str], seed: int
 ) -> Task | None:
-    """Return the task of telling labels apart; None where fewer than two labels are frequent enough for it.
+    """Return the task of classifying labels; None if fewer than two labels are frequent enough.
 
-    Where all utterances of a system have the same label (its type of degradation), folds are of whole systems, so that
-    a system is not recognised instead of its label; unless too few labels belong to several systems, as where a system
-    is a talker. A label of a single unit cannot be in the training and the test part and is left out.
+    If all utterances of a system have the same label, such as its type of degradation, the folds hold whole systems, so
+    that a probe cannot recognise the system instead of the label. The folds hold single utterances if this leaves fewer
+    than two labels with several systems, for example where each system is one speaker. A label with a single unit
+    cannot be in both the training and the test part, and is left out.
 
     Args:
-        name: of the task.
+        name: name of the task.
         labels: utterance -> label.
-        utterances: that may be used; those without a label are not.
+        utterances: utterances to use; those without a label are left out.
         systems: utterance -> system.
-        seed: of the division.
+        seed: seed of the folds.
     """
     known = [utterance for utterance in utterances if utterance in labels]
     for units, unit_of in (("systems", systems), ("utterances", {u: u for u in known})):
         pairs = {(unit_of[u], labels[u]) for u in known}
         if len(pairs) > len({unit for unit, _ in pairs}):
-            continue  # a unit with several labels
+            continue  # some unit has several labels
         counts = Counter(label for _, label in pairs)
         chosen = [u for u in known if counts[labels[u]] > 1]
         targets = [labels[u] for u in chosen]
@@ -125,7 +126,7 @@ def label_task(
 def mos_task(
     name: str, mos: Mapping[str, float], utterances: Sequence[str], systems: Mapping[str, str], seed: int
 ) -> Task | None:
-    """Return the task of predicting MOS, with whole systems in a fold; None with fewer than three systems."""
+    """Return the task of predicting MOS, with whole systems in a fold; None for fewer than three systems."""
     chosen = [u for u in utterances if u in mos]
     units = [systems[u] for u in chosen]
     if len(set(units)) < 3:
@@ -140,11 +141,11 @@ def chance(task: Task) -> float:
 
 
 def probe(task: Task, features: np.ndarray) -> dict[str, Any]:
-    """Return how well a task is solved from the features (U, 2 D) of its utterances.
+    """Measure how well the features (U, 2 D) of the utterances solve a task.
 
     Returns:
-        for labels: accuracy over all utterances, and sd, its standard deviation over the folds; for MOS: LCC and SRCC
-        of all cross-validated predictions together.
+        for labels: `accuracy` over all utterances, and `sd`, its standard deviation over the folds; for MOS: LCC and
+        SRCC of the cross-validated predictions of all folds together.
     """
     if task.labelled:
         names, wanted = np.unique(task.targets, return_inverse=True)
@@ -156,12 +157,15 @@ def probe(task: Task, features: np.ndarray) -> dict[str, Any]:
 
 
 def cross_validate(features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Return what ridge regression predicts for each fold, having learned from the others.
+    """Predict each fold by ridge regression that is fitted to the other folds.
 
     Args:
         features: (U, P).
         targets: (U, C).
-        folds: (U,), at least three different ones.
+        folds: fold of each utterance, (U,); at least three different folds.
+
+    Returns:
+        predictions, (U, C).
     """
     predicted = np.empty(targets.shape)
     for fold in np.unique(folds):
@@ -171,7 +175,10 @@ def cross_validate(features: np.ndarray, targets: np.ndarray, folds: np.ndarray)
 
 
 def _ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray, tested: np.ndarray) -> np.ndarray:
-    """Fit (N, P) to (N, C), with the best penalty of a cross-validation over `folds` (N,), and predict (M, C)."""
+    """Fit `features` (N, P) to `targets` (N, C) and predict (M, C) for `tested` (M, P).
+
+    The penalty is the best one in a cross-validation over `folds` (N,).
+    """
     mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
     scale = np.where(deviation > 0, deviation, 1) * np.sqrt(features.shape[1])
     left, values, right = np.linalg.svd((features - mean) / scale, full_matrices=False)
@@ -179,11 +186,11 @@ def _ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray, tested:
     rotated = left.T @ (targets - centre)
 
     def error(penalty: float) -> float:
-        """Return the squared error of the folds, each predicted by a fit to the others.
+        """Return the squared error of a cross-validation over the folds, without a fit for each fold.
 
-        No fit is needed for it: with the hat matrix H of the fit to all, the residuals of a fold f that is left out are
-        (I - H_ff)^-1 times those of the fit to all (K.-C. Li, "Asymptotic optimality for Cp, CL, cross-validation and
-        generalized cross-validation", Annals of Statistics 1987, for single points).
+        With the hat matrix H of the fit to all data, the residuals of a left-out fold f are (I - H_ff)^-1 times its
+        residuals in that fit (K.-C. Li, "Asymptotic optimality for Cp, CL, cross-validation and generalized
+        cross-validation", Annals of Statistics 1987, for single points).
         """
         shrunk = values**2 / (values**2 + penalty)
         residuals = targets - centre - left @ (shrunk[:, None] * rotated)

@@ -1,11 +1,13 @@
-"""analysis.json: all numbers of an analysis, for whoever shows them.
+"""The format of analysis.json, which holds all numbers of an analysis.
 
-    similarity  linear CKA, rows: frozen layers, columns: fine-tuned ones
-    tokens      of each layer: `chance`, and `before` and `after` fine-tuning what `LayerTokens.result` says
-    probes      of each label, and of MOS: counts, `chance`, and of each layer `before` and `after` what `probe` says
-    left_out    a line for each thing that could not be done
+    similarity  linear CKA; rows are frozen layers, columns are fine-tuned layers
+    tokens      for each layer: `chance`, and the result of `LayerTokens.result` `before` and `after` fine-tuning
+    probes      for each label and for MOS: counts, `chance`, and for each layer the result of `probe` `before` and
+                `after` fine-tuning
+    left_out    a line for each part that could not be computed
 
-An encoder alone has no `after`, and is compared with itself. The rest is how the numbers were made.
+For an encoder alone there is no `after`, and `similarity` compares the encoder with itself. The other entries say how
+the numbers were made.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def read_analysis(directory: str | Path) -> dict[str, Any]:
     """Read analysis.json.
 
     Raises:
-        InputError: if it is missing or damaged.
+        InputError: if it is missing, or `distilmos analyze` has not written it.
     """
     path = Path(directory) / RESULT
     try:
@@ -38,5 +40,5 @@ def read_analysis(directory: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: not JSON: {error}") from None
     missing = [key for key in KEYS if not isinstance(result, dict) or key not in result]
     if missing:
-        raise InputError(f"{path}: not of `distilmos analyze`: has no {', '.join(missing)}")
+        raise InputError(f"{path}: not written by `distilmos analyze`: has no {', '.join(missing)}")
     return dict(result)

@@ -1,4 +1,4 @@
-"""A bounded sample of utterances and frames, run through one encoder, or through two side by side."""
+"""Sample utterances and frames, and run one or two encoders over them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import hidden_states
 from distilmos.tokens.features import sample_frames
 
-HELD_OUT = 5  # one utterance of so many tests what the others have taught a reader of tokens
-BLOCK_FRAMES = 512  # frames of several utterances are taken together: large products are fast ones
+HELD_OUT = 5  # one utterance in HELD_OUT tests the token probes; the others train them
+BLOCK_FRAMES = 512  # frames of several utterances are joined to at least this many: large products are faster
 
 States = list[list[Tensor]]
 
@@ -29,7 +29,7 @@ class Block:
 
     Attributes:
         states: for each encoder the hidden states of its layers, L x (N, D).
-        held_out: which of the frames are of held-out utterances, bool (N,).
+        held_out: whether a frame belongs to a held-out utterance, bool (N,).
     """
 
     states: States
@@ -37,13 +37,13 @@ class Block:
 
 
 class Sample:
-    """Which utterances and frames are looked at, and their hidden states in each encoder.
+    """A bounded sample of utterances and frames, and their hidden states in each encoder.
 
     Attributes:
-        utterances: the chosen ones, in the C locale's order.
-        held_out: those of them that test a reader of tokens.
-        frames: utterance -> chosen frames, sorted.
-        seconds: how much speech that is.
+        utterances: sampled utterances in the order of the C locale.
+        held_out: the sampled utterances that test the token probes.
+        frames: utterance -> sampled frames, sorted.
+        seconds: duration of the sampled utterances.
     """
 
     def __init__(
@@ -55,15 +55,15 @@ class Sample:
         max_frames: int,
         seed: int,
     ) -> None:
-        """Choose.
+        """Draw the sample.
 
         Args:
             material: the recordings.
-            encoders: in evaluation mode, on `device`, all with the same number of frames.
-            device: where to compute.
+            encoders: encoders in evaluation mode on `device`; all give the same number of frames.
+            device: device of the forward pass.
             batch_seconds: padded seconds in one forward pass.
-            max_frames: how many frames to choose, of as many utterances as hold ten times so many.
-            seed: of the choice.
+            max_frames: number of frames, drawn from utterances with about ten times as many (see `sample_frames`).
+            seed: seed of the draws.
 
         Raises:
             InputError: if fewer than two utterances are long enough.
@@ -73,7 +73,8 @@ class Sample:
         self.frames = sample_frames(counts, max_frames, seed)
         self.utterances = list(self.frames)
         if len(self.utterances) < 2:
-            raise InputError(f"{', '.join(map(str, material.paths))}: an analysis needs at least two utterances")
+            paths = ", ".join(map(str, material.paths))
+            raise InputError(f"{paths}: an analysis needs at least 2 sampled utterances, not {len(self.frames)}")
         self.seconds = sum(material.durations[u] for u in self.utterances)
         order = np.random.default_rng(seed).permutation(len(self.utterances))
         share = -(-len(self.utterances) // HELD_OUT)
@@ -84,7 +85,7 @@ class Sample:
         self._batch_seconds = batch_seconds
 
     def states(self, utterances: Iterable[str]) -> Iterator[tuple[str, States]]:
-        """Yield utterances and their hidden states: for each encoder those of its layers, L x (T, D)."""
+        """Yield each utterance with its hidden states: for each encoder L x (T, D)."""
         durations = {utterance: self._material.durations[utterance] for utterance in utterances}
         wavs = {utterance: self._material.wavs[utterance] for utterance in durations}
         passes = [hidden_states(e, wavs, durations, self._device, self._batch_seconds) for e in self._encoders]
@@ -92,7 +93,7 @@ class Sample:
             yield found[0][0], [layers for _, layers in found]
 
     def blocks(self, states: Iterable[tuple[str, States]]) -> Iterator[Block]:
-        """Yield the chosen frames of what `states` gave, those of many utterances together."""
+        """Yield the sampled frames of `states`, joined over several utterances."""
         waiting: list[tuple[States, bool]] = []
         held = 0
         for utterance, encoders in states:

@@ -1,8 +1,8 @@
-"""Linear centred kernel alignment (CKA): how alike two layers arrange the same frames.
+"""Linear centred kernel alignment (CKA): the similarity of two layers on the same frames.
 
-S. Kornblith, M. Norouzi, H. Lee, G. Hinton, "Similarity of neural network representations revisited", ICML 2019. It is
-1 where one layer is a rotation and scaling of the other, and does not see which neuron does what. It is too high where
-there are not many times more frames than dimensions: any two layers are alike on a few frames.
+S. Kornblith, M. Norouzi, H. Lee, G. Hinton, "Similarity of neural network representations revisited", ICML 2019. CKA is
+1 if one layer is a rotation and scaling of the other, and does not depend on the order of neurons. It is too high
+unless there are many times more frames than dimensions: on few frames any two layers look alike.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MAX_BYTES = 2**31  # of the products of all pairs of layers
+MAX_BYTES = 2**31  # memory for the products of pairs of layers
 
 
 def columns_at_once(layers: int, width: int) -> int:
-    """Return with how many layers, at least one, all `layers` can be compared in MAX_BYTES."""
+    """Return how many layers (at least one) can be compared with all `layers` at once within MAX_BYTES."""
     return max(1, MAX_BYTES // (8 * layers * width * width))
 
 
 class LayerSimilarity:
-    """Compares each of L layers with each of M, from sums over a stream of frames.
+    """CKA of each of L layers with each of M layers, from sums over a stream of frames.
 
-    In feature space the numerator of CKA is the squared Frobenius norm of the cross-covariance (D, D) of two layers:
-    memory does not grow with the number of frames, but is L M D^2 doubles. Sums are of double precision, because means
-    are subtracted from them in the end.
+    In feature space the numerator of CKA is the squared Frobenius norm of the cross-covariance (D, D) of two layers, so
+    memory is L M D^2 doubles for any number of frames. The sums have double precision because the means are subtracted
+    from them at the end.
     """
 
     def __init__(self, rows: int, columns: int, width: int, device: torch.device) -> None:
-        """Start with no frames of `rows` L and `columns` M layers of `width` D."""
+        """Start without frames, for `rows` L and `columns` M layers of `width` D."""
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(*shape, dtype=torch.float64, device=device)
@@ -41,7 +41,7 @@ class LayerSimilarity:
         self._cross = zeros(rows * width, columns * width)
 
     def add(self, rows: Sequence[Tensor], columns: Sequence[Tensor]) -> None:
-        """Take the same frames of L and of M layers, each (N, D)."""
+        """Add the same frames of the L and of the M layers, each (N, D)."""
         stacks = [torch.stack(list(layers)).double() for layers in (rows, columns)]
         self._frames += stacks[0].shape[1]
         for stack, sums, products in zip(stacks, self._sums, self._products, strict=True):
@@ -52,19 +52,19 @@ class LayerSimilarity:
         self._cross.addmm_(left.T, right)
 
     def cka(self) -> np.ndarray:
-        """Return the similarity of every pair, (L, M), in 0..1; NaN where a layer is constant."""
+        """Return the CKA of every pair, (L, M), in 0..1; NaN if a layer is constant."""
         norms = [
             _centred(products, sums[:, :, None] * sums[:, None, :], self._frames).flatten(1).norm(dim=1)
             for sums, products in zip(self._sums, self._products, strict=True)
         ]
         (rows, width), (columns, _) = (sums.shape for sums in self._sums)
         similar = torch.zeros(rows, columns, dtype=torch.float64)
-        for row, products in enumerate(self._cross.view(rows, width, columns, width)):  # one at a time: it is large
+        for row, products in enumerate(self._cross.view(rows, width, columns, width)):  # row by row: it is large
             outer = self._sums[0][row][:, None, None] * self._sums[1]
             similar[row] = _centred(products, outer, self._frames).square().sum((0, 2)).cpu()
         return (similar / torch.outer(*norms).cpu()).numpy()
 
 
 def _centred(products: Tensor, outer: Tensor, frames: int) -> Tensor:
-    """Return sums of products of centred values, from those of the values and the outer product of their sums."""
+    """Return the sums of products of centred values from `products` of raw values and `outer` product of their sums."""
     return products - outer / frames

@@ -1,1 +1,1 @@
-"""One module for each subcommand: argument parsing and nothing else."""
+"""One module per command: argument parsing and nothing else. Options that commands share are in `options`."""

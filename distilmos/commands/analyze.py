@@ -1,15 +1,16 @@
-"""Stage 7: what each layer of the encoder knows, before fine-tuning and after it.
+"""Stage 7: analyse each layer of the encoder before and after fine-tuning.
 
-Writes to EXP/analysis (or --out): analysis.json, ANALYSIS.md and figures, which `distilmos report EXP` then shows.
-There are, for each layer,
-  - its similarity to every layer of the frozen encoder (linear CKA),
-  - how many token ids of the frozen encoder are still there: by the nearest centroid, and by a linear reader,
-  - how well the centroids fit (with k-means: the one that the model's tokens are of, if it is beside EXP, or --kmeans),
-  - how well MOS and labels of utterances are read from it by a linear model, cross-validated. Labels are those that the
-    data directories hold (speaker: utt2spk, sentence: utt2sent, group: sys2group) and those of --labels.
+Writes analysis.json, ANALYSIS.md and figures to EXP/analysis (or --out); `distilmos report EXP` then shows them.
+For each layer the analysis measures:
+  - similarity: linear CKA with every layer of the frozen encoder,
+  - forgetting: the share of the frozen encoder's token ids that the nearest centroid and a linear probe still find,
+  - fit: how well the k-means centroids of the frozen encoder fit,
+  - probes: how well cross-validated linear models predict the MOS and the labels of utterances. Labels come from the
+    data directories (speaker: utt2spk, sentence: utt2sent, group: sys2group) and from --labels.
 
-With --ssl NAME in place of EXP it is an encoder alone. Name data that was not trained on: that the MOS which a model
-has learned can be read from it says nothing.
+Forgetting and fit need k-means: --kmeans, or the one next to EXP that made the tokens of the model.
+With --ssl NAME instead of EXP the analysis covers an encoder alone. Use data that the model was not trained on: on its
+training data a model has learned the MOS, and a probe that finds it says nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from distilmos.analysis.run import AnalysisOptions, analyze
+from distilmos.analysis.analyze import AnalysisOptions, analyze
 from distilmos.commands.options import add_forward_options, add_seed_option, positive_int
 from distilmos.errors import InputError
 from distilmos.report.analysis import write_analysis
@@ -27,14 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     defaults = AnalysisOptions
     parser.add_argument("experiment", nargs="?", type=Path, metavar="EXP", help="experiment directory, exp/<tag>")
-    parser.add_argument("--ssl", metavar="NAME", help="analyse this encoder alone; needs --data and --out, and no EXP")
+    parser.add_argument("--ssl", metavar="NAME", help="analyse this encoder instead of EXP; needs --data and --out")
     parser.add_argument(
         "--data",
         action="append",
         default=[],
         type=Path,
         metavar="DIR",
-        help="data directory of stage 1; can be given several times (default: the dev set of EXP)",
+        help="data directory of stage 1; can be given several times (default: dev set of EXP)",
     )
     parser.add_argument(
         "--labels",
@@ -42,28 +43,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_named_table,
         metavar="NAME=FILE",
-        help="table `utterance label` of what shall be read; can be given several times",
+        help="table with lines `utterance label` to probe; can be given several times",
     )
-    parser.add_argument("--kmeans", type=Path, metavar="DIR", help="k-means of the frozen encoder's layers (stage 3)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: EXP/analysis)")
+    parser.add_argument("--kmeans", type=Path, metavar="DIR", help="k-means directory of the frozen encoder (stage 3)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="output directory (default: EXP/analysis)")
     parser.add_argument(
         "--max-frames",
         type=positive_int,
         default=defaults.max_frames,
         metavar="N",
-        help="frames to look at, many times more than the layers are wide, drawn from as many utterances as hold ten "
-        f"times so many; labels and MOS are read of these utterances (default: {defaults.max_frames})",
+        help="frames to sample, many times more than the width of a layer. They are drawn from utterances with about "
+        f"ten times as many frames; the probes use these utterances (default: {defaults.max_frames})",
     )
-    add_seed_option(parser, "what is drawn, and of the division for cross-validation")
+    add_seed_option(parser, "the samples and of the cross-validation folds")
     add_forward_options(parser, defaults.batch_seconds)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Analyse, write and print where."""
+    """Write the analysis and print the path of its page."""
     names = [name for name, _ in args.labels]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"--labels: {name} is given twice")
+            raise InputError(f"--labels: the name {name} is given twice")
     options = AnalysisOptions(
         experiment=args.experiment,
         ssl=args.ssl,
@@ -83,5 +84,5 @@ def run(args: argparse.Namespace) -> int:
 def _named_table(text: str) -> tuple[str, Path]:
     name, separator, path = text.partition("=")
     if not (name and separator and path):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a NAME=FILE")
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FILE")
     return name, Path(path)

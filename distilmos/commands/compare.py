@@ -1,7 +1,7 @@
-"""Paired bootstrap between two scored results directories of the same set.
+"""Compare two scored results directories of the same set by a paired bootstrap.
 
-Prints, for each measure at utterance and system level, both values, the difference B - A, the 95 % interval of the
-difference and the two-sided p value of a bootstrap over systems, with all utterances of each.
+Prints for each measure, at utterance and system level, both values, the difference B - A, its 95 % interval and its
+two-sided p value. The bootstrap resamples whole systems.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from distilmos.scoring.results import count_line
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("a", metavar="RESULTS_A", help="scored results, for example exp/sslmos/results/test")
-    parser.add_argument("b", metavar="RESULTS_B", help="scored results of the same set by another model")
-    parser.add_argument("--json", metavar="FILE", help="write the comparison to FILE as well")
+    parser.add_argument("a", metavar="RESULTS_A", help="scored results directory, for example exp/sslmos/results/test")
+    parser.add_argument("b", metavar="RESULTS_B", help="scored results directory of another model on the same set")
+    parser.add_argument("--json", metavar="FILE", help="also write the comparison to FILE")
     add_bootstrap_options(parser, SAMPLES)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare and print the table."""
+    """Compare the directories and print the table."""
     comparison = compare_results(args.a, args.b, args.samples, args.seed)
     if args.json:
         write_json(args.json, comparison)

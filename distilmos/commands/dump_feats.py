@@ -1,4 +1,4 @@
-"""Stage 2: run the frozen encoder once over the training set and keep sampled frames of every layer.
+"""Stage 2: run the frozen encoder once over the training set and store sampled frames of every layer.
 
 Writes OUT/shards/layerN.JOB.{ark,scp}; `distilmos merge-archives OUT` joins the shards.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from distilmos.commands.layers import add_layer_options, layer_options
 from distilmos.commands.options import add_seed_option, positive_int
+from distilmos.commands.options.layers import add_layer_options, layer_options
 from distilmos.memory import use_huge_pages
 from distilmos.tokens.features import dump_features
 
@@ -21,13 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=40000,
         metavar="N",
-        help="frames of each layer that all jobs keep (default: 40000)",
+        help="frames stored per layer, over all jobs (default: 40000)",
     )
     add_seed_option(parser, "the sampling")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write one job's share."""
+    """Write the share of one job."""
     use_huge_pages()
     print(f"{dump_features(layer_options(args), args.max_frames, args.seed)} frames of each layer")
     return 0

@@ -1,4 +1,4 @@
-"""Stage 3: gather the statistics of all layers into one table, quality.md and quality.json."""
+"""Stage 3: collect the k-means statistics of all layers in quality.md and quality.json."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from distilmos.tokens.kmeans import write_quality_table
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("kmeans", metavar="DIR", help="for example exp/kmeans_hubert_tiny_k200")
+    parser.add_argument("kmeans", metavar="DIR", help="k-means directory, for example exp/kmeans_hubert_tiny_k200")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,25 +1,22 @@
 """Predict the MOS of recordings (stage 6).
 
-An input is an audio file (wav, flac, ogg, opus, mp3, ...), a directory (searched with what is below it), a list of
-files (.txt or .lst, a path on each line), a wav.scp, or a data directory of Kaldi's kind. Any rate is resampled
-to 16 kHz, and channels are averaged. A recording longer than --window is scored in overlapping windows of that length,
-and its score is the mean of all its frames. A score depends on the recording alone, not on other inputs or their order.
+An input is an audio file (wav, flac, ogg, opus, mp3, ...), a directory (searched with its subdirectories), a list of
+files (.txt or .lst, one path per line), a wav.scp, or a Kaldi-style data directory. Audio of any sampling rate is
+resampled to 16 kHz; channels are averaged. A recording longer than --window is scored in overlapping windows of that
+length; its score is the mean over all its frames. A score depends on the recording alone, not on the other inputs.
 
---out FILE.csv or FILE.jsonl has the recordings in the order of the inputs, with the reason where one cannot be used;
-any other name is a Kaldi-style table `utterance MOS` without those. Without --out, lines are printed. The exit status
-is 1 if any recording could not be used. Meanwhile scores are in OUT.partial, from which --resume goes on after an
-interruption.
+--out FILE.csv or FILE.jsonl lists the recordings in the order of the inputs, with the reason where one cannot be used.
+Any other name is written as a Kaldi-style table `utterance MOS` without those. Without --out, the scores are printed.
+The exit status is 1 if any recording could not be used. OUT.partial holds the scores until all are done; --resume
+continues an interrupted run from it.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import torch
 
 from distilmos import __version__
 from distilmos.commands.options import add_forward_options, positive_float, positive_int
@@ -48,35 +45,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(default: {DEFAULT})",
     )
     parser.add_argument(
-        "--corpus", metavar="NAME", help="corpus on whose scale scores shall be, for a model trained on several"
+        "--corpus", metavar="NAME", help="predict on the scale of this corpus, for a model trained on several"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write: .csv, .jsonl or utt2mos")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT.partial of an interrupted run")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run from OUT.partial")
+    parser.add_argument("--frames", type=Path, metavar="DIR", help="write the frame scores, one table per recording")
     parser.add_argument(
-        "--frames", type=Path, metavar="DIR", help="write the scores of all frames, a table a recording"
-    )
-    parser.add_argument(
-        "--plots", type=Path, metavar="DIR", help="draw them over the spectrogram, a picture a recording"
+        "--plots", type=Path, metavar="DIR", help="plot the frame scores over the spectrogram, one plot per recording"
     )
     parser.add_argument(
         "--window",
         type=positive_float,
         default=defaults.window_seconds,
         metavar="S",
-        help=f"seconds; longer recordings are scored in windows of this length (default: {defaults.window_seconds:g})",
+        help=f"score recordings longer than S seconds in windows of S seconds (default: {defaults.window_seconds:g})",
     )
     parser.add_argument(
         "--workers",
         type=positive_int,
         default=defaults.workers,
         metavar="N",
-        help=f"threads that read audio (default: {defaults.workers})",
+        help=f"number of threads that read audio (default: {defaults.workers})",
     )
     add_forward_options(parser, defaults.batch_seconds)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict and write."""
+    """Predict, then print the scores or write them to a file."""
     use_huge_pages()
     recordings = find_recordings(args.inputs)
     device = choose_device(args.device)
@@ -87,22 +82,19 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         corpus=args.corpus,
     )
-    failed = 0
     if args.out is None:
-        for score in _scores(model, recordings, device, options, args):
+        failed = 0
+        for score in _with_frames(predict(model, recordings, device, options), args):
             if score.error:
                 failed += 1
-                print(as_text(score.error), file=sys.stderr)
             else:
                 print(f"{as_text(score.utterance)} {score.mos:.4f}", flush=True)
     else:
         journal = _open_journal(args, model, options)
         try:
-            rest = _after(journal, recordings)
-            for score in _scores(model, rest, device, options, args):
+            rest = _skip_done(journal, recordings)
+            for score in _with_frames(predict(model, rest, device, options), args):
                 journal.add(record(score))
-                if score.error:
-                    print(as_text(score.error), file=sys.stderr)
             total, failed = journal.done, journal.finish()
         finally:
             journal.close()
@@ -122,37 +114,26 @@ def _open_journal(args: argparse.Namespace, model: MOSNetwork, options: PredictO
     return Journal(args.out, identity, resume=args.resume)
 
 
-def _after(journal: Journal, recordings: Iterator[Recording]) -> Iterator[Recording]:
-    """Yield the recordings that the journal does not have yet; it must have the first ones."""
+def _skip_done(journal: Journal, recordings: Iterator[Recording]) -> Iterator[Recording]:
+    """Yield the recordings that are not in the journal yet; the journal must hold the first ones."""
     for number, name in enumerate(journal.names(), start=1):
         recording = next(recordings, None)
         if recording is None or recording.utterance != name:
-            raise InputError(f"{journal.path}: recording {number} was {name}: the inputs have changed; remove the file")
+            raise InputError(f"{journal.path}:{number + 1}: {name}: the inputs have changed; remove the file")
         journal.admit(name)
     for recording in recordings:
         journal.admit(recording.utterance)
         yield recording
 
 
-def _scores(
-    model: MOSNetwork,
-    recordings: Iterable[Recording],
-    device: torch.device,
-    options: PredictOptions,
-    args: argparse.Namespace,
-) -> Iterator[Score]:
-    """Yield the scores, of which tables and pictures are written, too, where they are asked for."""
-    waiting: deque[Recording] = deque()
-
-    def noted() -> Iterator[Recording]:
-        for recording in recordings:
-            waiting.append(recording)
-            yield recording
-
-    for score in predict(model, noted(), device, options):
-        recording = waiting.popleft()
-        if not score.error and args.frames is not None:
-            write_frames(args.frames, score)
-        if not score.error and args.plots is not None:
-            write_plot(args.plots, score, recording)
+def _with_frames(scores: Iterable[Score], args: argparse.Namespace) -> Iterator[Score]:
+    """Print the error of each score, or write the table and plot that --frames and --plots ask for; pass it on."""
+    for score in scores:
+        if score.error:
+            print(as_text(score.error), file=sys.stderr)
+        else:
+            if args.frames is not None:
+                write_frames(args.frames, score)
+            if args.plots is not None:
+                write_plot(args.plots, score)
         yield score

@@ -1,7 +1,8 @@
 """Stage 7: score the predictions of one set against its ratings.
 
-Writes RESULTS/metrics.json (MSE, LCC, SRCC, KTAU of utterances and systems, each with a percentile bootstrap
-interval over systems, with all utterances of each) and RESULTS/scored.tsv. A set without ratings gets the counts only.
+Writes RESULTS/metrics.json and RESULTS/scored.tsv. metrics.json holds MSE, LCC, SRCC and KTAU of utterances and of
+systems, each with a percentile bootstrap interval that resamples whole systems. For a set without ratings it holds the
+counts only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score and print the table."""
+    """Score the set and print the table."""
     metrics = score_results(args.data, args.results, args.samples, args.seed)
     print(f"{metrics['set']}: {count_line(metrics)}\n\n{score_table(metrics)}", end="")
     return 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from distilmos.data.datadir import validate_data_dir
+from distilmos.data.validate import validate_data_dir
 from distilmos.errors import raise_faults
 
 

@@ -1,6 +1,6 @@
-"""Open a page in the browser to drop or record files and see their scores.
+"""Open a web page that scores uploaded or recorded speech.
 
-It listens on this machine alone (127.0.0.1) and sends nothing anywhere. Needs the extra `web`:
+The page listens on this machine alone (127.0.0.1) and sends nothing elsewhere. It needs the extra `web`:
 pip install 'distilmos[web]'.
 """
 
@@ -17,15 +17,15 @@ from distilmos.web.page import serve
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--model", default=DEFAULT, metavar="NAME", help=f"as of distilmos predict (default: {DEFAULT})"
+        "--model", default=DEFAULT, metavar="NAME", help=f"as in `distilmos predict` (default: {DEFAULT})"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
-    parser.add_argument("--port", type=port, default=7860, metavar="N", help="to listen on (default: 7860)")
+    parser.add_argument("--port", type=port, default=7860, metavar="N", help="TCP port (default: 7860)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until interrupted."""
+    """Serve the page until interrupted."""
     predictor = load_predictor(args.model, args.device)
     serve(predictor, f"DistilMOS: {args.model}", args.port, open_browser=not args.no_browser)
     return 0

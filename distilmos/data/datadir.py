@@ -1,67 +1,42 @@
-"""Kaldi-style data directories of rated speech: written whole, validated, read.
-
-Files (UTF-8, one line an entry, sorted by utterance id in the C locale):
-
-    wav.scp   utt  audio path, or archive:offset
-    utt2sys   utt  system under test
-    utt2mos   utt  mean opinion score                 (absent where nothing is rated)
-    ratings   utt  listener  score                    (where known; several lines an utterance)
-    utt2dur   utt  seconds
-    utt2spk   utt  speaker                            (optional)
-    utt2sent  utt  sentence, what is said              (optional)
-    text      utt  transcript                         (optional)
-    utt2corpus utt corpus                             (where several are joined)
-    sys2group system  group, such as a degradation type  (optional)
-    sys2mos   system  its true MOS, where that is not the mean of its utterances here  (optional)
-    notes     one line that whoever shows results of this set must show too, such as "The ratings are simulated."
-"""
+"""Kaldi-style data directories of rated speech: written whole, and read if they are valid. `schema` lists the files."""
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from distilmos.data.archive import read_scp, split_location
+from distilmos.data.archive import split_location
 from distilmos.data.audio import audio_seconds
-from distilmos.data.tables import (
-    ScannedTable,
-    V,
-    c_locale_key,
-    finite_number,
-    is_utf8,
-    read_floats,
-    read_lines,
-    read_table,
-    scan_table,
-    write_table,
-)
+from distilmos.data.schema import NOTES, RATINGS, TABLES
+from distilmos.data.tables import c_locale_key, is_utf8, read_lines, write_table
+from distilmos.data.validate import scan_data_dir, validate_data_dir
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import temporary_name, write_text
 
-MOS_RANGE = (1.0, 5.0)  # absolute category rating (ITU-T P.800)
-# A mean of ratings in utt2mos may have been rounded by the corpus.
-MEAN_TOLERANCE = 0.01
+# Table -> attribute of Utterance that it is written from.
+_COLUMNS = {"utt2sys": "system", "utt2mos": "mean_score", "utt2spk": "speaker", "utt2sent": "sentence", "text": "text"}
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One rated (or unrated) recording, as a recipe's data preparation knows it.
+    """One recording, rated or not, as the data preparation of a recipe knows it.
 
     Attributes:
         id: unique utterance id without white space.
         audio: path of an audio file.
-        system: the system (or degradation condition) that made it.
-        mos: mean score; None takes the mean of `ratings`, and no score where there are no ratings either.
+        system: the system (or degradation condition) that produced it.
+        mos: mean score; None takes the mean of `ratings`, and no score if there are no ratings either.
         ratings: (listener, score) pairs.
-        speaker: speaker id, where known.
-        sentence: id of what is said, where known; the same for all who say it.
-        text: transcript, where known.
-        group: what kind of system this is, such as the type of degradation; the same for all of a system.
-        seconds: duration of the audio, where its header has been read already.
+        speaker: speaker id, if known.
+        sentence: id of the sentence, if known; the same for everybody who says it.
+        text: transcript, if known.
+        group: kind of the system, such as the type of degradation; the same for all utterances of a system.
+        seconds: duration of the audio, if its header has been read already.
     """
 
     id: str
@@ -77,7 +52,7 @@ class Utterance:
 
     @property
     def mean_score(self) -> float | None:
-        """The mean score; None where there is none."""
+        """The mean score; None if there is none."""
         if self.mos is not None or not self.ratings:
             return self.mos
         return math.fsum(score for _, score in self.ratings) / len(self.ratings)
@@ -85,23 +60,100 @@ class Utterance:
 
 @dataclass
 class DataDir:
-    """A data directory in memory; every mapping is keyed by utterance id, but `groups` and `system_mos` by system."""
+    """A data directory in memory. Values are kept as text, so that a copy is equal to the byte.
+
+    Attributes:
+        path: of the directory.
+        tables: file name -> key -> value, of the tables that exist; see `schema.TABLES`.
+        rating_texts: utterance -> (listener, score) pairs.
+        notes: one line, or nothing.
+    """
 
     path: Path
-    wavs: dict[str, tuple[Path, int | None]]
-    systems: dict[str, str]
-    durations: dict[str, float]
-    mos: dict[str, float] = field(default_factory=dict)
-    ratings: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
-    groups: dict[str, str] = field(default_factory=dict)
-    system_mos: dict[str, float] = field(default_factory=dict)
-    corpora: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, dict[str, str]] = field(default_factory=dict)
+    rating_texts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     notes: str = ""
 
     @property
     def utterances(self) -> list[str]:
         """All utterance ids, sorted in the C locale."""
-        return sorted(self.wavs, key=c_locale_key)
+        return sorted(self.tables["wav.scp"], key=c_locale_key)
+
+    @cached_property
+    def wavs(self) -> dict[str, tuple[Path, int | None]]:
+        """Utterance -> audio file or archive, and byte offset in the archive."""
+        return {utterance: split_location(location) for utterance, location in self.tables["wav.scp"].items()}
+
+    @property
+    def systems(self) -> dict[str, str]:
+        """Utterance -> system under test."""
+        return self.tables["utt2sys"]
+
+    @cached_property
+    def durations(self) -> dict[str, float]:
+        """Utterance -> seconds."""
+        return self._floats("utt2dur")
+
+    @cached_property
+    def mos(self) -> dict[str, float]:
+        """Utterance -> mean opinion score; empty if nothing is rated."""
+        return self._floats("utt2mos")
+
+    @cached_property
+    def ratings(self) -> dict[str, list[tuple[str, float]]]:
+        """Utterance -> (listener, score) pairs."""
+        return {u: [(listener, float(text)) for listener, text in pairs] for u, pairs in self.rating_texts.items()}
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """System -> group; empty if unknown."""
+        return self.tables.get("sys2group", {})
+
+    @cached_property
+    def system_mos(self) -> dict[str, float]:
+        """System -> true MOS; empty if it is the mean of the utterances."""
+        return self._floats("sys2mos")
+
+    @property
+    def corpora(self) -> dict[str, str]:
+        """Utterance -> corpus; empty for a single corpus."""
+        return self.tables.get("utt2corpus", {})
+
+    def _floats(self, name: str) -> dict[str, float]:
+        return {key: float(text) for key, text in self.tables.get(name, {}).items()}
+
+    def only(self, utterances: Collection[str]) -> DataDir:
+        """Return the part that concerns `utterances`."""
+        kept = {"utterance": set(utterances)}
+        kept["system"] = {self.systems[utterance] for utterance in kept["utterance"] if utterance in self.systems}
+        tables = {
+            name: {key: value for key, value in table.items() if key in kept[TABLES[name].key]}
+            for name, table in self.tables.items()
+        }
+        ratings = {u: pairs for u, pairs in self.rating_texts.items() if u in kept["utterance"]}
+        return DataDir(self.path, tables, ratings, self.notes)
+
+
+def read_data_dir(directory: str | Path, *, rated: bool = True) -> DataDir:
+    """Read a data directory that has no fault.
+
+    Args:
+        directory: its path.
+        rated: whether utt2mos must exist.
+
+    Raises:
+        InputError: naming every fault that `validate_data_dir` finds.
+    """
+    directory = Path(directory)
+    found = scan_data_dir(directory, rated=rated)
+    raise_faults(found.faults, f"{directory} is not a valid data directory")
+    tables = {name: table.values for name, table in found.tables.items()}
+    return DataDir(directory, tables, found.ratings.values, read_notes(directory))
+
+
+def read_notes(directory: Path) -> str:
+    """Return the notes of a data directory; nothing if it has none."""
+    return " ".join(read_lines(directory / NOTES)).strip() if (directory / NOTES).exists() else ""
 
 
 def write_data_dir(directory: str | Path, utterances: Iterable[Utterance], notes: str = "") -> int:
@@ -121,7 +173,7 @@ def write_data_dirs(
     Args:
         parent: for example data.
         sets: name of the directory below `parent` -> its utterances in any order.
-        notes: one line for the file `notes` of each; none is written if it is empty.
+        notes: one line for the file `notes` of each; no file is written if it is empty.
         system_mos: true MOS of systems for sys2mos; must have all systems of all sets. None leaves sys2mos out.
 
     Returns:
@@ -133,31 +185,19 @@ def write_data_dirs(
     """
     parent = Path(parent)
     ordered = {name: sorted(members, key=lambda u: c_locale_key(u.id)) for name, members in sets.items()}
-    directories = {name: parent / name for name in sets}
     faults: list[str] = []
-    durations = {name: _durations(directories[name], ordered[name], faults) for name in sets}
-    raise_faults(faults, f"preparing {', '.join(map(str, directories.values()))}")
-
-    temporary = {name: temporary_name(directory) for name, directory in directories.items()}
-    try:
-        for name, new in temporary.items():
-            _write_tables(new, ordered[name], durations[name], notes)
-            if system_mos is not None:
-                systems = {u.system for u in ordered[name]} & system_mos.keys()
-                write_table(new / "sys2mos", {system: system_mos[system] for system in systems})
-            found = validate_data_dir(new, rated=(new / "utt2mos").exists())
-            faults += [fault.replace(str(new), str(directories[name])) for fault in found]
-        raise_faults(faults, f"preparing {', '.join(map(str, directories.values()))}")
-        for name, new in temporary.items():
-            replace_directory(new, directories[name])
-    finally:
-        for new in temporary.values():
-            shutil.rmtree(new, ignore_errors=True)
+    durations = {name: _durations(parent / name, members, faults) for name, members in ordered.items()}
+    raise_faults(faults, f"preparing {', '.join(str(parent / name) for name in sets)}")
+    directories = [
+        _from_utterances(parent / name, members, durations[name], notes, system_mos)
+        for name, members in ordered.items()
+    ]
+    replace_data_dirs(directories, "preparing")
     return {name: len(members) for name, members in ordered.items()}
 
 
 def _durations(directory: Path, ordered: list[Utterance], faults: list[str]) -> dict[str, float]:
-    """Return utterance -> seconds, and add to `faults` what no table can hold and what is no audio."""
+    """Return utterance -> seconds; add to `faults` everything that no table can hold and every unreadable recording."""
     bad = [utterance.id for utterance in ordered if len(utterance.id.split()) != 1]
     faults += [f"{directory}: utterance id {name!r} is empty or has white space" for name in bad]
     faults += [f"{directory}: utterance {a.id} is given twice" for a, b in pairwise(ordered) if a.id == b.id]
@@ -180,24 +220,27 @@ def _durations(directory: Path, ordered: list[Utterance], faults: list[str]) -> 
     return durations
 
 
-def _write_tables(directory: Path, ordered: list[Utterance], durations: dict[str, float], notes: str) -> None:
-    """Make the files of a data directory."""
-    directory.mkdir(parents=True)
-    write_table(directory / "wav.scp", {u.id: str(Path(u.audio).absolute()) for u in ordered})
-    write_table(directory / "utt2dur", durations)
-    _write_column(directory / "utt2sys", ordered, lambda u: u.system)
-    _write_column(directory / "utt2mos", ordered, lambda u: u.mean_score)
-    _write_column(directory / "utt2spk", ordered, lambda u: u.speaker)
-    _write_column(directory / "utt2sent", ordered, lambda u: u.sentence)
-    _write_column(directory / "text", ordered, lambda u: u.text)
-    lines = [f"{u.id} {listener} {_shortest(score)}\n" for u in ordered for listener, score in u.ratings]
-    if lines:
-        write_text(directory / "ratings", "".join(lines))
-    groups = {u.system: u.group for u in ordered if u.group is not None}
-    if groups:
-        write_table(directory / "sys2group", groups)
-    if notes:
-        write_text(directory / "notes", notes + "\n")
+def _from_utterances(
+    directory: Path,
+    utterances: list[Utterance],
+    durations: Mapping[str, float],
+    notes: str,
+    system_mos: Mapping[str, float] | None,
+) -> DataDir:
+    tables = {
+        "wav.scp": {u.id: str(Path(u.audio).absolute()) for u in utterances},
+        "utt2dur": {u.id: str(durations[u.id]) for u in utterances},
+        "sys2group": {u.system: u.group for u in utterances if u.group is not None},
+    }
+    for name, attribute in _COLUMNS.items():
+        values = ((u.id, getattr(u, attribute)) for u in utterances)
+        tables[name] = {utterance: str(value) for utterance, value in values if value is not None}
+    if system_mos is not None:
+        systems = {u.system for u in utterances} & system_mos.keys()
+        tables["sys2mos"] = {system: str(system_mos[system]) for system in systems}
+    ratings = {u.id: [(listener, _shortest(score)) for listener, score in u.ratings] for u in utterances if u.ratings}
+    # A table that no utterance has a value for does not exist.
+    return DataDir(directory, {name: table for name, table in tables.items() if table}, ratings, notes)
 
 
 def _shortest(score: float) -> str:
@@ -205,15 +248,48 @@ def _shortest(score: float) -> str:
     return str(int(score)) if score == int(score) else str(score)
 
 
-def _write_column(path: Path, utterances: list[Utterance], value: Callable[[Utterance], str | float | None]) -> None:
-    """Write one optional table; no file where no utterance has a value."""
-    column = {u.id: v for u in utterances if (v := value(u)) is not None}
-    if column:
-        write_table(path, column)
+def replace_data_dirs(directories: Iterable[DataDir], doing: str) -> None:
+    """Write data directories to their paths, replacing older ones; all of them or, if one has a fault, none.
+
+    Args:
+        directories: to write.
+        doing: a verb for the heading of the faults, such as "preparing".
+
+    Raises:
+        InputError: naming every fault that the directories would have. All are then left as they were.
+    """
+    temporary = {data.path: (temporary_name(data.path), data) for data in directories}
+    faults: list[str] = []
+    try:
+        for path, (new, data) in temporary.items():
+            write_files(replace(data, path=new))
+            found = validate_data_dir(new, rated="utt2mos" in data.tables)
+            faults += [fault.replace(str(new), str(path)) for fault in found]
+        raise_faults(faults, f"{doing} {', '.join(map(str, temporary))}")
+        for path, (new, _) in temporary.items():
+            replace_directory(new, path)
+    finally:
+        for new, _ in temporary.values():
+            shutil.rmtree(new, ignore_errors=True)
+
+
+def write_files(data: DataDir, leave_out: Collection[str] = ()) -> None:
+    """Write the files of a data directory, unchecked, but for the tables `leave_out`. The directory may exist."""
+    directory = data.path
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, table in TABLES.items():
+        if name not in leave_out and (table.required or data.tables.get(name)):
+            write_table(directory / name, data.tables.get(name, {}))
+    if data.rating_texts:
+        ordered = sorted(data.rating_texts, key=c_locale_key)
+        lines = [f"{u} {listener} {score}\n" for u in ordered for listener, score in data.rating_texts[u]]
+        write_text(directory / RATINGS, "".join(lines))
+    if data.notes:
+        write_text(directory / NOTES, data.notes + "\n")
 
 
 def replace_directory(new: Path, directory: Path) -> None:
-    """Rename `new` to `directory`; an older one disappears only once the new one is ready."""
+    """Rename `new` to `directory`; an older one disappears only once the new one is in place."""
     old = temporary_name(directory)
     if directory.exists():
         directory.rename(old)
@@ -224,149 +300,3 @@ def replace_directory(new: Path, directory: Path) -> None:
             old.rename(directory)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def read_data_dir(directory: str | Path, *, rated: bool = True) -> DataDir:
-    """Read a data directory that has no fault.
-
-    Args:
-        directory: its path.
-        rated: whether utt2mos must be there.
-
-    Raises:
-        InputError: naming every fault that `validate_data_dir` finds.
-    """
-    directory = Path(directory)
-    raise_faults(validate_data_dir(directory, rated=rated), f"{directory} is not a valid data directory")
-    return DataDir(
-        path=directory,
-        wavs=read_scp(directory / "wav.scp"),
-        systems=read_table(directory / "utt2sys"),
-        durations=read_floats(directory / "utt2dur"),
-        mos=read_floats(directory / "utt2mos") if (directory / "utt2mos").exists() else {},
-        ratings=_read_ratings(directory / "ratings")[0] if (directory / "ratings").exists() else {},
-        groups=read_table(directory / "sys2group") if (directory / "sys2group").exists() else {},
-        corpora=read_table(directory / "utt2corpus") if (directory / "utt2corpus").exists() else {},
-        system_mos=read_floats(directory / "sys2mos") if (directory / "sys2mos").exists() else {},
-        notes=read_notes(directory),
-    )
-
-
-def read_notes(directory: Path) -> str:
-    """Return the notes of a data directory; nothing where it has none."""
-    return " ".join(read_lines(directory / "notes")).strip() if (directory / "notes").exists() else ""
-
-
-def validate_data_dir(directory: str | Path, *, rated: bool = True) -> list[str]:
-    """Return every fault of a data directory, one line each with file and line; empty if it is valid.
-
-    Args:
-        directory: its path.
-        rated: whether utt2mos must be there.
-    """
-    directory = Path(directory)
-    if not directory.is_dir():
-        return [f"{directory}: no such directory"]
-    faults: list[str] = []
-
-    def scan(name: str, convert: Callable[[str], V], required: bool = False) -> ScannedTable[V] | None:
-        path = directory / name
-        if not required and not path.exists():
-            return None
-        try:
-            table = scan_table(path, convert)
-        except InputError as error:
-            faults.append(str(error))
-            return None
-        faults.extend(table.faults + _order_faults(table))
-        return table
-
-    wavs = scan("wav.scp", split_location, required=True)
-    systems = scan("utt2sys", str, required=True)
-    durations = scan("utt2dur", finite_number, required=True)
-    mos = scan("utt2mos", finite_number, required=rated)
-    corpora = scan("utt2corpus", str)
-    groups = scan("sys2group", str)
-    system_mos = scan("sys2mos", finite_number)
-    if wavs:
-        complete = [table for table in (systems, durations, mos, corpora) if table]
-        partial = [table for table in (scan("utt2spk", str), scan("utt2sent", str), scan("text", str)) if table]
-        for table in [*complete, *partial]:
-            faults.extend(f"{table.where(key)} is not in wav.scp" for key in table.lines if key not in wavs.lines)
-        for table in complete:
-            name = table.path.name
-            faults.extend(f"{wavs.where(key)} is not in {name}" for key in wavs.lines if key not in table.lines)
-        if not wavs.lines:
-            faults.append(f"{wavs.path}: empty")
-        missing = ((key, path) for key, (path, _) in wavs.values.items() if not path.is_file())
-        faults.extend(f"{wavs.where(key)}: no such file: {path}" for key, path in missing)
-    if systems:
-        for key, system in systems.values.items():
-            if len(system.split()) != 1:
-                faults.append(f"{systems.where(key)}: the system {system!r} has white space")
-            else:
-                absent = [t.path.name for t in (groups, system_mos) if t and system not in t.lines]
-                faults.extend(f"{systems.where(key)}: {system} is not in {name}" for name in absent)
-    if durations:
-        wrong = ((key, seconds) for key, seconds in durations.values.items() if seconds <= 0)
-        faults.extend(f"{durations.where(key)}: not a positive duration: {seconds}" for key, seconds in wrong)
-    for scores in filter(None, (mos, system_mos)):
-        outside = ((key, score) for key, score in scores.values.items() if not MOS_RANGE[0] <= score <= MOS_RANGE[1])
-        faults.extend(f"{scores.where(key)}: {score} is not in 1..5" for key, score in outside)
-    if (directory / "ratings").exists():
-        faults.extend(_rating_faults(directory / "ratings", wavs.lines if wavs else None, mos.values if mos else {}))
-    return faults
-
-
-def _order_faults(table: ScannedTable) -> list[str]:
-    """Name the first key that is out of order; the others mostly follow from it."""
-    for before, after in pairwise(table.lines):
-        if c_locale_key(before) > c_locale_key(after):
-            return [f"{table.where(after)} is out of order (sort with LC_ALL=C)"]
-    return []
-
-
-def _rating_faults(path: Path, wavs: dict | None, mos: dict[str, float]) -> list[str]:
-    try:
-        ratings, first_lines, faults = _read_ratings(path)
-    except InputError as error:
-        return [str(error)]
-    for utterance, scores in ratings.items():
-        where = f"{path}:{first_lines[utterance]}: {utterance}"
-        if wavs is not None and utterance not in wavs:
-            faults.append(f"{where} is not in wav.scp")
-        mean = math.fsum(score for _, score in scores) / len(scores)
-        if utterance in mos and abs(mean - mos[utterance]) > MEAN_TOLERANCE:
-            faults.append(f"{where}: the ratings' mean is {mean:.4f}, utt2mos has {mos[utterance]:.4f}")
-    return faults
-
-
-def _read_ratings(path: Path) -> tuple[dict[str, list[tuple[str, float]]], dict[str, int], list[str]]:
-    """Return utterance -> (listener, score) pairs, utterance -> its first line, and the faulty lines (left out)."""
-    ratings: dict[str, list[tuple[str, float]]] = {}
-    first_lines: dict[str, int] = {}
-    faults: list[str] = []
-    seen: dict[tuple[str, str], int] = {}
-    last = ""
-    for line, text in enumerate(read_lines(path), start=1):
-        fields = text.split()
-        if len(fields) != 3:
-            faults.append(f"{path}:{line}: expected 'utterance listener score', found {text!r}")
-            continue
-        utterance, listener, value = fields
-        if c_locale_key(utterance) < c_locale_key(last):
-            faults.append(f"{path}:{line}: {utterance} is out of order (sort with LC_ALL=C)")
-        last = utterance
-        try:
-            score = float(value)
-        except ValueError:
-            score = math.nan
-        if not MOS_RANGE[0] <= score <= MOS_RANGE[1]:
-            faults.append(f"{path}:{line}: {utterance} {listener}: {value!r} is not a score in 1..5")
-        elif (utterance, listener) in seen:
-            faults.append(f"{path}:{line}: {utterance} {listener} is already in line {seen[utterance, listener]}")
-        else:
-            seen[utterance, listener] = line
-            first_lines.setdefault(utterance, line)
-            ratings.setdefault(utterance, []).append((listener, score))
-    return ratings, first_lines, faults

@@ -1,33 +1,34 @@
-"""Stage 1: the audio of a data directory as 16 kHz mono 16-bit archives, in parallel shards."""
+"""Stage 1: convert the audio of a data directory to 16 kHz mono 16-bit archives, in parallel shards."""
 
 from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from distilmos.data.archive import merge_archives, open_archive, shard_of
 from distilmos.data.audio import SAMPLE_RATE, read_audio
-from distilmos.data.datadir import read_data_dir
+from distilmos.data.datadir import read_data_dir, write_files
 from distilmos.data.tables import read_table, write_table
 from distilmos.errors import InputError, raise_faults
 
 SHARDS = "shards"
+REWRITTEN = ("wav.scp", "utt2dur")  # tables that stage 1 writes itself
 _SHARD = re.compile(r"(?P<name>.+)\.(?P<job>[0-9]+)(?P<suffix>\.ark|\.scp|)")
 
 
 @dataclass(frozen=True)
 class DumpSummary:
-    """What one job saw.
+    """Result of one job.
 
     Attributes:
         utterances: number of recordings written.
         seconds: their total duration.
-        warnings: one line for each recording that is used but looks wrong: with samples beyond full scale (after
-            resampling), which are cut to 16 bits, or silent.
+        warnings: one line per recording that is used but looks wrong: it is silent, or has samples beyond full scale
+            (after resampling), which are clipped to 16 bits.
     """
 
     utterances: int
@@ -37,6 +38,9 @@ class DumpSummary:
 
 def dump_audio(data_dir: str | Path, out_dir: str | Path, job: int, jobs: int) -> DumpSummary:
     """Write the share of job `job` to `out_dir/shards/wav.JOB.{ark,scp}` and `utt2dur.JOB`.
+
+    Job 1 also copies the tables that do not change. wav.scp, which later stages look for, appears last, when the shards
+    are merged.
 
     Raises:
         InputError: naming every recording that cannot be used; nothing is written then.
@@ -57,24 +61,26 @@ def dump_audio(data_dir: str | Path, out_dir: str | Path, job: int, jobs: int) -
                 continue
             scaled = np.rint(samples * 32768.0)
             if scaled.max() > 32767 or scaled.min() < -32768:
-                warnings.append(f"{where}: samples beyond full scale are cut")
+                warnings.append(f"{where}: samples beyond full scale are clipped")
             if not samples.any():
                 warnings.append(f"{where}: silent")
             archive.write(utterance, (SAMPLE_RATE, np.clip(scaled, -32768, 32767).astype(np.int16)))
             durations[utterance] = samples.size / SAMPLE_RATE
         raise_faults(faults, f"reading the audio of {data.path}")
+    if job == 1:
+        write_files(replace(data, path=Path(out_dir)), leave_out=REWRITTEN)
     write_table(shards / f"utt2dur.{job}", durations)
     return DumpSummary(len(durations), sum(durations.values()), warnings)
 
 
 def merge_shards(directory: str | Path, jobs: int) -> dict[str, int]:
-    """Join all that parallel jobs left in `directory/shards` (`NAME.JOB.ark` and tables `NAME.JOB`) into `directory`.
+    """Join the shards of parallel jobs in `directory/shards` (`NAME.JOB.ark`, tables `NAME.JOB`) into `directory`.
 
     Returns:
         name -> number of utterances.
 
     Raises:
-        InputError: if a job's share is missing, there are shards of more jobs, or two hold the same utterance.
+        InputError: if the shard of a job is missing, there are shards of more jobs, or two hold the same utterance.
     """
     directory = Path(directory)
     shards = directory / SHARDS
@@ -88,14 +94,14 @@ def merge_shards(directory: str | Path, jobs: int) -> dict[str, int]:
             joined: dict[str, str | float] = {}
             for job in range(1, jobs + 1):
                 part = read_table(shards / f"{name}.{job}")
-                twice = [f"{shards}/{name}.{job}: {key} is in another shard too" for key in part if key in joined]
+                twice = [f"{shards}/{name}.{job}: {key} is also in another shard" for key in part if key in joined]
                 raise_faults(twice, f"merging {shards}")
                 joined |= part
             write_table(directory / name, joined)
             counts[name] = len(joined)
             for job in range(1, jobs + 1):
                 (shards / f"{name}.{job}").unlink()
-    shutil.rmtree(shards)  # what is left there are temporary files of killed jobs
+    shutil.rmtree(shards)  # only temporary files of killed jobs are left
     return counts
 
 
@@ -103,7 +109,7 @@ def _shard_names(shards: Path, jobs: int) -> list[str]:
     """Return the names of all shards.
 
     Raises:
-        InputError: unless each name has the shards 1..jobs and no other. Nothing has been merged then.
+        InputError: unless each name has the shards 1..jobs and no other.
     """
     found: dict[str, set[int]] = {}
     surplus = []
@@ -112,14 +118,14 @@ def _shard_names(shards: Path, jobs: int) -> list[str]:
         if match and not 1 <= int(match["job"]) <= jobs:
             surplus.append(f"{path}: there are only {jobs} jobs")
         elif match:
-            # An ark without its scp is that of a job that was killed.
+            # A killed job leaves an ark without its scp.
             found.setdefault(match["name"], set()).update([int(match["job"])] if match["suffix"] != ".ark" else [])
-    raise_faults(surplus, f"{shards} has shards of more jobs, which would be lost")
+    raise_faults(surplus, f"{shards} has shards of more jobs than are merged")
     if not found:
         raise InputError(f"{shards}: no shards to merge")
     missing = [(name, job) for name in sorted(found) for job in range(1, jobs + 1) if job not in found[name]]
     raise_faults(
-        [f"{shards}/{name}.{job}: no such shard: its job has not ended, or failed" for name, job in missing],
+        [f"{shards}/{name}.{job}: no such shard: its job failed or has not ended" for name, job in missing],
         f"merging {shards}",
     )
     return sorted(found)

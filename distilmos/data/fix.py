@@ -3,60 +3,62 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
 from distilmos.data.archive import split_location
 from distilmos.data.audio import audio_seconds
-from distilmos.data.datadir import MOS_RANGE, read_notes, replace_directory, validate_data_dir
-from distilmos.data.tables import finite_number, read_lines, scan_table
-from distilmos.data.tableset import BY_SYSTEM, BY_UTTERANCE, Tables, write_files
+from distilmos.data.datadir import DataDir, read_notes, replace_directory, write_files
+from distilmos.data.schema import FILES, RATINGS, TABLES
+from distilmos.data.schema import score as checked_score
+from distilmos.data.tables import read_lines
+from distilmos.data.validate import scan_text, validate_data_dir
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import temporary_name
 
 
 def fix_data(directory: str | Path) -> list[str]:
-    """Repair a data directory as far as it can be done without guessing.
+    """Repair a data directory as far as possible without guessing.
 
-    Sorts the tables; drops lines that are malformed or repeat a key, utterances that lack readable audio, a system or
-    (where others have one) a score, and what belongs to none of the others; adds missing durations, and computes the
-    scores of utterances that have lost ratings anew, and all of them if there are ratings but no utt2mos. The tables as
-    they were are kept in `.backup` in the directory (`.backup.2` at the second repair, and so on).
+    Sort the tables; drop lines that are malformed or repeat a key, utterances without readable audio, a system or (if
+    others have one) a score, and lines about unknown utterances; add missing durations; recompute the scores of
+    utterances that lost ratings, and all scores if there are ratings but no utt2mos. The old tables are kept in
+    `.backup` in the directory (`.backup.2` at the second repair, and so on).
 
     Returns:
-        one line for each thing that was dropped or added, and for each table that was only sorted; none if nothing had
-        to be done.
+        one line of text per dropped or added item, and per table that was only sorted; none if nothing had to be done.
 
     Raises:
-        InputError: if wav.scp or utt2sys is missing, no utterance is left, or there are other faults. The directory is
-            left as it was then.
+        InputError: if wav.scp or utt2sys is missing, no utterance is left, or other faults remain. The directory is
+            then left as it was.
     """
     directory = Path(directory)
     changes: list[str] = []
-    tables = Tables(notes=read_notes(directory))
-    for names, found in ((BY_UTTERANCE, tables.utterance), (BY_SYSTEM, tables.system)):
-        for name in names:
-            if (directory / name).exists() or name in ("wav.scp", "utt2sys"):
-                found[name] = _good_lines(directory / name, CHECKS.get(name, str), changes)
-    if (directory / "ratings").exists():
-        tables.ratings, fewer = _good_ratings(directory / "ratings", changes)
-        _correct_means(tables, fewer, directory / "utt2mos", changes)
-        if "utt2mos" not in tables.utterance and tables.ratings:
-            tables.utterance["utt2mos"] = {u: str(_mean(pairs)) for u, pairs in tables.ratings.items()}
+    data = DataDir(directory, notes=read_notes(directory))
+    for name in TABLES:
+        if (directory / name).exists() or name in ("wav.scp", "utt2sys"):
+            table = scan_text(directory / name)
+            changes += [f"{fault}: dropped" for fault in table.faults]
+            data.tables[name] = table.values
+    if (directory / RATINGS).exists():
+        data.rating_texts, fewer = _good_ratings(directory / RATINGS, changes)
+        _correct_means(data, fewer, changes)
+        if "utt2mos" not in data.tables and data.rating_texts:
+            data.tables["utt2mos"] = {u: str(_mean(pairs)) for u, pairs in data.rating_texts.items()}
             changes.append(f"{directory / 'utt2mos'}: added, the means of the ratings")
-    tables = _complete(tables, directory, changes)
+    data = _complete(data, changes)
 
     temporary = temporary_name(directory)
-    present = [name for name in (*BY_UTTERANCE, *BY_SYSTEM, "ratings", "notes") if (directory / name).exists()]
+    present = [name for name in FILES if (directory / name).exists()]
     try:
-        # Whatever else is there, backups of earlier repairs among it, stays.
+        # Other files stay, backups of earlier repairs among them.
         top = str(directory)
         shutil.copytree(
             directory, temporary, symlinks=True, ignore=lambda where, _: present if str(where) == top else ()
         )
-        write_files(temporary, tables)
-        faults = validate_data_dir(temporary, rated="utt2mos" in tables.utterance)
+        write_files(replace(data, path=temporary))
+        faults = validate_data_dir(temporary, rated="utt2mos" in data.tables)
         raise_faults([f.replace(str(temporary), str(directory)) for f in faults], f"{directory}: cannot be repaired")
         texts = {name: (directory / name).read_bytes() for name in present}
         new = {name: (temporary / name).read_bytes() for name in present if (temporary / name).exists()}
@@ -64,9 +66,9 @@ def fix_data(directory: str | Path) -> list[str]:
         if not changed and not changes:
             return []
         changes += [
-            f"{directory / name}: written anew, sorted"
+            f"{directory / name}: sorted"
             for name in changed
-            if not any(f"{directory / name}:" in c for c in changes)
+            if not any(f"{directory / name}:" in change for change in changes)
         ]
         backup = _new_backup(temporary)
         for name in present:
@@ -78,7 +80,7 @@ def fix_data(directory: str | Path) -> list[str]:
 
 
 def _new_backup(directory: Path) -> Path:
-    """Make `.backup` in a directory, or `.backup.2` and so on: what a first repair kept must survive the second."""
+    """Create `.backup` in a directory, or `.backup.2` and so on: no repair overwrites an older backup."""
     number = 1
     while (path := directory / (".backup" if number == 1 else f".backup.{number}")).exists():
         number += 1
@@ -86,90 +88,64 @@ def _new_backup(directory: Path) -> Path:
     return path
 
 
-def _mos(text: str) -> float:
-    value = finite_number(text)
-    if not MOS_RANGE[0] <= value <= MOS_RANGE[1]:
-        raise InputError(f"{text} is not in 1..5")
-    return value
-
-
 def _mean(pairs: list[tuple[str, str]]) -> float:
     return fmean(float(score) for _, score in pairs)
 
 
-# What the value of a table must be convertible to.
-CHECKS: dict[str, Callable[[str], object]] = {
-    "wav.scp": split_location,
-    "utt2dur": finite_number,
-    "utt2mos": _mos,
-    "sys2mos": _mos,
-}
-
-
-def _good_lines(path: Path, convert: Callable[[str], object], changes: list[str]) -> dict[str, str]:
-    """Return the lines of a table that are good, the first one of each key."""
-
-    def checked(text: str) -> str:
-        convert(text)
-        return text
-
-    table = scan_table(path, checked)
-    changes += [f"{fault}: dropped" for fault in table.faults]
-    return table.values
-
-
 def _good_ratings(path: Path, changes: list[str]) -> tuple[dict[str, list[tuple[str, str]]], set[str]]:
-    """Return the ratings that are good, the first one of each listener for an utterance, and who has lost some."""
+    """Return the good ratings, the first one per listener and utterance, and the utterances that lost some."""
     ratings: dict[str, dict[str, str]] = {}
     fewer: set[str] = set()
     for number, line in enumerate(read_lines(path), start=1):
         fields = line.split()
         try:
             utterance, listener, score = fields
-            _mos(score)
+            checked_score(score)
         except (ValueError, InputError):
             changes.append(f"{path}:{number}: {line!r} is not 'utterance listener score': dropped")
             fewer.update(fields[:1])
             continue
         if ratings.setdefault(utterance, {}).setdefault(listener, score) is not score:
-            changes.append(f"{path}:{number}: {utterance} has a rating of {listener} already: dropped")
+            changes.append(f"{path}:{number}: {utterance} already has a rating by {listener}: dropped")
             fewer.add(utterance)
     return {utterance: list(scores.items()) for utterance, scores in ratings.items()}, fewer
 
 
-def _correct_means(tables: Tables, fewer: set[str], path: Path, changes: list[str]) -> None:
-    """Compute the scores of utterances that have lost ratings anew; one that has none left keeps its score."""
-    means = tables.utterance.get("utt2mos", {})
-    for utterance in sorted(fewer & means.keys() & tables.ratings.keys()):
-        mean = _mean(tables.ratings[utterance])
+def _correct_means(data: DataDir, fewer: set[str], changes: list[str]) -> None:
+    """Recompute the scores of utterances that lost ratings; an utterance without any left keeps its score."""
+    means = data.tables.get("utt2mos", {})
+    for utterance in sorted(fewer & means.keys() & data.rating_texts.keys()):
+        mean = _mean(data.rating_texts[utterance])
         if mean != float(means[utterance]):
-            changes.append(f"{path}: {utterance} has {mean:g} now, the mean of what is left, before {means[utterance]}")
+            path = data.path / "utt2mos"
+            changes.append(f"{path}: {utterance}: {mean:g}, the mean of the remaining ratings, was {means[utterance]}")
             means[utterance] = str(mean)
 
 
-def _complete(tables: Tables, directory: Path, changes: list[str]) -> Tables:
-    """Return what concerns the utterances that have all they need; add their durations where there are none."""
-    needed = [name for name in ("utt2sys", "utt2mos") if tables.utterance.get(name)]
-    durations = tables.utterance.setdefault("utt2dur", {})
+def _complete(data: DataDir, changes: list[str]) -> DataDir:
+    """Return the utterances that have everything they need; add missing durations."""
+    needed = [name for name in ("utt2sys", "utt2mos") if data.tables.get(name)]
+    durations = data.tables.setdefault("utt2dur", {})
     kept = []
-    for utterance in tables.utterances:
-        lacking = [f"not in {name}" for name in needed if utterance not in tables.utterance[name]]
-        path, offset = split_location(tables.utterance["wav.scp"][utterance])
+    for utterance in data.utterances:
+        lacking = [f"not in {name}" for name in needed if utterance not in data.tables[name]]
+        path, offset = split_location(data.tables["wav.scp"][utterance])
         try:
             seconds = audio_seconds(path, offset)
         except InputError as error:
             lacking.append(str(error))
         if lacking:
-            changes.append(f"{directory / 'wav.scp'}: {utterance} dropped: {', '.join(lacking)}")
+            changes.append(f"{data.path / 'wav.scp'}: {utterance} dropped: {', '.join(lacking)}")
             continue
         kept.append(utterance)
-        if utterance not in durations or not float(durations[utterance]) > 0:
+        if utterance not in durations:
             durations[utterance] = str(seconds)
-            changes.append(f"{directory / 'utt2dur'}: {utterance} added")
+            changes.append(f"{data.path / 'utt2dur'}: {utterance} added")
     if not kept:
-        raise InputError(f"{directory}: no utterance is left; the first reasons: " + "; ".join(changes[:3]))
-    named: dict[str, Collection[str]] = {**tables.utterance, "ratings": tables.ratings}
-    for name, utterances in named.items():
-        strays = [u for u in utterances if u not in tables.utterance["wav.scp"]]
-        changes += [f"{directory / name}: {u} dropped: not in wav.scp" for u in strays]
-    return tables.only(kept)
+        raise InputError(f"{data.path}: no utterance is left; the first reasons: " + "; ".join(changes[:3]))
+    of_utterances = [name for name in data.tables if TABLES[name].key == "utterance"]
+    listed = {name: list(data.tables[name]) for name in of_utterances} | {RATINGS: list(data.rating_texts)}
+    for name, utterances in listed.items():
+        strays = [u for u in utterances if u not in data.tables["wav.scp"]]
+        changes += [f"{data.path / name}: {u} dropped: not in wav.scp" for u in strays]
+    return data.only(kept)

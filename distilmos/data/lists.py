@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distilmos.data.datadir import MOS_RANGE
+from distilmos.data.schema import MOS_RANGE
 from distilmos.data.tables import finite_number, read_lines
 from distilmos.errors import InputError
 

@@ -1,18 +1,18 @@
-"""Data directories made of data directories: joined, parts of them, split."""
+"""Data directories built from other data directories: joined, subsets, splits."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from distilmos.data.datadir import DataDir, read_data_dir, replace_data_dirs
+from distilmos.data.schema import NAMES, TABLES
 from distilmos.data.tables import c_locale_key, read_lines
-from distilmos.data.tableset import Tables, read_tables, write_tables
 from distilmos.errors import InputError, raise_faults
 
-# Tables whose values are names that belong to a corpus.
-LABELLED = ("utt2sys", "utt2spk", "utt2sent")
-SPLIT_BY = {"utterance": None, "system": "utt2sys", "speaker": "utt2spk", "sentence": "utt2sent"}
+SPLIT_BY = {"utterance": None, **NAMES}  # what no two parts share -> the table that has it
 
 
 def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> int:
@@ -20,115 +20,115 @@ def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> 
 
     Args:
         out: the directory to write.
-        sources: (label, directory) pairs. A label says which corpus the utterances are of (utt2corpus), and is put
-            before the names of its systems, listeners, speakers and sentences, which another corpus may have too.
-            Without labels (empty), equal names mean the same.
+        sources: (label, directory) pairs. A label names the corpus of the utterances (utt2corpus) and becomes the
+            prefix of their systems, listeners, speakers and sentences, because another corpus may use the same names.
+            With an empty label, equal names mean the same.
 
     Returns:
         the number of utterances.
 
     Raises:
-        InputError: if a directory is faulty, an utterance is in two of them, they do not agree about a system, or only
+        InputError: if a directory is faulty, an utterance is in two of them, they disagree about a system, or only
             some of them have scores.
     """
-    joined = Tables()
+    parts = [(label, read_data_dir(directory, rated=False)) for label, directory in sources]
+    joined = DataDir(Path(out))
     faults: list[str] = []
-    origin: dict[str, str] = {}
-    notes: list[str] = []
-    parts = [(label, str(directory), read_tables(directory)) for label, directory in sources]
-    rated = {"utt2mos" in tables.utterance for _, _, tables in parts}
-    if len(rated) > 1:
-        without = [directory for _, directory, tables in parts if "utt2mos" not in tables.utterance]
-        faults += [f"{directory}: has no utt2mos, while others have" for directory in without]
-    for label, directory, tables in parts:
+    origin: dict[str, Path] = {}
+    if len({bool(data.mos) for _, data in parts}) > 1:
+        faults += [f"{data.path}: has no utt2mos, unlike the others" for _, data in parts if not data.mos]
+    for label, data in parts:
         if label:
-            tables = _labelled(tables, label)
-        for utterance in tables.utterances:
-            first = origin.setdefault(utterance, directory)
-            if first != directory:
-                faults.append(f"{directory}: utterance {utterance} is in {first} too")
-        for name, table in tables.utterance.items():
-            joined.utterance.setdefault(name, {}).update(table)
-        for name, table in tables.system.items():
-            known = joined.system.setdefault(name, {})
+            data = _labelled(data, label)
+        for utterance in data.utterances:
+            first = origin.setdefault(utterance, data.path)
+            if first != data.path:
+                faults.append(f"{data.path}: utterance {utterance} is also in {first}")
+        for name, table in data.tables.items():
+            known = joined.tables.setdefault(name, {})
+            if TABLES[name].key == "utterance":
+                known.update(table)
+                continue
             for system, value in table.items():
                 if known.setdefault(system, value) != value:
-                    faults.append(f"{directory}/{name}: {system} is {value}, elsewhere {known[system]}")
-        joined.ratings.update(tables.ratings)
-        notes += [tables.notes] if tables.notes and tables.notes not in notes else []
+                    faults.append(f"{data.path / name}: {system} is {value}, elsewhere {known[system]}")
+        joined.rating_texts.update(data.rating_texts)
     raise_faults(faults, f"combining to {out}")
-    joined.notes = " ".join(notes)
+    joined.notes = " ".join(dict.fromkeys(data.notes for _, data in parts if data.notes))
     _complete_system_tables(joined)
-    write_tables(out, joined)
+    replace_data_dirs([joined], "writing")
     return len(origin)
 
 
-def _labelled(tables: Tables, label: str) -> Tables:
-    def named(value: str) -> str:
-        return f"{label}-{value}"
+def _labelled(data: DataDir, label: str) -> DataDir:
+    """Return `data` as part of the corpus `label`, with the label as prefix of all names that hold within a corpus."""
 
-    by_utterance = {
-        name: {u: named(value) for u, value in table.items()} if name in LABELLED else table
-        for name, table in tables.utterance.items()
-    }
-    by_utterance["utt2corpus"] = dict.fromkeys(tables.utterances, label)
-    by_system = {name: {named(s): value for s, value in table.items()} for name, table in tables.system.items()}
-    ratings = {u: [(named(listener), score) for listener, score in pairs] for u, pairs in tables.ratings.items()}
-    return Tables(by_utterance, by_system, ratings, tables.notes)
+    def named(name: str) -> str:
+        return f"{label}-{name}"
+
+    tables = {}
+    for name, table in data.tables.items():
+        of_system, has_names = TABLES[name].key == "system", bool(TABLES[name].names)
+        tables[name] = {
+            named(key) if of_system else key: named(value) if has_names else value for key, value in table.items()
+        }
+    tables["utt2corpus"] = dict.fromkeys(data.utterances, label)
+    ratings = {u: [(named(listener), score) for listener, score in pairs] for u, pairs in data.rating_texts.items()}
+    return replace(data, tables=tables, rating_texts=ratings)
 
 
-def _complete_system_tables(joined: Tables) -> None:
-    """A table by system must have all of them: the group of a system without one is its corpus, or unknown."""
-    systems = {system: u for u, system in joined.utterance["utt2sys"].items()}
-    if groups := joined.system.get("sys2group"):
-        corpora = joined.utterance.get("utt2corpus", {})
+def _complete_system_tables(joined: DataDir) -> None:
+    """Make sure that tables of systems have all systems: the group of one without is its corpus, or unknown."""
+    systems = {system: utterance for utterance, system in joined.systems.items()}
+    if joined.groups:
         for system, utterance in systems.items():
-            groups.setdefault(system, corpora.get(utterance, "unknown"))
-    # The true score of a system without one is the mean of its utterances, so that none needs to be listed.
-    if joined.system.get("sys2mos", systems).keys() != systems.keys():
-        del joined.system["sys2mos"]
+            joined.groups.setdefault(system, joined.corpora.get(utterance, "unknown"))
+    # Without sys2mos, the true score of a system is the mean of its utterances.
+    if joined.tables.get("sys2mos", systems).keys() != systems.keys():
+        del joined.tables["sys2mos"]
 
 
-def subset_data(out: str | Path, source: str | Path, wanted: Callable[[Tables], Collection[str]]) -> int:
-    """Write the part of a data directory that `wanted` chooses; return the number of utterances.
+def subset_data(out: str | Path, source: str | Path, wanted: Callable[[DataDir], Collection[str]]) -> int:
+    """Write the utterances of a data directory that `wanted` selects; return their number.
 
     Raises:
-        InputError: if the directory is faulty or nothing is chosen.
+        InputError: if the directory is faulty or nothing is selected.
     """
-    tables = read_tables(source)
-    chosen = wanted(tables)
-    if not chosen:
-        raise InputError(f"{source}: no utterance is chosen")
-    write_tables(out, tables.only(chosen))
-    return len(chosen)
+    data = read_data_dir(source, rated=False)
+    selected = wanted(data)
+    if not selected:
+        raise InputError(f"{source}: no utterance is selected")
+    replace_data_dirs([replace(data.only(selected), path=Path(out))], "writing")
+    return len(selected)
 
 
-def listed(path: str | Path, table: str | None) -> Callable[[Tables], list[str]]:
-    """Choose the utterances of a list: of their own ids, or with `table` (utt2sys, ...) of what that says of them.
+def listed(path: str | Path, table: str | None) -> Callable[[DataDir], list[str]]:
+    """Select the utterances that a list names, by id or by their value in `table` (utt2sys, ...).
 
     Raises (when called):
-        InputError: naming each line that chooses nothing.
+        InputError: naming each line that selects nothing.
     """
 
-    def choose(tables: Tables) -> list[str]:
+    def select(data: DataDir) -> list[str]:
         lines = {line.strip(): n for n, line in enumerate(read_lines(path), start=1) if line.strip()}
-        keys = {u: tables.utterance[table].get(u) if table else u for u in tables.utterances}
+        keys = {u: data.tables[table].get(u) if table else u for u in data.utterances}
         known = set(keys.values())
-        raise_faults([f"{path}:{n}: {name} is not there" for name, n in lines.items() if name not in known], str(path))
+        faults = [f"{path}:{n}: {name} does not exist" for name, n in lines.items() if name not in known]
+        raise_faults(faults, str(path))
         return [u for u, key in keys.items() if key in lines]
 
-    return choose
+    return select
 
 
-def drawn(count: int, seed: int) -> Callable[[Tables], list[str]]:
-    """Choose `count` utterances at random."""
+def drawn(count: int, seed: int) -> Callable[[DataDir], list[str]]:
+    """Select `count` utterances at random."""
 
-    def choose(tables: Tables) -> list[str]:
-        if count > len(tables.utterances):
-            raise InputError(f"only {len(tables.utterances)} utterances, not {count}")
-        return random.Random(seed).sample(tables.utterances, count)
+    def select(data: DataDir) -> list[str]:
+        if count > len(data.utterances):
+            raise InputError(f"only {len(data.utterances)} utterances, not {count}")
+        return random.Random(seed).sample(data.utterances, count)
 
-    return choose
+    return select
 
 
 def split_data(
@@ -136,14 +136,14 @@ def split_data(
 ) -> dict[str, tuple[int, int]]:
     """Split a data directory into parts that share no utterance, system, speaker or sentence.
 
-    What must stay together is shuffled, and dealt to the part that lacks most of its share.
+    Shuffle the groups; give each to the part furthest below its share.
 
     Args:
         out: parent of the parts.
-        source: what to split.
+        source: data directory to split.
         shares: name of the part -> its share, in any unit.
         by: key of SPLIT_BY.
-        seed: of the order.
+        seed: of the shuffle.
 
     Returns:
         part -> number of utterances, and of systems.
@@ -151,22 +151,24 @@ def split_data(
     Raises:
         InputError: if the directory is faulty, lacks the table that `by` needs, or a part stays empty.
     """
-    tables = read_tables(source)
+    data = read_data_dir(source, rated=False)
     table = SPLIT_BY[by]
-    if table is not None and table not in tables.utterance:
+    if table is not None and table not in data.tables:
         raise InputError(f"{source}: has no {table} to split by")
+    keys = data.tables[table] if table else {utterance: utterance for utterance in data.utterances}
+    raise_faults([f"{source}: {u} is not in {table}" for u in data.utterances if u not in keys], f"splitting {source}")
     groups: dict[str, list[str]] = {}
-    for utterance in tables.utterances:
-        groups.setdefault(tables.utterance[table][utterance] if table else utterance, []).append(utterance)
+    for utterance in data.utterances:
+        groups.setdefault(keys[utterance], []).append(utterance)
     order = sorted(groups, key=c_locale_key)
     random.Random(seed).shuffle(order)
     parts: dict[str, list[str]] = {name: [] for name in shares}
     for group in order:
-        neediest = min(shares, key=lambda name: len(parts[name]) / shares[name])
-        parts[neediest] += groups[group]
+        furthest = min(shares, key=lambda name: len(parts[name]) / shares[name])
+        parts[furthest] += groups[group]
     empty = [name for name, members in parts.items() if not members]
     raise_faults([f"{out}/{name}: no utterance" for name in empty], f"splitting {source}")
-    for name, members in parts.items():
-        write_tables(Path(out) / name, tables.only(members))
-    systems = tables.utterance["utt2sys"]
-    return {name: (len(members), len({systems[u] for u in members})) for name, members in parts.items()}
+    replace_data_dirs(
+        [replace(data.only(members), path=Path(out) / name) for name, members in parts.items()], "writing"
+    )
+    return {name: (len(members), len({data.systems[u] for u in members})) for name, members in parts.items()}

@@ -1,4 +1,4 @@
-"""Stage 8: the final model of an experiment as a directory that needs nothing of the recipe."""
+"""Stage 8: write the final model of an experiment as a directory that is independent of the recipe."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ NO_LICENCE = "not stated; the licences of the training data and of the SSL encod
 def export_model(
     experiment: str | Path, out_dir: str | Path, *, half: bool = False, licence: str | None = None
 ) -> MOSNetwork:
-    """Copy the final model, add a card that says what it is, and load the copy as proof.
+    """Copy the final model, write its model card, and load the copy to prove that it works.
 
     Args:
-        experiment: exp/<tag>, trained; scores of stage 7 enter the card if they are there.
+        experiment: exp/<tag> after training; the card lists the scores of stage 7 if they exist.
         out_dir: exp/<tag>/model.
-        half: whether weights are stored as float16; loading turns them back into float32.
-        licence: of the weights, for the card; None where it is not decided.
+        half: whether to store the weights as float16; loading converts them back to float32.
+        licence: licence of the weights, for the card; None if undecided.
 
     Returns:
-        the model as loaded from `out_dir`.
+        the model loaded from `out_dir`.
 
     Raises:
         InputError: if the experiment has no final model.
@@ -39,7 +39,7 @@ def export_model(
     experiment, out_dir = Path(experiment), Path(out_dir)
     final = experiment / "final"
     if not (final / WEIGHTS).exists():
-        raise InputError(f"{final / WEIGHTS}: no such file: the training has not finished")
+        raise InputError(f"{final / WEIGHTS}: no such file; finish the training first")
     with atomic_path(out_dir / WEIGHTS) as temporary:
         if half:
             tensors = load_file(final / WEIGHTS)

@@ -1,4 +1,4 @@
-"""Frame scores of a recording as a table, and drawn over its spectrogram: where in the file is it bad."""
+"""Frame scores of a recording as a table, and as a plot over its spectrogram: they show where it sounds bad."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FFT, HOP = 512, 160  # 32 ms windows every 10 ms
-MAX_COLUMNS = 2000  # of the picture; longer spectrograms keep the loudest of several columns
+MAX_COLUMNS = 2000  # columns of a plot; a longer spectrogram keeps the loudest of several columns
 BLOCK_SECONDS = 60.0
-FLOOR = -80.0  # dB below the loudest
+FLOOR = -80.0  # dB relative to the loudest bin
 
 
 def output_name(utterance: str, suffix: str) -> Path:
-    """Return an utterance id with `suffix` as a relative path without `..`: absolute paths lose their root."""
+    """Return an utterance id with `suffix` as a relative path without `..`; an absolute path loses its root."""
     parts = [part if part != ".." else "_" for part in Path(utterance).parts if part not in ("/", ".")] or ["_"]
     return Path(*map(_fitting, parts[:-1]), _fitting(parts[-1], suffix))
 
 
 def _fitting(name: str, suffix: str = "") -> str:
-    """Append `suffix` to the name of a file; one that gets too long for the system has a hash in place of its end."""
+    """Append `suffix` to a file name; replace the end of a name that is too long for the system by a hash."""
     raw = os.fsencode(name)
     if len(raw) + len(suffix) <= NAME_BYTES:
         return name + suffix
@@ -48,20 +48,20 @@ def write_frames(directory: str | Path, score: Score) -> Path:
     return path
 
 
-def write_plot(directory: str | Path, score: Score, recording: Recording) -> Path:
-    """Draw the frame scores over the spectrogram to `directory/<utterance>.png`; return its path."""
+def write_plot(directory: str | Path, score: Score) -> Path:
+    """Save the plot of `plot_frames` as `directory/<utterance>.png`; return its path."""
     path = Path(directory) / output_name(score.utterance, ".png")
-    figure = frame_figure(score, spectrogram(recording))
+    figure = plot_frames(score)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
     return path
 
 
 def spectrogram(recording: Recording) -> np.ndarray:
-    """Return the level of a recording in dB, (FFT / 2 + 1, columns), at most 0 and at least FLOOR.
+    """Return the level of a recording in dB, (FFT / 2 + 1, columns), between FLOOR and 0.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if the recording cannot be read.
     """
     window = np.hanning(FFT).astype(np.float32)
     held = np.zeros(0, np.float32)
@@ -81,10 +81,21 @@ def spectrogram(recording: Recording) -> np.ndarray:
     return decibel
 
 
-def frame_figure(score: Score, level: np.ndarray) -> Figure:
-    """Return a figure: the spectrogram, and above it the frame scores with their mean."""
-    from matplotlib.figure import Figure  # here: what only computes scores needs no matplotlib
+def plot_frames(score: Score) -> Figure:
+    """Plot the frame scores of a recording with their mean, and below them its spectrogram.
 
+    Args:
+        score: of a recording, without an error.
+
+    Raises:
+        ValueError: if `score` has no recording because it is of a waveform.
+        InputError: if the recording cannot be read.
+    """
+    from matplotlib.figure import Figure  # imported here: computing scores needs no matplotlib
+
+    if score.recording is None:
+        raise ValueError(f"{score.utterance}: the score of a waveform has no recording to plot")
+    level = spectrogram(score.recording)
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.4))
     times = (np.arange(score.frame_mos.size) + 0.5) * score.frame_seconds
@@ -102,6 +113,6 @@ def frame_figure(score: Score, level: np.ndarray) -> Figure:
 
 
 def _short(name: str, limit: int = 70) -> str:
-    # A dollar sign would begin a formula.
+    # Matplotlib reads text from an unescaped dollar sign on as a formula.
     name = as_text(name)
     return (name if len(name) <= limit else f"...{name[-limit:]}").replace("$", r"\$")

@@ -1,7 +1,7 @@
-"""Scores as a file: written as they come to a journal, from which an interrupted run goes on, and whole at the end.
+"""Write scores to a file, by way of a journal from which an interrupted run continues.
 
-The journal `OUT.partial` has a line of JSON with what decides scores, and one for each recording in the order of the
-inputs. The file itself (CSV, JSON lines or utt2mos, by its suffix) appears whole, when all recordings are scored.
+The journal `OUT.partial` is JSON lines: first the settings that determine the scores, then one line per recording in
+the order of the inputs. The file itself (CSV, JSON lines or utt2mos, by its suffix) is written when all are scored.
 """
 
 from __future__ import annotations
@@ -18,33 +18,32 @@ from distilmos.errors import InputError
 from distilmos.files import atomic_path
 from distilmos.inference.predict import Score
 
-DECIMALS = 4  # of scores for people; more is noise
+DECIMALS = 4  # of scores in CSV; more is noise
 
 
 def record(score: Score) -> dict[str, Any]:
-    """Return a score, without those of its frames, as plain JSON types."""
+    """Convert a score, without its frame scores, to plain JSON types."""
     if score.error:
         return {"utterance": score.utterance, "mos": None, "seconds": None, "error": score.error}
     return {"utterance": score.utterance, "mos": score.mos, "seconds": score.seconds, "error": None}
 
 
 class Journal:
-    """The scores of a run that has not ended."""
+    """The scores of an unfinished run."""
 
     def __init__(self, out: Path, identity: dict[str, Any], *, resume: bool) -> None:
-        """Begin, or go on.
+        """Start a run, or continue an interrupted one.
 
         Args:
-            out: the file that will be written at the end.
-            identity: what decides scores, such as the model.
-            resume: go on from an interrupted run, if there is one.
+            out: the file to write at the end.
+            identity: the settings that determine the scores, such as the model.
+            resume: whether to continue from an existing journal.
 
         Raises:
-            InputError: if `out` is a directory; if an interrupted run is there and `resume` is not set, or it was one
-                of another identity.
+            InputError: if `out` is a directory, or if a journal exists and `resume` is not set or its identity differs.
         """
         if out.is_dir():
-            raise InputError(f"{out}: a directory, not a file to write")
+            raise InputError(f"{out}: is a directory; name a file")
         self.out = out
         self._is_table = out.suffix not in (".csv", ".jsonl")
         self._admitted: set[str] = set()
@@ -56,59 +55,61 @@ class Journal:
             self._write({"identity": identity})
             return
         if not resume:
-            raise InputError(f"{self.path}: an interrupted run: go on from it with --resume, or remove it")
-        whole = 0  # bytes of complete lines: a kill may have cut the last one
+            raise InputError(f"{self.path}: an interrupted run exists; continue it with --resume, or remove the file")
+        whole = 0  # bytes of complete lines; a kill may have cut the last one
         with self.path.open("rb") as stream:
-            for number, line in enumerate(stream):
+            for number, line in enumerate(stream, start=1):
                 if not line.endswith(b"\n"):
                     break
                 whole += len(line)
-                if number == 0 and _parsed(self.path, line).get("identity") != identity:
-                    raise InputError(f"{self.path}: an interrupted run with another model or other options; remove it")
-                self.done = number
+                if number == 1 and _parsed(self.path, number, line).get("identity") != identity:
+                    raise InputError(
+                        f"{self.path}:1: the interrupted run had another model or options; remove the file"
+                    )
+                self.done = number - 1
         os.truncate(self.path, whole)
         self._stream = self.path.open("a", encoding="utf-8")
         if whole == 0:
             self._write({"identity": identity})
 
     def names(self) -> Iterator[str]:
-        """Yield the utterance ids of the scores that are there."""
+        """Yield the utterance ids of the scores in the journal."""
         for values in self._records():
             yield values["utterance"]
 
     def admit(self, utterance: str) -> None:
-        """Refuse a recording that the file cannot hold, before it is scored.
+        """Check before a recording is scored that the output file can hold it.
 
         Raises:
-            InputError: if the file is a Kaldi table, and the id has white space, is not UTF-8 or is there already.
+            InputError: if the file is a Kaldi table, and the id contains white space, is not UTF-8 or is a duplicate.
         """
         if not self._is_table:
             return
         if utterance in self._admitted:
-            fault = f"{utterance} is there twice"
+            fault = f"{utterance} is a duplicate"
         elif len(utterance.split()) != 1 or not is_utf8(utterance):
-            fault = f"{utterance!r} is no utterance id (UTF-8 text without white space)"
+            fault = f"{utterance!r} is not an utterance id (UTF-8 text without white space)"
         else:
             self._admitted.add(utterance)
             return
         advice = "write .csv or .jsonl, or use a wav.scp"
         if self.done:
-            advice += f"; to go on from what is scored, rename {self.path} to NAME.csv.partial, and --resume NAME.csv"
-        raise InputError(f"{self.out}: a Kaldi table cannot hold this: {fault}; {advice}")
+            advice += f"; to keep the scores, rename {self.path} to NAME.csv.partial and use --out NAME.csv --resume"
+        raise InputError(f"{self.out}: {fault}, so a Kaldi table cannot hold it; {advice}")
 
     def add(self, values: dict[str, Any]) -> None:
-        """Append what `record` returned; it survives the end of this process."""
+        """Append the result of `record`; it is in the file when this returns."""
         self._write(values)
         self.done += 1
 
     def close(self) -> None:
-        """Keep the journal for another run, if there is any score in it."""
+        """Close the journal; remove it if it holds no score."""
         self._stream.close()
         if self.done == 0:
             self.path.unlink(missing_ok=True)
 
     def finish(self) -> int:
-        """Write the file and remove the journal; return how many recordings could not be used."""
+        """Write the file, remove the journal, and return the number of recordings that could not be used."""
         self._stream.close()
         failed = sum(1 for values in self._records() if values["error"])
         suffix = self.out.suffix
@@ -129,21 +130,21 @@ class Journal:
     def _records(self) -> Iterator[dict[str, Any]]:
         with self.path.open("rb") as stream:
             next(stream, None)
-            for line in stream:
-                yield _parsed(self.path, line)
+            for number, line in enumerate(stream, start=2):
+                yield _parsed(self.path, number, line)
 
     def _convert(self, write: Callable[[TextIO, Iterator[dict[str, Any]]], None]) -> None:
         with atomic_path(self.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             write(stream, self._records())
 
 
-def _parsed(path: Path, line: bytes) -> dict[str, Any]:
+def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         values = json.loads(line)
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: damaged; remove it and begin anew")
+        raise InputError(f"{path}:{number}: damaged; remove the file and start again")
     return values
 
 

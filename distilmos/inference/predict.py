@@ -1,14 +1,13 @@
-"""Predict MOS. A score depends on the recording alone, never on what it is batched with."""
+"""Predict MOS. A score depends on the recording alone, not on the other recordings of a batch."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -17,26 +16,27 @@ from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.packing import pack_by_length
 from distilmos.data.recordings import Recording
 from distilmos.errors import InputError
+from distilmos.inference.reading import read_ahead
 from distilmos.inference.windows import Windows, join_frames
 from distilmos.model.networks import MOSNetwork
 from distilmos.ssl.forward import pad_audio, to_device
 
-POOL = 16  # batches' worth of audio among which recordings of similar length are looked for
-AHEAD = 16  # recordings that are read for each thread before the model asks for them
-# Batches at a time. On a CPU each has its part of the cores: a small network in two threads of one core each is a fifth
-# faster than in one of two, for its LSTM and its many small steps leave cores idle. On a GPU one is prepared meanwhile.
+POOL = 16  # batches are formed from windows of similar length among this many batches of audio
+# Batches at a time. On a CPU each gets a share of the cores: two batches on one core each run a fifth faster than one
+# batch on two cores, because the LSTM and many small steps of a small network leave cores idle. On a GPU, one batch is
+# prepared while the other is computed.
 LANES = 2
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How to predict; none of it changes a score by more than rounding, but for `window_seconds`.
+    """How to predict. Only `window_seconds` and `corpus` change a score by more than rounding.
 
     Attributes:
-        batch_seconds: padded seconds in the forward passes that run at a time; with it memory grows.
+        batch_seconds: padded seconds in the forward passes that run at a time; memory grows with it.
         window_seconds: longer recordings are scored in overlapping windows of this length (see `windows`).
         workers: threads that read and resample audio.
-        corpus: one that the model was trained on, on whose scale the scores shall be; None for their mean scale.
+        corpus: predict on the scale of this training corpus; None for the mean scale of all.
     """
 
     batch_seconds: float = 30.0
@@ -45,10 +45,10 @@ class PredictOptions:
     corpus: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values that no prediction can have.
+        """Check the values.
 
         Raises:
-            InputError: names the first one.
+            InputError: names the first value that is out of range.
         """
         for name in ("batch_seconds", "window_seconds"):
             value = getattr(self, name)
@@ -62,15 +62,16 @@ class PredictOptions:
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What the model says of a recording.
+    """The predicted MOS of a recording or waveform, or the reason why it cannot be used.
 
     Attributes:
         utterance: its id.
         seconds: its length; 0 if it cannot be used.
         mos: its score; NaN if it cannot be used.
-        frame_mos: of each frame, float32 (T,).
-        frame_seconds: from one frame to the next; frame t begins at t * frame_seconds.
+        frame_mos: score of each frame, float32 (T,); empty if it cannot be used.
+        frame_seconds: time from one frame to the next; frame t starts at t * frame_seconds.
         error: why it cannot be used; empty if it can.
+        recording: the scored recording; None for a waveform.
     """
 
     utterance: str
@@ -79,13 +80,15 @@ class Score:
     frame_mos: np.ndarray = field(repr=False)
     frame_seconds: float
     error: str = ""
+    recording: Recording | None = field(default=None, repr=False)
 
 
 @dataclass
 class _Pending:
-    """A recording whose windows are not all scored yet."""
+    """A recording whose windows are not all scored yet; `complete` once all of them are read."""
 
     utterance: str
+    recording: Recording | None = None
     windows: dict[int, np.ndarray | None] = field(default_factory=dict)  # first frame -> frame scores
     samples: int = 0
     complete: bool = False
@@ -98,7 +101,7 @@ class _Pending:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A window that waits for its batch."""
+    """A window that waits for its batch; `first` is its first frame."""
 
     owner: _Pending
     first: int
@@ -111,24 +114,26 @@ def predict(
     device: torch.device,
     options: PredictOptions | None = None,
 ) -> Iterator[Score]:
-    """Score recordings, in their order, holding a bounded part of them at a time.
+    """Score recordings in bounded memory, in their order.
 
     Args:
-        model: in evaluation mode, on `device`.
-        recordings: what to score.
-        device: where to compute.
-        options: how.
+        model: the network, in evaluation mode, on `device`.
+        recordings: the recordings to score.
+        device: device to compute on.
+        options: how to predict; None for the defaults.
 
     Yields:
-        a score for each recording. One that is missing, unreadable or shorter than a frame, or for which the model
-        gives no finite score, has an error instead.
+        one score per recording. It has an error if the recording is missing, unreadable or shorter than a frame, or if
+        the model gives no finite score.
 
     Raises:
         InputError: if the model does not know `options.corpus`.
     """
     options = options or PredictOptions()
-    audio = ((recording.utterance, recording.stream(options.window_seconds)) for recording in recordings)
-    return score_audio(model, audio, device, options)
+    pending = (
+        (_Pending(recording.utterance, recording), recording.stream(options.window_seconds)) for recording in recordings
+    )
+    return _score(model, pending, device, options, _offset(model, options.corpus))
 
 
 def score_audio(
@@ -137,14 +142,14 @@ def score_audio(
     device: torch.device,
     options: PredictOptions,
 ) -> Iterator[Score]:
-    """Score recordings that come as an id and parts of 16 kHz samples, (N,) float32 each; else as `predict`."""
-    offset = _offset(model, options.corpus)
-    return _score(model, recordings, device, options, offset)
+    """Score recordings as `predict` does, given as an id and parts of 16 kHz samples, float32 (N,) each."""
+    pending = ((_Pending(utterance), parts) for utterance, parts in recordings)
+    return _score(model, pending, device, options, _offset(model, options.corpus))
 
 
 def _score(
     model: MOSNetwork,
-    recordings: Iterable[tuple[str, Iterable[np.ndarray]]],
+    recordings: Iterable[tuple[_Pending, Iterable[np.ndarray]]],
     device: torch.device,
     options: PredictOptions,
     offset: float,
@@ -156,7 +161,7 @@ def _score(
     pooled = 0
     budget = options.batch_seconds * SAMPLE_RATE
     with _lanes(device) as lanes:
-        for owner, pieces in _read_ahead(recordings, windows, options.workers):
+        for owner, pieces in read_ahead(recordings, windows, options.workers):
             waiting.append(owner)
             for first, samples in _until_error(owner, pieces):
                 if samples.size < shortest:
@@ -177,68 +182,32 @@ def _score(
         yield _result(owner, windows.hop, offset)
 
 
-def _read_ahead(
-    recordings: Iterable[tuple[str, Iterable[np.ndarray]]], windows: Windows, workers: int
-) -> Iterator[tuple[_Pending, Iterator[tuple[int, np.ndarray]]]]:
-    """Read recordings in threads, a bounded number before they are asked for.
-
-    Threads read the first window, which is all of most recordings; the rest of a long one is read when it is asked for.
-    """
-
-    def start(parts: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-        rest = windows.cut(parts)
-        try:
-            return chain(list(islice(rest, 1)), rest)
-        except Exception as error:  # whatever it is, it is kept for `_until_error`
-            return _failing(error)
-
-    futures: deque[tuple[str, Future[Iterator[tuple[int, np.ndarray]]]]] = deque()
-    with ThreadPoolExecutor(workers) as executor:
-        try:
-            for utterance, parts in recordings:
-                futures.append((utterance, executor.submit(start, parts)))
-                if len(futures) >= AHEAD * workers:
-                    name, future = futures.popleft()
-                    yield _Pending(name), future.result()
-            while futures:
-                name, future = futures.popleft()
-                yield _Pending(name), future.result()
-        finally:
-            for _, future in futures:
-                future.cancel()
-
-
-def _failing(error: Exception) -> Iterator[tuple[int, np.ndarray]]:
-    raise error
-    yield  # a generator: the error comes when the first window is asked for
-
-
 def _until_error(owner: _Pending, pieces: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the windows of a recording; a fault ends it and is kept."""
+    """Yield the windows of a recording up to an error, which is kept in `owner`."""
     try:
         yield from pieces
     except InputError as error:
         owner.error = str(error)
-    except Exception as error:  # a fault of a library, or no memory left: not a reason to lose the other recordings
+    except Exception as error:  # such as a library's bug or a lack of memory; the other recordings are still scored
         owner.error = f"{owner.utterance}: cannot be read: {str(error) or type(error).__name__}"
 
 
 @contextmanager
 def _lanes(device: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """Give the threads that run batches, LANES of them with an even part of a CPU's cores each."""
+    """Provide up to LANES threads that run batches, each with an equal share of the CPU cores."""
     threads = torch.get_num_threads()
     count = LANES if device.type != "cpu" else min(LANES, threads)
     with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(1, threads // count),)) as lanes:
         try:
             yield lanes
         finally:
-            torch.set_num_threads(threads)  # what a thread sets for itself is the default of threads to come
+            torch.set_num_threads(threads)  # a lane's setting becomes the default of later threads
 
 
 def _score_pool(
     model: MOSNetwork, pool: list[_Piece], device: torch.device, budget: float, lanes: ThreadPoolExecutor
 ) -> None:
-    """Score the windows of the pool, in batches of similar length, and empty it."""
+    """Score the windows of the pool in batches of similar length, then empty the pool."""
 
     @torch.inference_mode()
     def score(batch: tuple[int, ...]) -> None:
@@ -254,7 +223,7 @@ def _score_pool(
 
 
 def too_short(samples: int, shortest: int) -> str:
-    """Say that so many 16 kHz samples are fewer than the `shortest` that give a frame."""
+    """Return the message for a recording of fewer 16 kHz samples than the `shortest` that give a frame."""
     found, needed = (count / SAMPLE_RATE * 1000 for count in (samples, shortest))
     return f"{found:.1f} ms is shorter than one frame of the model ({needed:.1f} ms)"
 
@@ -264,11 +233,13 @@ def _result(owner: _Pending, hop: int, offset: float) -> Score:
     if not owner.error:
         frames = join_frames([(first, scores) for first, scores in owner.windows.items() if scores is not None])
         if not np.isfinite(frames).all():
-            owner.error = f"{owner.utterance}: the model gives no finite score"
+            owner.error = f"{owner.utterance}: the model does not give a finite score"
     if owner.error:
-        return Score(owner.utterance, 0.0, float("nan"), np.zeros(0, np.float32), step, owner.error)
+        empty = np.zeros(0, np.float32)
+        return Score(owner.utterance, 0.0, float("nan"), empty, step, owner.error, owner.recording)
     frames = (frames + offset).astype(np.float32)
-    return Score(owner.utterance, owner.samples / SAMPLE_RATE, float(frames.mean(dtype=np.float64)), frames, step)
+    mos = float(frames.mean(dtype=np.float64))
+    return Score(owner.utterance, owner.samples / SAMPLE_RATE, mos, frames, step, recording=owner.recording)
 
 
 @torch.inference_mode()
@@ -277,7 +248,7 @@ def _offset(model: MOSNetwork, corpus: str | None) -> float:
         return 0.0
     names = model.corpus_offsets.names if model.corpus_offsets else ()
     if model.corpus_offsets is None or corpus not in names:
-        known = ", ".join(names) or "a single one: it has no scales to choose from"
-        raise InputError(f"the model was not trained on a corpus {corpus!r} among others, but on {known}")
+        known = f"its training corpora are {', '.join(names)}" if names else "it was trained on a single corpus"
+        raise InputError(f"the model has no scale for corpus {corpus!r}; {known}")
     device = model.corpus_offsets.values.device
     return float(model.corpus_offsets(torch.tensor(names.index(corpus), device=device)))

@@ -1,10 +1,9 @@
 """Long recordings in overlapping windows.
 
-A recording that is no longer than a window is scored as a whole. A longer one is scored in windows, each beginning two
-thirds of a window after the one before; the last one ends where the recording ends. Where two windows overlap, the
-first half of the overlap has the frame scores of the earlier one and the second half those of the later one, so that
-every frame comes from where it is furthest from an edge. The score of the recording is the mean of all its frames, as
-for a short one.
+A recording no longer than a window is scored as a whole. A longer one is scored in windows that start two thirds of a
+window apart; the last window ends with the recording. The first half of an overlap takes its frame scores from the
+earlier window, the second half from the later one, so every frame is scored where it is furthest from an edge. As for a
+short recording, the score is the mean over all frames.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ import numpy as np
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.model.networks import MOSNetwork
 
-OVERLAP = 3  # one part in so many of a window is shared with the next one: a third
+OVERLAP = 3  # consecutive windows share 1 / OVERLAP of their length
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How recordings are cut.
+    """How to cut recordings.
 
     Attributes:
-        hop: samples from one score of a frame to the next; windows begin at multiples of it, so that their frames are
-            those of the whole recording.
+        hop: samples from one frame score to the next; windows start at multiples of it, so that their frames are frames
+            of the whole recording.
         length: samples of a window.
     """
 
@@ -35,28 +34,28 @@ class Windows:
 
     @classmethod
     def for_model(cls, model: MOSNetwork, seconds: float) -> Windows:
-        """Return windows of `seconds` for a network."""
+        """Return windows of `seconds` for a model, or of its shortest usable length if that is longer."""
         return cls(model.hop, max(round(seconds * SAMPLE_RATE), 2 * OVERLAP * model.hop))
 
     def cut(self, parts: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-        """Cut a recording that comes in parts, holding no more than a window and a part.
+        """Cut a recording into windows; hold at most a few windows and one part of it.
 
         Args:
-            parts: its samples, (N,) each.
+            parts: consecutive parts of its samples, (N,) each.
 
         Yields:
-            the first frame of a window, and its samples.
+            the index of a window's first frame, and the window's samples.
         """
         step = (self.length - self.length // OVERLAP) // self.hop * self.hop
         held = np.zeros(0, np.float32)
-        first, start = 0, 0  # samples before those held, and before the next window
+        first, start = 0, 0  # offsets of the held samples and of the next window
         for part in parts:
             held = np.concatenate([held, part])
-            # A window that is not the last has more than a hop behind it.
+            # A window is not the last one if at least a hop follows it.
             while first + held.size >= start + self.length + self.hop:
                 yield start // self.hop, held[start - first : start - first + self.length]
                 start += step
-                # The last window may begin at most a step and a hop before this one.
+                # The last window may start up to a step and a hop before this one.
                 drop = max(0, start - step - self.hop - first)
                 held, first = held[drop:], first + drop
         end = first + held.size
@@ -69,13 +68,13 @@ class Windows:
 
 
 def join_frames(windows: list[tuple[int, np.ndarray]]) -> np.ndarray:
-    """Return the frame scores of a recording.
+    """Join the frame scores of windows; see the module's docstring.
 
     Args:
-        windows: number of the first frame, and frame scores (T,), of its windows in their order.
+        windows: index of the first frame and frame scores (T,) of each window, in order.
 
     Returns:
-        float (T,) of the whole recording.
+        frame scores of the whole recording, float (T,).
     """
     ends = [first + scores.size for first, scores in windows]
     cuts = [0, *((first + end) // 2 for (first, _), end in zip(windows[1:], ends, strict=False)), ends[-1]]

@@ -13,7 +13,8 @@ from distilmos.model.mixing import LayerMix
 from distilmos.model.offsets import Offsets
 from distilmos.model.processor import Decoder, FeatureProcessor, TokenPredictor
 from distilmos.model.spectral import SpectralBranch
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder, valid_mask
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder, valid_mask
 
 
 @dataclass(frozen=True)

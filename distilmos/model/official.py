@@ -15,7 +15,8 @@ from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import DistilMOS
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq import wavlm_config
 from distilmos.ssl.huggingface import transformers_config
 from distilmos.ssl.pickles import read_pickle

@@ -17,7 +17,7 @@ from distilmos.errors import InputError
 from distilmos.files import atomic_path, temporary_name, write_text
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
-from distilmos.ssl.encoder import EncoderConfig
+from distilmos.ssl.config import EncoderConfig
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"

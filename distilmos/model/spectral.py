@@ -13,7 +13,8 @@ from torchaudio.transforms import MelSpectrogram
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.model.processor import FrameNorm, norm_valid, strided_lengths
-from distilmos.ssl.encoder import EncoderConfig, normalize_audio, valid_mask
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import normalize_audio, valid_mask
 
 WINDOW, HOP = 400, 160  # samples: 25 and 10 ms; the joint of two packets is in two or three frames
 BANDS = 64

@@ -1,1 +1,1 @@
-"""RESULTS.md and the self-contained report.html of an experiment."""
+"""Write the pages on experiments, layer analyses and data directories, with their figures."""

@@ -1,4 +1,4 @@
-"""What the layers know, as `distilmos analyze` found it: tables and figures, and ANALYSIS.md with them."""
+"""Show the measures of `distilmos analyze` as tables and figures, and write ANALYSIS.md."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from distilmos.markdown import markdown_table, number
 from distilmos.provenance import machine_text
 from distilmos.report import figures
 from distilmos.report.experiment import Experiment, read_experiment
-from distilmos.report.figures import PALETTE, Figure, Line
-from distilmos.report.layers import over_training
+from distilmos.report.figures import BLUE, GREEN, ORANGE, Figure, Line
+from distilmos.report.layer_history import over_training
 
 PAGE = "ANALYSIS.md"
 NAMES = {BEFORE: "frozen", AFTER: "fine-tuned"}
-BLUE, ORANGE, GREEN = PALETTE[:3]
 PROBE_COLOURS = {
     ("accuracy", BEFORE): BLUE,
     ("accuracy", AFTER): ORANGE,
@@ -34,13 +33,13 @@ Table = tuple[list[str], list[list[str]]]  # header, rows
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A section of the page.
 
     Attributes:
         title: heading.
-        text: what the numbers mean.
-        figures: name of the file -> picture.
-        tables: header and rows of each.
+        text: explanation of the numbers.
+        figures: file name without suffix -> figure.
+        tables: header and rows of each table.
     """
 
     title: str
@@ -50,11 +49,11 @@ class Section:
 
 
 def write_analysis(directory: str | Path, experiment: str | Path | None) -> Path:
-    """Write ANALYSIS.md and its figures beside analysis.json; return its path.
+    """Write ANALYSIS.md and its figures next to analysis.json; return the path of ANALYSIS.md.
 
     Args:
-        directory: that has analysis.json.
-        experiment: exp/<tag>, whose log tells how the tokens were learned; None for an encoder alone.
+        directory: directory of analysis.json.
+        experiment: exp/<tag>, whose log holds the token accuracies in training; None for an encoder alone.
 
     Raises:
         InputError: if analysis.json or the log is faulty.
@@ -67,7 +66,7 @@ def write_analysis(directory: str | Path, experiment: str | Path | None) -> Path
     for section in sections:
         for name, figure in section.figures.items():
             write_text(directory / f"{name}.svg", figures.as_file(figure))
-    title = f"# What the layers of {Path(result['subject']).resolve().name} know\n"
+    title = f"# Layer analysis of {Path(result['subject']).resolve().name}\n"
     write_text(directory / PAGE, "\n".join([title, *analysis_text(result, sections)]))
     return directory / PAGE
 
@@ -78,10 +77,10 @@ def analysis_text(
     """Return the paragraphs of a page in Markdown.
 
     Args:
-        result: what analysis.json holds.
-        sections: to be shown.
-        folder: where the figures are, seen from the page, ending in a slash.
-        level: of the headings of sections.
+        result: content of analysis.json.
+        sections: sections to show.
+        folder: folder of the figures relative to the page, with a slash at the end.
+        level: Markdown marker of the section headings.
     """
     parts = ["".join(f"- {name}: {text}\n" for name, text in analysis_facts(result).items())]
     for section in sections:
@@ -92,25 +91,25 @@ def analysis_text(
 
 
 def analysis_facts(result: Mapping[str, Any]) -> dict[str, str]:
-    """Return how an analysis was made, name -> text."""
+    """Return the encoder, data and provenance of an analysis, name -> text."""
     facts = {
         "Frozen encoder": str(result["ssl"]),
-        "Analysed on": f"{', '.join(result['data'])}: {result['utterances']} utterances "
-        f"({result['seconds'] / 3600:.2f} h), of which {result['frames']:,} frames; seed {result['seed']}",
+        "Data": f"{', '.join(result['data'])}: {result['utterances']} utterances "
+        f"({result['seconds'] / 3600:.2f} h), {result['frames']:,} sampled frames; seed {result['seed']}",
     }
     if result["notes"]:
         facts["Notes"] = result["notes"]
     if result["kmeans"]:
         facts["K-means"] = str(result["kmeans"])
     if result["left_out"]:
-        facts["Left out"] = "; ".join(result["left_out"])
+        facts["Not computed"] = "; ".join(result["left_out"])
     commit = result["commit"] or "not known"
-    facts["Made"] = f"{result['time']}, commit {commit}; {machine_text(result['hardware'])}"
+    facts["Created"] = f"{result['time']}, commit {commit}; {machine_text(result['hardware'])}"
     return facts
 
 
 def analysis_sections(result: Mapping[str, Any]) -> list[Section]:
-    """Return what is to be shown of an analysis."""
+    """Return the sections on the measures of an analysis."""
     present = [BEFORE, AFTER] if result["model"] else [BEFORE]
     sections = [_similarity(result)]
     if result["tokens"]:
@@ -121,23 +120,23 @@ def analysis_sections(result: Mapping[str, Any]) -> list[Section]:
 
 
 def training_sections(experiment: Experiment) -> list[Section]:
-    """Return how the tokens of each layer were learned; nothing where the log has none."""
+    """Return the section on the token accuracies in training; an empty list if the log has none."""
     figure = over_training(experiment, "token_accuracy")
     if figure is None:
         return []
-    text = "Share of the frames of the dev set whose token id the network's own predictors found while it was trained."
-    return [Section("Tokens learned in training", text, {"token_accuracy": figure})]
+    text = "Share of the frames of the dev set whose token id the heads of the network predict, during training."
+    return [Section("Token accuracy in training", text, {"token_accuracy": figure})]
 
 
 def _similarity(result: Mapping[str, Any]) -> Section:
     text = (
-        "Linear centred kernel alignment (Kornblith et al., 2019) of the same frames: 1 where a layer is a rotation "
-        "and scaling of the other one, 0 where the two have nothing in common."
+        "Linear centred kernel alignment (CKA; Kornblith et al., 2019) of two layers on the same frames: 1 if one "
+        "layer is a rotation and scaling of the other, 0 if they have nothing in common."
     )
     columns = "layer"
     if result["model"]:
         columns = "fine-tuned layer"
-        text += " The diagonal says how much fine-tuning left as it was."
+        text += " The diagonal compares each frozen layer with the same layer after fine-tuning."
     values = [_known(row) for row in result["similarity"]]
     figure = figures.layer_map("similarity", "Similarity of layers (linear CKA)", values, "frozen layer", columns)
     return Section("Similarity of layers", text, {"similarity": figure})
@@ -145,19 +144,19 @@ def _similarity(result: Mapping[str, Any]) -> Section:
 
 def _tokens(result: Mapping[str, Any], present: Sequence[str]) -> Section:
     rows = result["tokens"]
-    title = "Token ids read from a layer"
+    title = "Token probes"
     text = (
-        "Token ids of the frozen layer. A linear reader (discriminant analysis, learned on other utterances) finds "
-        f"this share of them in {result['held_out']} held-out utterances. Chance is the share of the most frequent id."
+        "Share of the token ids of the frozen layer that a linear probe (discriminant analysis, trained on other "
+        f"utterances) finds in {result['held_out']} held-out utterances. Chance is the share of the most frequent id."
     )
-    columns = {f"reader, {NAMES[name]} layer": [row[name]["probe"] for row in rows] for name in present}
+    columns = {f"probe, {NAMES[name]} layer": [row[name]["probe"] for row in rows] for name in present}
     styles = [(GREEN, True), (GREEN, False), (ORANGE, False), (BLUE, False)]
     if AFTER in present:
-        title = "What is left of each layer"
+        title = "Forgetting"
         text += (
-            " What it finds in the frozen layer is what the fine-tuned one is to be compared with. Where a layer has "
-            "moved and turned to does not matter to the reader. It does to the centroids, which stay where they were: "
-            "by them, this share of all frames still has the same id. CKA is the diagonal above."
+            " Compare the fine-tuned layer with the frozen one. A rotation or shift of a layer does not affect the "
+            "probe. It does affect the nearest centroid, because the centroids stay fixed: 'same nearest centroid' is "
+            "the share of all frames that keep their id. CKA is the diagonal of the map above."
         )
         columns["same nearest centroid"] = [row[AFTER]["agreement"] for row in rows]
         columns["CKA"] = [values[place] for place, values in enumerate(result["similarity"])]
@@ -181,14 +180,14 @@ def _fit(rows: Sequence[Mapping[str, Any]], present: Sequence[str]) -> Section:
         for key, title in (("explained_variance", "explained variance"), ("inertia_per_frame", "inertia per frame"))
         for name in present
     }
-    text = "How well the centroids of the frozen layers fit; below 0 worse than the mean of all frames would."
+    text = "Fit of the centroids of the frozen layers. Below 0, they fit worse than the mean of all frames."
     figure = figures.layer_lines("fit", "Variance explained by the centroids", lines)
-    return Section("Fit of the k-means", text, {"fit": figure}, [_table(layers, columns)])
+    return Section("Fit of the k-means centroids", text, {"fit": figure}, [_table(layers, columns)])
 
 
 def _probes(tasks: Sequence[Mapping[str, Any]]) -> Section:
     drawn: dict[str, Figure] = {}
-    read: list[list[str]] = []
+    counts: list[list[str]] = []
     columns: dict[str, list[Any]] = {}
     spreads: dict[str, list[Any]] = {}
     layers = [row["layer"] for row in tasks[0]["layers"]]
@@ -206,15 +205,15 @@ def _probes(tasks: Sequence[Mapping[str, Any]]) -> Section:
             lines.append(line)
         chance, labels = task["chance"], "" if task["classes"] is None else f"{task['classes']:,}"
         level = None if chance is None else ("chance", chance)
-        drawn[f"probe{place}"] = figures.layer_lines(f"probe{place}", f"{task['name']} read from a layer", lines, level)
-        read.append([task["name"], f"{task['utterances']:,}", labels, number(chance), task["folds_of"]])
+        drawn[f"probe{place}"] = figures.layer_lines(f"probe{place}", f"Probe of {task['name']}", lines, level)
+        counts.append([task["name"], f"{task['utterances']:,}", labels, number(chance), task["folds_of"]])
     text = (
-        "How well an utterance's label or MOS is read from the mean and standard deviation of a layer over time, by "
-        "ridge regression and cross-validation. Chance is the share of the most frequent label; ± is the standard "
-        "deviation over folds. LCC and SRCC are of the predictions of all folds together."
+        "Cross-validated ridge regression predicts the label or the MOS of an utterance from the mean and the standard "
+        "deviation of a layer over time. Chance is the share of the most frequent label; ± is the standard deviation "
+        "over folds. LCC and SRCC are over the predictions of all folds together."
     )
-    header = ["read", "utterances", "labels", "chance", "folds of whole"]
-    return Section("What is read from each layer", text, drawn, [(header, read), _table(layers, columns, spreads)])
+    header = ["target", "utterances", "labels", "chance", "folds of whole"]
+    return Section("Probes", text, drawn, [(header, counts), _table(layers, columns, spreads)])
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
@@ -224,7 +223,7 @@ def _known(values: Iterable[float | None]) -> list[float]:
 def _table(
     layers: Sequence[int], columns: Mapping[str, Sequence[Any]], spreads: Mapping[str, Sequence[Any]] | None = None
 ) -> Table:
-    """Return a table with a row for each layer; `spreads` has the deviations of some of the columns."""
+    """Return a table with a row for each layer; `spreads` holds the standard deviations of some columns."""
     rows = []
     for place, layer in enumerate(layers):
         cells = [str(layer)]

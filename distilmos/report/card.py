@@ -1,4 +1,4 @@
-"""The card of a data directory: what is in it, how well its listeners agree, and what it shares with other sets."""
+"""Write the card of a data directory: its content, the agreement of its listeners, and its overlap with other sets."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from pathlib import Path
 import numpy as np
 
 from distilmos.data.datadir import DataDir, read_data_dir
-from distilmos.data.tables import read_table
 from distilmos.files import write_text
 from distilmos.markdown import markdown_table, number
 from distilmos.report.figures import histogram
+from distilmos.training.config import TrainConfig
 
 CARD, PICTURE = "SUMMARY.md", "mos_histogram.svg"
 SPLITS = 100  # random halves of the listeners
 SEED = 1
-LONG_SECONDS = 30.0  # conf/distilmos.yaml: max_seconds
+LONG_SECONDS: float = TrainConfig.model_fields["max_seconds"].default
 SYSTEMS_SHOWN = 5
 
 
 def write_cards(directories: Sequence[str | Path]) -> list[Path]:
-    """Write SUMMARY.md, and a picture of the scores where there are any, into each data directory.
+    """Write SUMMARY.md into each data directory, with a histogram of the MOS if the set is rated.
 
     Args:
-        directories: the sets of a corpus; each card has their overlap with the others.
+        directories: the sets of a corpus; each card shows the overlap with the other sets.
 
     Returns:
-        the cards.
+        paths of the cards.
 
     Raises:
-        InputError: if a directory is faulty. No card is written then.
+        InputError: if a directory is faulty; then no card is written.
     """
     sets = {Path(d): read_data_dir(d, rated=(Path(d) / "utt2mos").exists()) for d in directories}
     pages = {path: _page(data, [other for other in sets.values() if other is not data]) for path, data in sets.items()}
@@ -48,9 +48,9 @@ def _page(data: DataDir, others: Sequence[DataDir]) -> str:
     if data.notes:
         parts.append(f"**{data.notes}**\n")
     facts = _facts(data)
-    parts.append(markdown_table(["", "count"], [[name, text] for name, text in facts.items()]))
+    parts.append(markdown_table(["property", "value"], [[name, text] for name, text in facts.items()]))
     if data.mos:
-        parts.append(f"![histogram of the MOS of utterances]({PICTURE})\n")
+        parts.append(f"![Histogram of the MOS of utterances]({PICTURE})\n")
         parts.append(_systems(data))
     if data.ratings:
         parts.append(_agreement(data.ratings))
@@ -61,8 +61,8 @@ def _page(data: DataDir, others: Sequence[DataDir]) -> str:
     if long:
         shown = ", ".join(sorted(long)[:SYSTEMS_SHOWN])
         parts.append(
-            f"{len(long)} utterances are longer than {LONG_SECONDS:g} s, for example {shown}: training refuses what is "
-            "longer than max_seconds of its configuration.\n"
+            f"{len(long)} utterances are longer than {LONG_SECONDS:g} s, for example {shown}. Training refuses "
+            "utterances longer than max_seconds of its configuration.\n"
         )
     return "\n".join(parts)
 
@@ -72,25 +72,25 @@ def _facts(data: DataDir) -> dict[str, str]:
     facts = {
         "utterances": f"{len(data.wavs):,}",
         "hours": f"{sum(seconds) / 3600:.3f}",
-        "seconds of an utterance": f"{min(seconds):.2f} to {max(seconds):.2f}, mean {np.mean(seconds):.2f}",
+        "seconds per utterance": f"{min(seconds):.2f} to {max(seconds):.2f}, mean {np.mean(seconds):.2f}",
         "systems": f"{len(set(data.systems.values())):,}",
     }
     sizes = Counter(data.systems.values()).values()
-    facts["utterances of a system"] = _range(sizes)
+    facts["utterances per system"] = _range(sizes)
     if data.mos:
         values = list(data.mos.values())
         facts["MOS"] = f"{min(values):.2f} to {max(values):.2f}, mean {np.mean(values):.2f}, sd {np.std(values):.2f}"
     else:
-        facts["MOS"] = "not known: to be predicted, not scored"
+        facts["MOS"] = "not rated"
     if data.ratings:
         heard = Counter(listener for pairs in data.ratings.values() for listener, _ in pairs)
         facts["ratings"] = f"{sum(heard.values()):,}"
-        facts["ratings of an utterance"] = _range([len(pairs) for pairs in data.ratings.values()])
+        facts["ratings per utterance"] = _range([len(pairs) for pairs in data.ratings.values()])
         facts["listeners"] = f"{len(heard):,}"
-        facts["ratings of a listener"] = _range(heard.values())
+        facts["ratings per listener"] = _range(heard.values())
     for group, count in sorted(Counter(data.groups.get(s, "") for s in set(data.systems.values())).items()):
         if group:
-            facts[f"systems of group {group}"] = str(count)
+            facts[f"systems in group {group}"] = str(count)
     return facts
 
 
@@ -101,7 +101,7 @@ def _range(counts: Iterable[int]) -> str:
 
 
 def _systems(data: DataDir) -> str:
-    """Return the best and the worst systems."""
+    """Return a table of the systems with the highest and the lowest MOS."""
     scores: dict[str, list[float]] = {}
     for utterance, mos in data.mos.items():
         scores.setdefault(data.systems[utterance], []).append(mos)
@@ -115,19 +115,19 @@ def _systems(data: DataDir) -> str:
 
 
 def split_half(ratings: Mapping[str, Sequence[tuple[str, float]]], splits: int = SPLITS, seed: int = SEED) -> float:
-    """Return how well the mean scores by two halves of the listeners correlate (LCC), averaged over random halves.
+    """Return the correlation (LCC) of the mean scores of two halves of the listeners, averaged over random halves.
 
-    This is the reliability r of the mean of half as many ratings as there are; a perfect prediction of the true scores
-    would correlate with such a mean by the square root of r. The listeners are divided, not the ratings of each
-    utterance: whoever is severe is so in one half alone.
+    This is the reliability r of a mean over half of the ratings: a perfect prediction of the true scores would have an
+    LCC of sqrt(r) with such a mean. A split divides the listeners, not the ratings of each utterance, so that a severe
+    listener is in one half only.
 
     Args:
         ratings: utterance -> (listener, score) pairs.
-        splits: number of random divisions.
-        seed: of the divisions.
+        splits: number of random splits.
+        seed: seed of the splits.
 
     Returns:
-        LCC, or NaN where no division has two utterances with both halves and different scores.
+        LCC, or NaN if no split has two utterances that both halves rated and whose scores differ.
     """
     listeners = sorted({listener for pairs in ratings.values() for listener, _ in pairs})
     places = {listener: place for place, listener in enumerate(listeners)}
@@ -148,17 +148,17 @@ def split_half(ratings: Mapping[str, Sequence[tuple[str, float]]], splits: int =
 
 
 def intraclass_correlation(ratings: Mapping[str, Sequence[tuple[str, float]]]) -> tuple[float, float]:
-    """Return ICC(1,1), of a single rating, and ICC(1,k), of the mean of the ratings that an utterance has.
+    """Return ICC(1,1), the reliability of a single rating, and ICC(1,k), that of the mean rating of an utterance.
 
     One-way random effects: P. E. Shrout, J. L. Fleiss, "Intraclass correlations: uses in assessing rater reliability",
-    Psychological Bulletin 86 (1979), with the effective number of ratings k0 = (N - sum k_i^2 / N) / (n - 1) where
-    utterances have different numbers of them (S. R. Searle, Linear Models, 1971, section 9.8).
+    Psychological Bulletin 86 (1979). If utterances have different numbers of ratings k_i, k is the effective number
+    k0 = (N - sum k_i^2 / N) / (n - 1) (S. R. Searle, Linear Models, 1971, section 9.8).
 
     Args:
         ratings: utterance -> (listener, score) pairs.
 
     Returns:
-        both, or NaN where they are not defined (fewer than two utterances, no utterance rated twice, no variance).
+        both, or NaN if they are not defined (fewer than two utterances, no utterance rated twice, no variance).
     """
     utterance, _, score = _columns(ratings, None)
     counts = np.bincount(utterance).astype(float)
@@ -177,7 +177,7 @@ def intraclass_correlation(ratings: Mapping[str, Sequence[tuple[str, float]]]) -
 def _columns(
     ratings: Mapping[str, Sequence[tuple[str, float]]], places: Mapping[str, int] | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return, for every rating, the number of its utterance, the place of its listener, and the score; each (N,)."""
+    """Return the number of the utterance, the place of the listener and the score of every rating, each (N,)."""
     rows = [
         (n, places[listener] if places else 0, value)
         for n, pairs in enumerate(ratings.values())
@@ -205,11 +205,9 @@ def _shared(data: DataDir, other: DataDir) -> list[str]:
 
 
 def _names(data: DataDir) -> list[set[str] | None]:
-    """Return the utterances, systems, listeners, speakers and sentences of a set; None for what is not known."""
+    """Return the utterances, systems, listeners, speakers and sentences of a set; None where they are not known."""
     listeners = {listener for pairs in data.ratings.values() for listener, _ in pairs}
-    speakers, sentences, texts = (_values(data.path / name) for name in ("utt2spk", "utt2sent", "text"))
+    speakers, sentences, texts = (
+        set(data.tables[name].values()) if name in data.tables else None for name in ("utt2spk", "utt2sent", "text")
+    )
     return [set(data.wavs), set(data.systems.values()), listeners or None, speakers, sentences or texts]
-
-
-def _values(path: Path) -> set[str] | None:
-    return set(read_table(path).values()) if path.exists() else None

@@ -1,6 +1,6 @@
-"""Figures as inline SVG: the same bytes for the same input, small enough to be read on a telephone.
+"""Draw figures as inline SVG: the same bytes for the same input, readable on a phone.
 
-Texts stay texts, in the font of the page. Legends belong to the page, not to the picture, so that they wrap.
+Text stays text, in the font of the page. The page shows the legends, not the picture, so that they wrap.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-# M. Okabe and K. Ito, Color Universal Design (2008), without black and the yellow that is too light on white.
+# M. Okabe and K. Ito, Color Universal Design (2008), without black, and without yellow, which is too light on white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+BLUE, ORANGE, GREEN = PALETTE[:3]
 INK, GREY, PALE = "#1f2933", "#616e7c", "#d9dee4"
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -45,14 +46,14 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.8,
 }
 WIDTH, HEIGHT, SQUARE = 3.8, 2.7, 4.2  # inches
-LOG_RANGE = 1e-4  # lowest value shown, as a share of the highest
-FEW_POINTS = 12  # a line of so few points gets markers
-BAR_DISTANCE = 0.012  # between the bars of two lines, as a share of the width of the picture
+LOG_RANGE = 1e-4  # lowest value shown on a logarithmic scale, as a share of the highest
+FEW_POINTS = 12  # a figure with at most this many points or layers shows markers or values
+BAR_DISTANCE = 0.012  # between the error bars of two lines, as a share of the width of the picture
 
 
 @dataclass(frozen=True)
 class Key:
-    """One entry of a legend; kind is dot, ring, line, dash, dots or triangle (see report.html's styles)."""
+    """One entry of a legend; `kind` is dot, ring, line, dash, dots or triangle (see the styles of template.html)."""
 
     label: str
     colour: str
@@ -61,7 +62,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with what the page writes around it."""
+    """A picture with its title and legend, which the page shows around it."""
 
     title: str
     svg: Markup
@@ -70,7 +71,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: x and y of equal length; NaN leaves a gap. `spread` is how long a bar is on either side of a point."""
+    """One curve; `x` and `y` have equal length, NaN leaves a gap, and `spread` is half the length of the error bars."""
 
     label: str
     x: Sequence[float]
@@ -82,14 +83,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Marks:
-    """Training steps to be marked: the best one and those that were averaged."""
+    """Training steps to mark: the best step and the averaged steps."""
 
     best: int | None = None
     averaged: Sequence[int] = ()
 
 
 def group_styles(groups: Sequence[str]) -> dict[str, Key]:
-    """Return how each group is drawn: colours first as dots, then once more as rings."""
+    """Return the style of each group: first all colours as dots, then all colours as rings."""
     return {
         group: Key(group, PALETTE[n % len(PALETTE)], ("dot", "ring")[n // len(PALETTE) % 2])
         for n, group in enumerate(sorted(set(groups)))
@@ -97,7 +98,7 @@ def group_styles(groups: Sequence[str]) -> dict[str, Key]:
 
 
 def layer_colours(count: int) -> list[str]:
-    """Return `count` colours from dark (first layer) to light (last), even in lightness."""
+    """Return `count` colours from dark (first layer) to light (last layer) in even steps of lightness."""
     return [to_hex(colormaps["viridis"](share)) for share in np.linspace(0.0, 0.85, count)]
 
 
@@ -105,11 +106,11 @@ def scatter(name: str, title: str, rated: Sequence[float], predicted: Sequence[f
     """Draw predicted against rated scores, both axes at least 1..5, with the identity line.
 
     Args:
-        name: makes the ids inside the picture unique on the page.
-        title: of the figure.
-        rated: shape (N,).
-        predicted: shape (N,).
-        groups: N names; a single name for all gets no legend.
+        name: prefix that makes the ids inside the picture unique on the page.
+        title: title of the figure.
+        rated: rated MOS, shape (N,).
+        predicted: predicted MOS, shape (N,).
+        groups: group names of the N points; if all are equal, there is no legend.
     """
     styles = group_styles(groups)
     with _axes(SQUARE, SQUARE) as (canvas, axes):
@@ -143,14 +144,14 @@ def curves(
     logarithmic: bool = False,
     level: tuple[str, float] | None = None,
 ) -> Figure | None:
-    """Draw values over training steps; None if no line has a value.
+    """Draw values over training steps; return None if no line has a value.
 
     Args:
-        name: makes the ids inside the picture unique on the page.
-        title: of the figure.
+        name: prefix that makes the ids inside the picture unique on the page.
+        title: title of the figure.
         lines: curves; those without any value are left out.
-        marks: steps to be marked.
-        logarithmic: scale of the values; zeros are then left out.
+        marks: steps to mark.
+        logarithmic: whether the scale of the values is logarithmic, which leaves out zeros.
         level: name and height of a horizontal reference line.
     """
     drawn = [line for line in lines if any(math.isfinite(value) for value in line.y)]
@@ -162,7 +163,7 @@ def curves(
             axes.set_yscale("log", nonpositive="mask")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-")))
             axes.yaxis.set_minor_formatter("")
-            # A decay to zero would otherwise fill the picture with its last steps.
+            # Without a limit, the last steps of a decay to zero would fill the picture.
             axes.set_ylim(bottom=LOG_RANGE * max(value for line in drawn for value in line.y if value == value))
         if marks is not None and marks.averaged:
             bottom = np.zeros(len(marks.averaged))
@@ -182,14 +183,14 @@ def curves(
 def layer_lines(
     name: str, title: str, lines: Sequence[Line], level: tuple[str, float] | None = None, zoom: bool = False
 ) -> Figure:
-    """Draw shares or correlations over layers, on a scale from 0, or the lowest value, to 1.
+    """Draw shares or correlations over layers, on a scale from 0, or a negative lowest value, to 1.
 
     Args:
-        name: makes the ids inside the picture unique on the page.
-        title: of the figure.
-        lines: curves, over the numbers of layers.
+        name: prefix that makes the ids inside the picture unique on the page.
+        title: title of the figure.
+        lines: curves over layer numbers.
         level: name and height of a horizontal reference line.
-        zoom: whether the scale begins a little below the lowest value instead.
+        zoom: whether the scale fits the values instead.
     """
     with _axes(WIDTH, HEIGHT) as (canvas, axes):
         legend = _draw(axes, lines, level)
@@ -215,7 +216,7 @@ def _draw(axes: Axes, lines: Sequence[Line], level: tuple[str, float] | None) ->
         if line.spread is None:
             axes.plot(line.x, line.y, **look)
         else:
-            # Beside each other: on top of each other, bars of several lines could not be told apart.
+            # Shifted, because error bars of several lines at the same place could not be told apart.
             x = np.array(line.x) + BAR_DISTANCE * widest * (place - (len(lines) - 1) / 2)
             axes.errorbar(x, line.y, line.spread, elinewidth=1, **look)
         legend.append(Key(line.label, line.colour, "dash" if line.dashed else "line"))
@@ -226,18 +227,18 @@ def _draw(axes: Axes, lines: Sequence[Line], level: tuple[str, float] | None) ->
 
 
 def layer_map(name: str, title: str, values: Sequence[Sequence[float]], rows: str, columns: str) -> Figure:
-    """Draw how alike layers are, a cell for each pair.
+    """Draw the similarity of layers, with a cell for each pair.
 
     Args:
-        name: makes the ids inside the picture unique on the page.
-        title: of the figure.
-        values: in 0..1, or NaN, which leaves the cell empty; shape (L, M).
-        rows: whose layers the rows are, upwards from 1.
-        columns: whose layers the columns are.
+        name: prefix that makes the ids inside the picture unique on the page.
+        title: title of the figure.
+        values: similarities in 0..1, shape (L, M); NaN leaves a cell empty.
+        rows: label of the rows, which count upwards from 1.
+        columns: label of the columns.
     """
     matrix = np.array(values, dtype=float)
     colours = colormaps["viridis"]
-    # Fine-tuned layers may all be rather alike: the colours are for what differs.
+    # All layers may be similar: start the colour scale near the lowest value.
     low = min(0.9, math.floor(10 * min([1.0, *matrix[~np.isnan(matrix)]])) / 10)
     with _axes(SQUARE, SQUARE) as (canvas, axes):
         edges = [np.arange(count + 1) + 0.5 for count in matrix.shape]
@@ -263,8 +264,8 @@ def layer_bars(name: str, title: str, values: Mapping[int, float], level: tuple[
     """Draw one bar for each layer.
 
     Args:
-        name: makes the ids inside the picture unique on the page.
-        title: of the figure.
+        name: prefix that makes the ids inside the picture unique on the page.
+        title: title of the figure.
         values: layer -> value, at least 0.
         level: name and height of a horizontal reference line.
     """
@@ -285,11 +286,7 @@ def layer_bars(name: str, title: str, values: Mapping[int, float], level: tuple[
 
 
 def histogram(values: Sequence[float]) -> str:
-    """Return an SVG file with the distribution of MOS, in steps of a quarter.
-
-    Args:
-        values: scores in 1..5.
-    """
+    """Return an SVG file with the histogram of MOS `values` in 1..5, in steps of 0.25."""
     with _axes(WIDTH, HEIGHT) as (canvas, axes):
         axes.hist(values, bins=np.arange(0.875, 5.2, 0.25).tolist(), color=PALETTE[0], rwidth=0.9)
         axes.grid(visible=False, axis="x")
@@ -302,7 +299,7 @@ def histogram(values: Sequence[float]) -> str:
 
 @contextmanager
 def _axes(width: float, height: float) -> Iterator[tuple[Canvas, Axes]]:
-    """Give a picture of `width` x `height` inches, drawn in the report's style whatever the user's own is."""
+    """Give a picture of `width` x `height` inches in the style of the report; ignore the user's matplotlib settings."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
@@ -311,14 +308,14 @@ def _axes(width: float, height: float) -> Iterator[tuple[Canvas, Axes]]:
 
 
 def _svg(canvas: Canvas, name: str, description: str) -> Markup:
-    """Return the picture as an <svg> element that takes its width from the page."""
+    """Return the picture as an <svg> element that takes its width and font from the page."""
     stream = io.StringIO()
     canvas.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
-    # Pictures share the page: their ids must not meet, and the page's font replaces the one of the layout.
+    # Ids must be unique among all pictures of the page, and the font must be that of the page.
     text = re.sub(r'((?: id="|href="#|url\(#))', rf"\g<1>{name}-", text)
     text = re.sub(r"font-family: [^;\"]*;", "", text)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text)
@@ -327,10 +324,10 @@ def _svg(canvas: Canvas, name: str, description: str) -> Markup:
     return Markup(text.replace("<svg", f"<svg{label}", 1))
 
 
-# Of the kinds of Key that are lines; all others become dots.
+# Dash patterns of the kinds of Key that are lines; all other kinds become dots.
 DASHES = {"line": "none", "dash": "5 3", "dots": "1.5 2.5"}
-TITLE_HEIGHT, ROW_HEIGHT = 22, 15  # in the unit of the picture, a point
-LETTER_WIDTH = 5.5  # of a legend, on average
+TITLE_HEIGHT, ROW_HEIGHT = 22, 15  # in points, the unit of the picture
+LETTER_WIDTH = 5.5  # mean width of a letter in a legend, in points
 
 _FILE = Markup("""\
 <svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{0}pt" height="{1}pt"
@@ -346,7 +343,7 @@ _LABEL = Markup('<text x="{}" y="{}" font-size="10" fill="{}">{}</text>')
 
 
 def as_file(figure: Figure) -> str:
-    """Return a picture with its title and legend as an SVG file of its own, on white."""
+    """Return a figure with its title and legend as the text of an SVG file with a white background."""
     picture = str(figure.svg)
     width, height = map(float, picture.partition('viewBox="')[2].partition('"')[0].split()[2:])
     place = f'<svg y="{TITLE_HEIGHT}" width="{width:g}" height="{height:g}"'

@@ -1,4 +1,4 @@
-"""All test sets at a glance, and beside them what others have published."""
+"""Build the overview of all test sets and the comparison with published scores."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ NOT_RUN = "not run"
 
 @dataclass(frozen=True)
 class Published:
-    """A figure of another report.
+    """A published score.
 
     Attributes:
-        set: test set, as results/<set> is called.
+        set: test set, the name of results/<set>.
         level: one of LEVELS, or NOT_STATED.
         metric: one of METRICS.
-        value: of the metric.
-        model: whose it is.
-        trained_on: corpus.
-        source: where it is from.
+        value: value of the metric.
+        model: model that reached it.
+        trained_on: training corpus of the model.
+        source: publication.
     """
 
     set: str
@@ -46,13 +46,13 @@ def read_published(path: str | Path) -> list[Published]:
     """Read a tab-separated table with the columns COLUMNS.
 
     Raises:
-        InputError: naming each line that is not as it should be.
+        InputError: if a line is faulty; names each of them.
     """
     faults: list[str] = []
-    figures = []
+    scores = []
     for row in read_rows(path, COLUMNS, faults, header=True, delimiter="\t"):
         if row["level"] not in (*LEVELS, NOT_STATED) or row["metric"] not in METRICS:
-            faults.append(f"{row.where}: no level and metric {row['level']!r}, {row['metric']!r}")
+            faults.append(f"{row.where}: unknown level {row['level']!r} or metric {row['metric']!r}")
             continue
         try:
             value = finite_number(row["value"])
@@ -60,20 +60,20 @@ def read_published(path: str | Path) -> list[Published]:
             faults.append(f"{row.where}: {error}")
             continue
         texts = {name: row[name] for name in COLUMNS if name != "value"}
-        figures.append(Published(value=value, **texts))
+        scores.append(Published(value=value, **texts))
     raise_faults(faults, str(path))
-    return figures
+    return scores
 
 
 def overview_table(experiment: Experiment, names: Sequence[str]) -> dict[str, Any]:
     """Return a table with one row for each test set.
 
     Args:
-        experiment: with its scored sets.
-        names: of all sets that should be there, in the order of the table; further scored ones come behind them.
+        experiment: experiment with its scored sets.
+        names: expected test sets in the order of the table; other scored sets follow them.
     """
     scored = {entry.name: entry for entry in experiment.sets}
-    # What must be said of all sets is said once; what must be said of some, beside their names.
+    # Notes that hold for all sets stand above the table; others stand next to the name of their set.
     notes = {entry.metrics["notes"] for entry in scored.values()}
     common = notes.pop() if len(notes) == 1 else ""
     rows = []
@@ -93,21 +93,21 @@ def overview_table(experiment: Experiment, names: Sequence[str]) -> dict[str, An
 
 
 def published_table(experiment: Experiment, published: Sequence[Published]) -> dict[str, Any]:
-    """Return a table with one row for each published figure, and this experiment's own beside it."""
+    """Return a table with one row for each published score, next to the score of this experiment."""
     scored = {entry.name: entry for entry in experiment.sets}
-    header = ["published", "test set", "level", "metric", "value", "this experiment"]
+    header = ["published model", "test set", "level", "metric", "value", "this experiment"]
     rows = []
-    for figure in published:
-        own = _own(scored.get(figure.set), figure)
-        whose = f"{figure.model}, trained on {figure.trained_on} ({figure.source})"
-        rows.append([whose, figure.set, figure.level, figure.metric, number(figure.value), own])
-    return {"title": "Beside published figures", "header": header, "rows": rows, "notes": ""}
+    for other in published:
+        own = _own(scored.get(other.set), other)
+        model = f"{other.model}, trained on {other.trained_on} ({other.source})"
+        rows.append([model, other.set, other.level, other.metric, number(other.value), own])
+    return {"title": "Comparison with published scores", "header": header, "rows": rows, "notes": ""}
 
 
-def _own(scored: ScoredSet | None, figure: Published) -> str:
-    """Return this experiment's value; those of both levels where the published one's is not stated."""
+def _own(scored: ScoredSet | None, other: Published) -> str:
+    """Return the score of this experiment; of both levels if the publication does not state the level."""
     if scored is None or not scored.rows:
         return NOT_RUN
-    levels = LEVELS if figure.level == NOT_STATED else (figure.level,)
-    values = [number(scored.metrics[level][figure.metric]["value"]) for level in levels]
+    levels = LEVELS if other.level == NOT_STATED else (other.level,)
+    values = [number(scored.metrics[level][other.metric]["value"]) for level in levels]
     return " / ".join(values)

@@ -1,4 +1,4 @@
-"""Writes RESULTS.md and report.html of an experiment."""
+"""Write RESULTS.md and report.html of an experiment."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from distilmos.provenance import machine_text
 from distilmos.report import figures
 from distilmos.report.analysis import analysis_facts, analysis_sections, analysis_text
 from distilmos.report.experiment import Experiment, ScoredSet, read_experiment, series
-from distilmos.report.figures import PALETTE, Figure, Line, Marks
-from distilmos.report.layers import layer_figures
+from distilmos.report.figures import BLUE, GREEN, ORANGE, Figure, Line, Marks
+from distilmos.report.layer_history import layer_figures
 from distilmos.report.overview import overview_table, published_table, read_published
-from distilmos.scoring.results import Scored, count_line, level_arrays, score_table
+from distilmos.scoring.bootstrap import COVERAGE
+from distilmos.scoring.results import UNRATED, Scored, count_line, count_text, level_arrays, score_table
 
 WORST_SHOWN = 10
+INTERVALS = f"In brackets: {100 * COVERAGE:g} % bootstrap intervals over systems."
+ERRORS = "Errors are predicted minus rated MOS, over utterances; bias is their mean. The largest RMSE comes first."
 KMEANS_COLUMNS = {
     "layer": "layer",
     "frames": "frames",
@@ -35,7 +38,6 @@ KMEANS_COLUMNS = {
     "tiny": "tiny clusters",
     "perplexity": "perplexity",
 }
-BLUE, ORANGE, GREEN = PALETTE[:3]
 
 
 def write_report(
@@ -47,13 +49,13 @@ def write_report(
     """Write RESULTS.md and report.html into an experiment directory.
 
     Args:
-        directory: exp/<tag>; whatever it lacks is named in the report.
-        kmeans: directory with quality.json of `distilmos kmeans-table`.
-        names: test sets that should be there; those that are not are shown as not run.
-        published: table of published figures (see `overview.COLUMNS`), shown beside this experiment's.
+        directory: exp/<tag>; the report lists missing parts.
+        kmeans: directory with quality.json from `distilmos kmeans-table`.
+        names: expected test sets; those without results are shown as not run.
+        published: table of published scores (see `overview.COLUMNS`) to compare with.
 
     Returns:
-        the two files.
+        paths of the two files.
 
     Raises:
         InputError: if the directory has nothing to report, or a file in it is faulty.
@@ -67,7 +69,7 @@ def write_report(
 
 
 def _overview(experiment: Experiment, names: Sequence[str], published: str | Path | None) -> list[dict[str, Any]]:
-    """Return the tables that stand before those of the single sets; none where there is nothing to compare."""
+    """Return the tables over several sets; an empty list if there is nothing to compare."""
     tables = []
     if len({*names, *(scored.name for scored in experiment.sets)}) > 1:
         tables.append(overview_table(experiment, names))
@@ -77,14 +79,15 @@ def _overview(experiment: Experiment, names: Sequence[str], published: str | Pat
 
 
 def error_rows(rows: Iterable[Scored], key: str) -> list[dict[str, Any]]:
-    """Return the errors of each group or system, the largest RMSE first.
+    """Return the errors of each group or system, sorted by falling RMSE.
 
     Args:
         rows: scored utterances.
         key: "group" or "system".
 
     Returns:
-        for each: name, utterances, bias (mean of predicted - rated) and rmse, both over utterances in MOS.
+        for each group or system: name, number of utterances, bias (mean of predicted - rated MOS) and rmse, both over
+        utterances.
     """
     errors: dict[str, list[float]] = {}
     for row in rows:
@@ -102,7 +105,7 @@ def error_rows(rows: Iterable[Scored], key: str) -> list[dict[str, Any]]:
 
 
 def _error_tables(scored: ScoredSet) -> list[dict[str, Any]]:
-    """Return the tables of errors per group (where groups are known) and per system, the worst of many only."""
+    """Return the first WORST_SHOWN rows of the error tables per group (if groups are known) and per system."""
     tables = []
     for key in ("group", "system") if any(row.group for row in scored.rows) else ("system",):
         rows = error_rows(scored.rows, key)
@@ -116,7 +119,7 @@ def _error_tables(scored: ScoredSet) -> list[dict[str, Any]]:
 
 
 def _facts(experiment: Experiment) -> dict[str, str]:
-    """Return how the experiment was made, name -> text; what is not known is left out."""
+    """Return the known facts about the run of the experiment, name -> text."""
     start, end = experiment.start, experiment.end
     facts: dict[str, str] = {}
     if "model" in experiment.config:
@@ -172,9 +175,7 @@ def _markdown(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
         parts += [f"## {table['title']}\n", *([table["notes"] + "\n"] if table["notes"] else [])]
         parts.append(markdown_table(table["header"], table["rows"]))
     if experiment.sets:
-        parts.append(
-            "In brackets: 95 % bootstrap intervals over systems. Errors are predicted - rated MOS, over utterances.\n"
-        )
+        parts.append(f"{INTERVALS} {ERRORS}\n")
     for scored in experiment.sets:
         notes = scored.metrics["notes"]
         parts += [f"## {scored.name}\n", count_line(scored.metrics) + "\n", score_table(scored.metrics)]
@@ -183,10 +184,10 @@ def _markdown(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
             parts.append(markdown_table(table["header"], table["rows"]))
     if experiment.kmeans:
         table = _kmeans_table(experiment)
-        parts += ["## K-means of the layers\n", markdown_table(table["header"], table["rows"], left=0)]
+        parts += ["## K-means quality\n", markdown_table(table["header"], table["rows"], left=0)]
     if experiment.analysis:
         sections = analysis_sections(experiment.analysis)
-        parts += ["## What the layers know\n", *analysis_text(experiment.analysis, sections, f"{DIRECTORY}/", "###")]
+        parts += ["## Layer analysis\n", *analysis_text(experiment.analysis, sections, f"{DIRECTORY}/", "###")]
     return "\n".join(parts)
 
 
@@ -208,12 +209,15 @@ def _html(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
     )
     return environment.get_template("template.html").render(
         tag=experiment.tag,
+        metrics=METRICS,
+        intervals=INTERVALS,
+        errors=ERRORS,
+        unrated=UNRATED.strip(),
         facts=_facts(experiment),
         missing=experiment.missing,
         overview=overview,
         sets=[_set_view(number, scored) for number, scored in enumerate(experiment.sets, start=1)],
         training=_training_figures(experiment),
-        dev_notes=experiment.dev_notes,
         layers=layer_figures(experiment),
         kmeans=_kmeans_table(experiment) if experiment.kmeans else None,
         analysis=analysis_sections(experiment.analysis) if experiment.analysis else [],
@@ -229,7 +233,7 @@ def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
         "id": f"set{index}",
         "name": scored.name,
         "notes": metrics["notes"],
-        "counts": metrics["counts"],
+        "counts": count_text(metrics),
         "scores": [],
         "figures": [],
         "legend": [],
@@ -257,8 +261,9 @@ def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
     return view
 
 
-def _training_figures(experiment: Experiment) -> list[Figure]:
-    train, dev = experiment.train, experiment.dev
+def _training_figures(experiment: Experiment) -> list[tuple[Figure, str]]:
+    """Return the figures of the log, each with the notes that it must show."""
+    train, dev, notes = experiment.train, experiment.dev, experiment.dev_notes
     train_steps, dev_steps = [event["step"] for event in train], [event["step"] for event in dev]
     best = [event["step"] for event in dev if event.get("best")]
     marks = Marks(best[-1] if best else None, experiment.end.get("averaged_steps") or ())
@@ -273,30 +278,22 @@ def _training_figures(experiment: Experiment) -> list[Figure]:
         colours = zip(METRICS[1:], (BLUE, ORANGE, GREEN), strict=True)
         return [Line(name, dev_steps, series(dev, level, name), colour) for name, colour in colours]
 
-    drawn = [
-        figures.curves("loss", "Total loss (train)", [Line("train", train_steps, series(train, "loss"), BLUE)], marks),
-        figures.curves("regression", "Regression loss", loss("regression"), marks),
-        figures.curves("token", "Token cross-entropy, mean over layers (nats)", loss("token"), marks),
-        figures.curves("dev-utterance", "Dev correlations, utterances", correlations("utterance"), marks),
-        figures.curves("dev-system", "Dev correlations, systems", correlations("system"), marks),
-        figures.curves(
-            "dev-mse",
-            "Dev MSE",
-            [
-                Line(level, dev_steps, series(dev, level, "MSE"), colour)
-                for level, colour in zip(LEVELS, (BLUE, ORANGE), strict=True)
-            ],
-            marks,
-        ),
-        figures.curves(
-            "rate",
-            "Learning rate",
-            [
-                Line("encoder", train_steps, series(train, "lr_encoder"), BLUE),
-                Line("heads", train_steps, series(train, "lr_head"), ORANGE, dashed=True),
-            ],
-            marks,
-            logarithmic=True,
-        ),
+    total = [Line("train", train_steps, series(train, "loss"), BLUE)]
+    errors = [
+        Line(level, dev_steps, series(dev, level, "MSE"), colour)
+        for level, colour in zip(LEVELS, (BLUE, ORANGE), strict=True)
     ]
-    return [figure for figure in drawn if figure is not None]
+    rates = [
+        Line("encoder", train_steps, series(train, "lr_encoder"), BLUE),
+        Line("heads", train_steps, series(train, "lr_head"), ORANGE, dashed=True),
+    ]
+    drawn = [
+        (figures.curves("loss", "Total loss (train)", total, marks), ""),
+        (figures.curves("regression", "Regression loss", loss("regression"), marks), ""),
+        (figures.curves("token", "Token cross-entropy, mean over layers (nats)", loss("token"), marks), ""),
+        (figures.curves("dev-utterance", "Dev correlations, utterances", correlations("utterance"), marks), notes),
+        (figures.curves("dev-system", "Dev correlations, systems", correlations("system"), marks), notes),
+        (figures.curves("dev-mse", "Dev MSE", errors, marks), notes),
+        (figures.curves("rate", "Learning rate", rates, marks, logarithmic=True), ""),
+    ]
+    return [(figure, shown) for figure, shown in drawn if figure is not None]

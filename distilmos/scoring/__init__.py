@@ -1,1 +1,1 @@
-"""Scores of predictions against ratings, with bootstrap intervals, and paired comparisons."""
+"""Score predictions against ratings, with bootstrap intervals, and compare two predictions of the same set."""

@@ -9,8 +9,8 @@ import numpy as np
 from distilmos.metrics import METRICS, agreements
 
 SAMPLES = 1000
-LEVEL = 0.95
-_BLOCK = 1_000_000  # scores in memory at a time
+COVERAGE = 0.95  # of the intervals
+_BLOCK = 1_000_000  # scores that are resampled at a time
 
 
 def bootstrap_agreement(
@@ -21,20 +21,20 @@ def bootstrap_agreement(
     metrics: Sequence[str] = METRICS,
     clusters: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the measures of every resample; all rows of `predictions` see the same resamples.
+    """Compute the measures of every bootstrap resample. All rows of `predictions` share the resamples.
 
     Args:
         rated: shape (N,), N >= 1.
         predictions: shape (P, N), P predictions of the same N items.
-        samples: number of resamples, each of N items, or of as many clusters as there are, drawn with replacement.
-        seed: of the draws.
-        metrics: the measures to compute; KTAU takes most of the time.
-        clusters: the cluster of each item, shape (N,), whose items are drawn together, as they are not independent.
-            Clusters are drawn as single items in their sorted order would be.
+        samples: number of resamples. Each draws, with replacement, as many items (or clusters) as exist.
+        seed: seed of the draws.
+        metrics: measures to compute; KTAU takes most of the time.
+        clusters: cluster of each item, shape (N,). The items of a cluster are not independent and are drawn together.
+            The draws equal those of single items, one for each cluster in sorted order.
 
     Returns:
-        measure -> array (samples, P); NaN where a correlation is not defined in that resample, and everywhere if there
-        is a single item or cluster, whose resamples are all the same.
+        measure -> array (samples, P). NaN where the resample does not define a correlation, and everywhere if only one
+        item or cluster exists, because all its resamples are the same.
     """
     generator = np.random.default_rng(seed)
     members = None if clusters is None else [np.flatnonzero(clusters == name) for name in np.unique(clusters)]
@@ -53,7 +53,7 @@ def bootstrap_agreement(
 
 
 def _items(drawn: np.ndarray, members: list[np.ndarray] | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield resamples that have the same number of items: their rows of `drawn`, (S,), and the items, (S, M)."""
+    """Yield resamples of equal size together: their rows of `drawn`, (S,), and their items, (S, M)."""
     if members is None:
         yield np.arange(len(drawn)), drawn
         return
@@ -63,33 +63,35 @@ def _items(drawn: np.ndarray, members: list[np.ndarray] | None) -> Iterator[tupl
         yield rows, np.stack([np.concatenate([members[cluster] for cluster in drawn[row]]) for row in rows])
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float, int]:
-    """Return low end, high end and the number of resamples left out because their value is not defined.
+def interval(values: np.ndarray, coverage: float = COVERAGE) -> tuple[float, float, int]:
+    """Return the percentile interval and the number of resamples without a value.
 
     Args:
-        values: shape (samples,); may hold NaN.
-        level: coverage.
+        values: shape (samples,); NaN where a resample has no value.
+        coverage: share of the resamples in the interval.
 
     Returns:
-        the ends are NaN if no resample has a value.
+        low end, high end (NaN if no resample has a value), and the number of NaN, which the interval leaves out.
     """
     defined = values[~np.isnan(values)]
     undefined = int(values.size - defined.size)
     if not defined.size:
         return float("nan"), float("nan"), undefined
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, [(1 - coverage) / 2, (1 + coverage) / 2])
     return float(low), float(high), undefined
 
 
 def two_sided_p(differences: np.ndarray) -> float:
-    """Return the bootstrap p value of "there is no difference".
+    """Return the two-sided bootstrap p value of the hypothesis that the difference is 0.
 
-    Twice the smaller share of resamples on either side of zero, with one added to count and total so that it is
-    never 0 (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 4.2); NaN if no resample
-    has a value.
+    It is twice the smaller of the shares of resamples at or below 0 and at or above 0. One is added to count and total,
+    so p is never 0 (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 4.2).
 
     Args:
-        differences: shape (samples,); may hold NaN, which is left out.
+        differences: shape (samples,); NaN is left out.
+
+    Returns:
+        p, or NaN if no resample has a value.
     """
     defined = differences[~np.isnan(differences)]
     if not defined.size:

@@ -1,4 +1,4 @@
-"""Paired bootstrap between two predictions of the same rated set."""
+"""Compare two predictions of the same rated set by a paired bootstrap."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 from distilmos.errors import InputError, raise_faults
 from distilmos.markdown import bounds, markdown_table, number
 from distilmos.metrics import LEVELS, METRICS, agreement
-from distilmos.scoring.bootstrap import LEVEL, SAMPLES, interval, two_sided_p
+from distilmos.scoring.bootstrap import COVERAGE, SAMPLES, interval, two_sided_p
 from distilmos.scoring.results import Scored, finite, level_arrays, read_metrics, read_scored, resample_levels
 
 
 def compare_results(a: str | Path, b: str | Path, samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:
-    """Compare two results directories of the same rated set.
+    """Compare two scored results directories of the same rated set.
 
     Args:
-        a: scored results directory.
-        b: another one.
-        samples: bootstrap resamples, the same ones for both; see `resample_levels`.
-        seed: of the bootstrap.
+        a: first results directory.
+        b: second results directory.
+        samples: number of bootstrap resamples, shared by both; see `resample_levels`.
+        seed: seed of the bootstrap.
 
     Returns:
-        for each level and measure the values of `a` and `b`, the difference b - a with the interval of the
-        difference, its two-sided p value and the number of undefined resamples.
+        level -> measure -> the values of `a` and `b`, the difference b - a, its interval, its two-sided p value, and
+        the number of resamples that do not define it.
 
     Raises:
-        InputError: naming every utterance that only one has, or whose system or rating differs.
+        InputError: if an utterance is in one directory only, or its system or rating differs; names each of them.
     """
     if samples < 1:
         raise InputError(f"the number of bootstrap samples must be at least 1, not {samples}")
@@ -50,27 +50,30 @@ def compare_results(a: str | Path, b: str | Path, samples: int = SAMPLES, seed: 
             entry = {"a": value_a[name], "b": value_b[name], "difference": value_b[name] - value_a[name]}
             entry |= {"low": low, "high": high, "p": two_sided_p(differences)}
             comparison[level][name] = finite(entry) | {"undefined": undefined}
-    return comparison | {"bootstrap": {"samples": samples, "seed": seed, "level": LEVEL}}
+    return comparison | {"bootstrap": {"samples": samples, "seed": seed, "level": COVERAGE}}
 
 
 def _check_same_set(a: str | Path, rows_a: list[Scored], b: str | Path, rows_b: list[Scored]) -> None:
     in_a = {row.utterance: row for row in rows_a}
     in_b = {row.utterance: row for row in rows_b}
-    faults = [f"{a}: {utterance} is not in {b}" for utterance in in_a if utterance not in in_b]
-    faults += [f"{b}: {utterance} is not in {a}" for utterance in in_b if utterance not in in_a]
+    faults = [f"{a}: utterance {utterance} is not in {b}" for utterance in in_a if utterance not in in_b]
+    faults += [f"{b}: utterance {utterance} is not in {a}" for utterance in in_b if utterance not in in_a]
     for utterance, row in in_a.items():
         other = in_b.get(utterance, row)
         if (row.system, row.mos, row.system_mos) != (other.system, other.mos, other.system_mos):
-            faults.append(f"{b}: {utterance}: {other.system} rated {other.mos}, in {a} {row.system} rated {row.mos}")
-    raise_faults(faults, "the two results are not of the same rated set")
+            faults.append(
+                f"{b}: utterance {utterance} is of system {other.system} with MOS {other.mos}; in {a} it is of system "
+                f"{row.system} with MOS {row.mos}"
+            )
+    raise_faults(faults, "the two results directories hold different sets")
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> str:
-    """Return a Markdown table of what `compare_results` found."""
+    """Format the result of `compare_results` as a Markdown table."""
     rows = []
     for level in LEVELS:
         for name in METRICS:
             entry = comparison[level][name]
             values = [number(entry["a"]), number(entry["b"]), number(entry["difference"], sign=True)]
             rows.append([level, name, *values, bounds(entry, sign=True), number(entry["p"])])
-    return markdown_table(["level", "metric", "A", "B", "B - A", "95 % interval", "p"], rows, left=2)
+    return markdown_table(["level", "metric", "A", "B", "B - A", f"{100 * COVERAGE:g} % interval", "p"], rows, left=2)

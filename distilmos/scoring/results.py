@@ -1,11 +1,11 @@
-"""Results directories: predictions of one set, scored against its ratings.
+"""Score the predictions of one set against its ratings, and read and write results directories.
 
-Files:
+Files of a results directory:
 
-    utt2mos       utt  predicted MOS                                  (written by `distilmos predict`)
-    metrics.json  MSE, LCC, SRCC, KTAU of both levels with intervals, and the counts
-    scored.tsv    utterance, system, group, mos (rated), predicted, system_mos  (absent where nothing is rated)
-    notes         the notes of the data directory, where it has any
+    utt2mos       utterance and predicted MOS; `distilmos predict` writes it
+    metrics.json  counts, and MSE, LCC, SRCC, KTAU of both levels with intervals
+    scored.tsv    utterance, system, group, mos (rated), predicted, system_mos; only for a rated set
+    notes         notes of the data directory, if it has any
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from distilmos.errors import InputError, raise_faults
 from distilmos.files import write_json, write_text
 from distilmos.markdown import markdown_table, with_interval
 from distilmos.metrics import LEVELS, METRICS, agreement, level_scores
-from distilmos.scoring.bootstrap import LEVEL, SAMPLES, bootstrap_agreement, interval
+from distilmos.scoring.bootstrap import COVERAGE, SAMPLES, bootstrap_agreement, interval
 
 UNRATED = "No ratings: nothing to score.\n"
 HEADER = ["utterance", "system", "group", "mos", "predicted", "system_mos"]
@@ -35,15 +35,15 @@ HEADER = ["utterance", "system", "group", "mos", "predicted", "system_mos"]
 
 @dataclass(frozen=True)
 class Scored:
-    """One rated and predicted utterance.
+    """An utterance with its rated and its predicted MOS.
 
     Attributes:
-        utterance: its id.
-        system: of the utterance.
-        group: of the system; empty where the data directory knows none.
-        mos: rated.
-        predicted: MOS.
-        system_mos: true MOS of the system by sys2mos; None takes the mean of its utterances.
+        utterance: utterance id.
+        system: system of the utterance.
+        group: group of the system; empty if the data directory has no sys2group.
+        mos: rated MOS.
+        predicted: predicted MOS.
+        system_mos: rated MOS of the system from sys2mos; None means the mean over its utterances.
     """
 
     utterance: str
@@ -60,14 +60,14 @@ def score_results(data: str | Path, results: str | Path, samples: int = SAMPLES,
     Args:
         data: data directory, such as dump/raw/test.
         results: directory with utt2mos, such as exp/<tag>/results/test.
-        samples: bootstrap resamples.
-        seed: of the bootstrap.
+        samples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
 
     Returns:
-        what metrics.json holds; without the two levels if the data directory has no ratings.
+        the content of metrics.json; without the two levels if the data directory has no ratings.
 
     Raises:
-        InputError: if either directory is faulty, or the predictions are not for the utterances of `data`.
+        InputError: if either directory is faulty, or the predictions are for other utterances than those of `data`.
     """
     if samples < 1:
         raise InputError(f"the number of bootstrap samples must be at least 1, not {samples}")
@@ -102,14 +102,14 @@ def _read_predictions(path: Path, truth: DataDir) -> dict[str, float]:
     faults += [
         f"{path}:{line}: {u} is not in {truth.path}" for line, u in enumerate(predicted, start=1) if u not in truth.wavs
     ]
-    raise_faults(faults, f"the predictions are not for the utterances of {truth.path}")
+    raise_faults(faults, f"predictions and {truth.path} do not hold the same utterances")
     return predicted
 
 
 def level_arrays(rows: Sequence[Scored]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return, for each level, rated and predicted scores, each of shape (N,); see `metrics.level_scores`.
+    """Return the rated and the predicted scores of each level, each of shape (N,); see `metrics.level_scores`.
 
-    They are in the order of utterances or systems, whatever that of `rows`.
+    They are sorted by utterance or system, for any order of `rows`.
     """
     ordered = _ordered(rows)
     return level_scores(
@@ -132,21 +132,22 @@ def resample_levels(
     metrics: Sequence[str] = METRICS,
     clusters: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Return the measures of every resample of systems, with all utterances of each.
+    """Compute the measures of every resample of whole systems.
 
-    Models err by system: an interval of utterances that are drawn one by one would be too narrow for other systems.
-    Those of a single system are drawn so.
+    The errors of a model depend on the system: an interval from single utterances would be too narrow for unseen
+    systems. If the set has only one system, single utterances are drawn.
 
     Args:
-        arrays: for each prediction, what `level_arrays` gives.
-        rows: of one of the predictions.
-        samples: number of resamples, the same ones for all predictions and both levels.
-        seed: of the draws.
-        metrics: the measures to compute.
-        clusters: system -> what it is a copy of, for systems that are not independent either; None if all are.
+        arrays: result of `level_arrays` for each prediction.
+        rows: rows of one of the predictions.
+        samples: number of resamples, shared by all predictions and both levels.
+        seed: seed of the draws.
+        metrics: measures to compute.
+        clusters: system -> cluster of systems that are drawn together, such as copies of one system; None if all
+            systems are independent.
 
     Returns:
-        level -> measure -> array (samples, predictions), as `bootstrap_agreement` gives it.
+        level -> measure -> array (samples, predictions), see `bootstrap_agreement`.
     """
     systems = [row.system for row in _ordered(rows)]
     names = sorted(set(systems))
@@ -160,10 +161,10 @@ def resample_levels(
 
 
 def score_levels(rows: Sequence[Scored], samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:
-    """Return the measures of both levels with percentile bootstrap intervals; None where one is not defined.
+    """Compute the measures of both levels with percentile bootstrap intervals; None where one is not defined.
 
-    A resample, see `resample_levels`, in which a correlation is not defined is left out of its interval and counted as
-    `undefined`.
+    The interval of a correlation leaves out the resamples (see `resample_levels`) that do not define it. Their number
+    is `undefined`.
     """
     scores: dict[str, Any] = {}
     arrays = level_arrays(rows)
@@ -174,11 +175,11 @@ def score_levels(rows: Sequence[Scored], samples: int = SAMPLES, seed: int = 1) 
             low, high, undefined = interval(resampled[name][:, 0])
             entry = {"value": values[name], "low": low, "high": high}
             scores[level][name] = finite(entry) | {"undefined": undefined}
-    return scores | {"bootstrap": {"samples": samples, "seed": seed, "level": LEVEL}}
+    return scores | {"bootstrap": {"samples": samples, "seed": seed, "level": COVERAGE}}
 
 
 def finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    """Return `numbers` with None, which JSON can hold, for every NaN."""
+    """Replace every NaN by None, because JSON has no NaN."""
     return {name: None if math.isnan(value) else value for name, value in numbers.items()}
 
 
@@ -194,14 +195,14 @@ def read_scored(results: str | Path) -> list[Scored]:
     """Read the scored.tsv of a results directory.
 
     Raises:
-        InputError: if it is missing, has no utterance, repeats one, or a line is not as `score_results` writes it.
+        InputError: if it is missing or empty, repeats an utterance, or has a line that `score_results` does not write.
     """
     path = Path(results) / "scored.tsv"
     if not path.exists():
-        raise InputError(f"{path}: no such file; `distilmos score` makes it for sets with ratings")
+        raise InputError(f"{path}: no such file; `distilmos score` writes it for a set with ratings")
     lines = csv.reader(read_lines(path), delimiter="\t")
     if next(lines, None) != HEADER:
-        raise InputError.at(path, 1, f"expected the tab-separated header {' '.join(HEADER)}")
+        raise InputError.at(path, 1, f"the header is not {' '.join(HEADER)}, separated by tabs")
     rows: dict[str, Scored] = {}
     for line, fields in enumerate(lines, start=2):
         try:
@@ -210,14 +211,14 @@ def read_scored(results: str | Path) -> list[Scored]:
                 utterance, system, group, float(mos), float(predicted), float(system_mos) if system_mos else None
             )
         except ValueError:
-            raise InputError.at(path, line, f"not {', '.join(HEADER)}: {fields}") from None
+            raise InputError.at(path, line, f"the fields {fields} are not {', '.join(HEADER)}") from None
         if not all(map(math.isfinite, (row.mos, row.predicted, row.system_mos or 0.0))):
-            raise InputError.at(path, line, f"{utterance}: not a finite score")
+            raise InputError.at(path, line, f"the scores of utterance {utterance} are not all finite: {fields[3:]}")
         if utterance in rows:
-            raise InputError.at(path, line, f"{utterance} is given twice")
+            raise InputError.at(path, line, f"utterance {utterance} occurs twice")
         rows[utterance] = row
     if not rows:
-        raise InputError(f"{path}: no utterance")
+        raise InputError(f"{path}: holds no utterance")
     return list(rows.values())
 
 
@@ -225,7 +226,7 @@ def read_metrics(results: str | Path) -> dict[str, Any]:
     """Read the metrics.json of a results directory.
 
     Raises:
-        InputError: if it is missing or not as `score_results` writes it.
+        InputError: if it is missing, or `score_results` has not written it.
     """
     path = Path(results) / "metrics.json"
     try:
@@ -236,18 +237,22 @@ def read_metrics(results: str | Path) -> dict[str, Any]:
         if not all(complete):
             raise ValueError("an entry is missing")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a metrics.json of `distilmos score` ({error})") from None
+        raise InputError(f"{path}: not written by `distilmos score` ({error})") from None
     return metrics
 
 
+def count_text(metrics: Mapping[str, Any]) -> str:
+    """Return the numbers of utterances and systems as text."""
+    return f"{metrics['counts']['utterances']} utterances, {metrics['counts']['systems']} systems"
+
+
 def count_line(metrics: Mapping[str, Any]) -> str:
-    """Return one line with the counts and the notes, to be shown beside every table of the set."""
-    counts = metrics["counts"]
-    return f"{counts['utterances']} utterances, {counts['systems']} systems. {metrics['notes']}".strip()
+    """Return one line with the counts and the notes; every table of the set must show it."""
+    return f"{count_text(metrics)}. {metrics['notes']}".strip()
 
 
 def score_table(metrics: Mapping[str, Any]) -> str:
-    """Return both levels as a Markdown table; a line that says so if nothing is rated."""
+    """Format the measures of both levels as a Markdown table; return UNRATED for a set without ratings."""
     if "utterance" not in metrics:
         return UNRATED
     rows = [[level, *(with_interval(metrics[level][name]) for name in METRICS)] for level in LEVELS]

@@ -1,1 +1,1 @@
-"""Simulated corpora: degradations of speech, and listeners that do not exist."""
+"""Simulate corpora: degradations of speech with graded strength, and the ratings of simulated listeners."""

@@ -1,9 +1,10 @@
-"""Degradations of speech with a graded strength, and how much they change it.
+"""Degrade speech with a graded strength, and measure its level and its segmental SNR.
 
-Every entry of DEGRADATIONS is a function (samples, strength, rng) -> samples, all at 16 kHz:
-    samples: float32, shape (N,), speech at about the level of LEVEL; the result has the same shape, and any level.
-    strength: 0 (hardly audible) to 1 (severe).
-    rng: draws whatever is random.
+Every entry of DEGRADATIONS is a function (samples, strength, rng) -> samples at 16 kHz:
+    samples: speech at about LEVEL, float32, shape (N,). The result has the same shape and any level.
+    strength: 0 (hardly audible) to 1 (severe). Ranges in the docstrings run from strength 0 to 1; those of delays, of
+        the slope of `rumble` and of the decay of `feedback` are random.
+    rng: source of all random numbers.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from scipy.signal import butter, fftconvolve, istft, sosfiltfilt, stft
 
 from distilmos.data.audio import SAMPLE_RATE
 
-TALKER = "talker"  # of `add_talker`, which is no entry of DEGRADATIONS for it takes another recording
-LEVEL = -26.0  # dB below full scale (root mean square), the nominal level of ITU-T P.56 test material
-PACKET = SAMPLE_RATE // 50
-SOUNDING = 1e-3  # a packet sounds if its energy is more than so much of the loudest one's
+TALKER = "talker"  # name of `add_talker`, which is not in DEGRADATIONS because it needs a second recording
+LEVEL = -26.0  # dB relative to full scale (root mean square), the nominal level of ITU-T P.56 test material
+PACKET = SAMPLE_RATE // 50  # samples in 20 ms
+ACTIVE = 1e-3  # a packet is active if its energy exceeds this share of the energy of the loudest packet
 SNR_RANGE = (-10.0, 35.0)  # dB, the customary limits of the segmental signal-to-noise ratio
 
 
 def clean(samples: np.ndarray, _strength: float, _rng: np.random.Generator) -> np.ndarray:
-    """Change nothing."""
+    """Return the samples unchanged."""
     return samples
 
 
@@ -35,20 +36,20 @@ def noise(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.
 
 
 def rumble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Add noise as in a car, whose power falls by 6 to 12 dB an octave from 50 Hz on, at 45 to -15 dB."""
+    """Add car noise, with a power that falls by 6 to 12 dB per octave above 50 Hz, at 45 to -15 dB SNR."""
     frequencies = np.fft.rfftfreq(samples.size, 1 / SAMPLE_RATE)
     spectrum = np.fft.rfft(rng.standard_normal(samples.size)) / np.maximum(frequencies, 50) ** rng.uniform(1, 2)
     return _add(samples, np.fft.irfft(spectrum, samples.size), 45 - 60 * strength)
 
 
 def mnru(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Add noise in proportion to each sample at 45 to 10 dB, as ITU-T P.810's reference unit does."""
+    """Add noise in proportion to each sample at 45 to 10 dB, like the reference unit of ITU-T P.810."""
     ratio = 10 ** (-(45 - 35 * strength) / 20)
     return _single(samples * (1 + ratio * rng.standard_normal(samples.size)))
 
 
 def babble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Add babble at 45 to -3 dB: six copies of the speech, each backwards and from a random point on."""
+    """Add babble at 45 to -3 dB SNR: six copies of the reversed speech, each rotated to a random start."""
     starts = rng.integers(samples.size, size=6)
     return _add(samples, np.sum([np.roll(samples[::-1], start) for start in starts], axis=0), 45 - 48 * strength)
 
@@ -60,19 +61,19 @@ def clip(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.
 
 
 def band(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.ndarray:
-    """Keep a band of frequencies that narrows from 50..7000 Hz to 400..900 Hz."""
+    """Keep a frequency band that narrows from 50..7000 Hz to 400..900 Hz."""
     edges = [50 * 8**strength, 7000 * (900 / 7000) ** strength]
     filtered = sosfiltfilt(butter(4, edges, "bandpass", fs=SAMPLE_RATE, output="sos"), samples)
     return _single(filtered)
 
 
 def loss(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Silence 0.3 to 45 % of the 20 ms packets that sound, singly or in bursts."""
+    """Silence 0.3 to 45 % of the active 20 ms packets, singly or in bursts."""
     return np.where(_lost_samples(samples, strength, rng), np.float32(0), samples)
 
 
 def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Repeat what was heard before in place of 0.3 to 45 % of the 20 ms packets that sound, singly or in bursts."""
+    """Replace 0.3 to 45 % of the active 20 ms packets, singly or in bursts, by the packet before."""
     heard = samples.copy()
     for start in _lost(samples, strength, rng):
         gap = heard[start : start + PACKET]
@@ -81,18 +82,18 @@ def stutter(samples: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 
 def skip(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Leave out 0.3 to 45 % of the 20 ms packets that sound; behind the end comes the beginning."""
+    """Remove 0.3 to 45 % of the active 20 ms packets, and fill the end with the start of the result."""
     return np.resize(samples[~_lost_samples(samples, strength, rng)], samples.size)
 
 
 def quantise(samples: np.ndarray, strength: float, _rng: np.random.Generator) -> np.ndarray:
-    """Quantise uniformly (mid-rise) to 10 to 2 bits, fractions of a bit included."""
+    """Quantise uniformly (mid-rise) to 10 to 2 bits; the number of bits may be fractional."""
     step = 2 * np.abs(samples).max() / 2 ** (10 - 8 * strength)
     return _single((np.floor(samples / step) + 0.5) * step)
 
 
 def echo(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Repeat the speech after 80 to 240 ms, and again and again, each time at 0.01 to 0.8 of the level."""
+    """Add repeated echoes every 80 to 240 ms, each at 0.01 to 0.8 of the amplitude of the one before."""
     delay = round(rng.uniform(0.08, 0.24) * SAMPLE_RATE)
     heard = samples.copy()
     for start in range(delay, samples.size, delay):
@@ -102,7 +103,7 @@ def echo(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
 
 
 def feedback(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Repeat the speech after 30 to 200 ms at 0.01 to 0.5 of the level, and on and on, each time 0.6 to 0.9 as loud."""
+    """Add echoes every 30 to 200 ms: the first at 0.01 to 0.5 of the amplitude, each next at 0.6 to 0.9 of the last."""
     delay = round(rng.uniform(0.03, 0.2) * SAMPLE_RATE)
     tail = np.zeros_like(samples)
     kept = np.float32(rng.uniform(0.6, 0.9))
@@ -114,7 +115,7 @@ def feedback(samples: np.ndarray, strength: float, rng: np.random.Generator) -> 
 
 
 def reverb(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Reverberate: exponentially decaying noise, 0.2 to 1.5 s for 60 dB, at -12 to 8 dB relative to the speech."""
+    """Add reverberation from exponentially decaying noise, T60 0.2 to 1.5 s, at -12 to 8 dB relative to the speech."""
     seconds = 0.2 + 1.3 * strength
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     tail = fftconvolve(samples, rng.standard_normal(time.size) * 10 ** (-3 * time / seconds))[: samples.size]
@@ -122,7 +123,7 @@ def reverb(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np
 
 
 def warble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Let the speed swing by 0.5 to 15 % five times a second."""
+    """Vary the speed by 0.5 to 15 % five times per second."""
     time = np.arange(samples.size) / SAMPLE_RATE
     angular = 2 * np.pi * 5
     swing = (0.005 + 0.145 * strength) / angular * np.sin(angular * time + rng.uniform(0, 2 * np.pi))
@@ -131,14 +132,14 @@ def warble(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np
 
 
 def tremolo(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Let the amplitude swing by 10 to 100 % twelve times a second."""
+    """Vary the amplitude by 10 to 100 % twelve times per second."""
     time = np.arange(samples.size) / SAMPLE_RATE
     dip = 0.5 + 0.5 * np.sin(2 * np.pi * 12 * time + rng.uniform(0, 2 * np.pi))
     return _single(samples * (1 - (0.1 + 0.9 * strength) * dip))
 
 
 def holes(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Remove 5 to 85 % of the cells (32 ms by 31 Hz) of the spectrogram, as a starved transform codec does."""
+    """Remove 5 to 85 % of the cells (32 ms by 31 Hz) of the spectrogram, like a transform codec at a low bit rate."""
     whole = np.pad(samples, (0, max(0, 512 - samples.size)))  # at least one window
     _, _, cells = stft(whole, SAMPLE_RATE, nperseg=512)
     cells[rng.random(cells.shape) < 0.05 + 0.8 * strength] = 0
@@ -146,9 +147,9 @@ def holes(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.
 
 
 def add_talker(samples: np.ndarray, other: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Let another talker be heard at 40 to -5 dB: a recording (M,) from a random point on, again and again.
+    """Add another talker at 40 to -5 dB: the recording `other` (M,), rotated to a random start and repeated.
 
-    It is the level of the whole recording that counts: a pause in it is none the louder.
+    The level is that of the whole recording, so a pause in it is not amplified.
     """
     heard = np.resize(np.roll(other, rng.integers(other.size)), samples.size)
     gain = _rms(samples) / _rms(other) * 10 ** (-(40 - 45 * strength) / 20)
@@ -156,7 +157,7 @@ def add_talker(samples: np.ndarray, other: np.ndarray, strength: float, rng: np.
 
 
 def system_name(kind: str, strength: float) -> str:
-    """Return the name of a degradation at one strength as a system: noise_040; `clean` has no strength."""
+    """Return the system name of a degradation at one strength, such as noise_040; `clean` has no strength."""
     return kind if kind == "clean" else f"{kind}_{round(100 * strength):03d}"
 
 
@@ -185,45 +186,42 @@ DEGRADATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.nd
 
 
 def at_level(samples: np.ndarray, level: float = LEVEL) -> np.ndarray:
-    """Scale to a level in dB below full scale (root mean square); silence stays as it is."""
+    """Scale to a level in dB relative to full scale (root mean square); silence stays unchanged."""
     if not samples.any():
         return samples
     return _single(samples * (10 ** (level / 20) / _rms(samples)))
 
 
 def level_of(samples: np.ndarray) -> float:
-    """Return the level in dB below full scale (root mean square) of what is not silent."""
+    """Return the level in dB relative to full scale (root mean square); `samples` must not be silent."""
     return 20 * math.log10(_rms(samples))
 
 
 def segmental_snr(reference: np.ndarray, degraded: np.ndarray) -> float:
-    """Return the mean signal-to-noise ratio of 20 ms segments, each limited to SNR_RANGE, where there is speech.
+    """Return the mean signal-to-noise ratio of the active 20 ms segments, each limited to SNR_RANGE, in dB.
 
     Args:
         reference: the speech before degradation, shape (N,).
-        degraded: the same after it, shape (N,).
-
-    Returns:
-        dB.
+        degraded: the speech after degradation, shape (N,).
     """
     count = reference.size // PACKET
     signal, error = (
         np.mean(np.square(x[: count * PACKET], dtype=np.float64).reshape(count, PACKET), axis=1)
         for x in (reference, degraded - reference)
     )
-    speech = signal > SOUNDING * signal.max()
+    speech = signal > ACTIVE * signal.max()
     ratio = 10 * np.log10(signal[speech] / np.maximum(error[speech], 1e-20))
     return float(np.clip(ratio, *SNR_RANGE).mean())
 
 
 def _add(samples: np.ndarray, disturbance: np.ndarray, snr: float) -> np.ndarray:
-    """Add `disturbance`, of as many samples, scaled to `snr` dB below them."""
+    """Add `disturbance`, of the same shape, at a level `snr` dB below that of `samples`."""
     gain = _rms(samples) / _rms(disturbance) * 10 ** (-snr / 20)
     return _single(samples + gain * disturbance)
 
 
 def _single(samples: np.ndarray) -> np.ndarray:
-    """Return samples as float32."""
+    """Convert to float32."""
     result: np.ndarray = samples.astype(np.float32)
     return result
 
@@ -233,7 +231,7 @@ def _rms(samples: np.ndarray) -> float:
 
 
 def _lost_samples(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Return which samples are in lost packets, bool (N,)."""
+    """Return whether each sample is in a lost packet, bool (N,)."""
     lost = np.zeros(samples.size, bool)
     for start in _lost(samples, strength, rng):
         lost[start : start + PACKET] = True
@@ -241,21 +239,21 @@ def _lost_samples(samples: np.ndarray, strength: float, rng: np.random.Generator
 
 
 def _lost(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Return the first samples of lost packets: 0.3 to 45 % of those that sound, at least one.
+    """Return the first sample of each lost packet: 0.3 to 45 % of the active packets, at least one.
 
-    They come singly or in bursts of up to four, either at any strength. Nobody hears that a pause is lost.
-    Where the first packet begins is random: nothing may be learnt from where frames of 10 ms meet the joints. It is
-    never lost, for there may be nothing before it that could be repeated.
+    Packets are lost singly or in bursts of up to four, at any strength. Pauses are never lost, because nobody hears it.
+    The start of the first packet is random, so that a model cannot learn where packet edges lie in its 10 ms frames.
+    The first packet is never lost, because there may be nothing before it to repeat.
     """
     first = int(rng.integers(min(PACKET, samples.size)))
     packets = -(-(samples.size - first) // PACKET)
     padded = np.pad(samples[first:], (0, first + packets * PACKET - samples.size)).reshape(packets, PACKET)
     energy = np.mean(np.square(padded, dtype=np.float64), axis=1)
-    sounding = np.flatnonzero(energy > SOUNDING * energy.max())
-    sounding = sounding[sounding > 0]
-    gone = np.zeros(sounding.size, bool)
+    active = np.flatnonzero(energy > ACTIVE * energy.max())
+    active = active[active > 0]
+    gone = np.zeros(active.size, bool)
     longest = rng.integers(1, 5)
     while gone.size and gone.sum() < max(1, round(0.003 * 150**strength * gone.size)):
         start = rng.integers(gone.size)
         gone[start : start + rng.integers(1, longest + 1)] = True
-    return first + PACKET * sounding[gone]
+    return first + PACKET * active[gone]

@@ -1,4 +1,4 @@
-"""Simulated listeners: no human being has rated the speech that they rate."""
+"""Simulate listeners and their ratings; no human has rated this speech."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 CLEAN_QUALITY = 4.6
-# Type of degradation -> (loss of quality at full strength, exponent of the strength). An exponent below 1 means that
-# already a weak degradation annoys.
+# Type of degradation -> (loss of quality at full strength, exponent of the strength). With an exponent below 1, even a
+# weak degradation annoys.
 QUALITY_LOSS = {
     "clean": (0.0, 1.0),
     "noise": (3.3, 1.0),
@@ -29,22 +29,22 @@ QUALITY_LOSS = {
     "tremolo": (2.3, 1.0),
     "holes": (3.3, 0.8),
 }
-QUALITY_PER_DB = 0.03
-MAX_DEVIATION = 0.4
-BIAS = 0.35  # standard deviation between listeners
-INCONSISTENCY = 0.55  # standard deviation of one listener's noise
+QUALITY_PER_DB = 0.03  # change of quality per dB of segmental SNR relative to the system
+MAX_DEVIATION = 0.4  # largest such change
+BIAS = 0.35  # standard deviation of the bias over listeners
+INCONSISTENCY = 0.55  # standard deviation of the noise in the ratings of one listener
 
 
 @dataclass(frozen=True)
 class Listener:
-    """A simulated listener: `bias` is added to all that she or he hears."""
+    """A simulated listener; `bias` is added to the quality of every utterance."""
 
     id: str
     bias: float
 
 
 def make_listeners(count: int, rng: np.random.Generator) -> list[Listener]:
-    """Return listeners with random biases, whose mean is zero."""
+    """Return `count` listeners with random biases of mean zero."""
     biases = rng.normal(0, BIAS, count)
     return [Listener(f"simulated{n:02d}", float(bias)) for n, bias in enumerate(biases - biases.mean(), start=1)]
 
@@ -54,11 +54,11 @@ def true_quality(kind: str, strength: float, snr_deviation: float) -> float:
 
     Args:
         kind: type of degradation, a key of QUALITY_LOSS.
-        strength: 0 to 1.
-        snr_deviation: how much better this utterance came out than others of its system, in dB of segmental SNR.
+        strength: strength of the degradation, 0 to 1.
+        snr_deviation: segmental SNR of this utterance relative to the other utterances of its system, in dB.
 
     Returns:
-        about 1 to 5; falls with `strength`, and rises a little with `snr_deviation`.
+        quality, about 1 to 5; falls with `strength` and rises slightly with `snr_deviation`.
     """
     most, exponent = QUALITY_LOSS[kind]
     deviation = float(np.clip(QUALITY_PER_DB * snr_deviation, -MAX_DEVIATION, MAX_DEVIATION))
@@ -69,10 +69,10 @@ def true_quality(kind: str, strength: float, snr_deviation: float) -> float:
 def simulate_ratings(
     quality: float, listeners: list[Listener], count: int, rng: np.random.Generator
 ) -> tuple[tuple[str, float], ...]:
-    """Let `count` of the listeners, drawn at random, rate one utterance.
+    """Let `count` randomly drawn listeners rate one utterance.
 
     Returns:
-        (listener, score) pairs; scores are whole numbers from 1 to 5.
+        (listener id, score) pairs; scores are whole numbers from 1 to 5.
     """
     chosen = sorted(rng.choice(len(listeners), count, replace=False))
     heard = [quality + listeners[n].bias + rng.normal(0, INCONSISTENCY) for n in chosen]

@@ -1,1 +1,1 @@
-"""Self-supervised speech encoders: one network type, and loaders that end in it."""
+"""SSL speech encoders: one network type, and loaders that convert every supported checkpoint to it."""

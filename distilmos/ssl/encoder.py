@@ -1,9 +1,9 @@
-"""The encoder that every SSL checkpoint is loaded into: HuBERT, wav2vec 2.0 and WavLM networks, all layers in one pass.
+"""The network of every SSL encoder: HuBERT, wav2vec 2.0 or WavLM, with the hidden states of all layers in one pass.
 
-Why not torchaudio's, fairseq's or transformers' module: in all three the GroupNorm of the first convolution averages
-over the zero padding of a batch, so that a recording's hidden states depend on what it is batched with. Here its
-statistics are those of the valid frames, every later step ignores padding too, and a recording gives the same states
-alone and in any batch. The tests compare every layer with fairseq's and transformers' own modules.
+Why not the modules of torchaudio, fairseq or transformers? In all three, the GroupNorm of the first convolution has the
+zero padding of a batch in its statistics, so the hidden states of a recording depend on the rest of the batch. Here the
+statistics come from the valid frames and later steps ignore padding, so a recording has the same states alone and in
+any batch. The tests compare every layer with fairseq's and transformers' own modules.
 """
 
 from __future__ import annotations
@@ -11,120 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from contextlib import nullcontext
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """The shape of an encoder.
-
-    Attributes:
-        conv_layers: (channels, kernel, stride) of each convolution of the front end.
-        conv_bias: whether these convolutions have a bias.
-        conv_norm: "group" normalises the first convolution over time, "layer" each of them over channels.
-        embed_dim: width D of the transformer.
-        ffn_dim: inner width of its feed-forward parts.
-        num_heads: attention heads.
-        num_layers: transformer layers L.
-        pos_kernel: kernel of the convolutional position embedding.
-        pos_groups: its groups.
-        norm_first: layer norms before (True, Large models) or after (False, Base) each part of a layer.
-        normalize_input: whether a waveform is brought to zero mean and unit variance first.
-        project_always: whether the linear map from the front end's width to D is there even where they are equal;
-            transformers has it, fairseq leaves it out.
-        normalize_eps: added to the variance then; fairseq's and Microsoft's is 1e-5, that of transformers 1e-7.
-        relative_buckets: distances between frames that WavLM's relative position bias tells apart; 0 without one.
-        relative_distance: frames from which on all distances are the same to it.
-        relative_gate: whether each layer scales this bias by what it hears.
-    """
-
-    conv_layers: tuple[tuple[int, int, int], ...]
-    conv_bias: bool
-    conv_norm: str
-    embed_dim: int
-    ffn_dim: int
-    num_heads: int
-    num_layers: int
-    pos_kernel: int
-    pos_groups: int
-    norm_first: bool
-    normalize_input: bool
-    project_always: bool = False
-    normalize_eps: float = 1e-5
-    relative_buckets: int = 0
-    relative_distance: int = 0
-    relative_gate: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse a shape that no encoder has.
-
-        Raises:
-            ValueError: says what is wrong.
-        """
-        sizes = [size for shape in self.conv_layers for size in shape]
-        sizes += [self.embed_dim, self.ffn_dim, self.num_heads, self.num_layers, self.pos_kernel, self.pos_groups]
-        if self.conv_norm not in ("group", "layer"):
-            raise ValueError(f"conv_norm {self.conv_norm!r} is neither 'group' nor 'layer'")
-        if not self.conv_layers or min(sizes) < 1:
-            raise ValueError("an encoder needs convolutions, and every size must be at least 1")
-        if self.embed_dim % self.num_heads or self.embed_dim % self.pos_groups:
-            raise ValueError(
-                f"{self.num_heads} heads and {self.pos_groups} groups must divide the width {self.embed_dim}"
-            )
-        if self.relative_buckets and not (4 <= self.relative_buckets < 4 * self.relative_distance):
-            raise ValueError(
-                f"{self.relative_buckets} buckets of relative positions do not go with a distance of "
-                f"{self.relative_distance}"
-            )
-
-    @property
-    def hop(self) -> int:
-        """Samples from one frame to the next."""
-        return math.prod(stride for _, _, stride in self.conv_layers)
-
-    @property
-    def receptive_field(self) -> int:
-        """Samples that the front end needs for one frame."""
-        size = 1
-        for _, kernel, stride in reversed(self.conv_layers):
-            size = (size - 1) * stride + kernel
-        return size
-
-    @property
-    def projects(self) -> bool:
-        """Whether there is a linear map behind the front end."""
-        return self.project_always or self.conv_layers[-1][0] != self.embed_dim
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
-        """Return the configuration that `to_dict` gave."""
-        shapes = tuple((int(c), int(k), int(s)) for c, k, s in values["conv_layers"])
-        return cls(**{**values, "conv_layers": shapes})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as plain JSON and YAML types."""
-        return {**asdict(self), "conv_layers": [list(shape) for shape in self.conv_layers]}
-
-    def num_frames(self, num_samples: int) -> int:
-        """Return how many frames (50 a second in the usual models) the encoder gives for `num_samples` samples."""
-        return count_frames(((kernel, stride) for _, kernel, stride in self.conv_layers), num_samples)
-
-
-def count_frames(convolutions: Iterable[tuple[int, int]], num_samples: int) -> int:
-    """Return how many frames convolutions without padding, given as (kernel, stride), make of `num_samples` samples."""
-    for kernel, stride in convolutions:
-        num_samples = max(0, (num_samples - kernel) // stride + 1)
-    return num_samples
+from distilmos.ssl.config import EncoderConfig
 
 
 def valid_mask(lengths: Tensor, size: int) -> Tensor:
-    """Return (B, size), True where an index is below the length; `lengths` has shape (B,)."""
+    """Return a bool mask (B, size), True at indices below `lengths` (B,)."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
@@ -132,7 +30,7 @@ class SSLEncoder(nn.Module):
     """Convolutional front end and transformer; `forward` returns the output of every transformer layer."""
 
     def __init__(self, config: EncoderConfig) -> None:
-        """Make an encoder with fresh weights."""
+        """Create an encoder with random weights."""
         super().__init__()
         self.config = config
         channels = config.conv_layers[-1][0]
@@ -146,23 +44,32 @@ class SSLEncoder(nn.Module):
             padding=config.pos_kernel // 2,
             groups=config.pos_groups,
         )
-        # Post-norm networks normalise here; the final norm of pre-norm networks follows the last layer and is not part
-        # of any layer's output: not in fairseq (with `output_layer`), Microsoft's WavLM, nor transformers from 5 on.
+        # Post-norm networks normalise here. The final norm of pre-norm networks follows the last layer, but is part of
+        # no layer's output in fairseq (with `output_layer`), Microsoft's WavLM, or transformers 5 and later.
         self.norm = nn.LayerNorm(config.embed_dim) if not config.norm_first else nn.Identity()
         self.relative = RelativePositions(config) if config.relative_buckets else None
         self.dropout = nn.Dropout(0.0)
         self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.num_layers))
+
+    def _position(self, x: Tensor) -> Tensor:
+        """Return the convolutional position embedding of (B, T, D) frames, (B, D, T)."""
+        # On CPUs with AMX, oneDNN computes some grouped convolutions wrongly in bfloat16 (torch 2.14). That of
+        # hubert_tiny, 16 groups of 12 channels, is off by 110 %. In float32 it is a small part of a forward pass.
+        in_float32 = x.device.type == "cpu"
+        with torch.autocast("cpu", enabled=False) if in_float32 else nullcontext():
+            embedding: Tensor = self.pos_conv((x.float() if in_float32 else x).transpose(1, 2))
+        return embedding[:, :, : x.shape[1]]
 
     def forward(self, audio: Tensor, num_samples: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the hidden states of all layers.
 
         Args:
             audio: 16 kHz waveforms, zero padded, float (B, N).
-            num_samples: valid samples of each, long (B,).
+            num_samples: numbers of valid samples, long (B,).
 
         Returns:
-            the outputs of layers 1..L, each (B, T, D), whose padded frames are unspecified, and the numbers of valid
-            frames, long (B,).
+            the outputs of layers 1..L, each (B, T, D) with unspecified values at padded frames, and the numbers of
+            valid frames, long (B,).
         """
         if self.config.normalize_input:
             audio = normalize_audio(audio, num_samples, self.config.normalize_eps)
@@ -170,10 +77,10 @@ class SSLEncoder(nn.Module):
         mask = valid_mask(num_frames, x.shape[1])
         x = self.projection(self.feature_norm(x))
         x = self.dropout(x * mask[:, :, None])
-        position = self.pos_conv(x.transpose(1, 2))[:, :, : x.shape[1]]
+        position = self._position(x)
         x = self.dropout(self.norm(x + F.gelu(position).transpose(1, 2)))
         bias = None if self.relative is None else self.relative(x.shape[1])
-        # A batch without padding needs no mask, and attention without one is faster.
+        # A batch without padding needs no mask; attention is faster without one.
         attention_mask = None if bool(mask.all()) else mask[:, None, None, :]
         outputs = []
         for layer in self.layers:
@@ -182,27 +89,27 @@ class SSLEncoder(nn.Module):
         return outputs, num_frames
 
     def set_dropout(self, probability: float) -> None:
-        """Set the dropout of what the transformer adds to its residual stream, active in training mode alone."""
+        """Set the dropout on the transformer's residual branches, which is active in training mode only."""
         for module in self.modules():
             if isinstance(module, nn.Dropout):
                 module.p = probability
 
     def compile_layers(self) -> None:
-        """Let torch.compile fuse what the transformer layers do, for batches of any shape.
+        """Compile the transformer layers with torch.compile, for batches of any shape.
 
-        The front end stays as it is: its convolutions are library calls, which leave nothing to fuse.
+        The front end stays unchanged: its convolutions are library calls, which leave nothing to fuse.
         """
         for layer in self.layers:
             layer.compile(dynamic=True)
 
     def fingerprint(self) -> str:
-        """Return a hash of shape and weights, which tells whether two encoders are the same."""
+        """Return a hash of shape and weights; equal encoders have equal hashes."""
         shape = json.dumps(self.config.to_dict(), sort_keys=True)
         return hashlib.sha256(f"{shape} {weights_hash(self)}".encode()).hexdigest()[:16]
 
 
 def weights_hash(module: nn.Module) -> str:
-    """Return a hash of the names and float32 values of all weights of a module."""
+    """Return a hash of the names and float32 values of all weights in a module."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
@@ -211,9 +118,9 @@ def weights_hash(module: nn.Module) -> str:
 
 
 def normalize_audio(audio: Tensor, num_samples: Tensor, eps: float) -> Tensor:
-    """Bring each waveform (B, N) to zero mean and unit variance over its `num_samples` (B,) valid samples.
+    """Normalise each waveform (B, N) to zero mean and unit variance over its `num_samples` (B,) valid samples.
 
-    `eps` is added to a variance. The rest becomes zero.
+    `eps` is added to the variance. Padding becomes zero.
     """
     mask = valid_mask(num_samples, audio.shape[1])
     count = num_samples[:, None]
@@ -223,10 +130,10 @@ def normalize_audio(audio: Tensor, num_samples: Tensor, eps: float) -> Tensor:
 
 
 class ConvFrontEnd(nn.Module):
-    """Strided convolutions from waveform to frames, without padding: a valid frame sees valid samples alone."""
+    """Strided convolutions from waveform to frames, without padding, so valid frames depend on valid samples only."""
 
     def __init__(self, config: EncoderConfig) -> None:
-        """Make the convolutions and their norms."""
+        """Create the convolutions and their norms."""
         super().__init__()
         self.shapes = config.conv_layers
         self.norm_each = config.conv_norm == "layer"
@@ -257,9 +164,9 @@ class ConvFrontEnd(nn.Module):
 def _norm_over_time(x: Tensor, lengths: Tensor, norm: nn.LayerNorm) -> Tensor:
     """Normalise each channel of (B, C, T) over its valid frames: GroupNorm with as many groups as channels.
 
-    `norm` holds weight, bias and eps. Padded frames become zero. One fused call for each recording, because masked sums
-    over the batch read and write this tensor, the largest of the network, many times: a tenth of the whole forward pass
-    of a small encoder.
+    `norm` holds weight, bias and eps. Padded frames become zero. The loop makes one fused call per recording: masked
+    sums over the batch would read and write this tensor, the largest of the network, many times, which takes a tenth of
+    the whole forward pass of a small encoder.
     """
     output = torch.zeros_like(x)
     for row, length in enumerate(lengths.tolist()):
@@ -270,38 +177,38 @@ def _norm_over_time(x: Tensor, lengths: Tensor, norm: nn.LayerNorm) -> Tensor:
 
 
 class RelativePositions(nn.Module):
-    """The relative position bias of WavLM: a number for each head and distance between two frames.
+    """WavLM's relative position bias: one number per head and bucket of distances between two frames.
 
-    Short distances have a bucket each, long ones share logarithmically growing ones, and both directions have their own
-    (C. Raffel et al., "Exploring the limits of transfer learning with a unified text-to-text transformer", JMLR 2020;
-    S. Chen et al., "WavLM", JSTSP 2022).
+    Each short distance has its own bucket, long ones share buckets of logarithmically growing size, and each direction
+    has its own set (C. Raffel et al., "Exploring the limits of transfer learning with a unified text-to-text
+    transformer", JMLR 2020; S. Chen et al., "WavLM", JSTSP 2022).
     """
 
     def __init__(self, config: EncoderConfig) -> None:
-        """Make the table."""
+        """Create the table of biases."""
         super().__init__()
         self.one_way = config.relative_buckets // 2
         self.distance = config.relative_distance
         self.values = nn.Parameter(torch.zeros(config.relative_buckets, config.num_heads))
 
     def forward(self, frames: int) -> Tensor:
-        """Return the bias of the attention of frame i to frame j, (H, T, T) for `frames` T."""
+        """Return the bias on the attention of frame i to frame j, (H, T, T) for `frames` T."""
         offsets = torch.arange(1 - frames, frames, device=self.values.device)
         exact = self.one_way // 2  # distances with a bucket of their own
         distances = offsets.abs()
         logarithmic = (distances / exact).log() / math.log(self.distance / exact) * (self.one_way - exact)
         shared = (exact + logarithmic.clamp(min=0).long()).clamp(max=self.one_way - 1)
         buckets = torch.where(distances < exact, distances, shared) + self.one_way * (offsets > 0)
-        # Row i of the bias are the offsets -i .. T-1-i.
+        # Row i of the bias has the offsets -i .. T-1-i.
         positions = torch.arange(frames, device=self.values.device)
         return self.values[buckets].T[:, positions[None, :] - positions[:, None] + frames - 1]
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and feed-forward part with residual connections."""
+    """Self-attention and feed-forward part, each with a residual connection."""
 
     def __init__(self, config: EncoderConfig) -> None:
-        """Make one layer."""
+        """Create one layer."""
         super().__init__()
         width = config.embed_dim
         self.num_heads = config.num_heads
@@ -319,9 +226,9 @@ class TransformerLayer(nn.Module):
         self.gated = config.relative_gate
 
     def forward(self, x: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
-        """Return the layer's output (B, T, D).
+        """Return the layer's output (B, T, D) for its input `x` (B, T, D).
 
-        `mask` (B, 1, 1, T) is True at valid frames; `bias` (H, T, T) is that of RelativePositions.
+        `mask` (B, 1, 1, T) is True at valid frames; `bias` (H, T, T) is the output of RelativePositions.
         """
         if self.norm_first:
             x = x + self.dropout(self._attention(self.attention_norm(x), mask, bias))
@@ -338,14 +245,14 @@ class TransformerLayer(nn.Module):
         if bias is not None:
             bias = (self._gates(x) * bias if self.gated else bias.expand(batch, -1, -1, -1)).to(query.dtype)
             mask = bias if mask is None else bias.masked_fill(~mask, -math.inf)
-        # Without dropout of its weights, as fairseq fine-tunes HuBERT: on a CPU that would store all of them, (T, T)
-        # for each head, and take a fifth of a training step.
+        # No dropout on the attention weights, as in fairseq's fine-tuning of HuBERT: on a CPU it would store all of
+        # them, (T, T) per head, and take a fifth of a training step.
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         output: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, frames, width))
         return output
 
     def _gates(self, x: Tensor) -> Tensor:
-        """Return by how much each frame and head scales the relative position bias, (B, H, T, 1) for x (B, T, D)."""
+        """Return the factors on the relative position bias per head and frame, (B, H, T, 1), for x (B, T, D)."""
         heads = x.view(*x.shape[:2], self.num_heads, -1)
         update, reset = self.gate(heads).unflatten(3, (2, 4)).sum(4).sigmoid().permute(3, 0, 2, 1)
         gates: Tensor = update * (reset * self.gate_scale[:, None] - 1) + 2

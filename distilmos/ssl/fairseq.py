@@ -1,4 +1,4 @@
-"""Checkpoints of fairseq (HuBERT, wav2vec 2.0, XLS-R) and of Microsoft's WavLM, which grew out of it."""
+"""Load checkpoints of fairseq (HuBERT, wav2vec 2.0, XLS-R) and of Microsoft's WavLM, which is derived from it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import re
 from typing import Any
 
 from distilmos.errors import InputError
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.weights import FAIRSEQ, build_encoder
 
 _CONV_LAYERS = re.compile(r"[\[\]()0-9,*+ ]+")
 
-# What fairseq's command line and WavLMConfig leave out where it has its default.
+# fairseq's command line and WavLMConfig leave out settings with these default values.
 _DEFAULTS: dict[str, Any] = {
     "extractor_mode": "default",
     "conv_bias": False,
@@ -41,31 +42,31 @@ _WAVLM_DEFAULTS: dict[str, Any] = {
 
 
 def from_fairseq(checkpoint: dict[str, Any], where: str) -> SSLEncoder:
-    """Return the encoder of a HuBERT or wav2vec 2.0 checkpoint of fairseq.
+    """Build the encoder from fairseq's checkpoint of a HuBERT or wav2vec 2.0.
 
     Args:
-        checkpoint: what the file holds.
+        checkpoint: content of the file.
         where: its path, for errors.
 
     Raises:
-        InputError: if it is of another model, or incomplete; says what was found.
+        InputError: if it is a checkpoint of another model, or incomplete.
     """
     model, task = _settings(checkpoint, where)
     name = model.get("_name")
     if name not in ("hubert", "wav2vec2"):
         raise InputError(
-            f"{where}: a fairseq checkpoint of {name or 'an unknown model'}; HuBERT and wav2vec 2.0 are supported (and "
-            "others, for tokens alone, with --backend fairseq)"
+            f"{where}: a fairseq checkpoint of {name or 'an unknown model'}; only HuBERT and wav2vec 2.0 are supported "
+            "(others for tokens only, with --backend fairseq)"
         )
     config = _config({**_DEFAULTS, **model}, where, normalize=bool(task.get("normalize")))
     return build_encoder(config, checkpoint["model"], FAIRSEQ, where)
 
 
 def from_microsoft(checkpoint: dict[str, Any], where: str) -> SSLEncoder:
-    """Return the encoder of Microsoft's WavLM: {"cfg": settings, "model": weights}.
+    """Build the encoder from Microsoft's checkpoint of a WavLM: {"cfg": settings, "model": weights}.
 
     Raises:
-        InputError: if it is incomplete.
+        InputError: if the checkpoint is incomplete.
     """
     config = wavlm_config(checkpoint["cfg"], where)
     return build_encoder(config, checkpoint["model"], FAIRSEQ, where)
@@ -75,7 +76,7 @@ def wavlm_config(settings: dict[str, Any], where: str) -> EncoderConfig:
     """Translate the settings of Microsoft's WavLM.
 
     Raises:
-        InputError: if they are no mapping, or there is something unknown in them.
+        InputError: if they are not a mapping, or have an unsupported value.
     """
     if not isinstance(settings, dict):
         raise InputError(f"{where}: the settings of WavLM are {type(settings).__name__}, not a mapping")
@@ -84,13 +85,13 @@ def wavlm_config(settings: dict[str, Any], where: str) -> EncoderConfig:
 
 
 def is_wavlm(checkpoint: dict[str, Any]) -> bool:
-    """Whether a checkpoint's settings are those of Microsoft's WavLM: flat, and with its relative positions."""
+    """Return whether a checkpoint is of Microsoft's WavLM: its settings are flat and have relative positions."""
     settings = checkpoint.get("cfg")
     return isinstance(settings, dict) and "relative_position_embedding" in settings
 
 
 def _settings(checkpoint: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of model and task: `cfg` of newer versions of fairseq, the command line of older ones."""
+    """Return the settings of model and task, from `cfg` of newer fairseq versions or the command line of older ones."""
     arguments = checkpoint.get("args")
     if isinstance(arguments, argparse.Namespace):
         values = vars(arguments)
@@ -100,7 +101,7 @@ def _settings(checkpoint: dict[str, Any], where: str) -> tuple[dict[str, Any], d
 
 
 def _section(settings: dict[str, Any], name: str, where: str) -> dict[str, Any]:
-    """Return a part of the settings; an empty one if it is not there."""
+    """Return a section of the settings; an empty one if it is missing."""
     section = settings.get(name) or {}
     if isinstance(section, argparse.Namespace):
         section = vars(section)
@@ -110,7 +111,7 @@ def _section(settings: dict[str, Any], name: str, where: str) -> dict[str, Any]:
 
 
 def _config(model: dict[str, Any], where: str, *, normalize: bool) -> EncoderConfig:
-    """Translate settings with fairseq's names."""
+    """Translate settings under fairseq's names."""
     supported = {
         "activation_fn": "gelu",
         "pos_conv_depth": 1,
@@ -143,7 +144,7 @@ def _config(model: dict[str, Any], where: str, *, normalize: bool) -> EncoderCon
 
 
 def _conv_layers(expression: str) -> tuple[tuple[int, int, int], ...]:
-    """Read fairseq's `[(512,10,5)] + [(512,3,2)] * 4`: lists joined by + and repeated by *, without `eval`.
+    """Parse fairseq's `[(512,10,5)] + [(512,3,2)] * 4` (lists joined by + and repeated by *) without `eval`.
 
     Raises:
         ValueError: for anything else.

@@ -1,9 +1,9 @@
-"""fairseq's own module in place of our encoder, for SSL models that this one does not know (--backend fairseq).
+"""Run fairseq's own module in place of our encoder, for SSL models that ours does not support (--backend fairseq).
 
-It gives hidden states for tokens (stages 2 and 4); it is not fine-tuned. Needs fairseq, and for models that are not
-part of it, such as data2vec, a directory with their code (fairseq's --user-dir): with that, and only then, code is
-executed that comes from somewhere else than these packages. fairseq calls `eval` on settings of a checkpoint, which
-ones depends on the model: a checkpoint with a setting that would do anything then is refused.
+The module computes hidden states for tokens (stages 2 and 4); it is not fine-tuned. It needs fairseq, and for a model
+outside fairseq, such as data2vec, a directory with the model's code (fairseq's --user-dir). Only then is code executed
+that is not part of an installed package. fairseq calls `eval` on some settings of a checkpoint, depending on the model.
+A checkpoint with a setting that would call anything is refused.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from distilmos.errors import InputError
-from distilmos.ssl.encoder import count_frames, weights_hash
+from distilmos.ssl.config import count_frames
+from distilmos.ssl.encoder import weights_hash
 from distilmos.ssl.pickles import read_pickle
 
-# Evaluating these calls no function, so that `[(512,10,5)] + [(512,3,2)] * 4` is accepted, and every plain name.
+# Evaluating these calls no function; they cover `[(512,10,5)] + [(512,3,2)] * 4` and every plain name.
 _HARMLESS = (
     ast.Expression,
     ast.Constant,
@@ -40,24 +41,24 @@ _HARMLESS = (
     ast.UnaryOp,
     ast.unaryop,
 )
-# omegaconf replaces it by another setting. Several of them in one string could join harmless parts to a call.
+# omegaconf replaces this by another setting. Several in one string could join harmless parts into a call.
 _REFERENCE = re.compile(r"\$\{[\w.]+\}")
 
 
 @dataclass(frozen=True)
 class ModuleShape:
-    """What is known of a module.
+    """The shape of a module.
 
     Attributes:
         num_layers: transformer layers L.
-        convolutions: (kernel, stride) of its front end.
+        convolutions: (kernel, stride) of each convolution in the front end.
     """
 
     num_layers: int
     convolutions: tuple[tuple[int, int], ...]
 
     def num_frames(self, num_samples: int) -> int:
-        """Return how many frames the front end gives for `num_samples` samples."""
+        """Return the number of frames that the front end computes from `num_samples` samples."""
         return count_frames(self.convolutions, num_samples)
 
 
@@ -65,10 +66,10 @@ class FairseqModule(nn.Module):
     """A speech model of fairseq with a convolutional front end and transformer layers."""
 
     def __init__(self, module: nn.Module, normalize: bool) -> None:
-        """Wrap `module`; `normalize` says whether waveforms are normalised first.
+        """Wrap `module`; `normalize` tells whether to normalise waveforms first.
 
         Raises:
-            InputError: if it has no such front end or layers; says what was found.
+            InputError: if it has no front end or no layers where fairseq's speech models have them.
         """
         super().__init__()
         self.module = module
@@ -83,15 +84,15 @@ class FairseqModule(nn.Module):
         self.config = ModuleShape(len(layers), shapes)
 
     def fingerprint(self) -> str:
-        """Return a hash of all weights."""
+        """Return a hash of the weights."""
         return weights_hash(self.module)
 
     @torch.no_grad()
     def forward(self, audio: Tensor, num_samples: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return the hidden states of all layers, as `SSLEncoder` does; each recording is computed alone.
+        """Return the hidden states of all layers as `SSLEncoder` does; recordings are computed one at a time.
 
         Raises:
-            InputError: if a layer does not have one frame for each of the front end's.
+            InputError: if the number of frames differs between a layer and the front end.
         """
         alone = [
             self._layers(row[:length], self.config.num_frames(length))
@@ -120,11 +121,11 @@ class FairseqModule(nn.Module):
                 handle.remove()
         states = []
         for number in range(len(self.layers)):
-            # (T, 1, D), T perhaps padded to a multiple, which is masked.
+            # (T, 1, D); fairseq may have padded T to a multiple, with masked frames.
             found = outputs.get(number)
             if found is None or found.ndim != 3 or not frames <= found.shape[0] <= frames + 1:
                 shape = None if found is None else tuple(found.shape)
-                raise InputError(f"layer {number + 1} gives {shape}, not one state for each of {frames} frames")
+                raise InputError(f"layer {number + 1} gives states of shape {shape} for {frames} frames")
             states.append(found[:frames, 0])
         return states
 
@@ -137,7 +138,7 @@ def load_fairseq_module(path: str | Path, user_dir: str | Path | None = None) ->
         user_dir: directory with the code of a model that is not part of fairseq.
 
     Raises:
-        InputError: if it holds code, fairseq cannot load it, or it is no such model.
+        InputError: if the checkpoint holds code, fairseq cannot load it, or the model is not a speech encoder.
     """
     from fairseq import checkpoint_utils, tasks
     from fairseq.data.dictionary import Dictionary
@@ -146,26 +147,26 @@ def load_fairseq_module(path: str | Path, user_dir: str | Path | None = None) ->
 
     state = read_pickle(Path(path), [Dictionary, argparse.Namespace])
     if not isinstance(state, dict):
-        raise InputError(f"{path}: holds {type(state).__name__}, not a checkpoint of fairseq")
+        raise InputError(f"{path}: holds {type(state).__name__}, not a fairseq checkpoint")
     for section in ("cfg", "args"):
         _refuse_code(state.get(section), section, path)
     if user_dir is not None:
         import_user_module(argparse.Namespace(user_dir=str(user_dir)))
     try:
-        # As checkpoint_utils.load_checkpoint_to_cpu does, which would read the file again.
+        # As in checkpoint_utils.load_checkpoint_to_cpu, which would read the file again.
         if state.get("cfg") is not None:
             state["cfg"] = OmegaConf.create(state["cfg"], flags={"allow_objects": True})
         state = checkpoint_utils._upgrade_state_dict(state)
         config = state["cfg"]
-        # As checkpoint_utils.load_model_ensemble_and_task does, which would make data2vec's teacher as well: training
-        # alone needs that, and copying it fails with today's PyTorch.
+        # As in checkpoint_utils.load_model_ensemble_and_task, which would also create data2vec's teacher: only training
+        # needs it, and copying it fails with current PyTorch versions.
         with _no_other_checkpoint():
             task = tasks.setup_task(config.task, from_checkpoint=True)
             task.load_state_dict(state.get("task_state") or {})
             module = task.build_model(config.model, from_checkpoint=True)
         weights = {name: value for name, value in state["model"].items() if name != "_ema"}
         module.load_state_dict(weights, strict=True, model_cfg=config.model)
-    except Exception as error:  # whatever fairseq and its models raise
+    except Exception as error:  # fairseq and its models raise many types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{path}: fairseq cannot load it: {reason}") from None
     try:
@@ -175,7 +176,7 @@ def load_fairseq_module(path: str | Path, user_dir: str | Path | None = None) ->
 
 
 def _refuse_code(settings: Any, name: str, path: str | Path) -> None:
-    """Raise InputError if `eval` of any string in a checkpoint's settings would call something; `name` is theirs."""
+    """Raise InputError if `eval` of any string in the settings called `name` would call something."""
     if isinstance(settings, argparse.Namespace):
         settings = vars(settings)
     if isinstance(settings, dict):
@@ -192,11 +193,11 @@ def _refuse_code(settings: Any, name: str, path: str | Path) -> None:
 
 
 def _is_harmless(text: str) -> bool:
-    """Whether `eval(text)` fails, or gives names and values without calling anything."""
+    """Return whether `eval(text)` fails, or yields names and values without calling anything."""
     if "${" in text:
         return _REFERENCE.fullmatch(text) is not None
     try:
-        tree = ast.parse(text.lstrip(" \t"), mode="eval")  # eval takes away these, and no others
+        tree = ast.parse(text.lstrip(" \t"), mode="eval")  # eval strips these and no other characters
     except (SyntaxError, ValueError):
         return True
     except (RecursionError, MemoryError):
@@ -206,9 +207,9 @@ def _is_harmless(text: str) -> bool:
 
 @contextmanager
 def _no_other_checkpoint() -> Iterator[None]:
-    """Keep fairseq from reading a file that the checkpoint names, whose settings it would evaluate unchecked.
+    """Keep fairseq from reading another checkpoint that this one names: its settings would be evaluated unchecked.
 
-    Models that need one, such as those fine-tuned for recognition, wrap another model and have no layers of their own.
+    Models that need another one, such as those fine-tuned for recognition, wrap a model and have no layers themselves.
     """
     from fairseq import checkpoint_utils
 

@@ -1,4 +1,4 @@
-"""Padded batches of recordings, and the hidden states of all layers from one forward pass."""
+"""Padded batches of recordings, and the hidden states of all layers in one forward pass."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from distilmos.ssl.mfcc import MFCCFeatures
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; "auto" takes the GPU if there is one.
+    """Return the device called `name`; "auto" is the GPU if there is one, otherwise the CPU.
 
     Raises:
-        InputError: if it does not exist here.
+        InputError: if this machine does not have it.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -30,19 +30,19 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return device
 
 
 def group_by_seconds(durations: dict[str, float], budget: float) -> list[list[str]]:
-    """Group recordings of similar length so that a padded group stays under a budget.
+    """Group recordings of similar length so that each padded group fits a budget.
 
     Args:
         durations: utterance -> seconds.
-        budget: padded seconds of a group (longest times count); a longer recording is a group of its own.
+        budget: padded seconds of a group (longest times count); a longer recording forms its own group.
 
     Returns:
-        groups of utterance ids, longest first, so that a lack of memory shows at once.
+        groups of utterance ids, longest first, so that a lack of memory shows in the first group.
     """
     names = sorted(durations)
     batches = pack_by_length([durations[name] for name in names], budget)
@@ -50,12 +50,12 @@ def group_by_seconds(durations: dict[str, float], budget: float) -> list[list[st
 
 
 def pad_audio(recordings: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return waveforms (N,) of different lengths zero padded as (B, N), and their lengths (B,)."""
+    """Stack waveforms (N,) of different lengths with zero padding as (B, N); return it and the lengths (B,)."""
     return pad_sequence(recordings, batch_first=True), torch.tensor([len(recording) for recording in recordings])
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the CPU to a device; to a GPU from pinned memory, without waiting for the copy to end."""
+    """Copy a CPU tensor to a device; to a GPU from pinned memory, without waiting for the copy."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
@@ -68,14 +68,14 @@ def padded_batches(
 
     Args:
         wavs: utterance -> location of its audio.
-        durations: utterance -> seconds, of the utterances to read.
+        durations: utterance -> seconds, for the utterances to read.
         batch_seconds: padded seconds of a batch.
 
     Yields:
         utterance ids, zero padded 16 kHz waveforms (B, N), and the numbers of valid samples (B,).
 
     Raises:
-        InputError: after the last batch, naming every recording that is unreadable; its batch comes without it.
+        InputError: after the last batch, naming every unreadable recording; its batch is yielded without it.
     """
     faults = []
 
@@ -90,7 +90,7 @@ def padded_batches(
 
     groups = group_by_seconds(durations, batch_seconds)
     with ThreadPoolExecutor(1) as reader:
-        # The next batch is read while the caller computes with this one: a GPU does not wait for a disk.
+        # Read the next batch while the caller computes on this one, so that a GPU does not wait for the disk.
         ahead = [reader.submit(read, group) for group in groups[:1]]
         for number in range(len(groups)):
             recordings = ahead.pop().result()
@@ -113,21 +113,21 @@ def hidden_states(
     Args:
         encoder: in evaluation mode, on `device`.
         wavs: utterance -> location of its audio.
-        durations: utterance -> seconds, for the same utterances.
-        device: where to compute.
+        durations: utterance -> seconds, for the utterances to run.
+        device: device to compute on.
         batch_seconds: padded seconds in one forward pass.
-        dtype: of products and convolutions; bfloat16 computes them by autocast.
+        dtype: type of products and convolutions; bfloat16 uses autocast.
 
     Yields:
         an utterance id and its L hidden states (T, D), float32 on `device`; long recordings first.
 
     Raises:
-        InputError: if a recording is unreadable or not as long as `durations` says.
+        InputError: if a recording is unreadable or its length differs from `durations`.
     """
     for group, audio, num_samples in padded_batches(wavs, durations, batch_seconds):
         for utterance, samples in zip(group, num_samples.tolist(), strict=True):
             if samples != round(durations[utterance] * SAMPLE_RATE):
-                raise InputError(f"{wavs[utterance][0]}: {utterance} has {samples} samples, utt2dur says otherwise")
+                raise InputError(f"{wavs[utterance][0]}: {utterance} has {samples} samples, unlike in utt2dur")
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             layers, num_frames = encoder(to_device(audio, device), num_samples.to(device))
         for index, (utterance, frames) in enumerate(zip(group, num_frames.tolist(), strict=True)):

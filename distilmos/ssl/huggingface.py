@@ -1,4 +1,4 @@
-"""Models of Hugging Face transformers (HuBERT, wav2vec 2.0, WavLM): a directory or a hub id, without transformers."""
+"""Load HuBERT, wav2vec 2.0 and WavLM in the format of Hugging Face transformers, without that package."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distilmos.errors import InputError
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.pickles import read_pickle
 from distilmos.ssl.weights import TRANSFORMERS, build_encoder
 
 CONFIG = "config.json"
-# How the waveform is prepared: of a feature extractor, and of a processor, which is one with a tokenizer. From version
-# 5 on, transformers saves a processor in the second file alone.
+# Settings of a feature extractor, which prepares the waveform, and of a processor, which adds a tokenizer to one. From
+# version 5 on, transformers saves a processor in the second file only.
 EXTRACTOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
-# In order of preference, each as a whole or in shards with an index.
+# In order of preference; each is one file, or shards with an index.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
-# What transformers leaves out of config.json where it has its default.
+# transformers leaves settings with these default values out of config.json.
 _DEFAULTS: dict[str, Any] = {
     "conv_dim": [512] * 7,
     "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
@@ -51,19 +52,18 @@ MODEL_TYPES = ("hubert", "wav2vec2", "wavlm")
 
 
 def load_huggingface(directory: Path) -> SSLEncoder:
-    """Load what `save_pretrained` of transformers wrote, whatever head is on it.
+    """Load the encoder of a directory that `save_pretrained` of transformers wrote, with or without a head.
 
-    The states are those that transformers (5.0 and later) calls hidden_states. The waveform is normalised first if
-    preprocessor_config.json or processor_config.json says so, as the feature extractor of transformers does; without
-    these files it is taken as it is.
+    The states equal the hidden_states of transformers 5.0 and later. The waveform is normalised first if the settings
+    of the feature extractor (preprocessor_config.json or processor_config.json) say so; without these files it is not.
 
     Raises:
-        InputError: if something is missing, damaged or of another model; says what was found.
+        InputError: if a file is missing, damaged or of another model.
     """
     settings = _read_json(directory / CONFIG)
     kind = settings.get("model_type")
     if kind not in MODEL_TYPES:
-        raise InputError(f"{directory / CONFIG}: a model of type {kind!r}; {', '.join(MODEL_TYPES)} are supported")
+        raise InputError(f"{directory / CONFIG}: a model of type {kind!r}; only {', '.join(MODEL_TYPES)} are supported")
     normalize = _normalizes(directory)
     config = transformers_config(settings, str(directory / CONFIG), wavlm=kind == "wavlm", normalize=normalize)
     weights = _read_weights(directory)
@@ -77,13 +77,13 @@ def transformers_config(settings: dict[str, Any], where: str, *, wavlm: bool, no
     """Translate the settings of transformers' HubertConfig, Wav2Vec2Config or WavLMConfig.
 
     Args:
-        settings: what config.json has.
-        where: for errors.
-        wavlm: whether it is WavLM.
-        normalize: whether waveforms are normalised first.
+        settings: content of config.json.
+        where: path of the file, for errors.
+        wavlm: whether the model is a WavLM.
+        normalize: whether to normalise waveforms first.
 
     Raises:
-        InputError: if they are no mapping, or there is something unknown in them.
+        InputError: if the settings are not a mapping, or have an unsupported value.
     """
     if not isinstance(settings, dict):
         raise InputError(f"{where}: the settings of the encoder are {type(settings).__name__}, not a mapping")
@@ -120,7 +120,7 @@ def transformers_config(settings: dict[str, Any], where: str, *, wavlm: bool, no
 
 
 def _normalizes(directory: Path) -> bool:
-    """Return whether the feature extractor of a model normalises waveforms; it does unless it says otherwise."""
+    """Return whether a model has a feature extractor that normalises waveforms; its default is to normalise."""
     if (directory / EXTRACTOR).exists():
         extractor: Any = _read_json(directory / EXTRACTOR)
     elif (directory / PROCESSOR).exists():
@@ -145,7 +145,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_weights(directory: Path) -> dict[str, Tensor]:
-    """Read the first of WEIGHTS that is there."""
+    """Read the first of WEIGHTS that exists."""
     for name in WEIGHTS:
         index = directory / f"{name}.index.json"
         if (directory / name).exists():
@@ -154,10 +154,10 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
             shards = _read_json(index).get("weight_map")
             if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
                 raise InputError(f"{index}: has no weight_map")
-            # The name alone: an index must not lead out of its directory.
+            # Use the name alone: an index must not point outside its directory.
             files = sorted({directory / Path(shard).name for shard in shards.values()})
             return {key: tensor for file in files for key, tensor in _read_file(file).items()}
-    raise InputError(f"{directory}: has {CONFIG}, but no weights: {' or '.join(WEIGHTS)}")
+    raise InputError(f"{directory}: has {CONFIG}, but neither {' nor '.join(WEIGHTS)}")
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

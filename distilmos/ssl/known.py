@@ -1,4 +1,4 @@
-"""SSL encoders that are known by name and fetched once; where they are published, and where they are kept."""
+"""SSL encoders known by name: where they are published, and where they are cached."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from distilmos.data.download import download
 from distilmos.errors import InputError
 
-CACHE = "DISTILMOS_CACHE"
+CACHE = "DISTILMOS_CACHE"  # environment variable: directory of downloaded encoders
 
 
 @dataclass(frozen=True)
 class Source:
-    """A published checkpoint; none of these has a published checksum.
+    """A published checkpoint. No checksums are published for these.
 
     Attributes:
-        file: its name.
-        url: of the directory.
+        file: name of the file.
+        url: URL of its directory.
     """
 
     file: str
@@ -35,7 +35,7 @@ KNOWN = {
 
 
 def cached(name: str) -> Path:
-    """Return where the encoder `name` of KNOWN is kept: in $DISTILMOS_CACHE, else in ~/.cache/distilmos."""
+    """Return the path in the cache of the encoder `name` of KNOWN; see CACHE (default: ~/.cache/distilmos)."""
     cache = os.environ.get(CACHE)
     return (Path(cache) if cache else Path.home() / ".cache" / "distilmos") / KNOWN[name].file
 
@@ -44,26 +44,26 @@ def find_known(name: str) -> Path:
     """Return the file of an encoder of KNOWN.
 
     Raises:
-        InputError: if it has not been fetched.
+        InputError: if it has not been downloaded.
     """
     path = cached(name)
     if not path.exists():
-        raise InputError(f"{name}: {path} is not there; fetch it with `distilmos fetch-ssl {name}`, as stage 0 does")
+        raise InputError(f"{name}: {path} does not exist; run `distilmos fetch-ssl {name}` or stage 0")
     return path
 
 
 def fetch_known(name: str, url: str | None = None) -> Path:
-    """Fetch an encoder of KNOWN unless it is there.
+    """Download an encoder of KNOWN unless it is in the cache.
 
     Args:
         name: key of KNOWN.
-        url: directory of a mirror.
+        url: directory of a mirror; None for the publisher's.
 
     Returns:
-        where it is.
+        its path.
 
     Raises:
-        FailedError: if it cannot be fetched.
+        FailedError: if it cannot be downloaded.
     """
     source = KNOWN[name]
     path = cached(name)

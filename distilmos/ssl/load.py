@@ -1,4 +1,4 @@
-"""One entry for every SSL encoder: by name, by path or by hub id. What a file holds is recognised by its content."""
+"""Load an SSL encoder by name, path or hub id. The format of a file is detected from its content."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from distilmos.ssl.store import ENCODER, load_encoder
 ASSETS = Path(__file__).with_name("assets")
 
 SUPPORTED = (
-    "supported are fairseq's HuBERT and wav2vec 2.0, Microsoft's WavLM, directories of transformers with config.json "
-    "and weights, and encoders that distilmos wrote"
+    "supported are fairseq's HuBERT and wav2vec 2.0, Microsoft's WavLM, transformers directories with config.json "
+    "and weights, and encoders that distilmos saved"
 )
 
 
 def embedded_names() -> list[str]:
-    """Return the names of the encoders that ship with the package."""
+    """Return the names of the embedded encoders, which ship with the package."""
     return sorted(path.stem for path in ASSETS.glob("*.safetensors"))
 
 
@@ -32,12 +32,12 @@ def load_ssl(name_or_path: str | Path) -> SSLEncoder:
     """Load an SSL encoder in evaluation mode.
 
     Args:
-        name_or_path: the name of an embedded encoder (`hubert_tiny`) or of a fetched one (see `known`); a checkpoint of
-            fairseq (HuBERT, wav2vec 2.0) or of Microsoft (WavLM); a directory of transformers, one of its weight files,
-            or a hub id (`microsoft/wavlm-base-plus`); or a file of `save_encoder`.
+        name_or_path: the name of an embedded encoder (`hubert_tiny`) or of a downloaded one (see `known`); a checkpoint
+            of fairseq (HuBERT, wav2vec 2.0) or Microsoft (WavLM); a transformers directory, one of its weight files, or
+            a hub id (`microsoft/wavlm-base-plus`); or a file that `save_encoder` wrote.
 
     Raises:
-        InputError: if there is no such encoder, or the file cannot be used; says what was found and what is supported.
+        InputError: if the encoder does not exist or its file cannot be used.
         FailedError: if it cannot be fetched from the hub.
     """
     path = find_checkpoint(name_or_path)
@@ -45,18 +45,18 @@ def load_ssl(name_or_path: str | Path) -> SSLEncoder:
         return load_huggingface(path)
     with path.open("rb") as stream:
         head = stream.read(9)
-    if head.startswith((b"PK", b"\x80")):  # torch.save writes a zip file, or in older versions a bare pickle
+    if head.startswith((b"PK", b"\x80")):  # torch.save writes a zip file; older versions write a bare pickle
         checkpoint = read_pickle(path)
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get("model"), dict):
             return (from_microsoft if is_wavlm(checkpoint) else from_fairseq)(checkpoint, str(path))
-    elif head.endswith(b"{"):  # behind the eight bytes of its length, the header of safetensors
+    elif head.endswith(b"{"):  # safetensors: the JSON header after eight bytes of its length
         if _is_ours(path):
             return load_encoder(path)
     else:
-        raise InputError(f"{path}: not a checkpoint of any kind; {SUPPORTED}")
+        raise InputError(f"{path}: not a checkpoint; {SUPPORTED}")
     if (path.parent / CONFIG).exists():
         return load_huggingface(path.parent)
-    raise InputError(f"{path}: holds no 'model', and there is no {CONFIG} beside it; {SUPPORTED}")
+    raise InputError(f"{path}: has no 'model', and its directory has no {CONFIG}; {SUPPORTED}")
 
 
 def _is_ours(path: Path) -> bool:
@@ -68,10 +68,10 @@ def _is_ours(path: Path) -> bool:
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
-    """Return the file or directory that `load_ssl` would load; a hub id is fetched, unless it is in the hub's cache.
+    """Return the file or directory that `load_ssl` loads; download a hub id unless it is in the hub's cache.
 
     Raises:
-        InputError: if there is none.
+        InputError: if the encoder does not exist.
         FailedError: if it cannot be fetched.
     """
     name = str(name_or_path)
@@ -83,10 +83,10 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     if path.exists():
         return path
     if HUB_ID.fullmatch(name):
-        # The first kind of weights that is published; other files of a repository are not needed.
+        # Only the first kind of weights that exists; other files of a repository are not needed.
         names = [(weights, weights.replace(".", "-*."), f"{weights}.index.json") for weights in WEIGHTS]
         return fetch_hub(name, [CONFIG, EXTRACTOR, PROCESSOR], names)
     raise InputError(
-        f"{name}: neither a file, nor an embedded encoder ({', '.join(embedded_names())}), nor one that is fetched "
-        f"({', '.join(KNOWN)}), nor a hub id (OWNER/NAME)"
+        f"{name}: not a file, an embedded encoder ({', '.join(embedded_names())}), one known by name "
+        f"({', '.join(KNOWN)}), or a hub id (OWNER/NAME)"
     )

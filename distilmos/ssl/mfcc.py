@@ -1,4 +1,4 @@
-"""MFCC in the place of an encoder: the targets of a first iteration of HuBERT's pretraining.
+"""MFCCs in place of an encoder: targets for the first iteration of HuBERT's pretraining.
 
 W.-N. Hsu et al., "HuBERT", TASLP 2021, section IV-B: 13 coefficients with their first and second differences.
 """
@@ -12,42 +12,42 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from distilmos.data.audio import SAMPLE_RATE
-from distilmos.ssl.encoder import count_frames
+from distilmos.ssl.config import count_frames
 
-MFCC = "mfcc"  # the name that stands in the place of an encoder's
+MFCC = "mfcc"  # given as the name of an encoder
 WINDOW, SHIFT = 400, 160  # samples; Kaldi's default
-EVERY = 2  # of these frames one is kept, so that there are as many as HuBERT has
+EVERY = 2  # every second frame is kept, which is HuBERT's frame rate
 
 
 @dataclass(frozen=True)
 class MFCCShape:
-    """What stages 2 and 4 must know of an encoder."""
+    """The part of an encoder's configuration that stages 2 and 4 use."""
 
     num_layers: int = 1
 
     def num_frames(self, num_samples: int) -> int:
-        """Return how many frames (50 a second) `num_samples` samples have."""
+        """Return the number of frames for `num_samples` samples (50 frames a second)."""
         return count_frames([(WINDOW, SHIFT * EVERY)], num_samples)
 
 
 class MFCCFeatures(nn.Module):
-    """39 features a frame, as the only "layer" of an encoder."""
+    """39 features per frame, as the only "layer" of an encoder."""
 
     def __init__(self) -> None:
-        """There are no weights."""
+        """Create the module, which has no weights."""
         super().__init__()
         self.config = MFCCShape()
 
     def fingerprint(self) -> str:
-        """Return what tells these features from other encoders."""
+        """Return a constant that no encoder has as its hash."""
         return "mfcc39"
 
     def forward(self, audio: Tensor, num_samples: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return the features of recordings.
+        """Compute the features.
 
         Args:
             audio: 16 kHz waveforms, zero padded, float (B, N).
-            num_samples: valid samples of each, long (B,).
+            num_samples: numbers of valid samples, long (B,).
 
         Returns:
             one layer (B, T, 39), zero at padding, and the numbers of valid frames, long (B,).
@@ -58,7 +58,7 @@ class MFCCFeatures(nn.Module):
 
 
 def _features(waveform: Tensor) -> Tensor:
-    """Return (T, 39) for a waveform (N,) that has at least one frame."""
+    """Return the features (T, 39) of a waveform (N,); T is 0 if it is shorter than a frame."""
     from torchaudio.compliance.kaldi import mfcc
     from torchaudio.functional import compute_deltas
 

@@ -1,4 +1,4 @@
-"""Reading PyTorch's pickled checkpoints without executing anything from them."""
+"""Read PyTorch's pickled checkpoints without executing anything from them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from distilmos.errors import InputError
 
 
 class _Placeholder:
-    """Stands in for classes that a checkpoint holds beside its weights and that we do not need."""
+    """Stands in for classes in a checkpoint that we do not need."""
 
 
-# What fairseq puts into checkpoints outside torch's own list of safe types: the dictionary of `task_state`, and the
-# command line of older versions, which has nothing but plain values.
+# Types in fairseq's checkpoints that are not on torch's own list of safe types: the dictionary of `task_state`, and the
+# command line of older versions, which holds only plain values.
 _ALLOWED: list[Any] = [(_Placeholder, "fairseq.data.dictionary.Dictionary"), argparse.Namespace]
 
 _GLOBAL = re.compile(r"unsupported (?:global: )?GLOBAL (\S+)", re.IGNORECASE)
@@ -30,10 +30,10 @@ def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
 
     Args:
         path: the file.
-        allowed: classes beside those that torch itself takes for safe; they must do nothing but hold values.
+        allowed: classes in addition to those that torch regards as safe; they must only hold values.
 
     Raises:
-        InputError: if it is missing or damaged, or if it holds anything but weights and plain settings.
+        InputError: if the file is missing or damaged, or holds anything but weights and plain settings.
     """
     try:
         with torch.serialization.safe_globals(list(allowed)):
@@ -41,7 +41,7 @@ def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
-        # torch explains at length how to load it nevertheless; what matters is what was found.
+        # torch explains at length how to load the file anyway; report only the type that it refused.
         found = _GLOBAL.search(str(error))
         reason = f"it holds {found[1]}" if found else str(error).strip().splitlines()[0]
         raise InputError(f"{path}: refused: not plain weights and settings ({reason})") from None

@@ -1,4 +1,4 @@
-"""The encoder in our own file form: safetensors with the configuration in its header. Embedded encoders use it."""
+"""Our own file format for encoders, also of the embedded one: safetensors with the configuration in the header."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from safetensors.torch import save
 
 from distilmos.errors import InputError
 from distilmos.files import atomic_path
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 
-ENCODER = "encoder"  # the key of the configuration in the header
+ENCODER = "encoder"  # key of the configuration in the header
 
 
 def save_encoder(encoder: SSLEncoder, path: str | Path, *, half: bool = False) -> None:
-    """Write weights and configuration; `half` stores float16, half the size, which loading turns back into float32."""
+    """Write weights and configuration; `half` stores float16, half the size. Loading always gives float32."""
     dtype = torch.float16 if half else torch.float32
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in encoder.state_dict().items()}
     with atomic_path(path) as temporary:
@@ -25,10 +26,10 @@ def save_encoder(encoder: SSLEncoder, path: str | Path, *, half: bool = False) -
 
 
 def load_encoder(path: str | Path) -> SSLEncoder:
-    """Read what `save_encoder` wrote.
+    """Read a file that `save_encoder` wrote.
 
     Raises:
-        InputError: if the file is missing, damaged or something else.
+        InputError: if the file is missing, damaged or of another format.
     """
     try:
         with safe_open(path, framework="pt") as stored:
@@ -39,5 +40,5 @@ def load_encoder(path: str | Path) -> SSLEncoder:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError, MemoryError) as error:
-        raise InputError(f"{path}: not an encoder of distilmos: {error}") from None
+        raise InputError(f"{path}: not an encoder that distilmos saved: {error}") from None
     return encoder.eval()

@@ -1,4 +1,4 @@
-"""Parameter names of other libraries' encoders, and their translation to those of `SSLEncoder`."""
+"""Parameter names of encoders in other libraries, and their translation to the names of `SSLEncoder`."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import torch
 from torch import Tensor
 
 from distilmos.errors import InputError
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 
 
 @dataclass(frozen=True)
 class WeightNames:
-    """How a library names the parts of an encoder; {} is the number of a convolution.
+    """The names of an encoder's parts in a library; {} is the index of a convolution.
 
     Attributes:
         conv: a convolution of the front end.
-        group_norm: the norm of the first one over time.
-        layer_norm: the norm of each over channels.
-        feature_norm: the norm behind them.
-        projection: the map to the transformer's width.
+        group_norm: the norm over time of the first convolution.
+        layer_norm: the norm over channels of a convolution.
+        feature_norm: the norm after the front end.
+        projection: the linear map to the transformer's width.
         pos_conv: the convolutional position embedding.
-        query, key, value, out: of attention, in a transformer layer.
-        attention_norm, ffn_in, ffn_out, ffn_norm: of a transformer layer.
+        query, key, value, out: linear maps of the attention, in a transformer layer.
+        attention_norm, ffn_in, ffn_out, ffn_norm: other parts of a transformer layer.
         gate: the linear map of WavLM's gate, in a transformer layer.
-        gate_scale: its scale.
+        gate_scale: the scale of that gate.
         relative: WavLM's table of relative positions, in the first transformer layer.
     """
 
@@ -50,7 +51,7 @@ class WeightNames:
     relative: str
 
 
-# fairseq's HuBERT and wav2vec 2.0, and Microsoft's WavLM, which grew out of them.
+# fairseq's HuBERT and wav2vec 2.0, and Microsoft's WavLM, which is derived from them.
 FAIRSEQ = WeightNames(
     conv="feature_extractor.conv_layers.{}.0",
     group_norm="feature_extractor.conv_layers.{}.2",
@@ -98,18 +99,17 @@ def build_encoder(
     where: str,
     unused: tuple[str, ...] = ("",),
 ) -> SSLEncoder:
-    """Make an encoder of another library's weights, in evaluation mode.
+    """Build an encoder from another library's weights, in evaluation mode.
 
     Args:
-        config: its shape.
-        weights: by name.
-        names: of the library.
-        where: for errors.
-        unused: what names of weights may begin with that are left out.
+        config: shape of the encoder.
+        weights: name -> tensor.
+        names: the library's names.
+        where: path of the checkpoint, for errors.
+        unused: prefixes of weights that may be left out.
 
     Raises:
-        InputError: naming the first weight that is missing or unknown, or those that do not fit `config`; begins with
-            `where`.
+        InputError: if a weight is missing, unknown or does not fit `config`.
     """
     try:
         encoder = SSLEncoder(config)
@@ -128,12 +128,12 @@ def convert_weights(
 ) -> dict[str, Tensor]:
     """Translate parameter names to those of `SSLEncoder`.
 
-    Weight normalisation of the position embedding is folded into a plain weight, and the three projections of attention
-    become one; the parts that only pretraining needs (mask embedding, prediction heads) are left out. The arguments are
-    those of `build_encoder`.
+    The weight normalisation of the position embedding is folded into a plain weight, and the three input projections of
+    the attention are joined. Parts that only pretraining needs (mask embedding, prediction heads) are left out. See
+    `build_encoder` for the arguments.
 
     Raises:
-        InputError: naming the first weight that is missing or unknown.
+        InputError: if a weight is missing or unknown.
     """
     weights = {str(name): tensor for name, tensor in weights.items()}
     result: dict[str, Tensor] = {}
@@ -168,7 +168,7 @@ def convert_weights(
     if not config.norm_first:
         take_pair("norm", "encoder.layer_norm")
     take("pos_conv.bias", f"{names.pos_conv}.bias")
-    # torch's older and newer form of weight normalisation.
+    # The newer and the older parameter names of torch's weight normalisation.
     new_form = f"{names.pos_conv}.parametrizations.weight.original"
     forms = (f"{new_form}0", f"{new_form}1") if f"{new_form}0" in weights else None
     for part, source in zip("gv", forms or (f"{names.pos_conv}.weight_g", f"{names.pos_conv}.weight_v"), strict=True):
@@ -190,5 +190,5 @@ def convert_weights(
             take(f"{target}.gate_scale", f"{source}.{names.gate_scale}")
             result[f"{target}.gate_scale"] = result[f"{target}.gate_scale"].flatten()
     if unknown := sorted(name for name in weights.keys() - taken if not name.startswith(unused)):
-        raise InputError(f"{where}: the checkpoint has {len(unknown)} weights that are unknown, such as {unknown[0]!r}")
+        raise InputError(f"{where}: the checkpoint has {len(unknown)} unknown weights, such as {unknown[0]!r}")
     return result

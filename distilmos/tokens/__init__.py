@@ -1,1 +1,1 @@
-"""Layer-wise tokens: sampled hidden states, k-means of each layer, token ids of each frame."""
+"""Layer-wise tokens: sampled hidden states, k-means per layer, token ids per frame."""

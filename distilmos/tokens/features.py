@@ -1,8 +1,8 @@
-"""Stage 2: hidden states of all layers in one forward pass, of which only sampled frames are stored.
+"""Stage 2: compute the hidden states of all layers in one forward pass and store sampled frames only.
 
-All frames of all layers would take 52 GB for a base model on BVCC. K-means with K = 200 needs some hundred frames a
-cluster, so the frames to keep are drawn beforehand and nothing else touches the disk. They are drawn from a part of a
-large corpus, so that the encoder need not run over the rest of it.
+All frames of all layers would take 52 GB for a base model on BVCC. K-means with K = 200 needs some hundred frames per
+cluster, so the frames are drawn first and no others are written. In a large corpus, they are drawn from a part, and the
+encoder does not run over the rest.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from torch import Tensor
 from distilmos.tokens.forward import ForwardOptions, ForwardPass
 from distilmos.tokens.info import TokenInfo
 
-# Utterances are drawn until they hold this many times the wanted frames. The fewer they are, the less centroids fit the
-# others: against 8,000 frames drawn from all of 80 minutes of speech (hubert_tiny, layer 4, mean of three draws) the
+# Draw utterances until they hold SPREAD times the wanted frames. With fewer utterances, the centroids fit the others
+# worse: compared with 8,000 frames from all of 80 minutes of speech (hubert_tiny, layer 4, mean of three draws), the
 # inertia over all frames was 0.5 % higher with 10, 1.1 % with 5 and 2.9 % with 2. tools/bench/kmeans.py measures it.
 SPREAD = 10
 
 
 def sample_frames(counts: dict[str, int], max_frames: int, seed: int, spread: float = SPREAD) -> dict[str, np.ndarray]:
-    """Choose frames of the utterances, all of them or as many as hold `spread` times `max_frames`.
+    """Draw frames from all utterances, or from random ones that hold `spread` times `max_frames` frames.
 
-    Each chosen utterance gets its share of `max_frames` in proportion to its length, and within it frames are drawn
-    without replacement. The choice depends on the whole set and the seed, not on how work is divided into jobs.
+    Each of these utterances gets a share of `max_frames` in proportion to its length; its frames are drawn without
+    replacement. The result depends on the whole set and the seed, not on the division into jobs.
 
     Args:
         counts: utterance -> number of frames.
-        max_frames: how many to choose; all frames are taken where there are fewer.
-        seed: of the draw.
-        spread: from how many times as many frames they are drawn.
+        max_frames: number of frames to draw; all frames if there are fewer.
+        seed: seed of the draw.
+        spread: frames to draw from, as a multiple of `max_frames`.
 
     Returns:
-        utterance -> sorted frame indices; utterances without a chosen frame are left out.
+        utterance -> sorted frame indices; utterances without a drawn frame are left out.
     """
     keys = {utterance: hashlib.sha256(f"{seed} {utterance}".encode()).digest() for utterance in counts}
     held = 0
@@ -49,7 +49,7 @@ def sample_frames(counts: dict[str, int], max_frames: int, seed: int, spread: fl
     share = min(1.0, max_frames / max(1, held))
     drawn = {utterance: count for utterance, count in counts.items() if utterance in used}
     ends = accumulate(drawn.values(), initial=0)
-    # Cumulative rounding: the quotas sum to the wanted number however short the utterances are.
+    # Cumulative rounding: the quotas sum to the wanted number even if the utterances are short.
     quotas = [int(end * share + 0.5) - int(start * share + 0.5) for start, end in pairwise(ends)]
     chosen = {}
     for (utterance, count), quota in zip(drawn.items(), quotas, strict=True):
@@ -63,15 +63,15 @@ def dump_features(options: ForwardOptions, max_frames: int, seed: int) -> int:
     """Write the sampled hidden states of one job's share to `out_dir/shards/layerN.JOB.{ark,scp}`.
 
     Args:
-        options: what to run; `data_dir` is the training set.
-        max_frames: frames of each layer over all jobs.
-        seed: of the sampling.
+        options: encoder and data; `data_dir` is the training set.
+        max_frames: frames per layer, over all jobs.
+        seed: seed of the sampling.
 
     Returns:
-        the number of frames that this job wrote for each layer.
+        the number of frames per layer that this job wrote.
 
     Raises:
-        InputError: for a faulty data directory or encoder.
+        InputError: if the data directory or the encoder is faulty.
     """
     forward = ForwardPass(options)
     sampled = sample_frames(forward.frame_counts(), max_frames, seed)

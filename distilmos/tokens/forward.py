@@ -1,4 +1,4 @@
-"""What stages 2 and 4 have in common: one forward pass over a job's share, one archive for each layer."""
+"""One forward pass over a job's share of a data directory into one archive per layer, for stages 2 and 4."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from distilmos.ssl.forward import choose_device, hidden_states
 from distilmos.ssl.load import find_checkpoint, load_ssl
 from distilmos.ssl.mfcc import MFCC, MFCCFeatures
 
-# Of a batch, by default. On a CPU what a layer makes of it should stay in the cache: HuBERT Base on two cores takes 11
-# s of audio a second with 8, 9.3 with 15, 7.6 with 30 and 6.4 with 60. A GPU wants more.
+# Default size of a batch. On a CPU, the output of a layer should stay in the cache: HuBERT Base on two cores processes
+# 11 s of audio per second with 8, 9.3 with 15, 7.6 with 30 and 6.4 with 60. A GPU needs larger batches.
 BATCH_SECONDS = 10.0
 PRECISIONS = {"float32": float32, "bfloat16": bfloat16}
 
 
 @dataclass(frozen=True)
 class ForwardOptions:
-    """What to run through which encoder.
+    """Settings of a forward pass over a data directory.
 
     Attributes:
-        ssl: name or path of the encoder; "mfcc" for MFCC in its place.
-        data_dir: for example dump/raw/train.
-        out_dir: where `shards/layerN.JOB.{ark,scp}` go.
+        ssl: name or path of the encoder; "mfcc" for MFCCs in its place.
+        data_dir: data directory, for example dump/raw/train.
+        out_dir: directory of the output, `shards/layerN.JOB.{ark,scp}`.
         device: "auto", "cpu", "cuda", ...
         batch_seconds: padded seconds in one forward pass.
         job: number of this job, 1..jobs.
         jobs: number of jobs that share the recordings.
-        backend: "distilmos", or "fairseq" for SSL models that only fairseq's own module knows.
-        user_dir: with "fairseq": directory with the code of a model that is not part of it.
-        precision: "float32", or "bfloat16" for machines that compute in it; centroids and sums stay float32.
-        compiled: whether the transformer is compiled (torch.compile), which takes a minute at the start.
+        backend: "distilmos", or "fairseq" for SSL models that only fairseq's own module supports.
+        user_dir: with "fairseq", the directory with the code of a model that is not part of fairseq.
+        precision: "float32", or "bfloat16" for hardware that supports it; centroids and sums stay float32.
+        compiled: whether to compile the transformer (torch.compile), which takes a minute at the start.
     """
 
     ssl: str
@@ -63,7 +63,7 @@ class ForwardPass:
     """The encoder on its device, and the data directory.
 
     Raises:
-        InputError: for a faulty data directory, encoder or device.
+        InputError: if the data directory, the encoder or the device is faulty.
     """
 
     options: ForwardOptions
@@ -72,7 +72,7 @@ class ForwardPass:
     data: DataDir = field(init=False)
 
     def __post_init__(self) -> None:
-        """Load both."""
+        """Load the encoder and read the data directory."""
         self.device = choose_device(self.options.device)
         self.encoder = self._load().to(self.device)
         self.data = read_data_dir(self.options.data_dir, rated=False)
@@ -80,10 +80,10 @@ class ForwardPass:
     def _load(self) -> SSLEncoder | FairseqModule | MFCCFeatures:
         options = self.options
         if options.compiled and (options.ssl == MFCC or options.backend == "fairseq"):
-            raise InputError(f"{options.ssl}: only an encoder of distilmos' own can be compiled: leave out --compile")
+            raise InputError(f"{options.ssl}: only backend distilmos can compile an encoder; leave out --compile")
         if options.ssl == MFCC:
             if options.precision != "float32":
-                raise InputError(f"{MFCC}: is computed in float32: leave out --precision")
+                raise InputError(f"{MFCC}: the features are computed in float32; leave out --precision")
             return MFCCFeatures()
         if options.backend == "fairseq":
             return load_fairseq_module(find_checkpoint(options.ssl), options.user_dir)
@@ -93,7 +93,7 @@ class ForwardPass:
         return encoder
 
     def frame_counts(self) -> dict[str, int]:
-        """Return how many encoder frames each utterance has, in the C locale's order."""
+        """Return the number of encoder frames of each utterance, in C locale order."""
         config, durations = self.encoder.config, self.data.durations
         return {u: config.num_frames(round(durations[u] * SAMPLE_RATE)) for u in self.data.utterances}
 
@@ -104,15 +104,15 @@ class ForwardPass:
         *,
         compress: bool = False,
     ) -> list[str]:
-        """Write what `convert` makes of the hidden states of an utterance, one value for each layer.
+        """Convert the hidden states of each utterance and write one array per layer.
 
         Args:
-            wanted: utterances to run, of which this job takes its share.
-            convert: called with an utterance and its hidden states of layers 1..L, each (T, D).
-            compress: stores matrices in 16 bits; see `open_archive`.
+            wanted: utterances to run; this job runs its share of them.
+            convert: maps an utterance and its hidden states of layers 1..L, each (T, D), to one array per layer.
+            compress: whether to store matrices in 16 bits; see `open_archive`.
 
         Returns:
-            the utterances written.
+            the utterances that this job wrote.
         """
         options = self.options
         share = [u for u in shard_of(self.data.utterances, options.job, options.jobs) if u in wanted]

@@ -1,7 +1,7 @@
-"""`info.json` beside features, k-means models and tokens: which encoder they belong to.
+"""`info.json` in directories of features, k-means models and tokens: the encoder that they belong to.
 
-Tokens are meaningful only together with the very encoder and k-means that made them. Each step writes where its output
-comes from and the next one refuses what does not fit, so that a changed SSL model cannot meet old dumps unnoticed.
+Tokens have a meaning only together with the encoder and the k-means that they come from. Each stage writes the origin
+of its output. The next stage refuses another origin, so that nobody mixes a changed SSL model with old dumps.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class TokenInfo:
     """Origin of features, k-means models or tokens.
 
     Attributes:
-        ssl: name or path of the encoder, as given.
-        fingerprint: hash of its weights.
-        layers: its number of layers.
+        ssl: name or path of the encoder, as the user gave it.
+        fingerprint: hash of the encoder; see `SSLEncoder.fingerprint`.
+        layers: number of layers of the encoder.
         clusters: K; 0 for features.
-        kmeans: hash of the centroids of all layers, of tokens alone: layers of a k-means are learned in parallel.
+        kmeans: hash of the centroids of all layers; only for tokens, because jobs learn the layers in parallel.
     """
 
     ssl: str
@@ -54,12 +54,12 @@ class TokenInfo:
             raise InputError(f"{path}: damaged: {error}") from None
 
     def require_encoder(self, fingerprint: str, directory: str | Path) -> None:
-        """Refuse an encoder that is not the one this was made with.
+        """Check that an encoder is the one of this origin.
 
         Raises:
             InputError: if the fingerprints differ.
         """
         if fingerprint != self.fingerprint:
             raise InputError(
-                f"{directory} was made with another encoder ({self.ssl}, {self.fingerprint}, not {fingerprint})"
+                f"{directory}: was made with another encoder ({self.ssl}, {self.fingerprint}, not {fingerprint})"
             )

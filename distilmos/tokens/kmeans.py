@@ -1,4 +1,4 @@
-"""Stage 3: k-means of each layer on sampled training frames, and a table of how good it is."""
+"""Stage 3: k-means of each layer on sampled training frames, and a table of its quality."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_json, write_text
 from distilmos.tokens.info import INFO, TokenInfo
 
-# A cluster with less than this share of an even distribution is called tiny.
-TINY = 0.1
-PART = 10000  # frames that are looked at together
+TINY = 0.1  # a cluster with less than this fraction of an even share of the frames is called tiny
+PART = 10000  # frames per block of a sum
 
 
 @dataclass(frozen=True)
 class LayerQuality:
-    """How well k-means fits one layer, over the frames it was learned from.
+    """Fit of the k-means of one layer, over the frames that it was learned from.
 
     Attributes:
-        layer: from 1.
+        layer: counted from 1.
         clusters: K.
         frames: number of frames.
         inertia_per_frame: mean squared distance to the nearest centroid.
         explained_variance: 1 - inertia / total variance.
         empty: clusters without a frame.
-        tiny: clusters with fewer than TINY * frames / K frames, the empty ones included.
-        perplexity: exp of the entropy of the cluster distribution; K if all are equally frequent.
-        iterations: until k-means stopped.
+        tiny: clusters with fewer than TINY * frames / K frames, including the empty ones.
+        perplexity: exp of the entropy of the cluster distribution; K if all clusters are equally frequent.
+        iterations: iterations until k-means stopped.
     """
 
     layer: int
@@ -49,14 +48,14 @@ class LayerQuality:
 def learn_kmeans(feats_dir: str | Path, layer: int, clusters: int, seed: int, out_dir: str | Path) -> LayerQuality:
     """Cluster the frames of one layer.
 
-    Writes `layerN.joblib` (the scikit-learn model, for its users), `layerN.npy` (the centroids, float32 (K, D), which
-    later stages read because it needs no unpickling) and `layerN.json` (its quality).
+    Writes `layerN.joblib` (the scikit-learn model, for users), `layerN.npy` (the centroids, float32 (K, D), which later
+    stages read without unpickling) and `layerN.json` (the quality).
 
     Args:
         feats_dir: dump/feats of stage 2.
-        layer: from 1.
+        layer: counted from 1.
         clusters: K.
-        seed: of the initialisation (k-means++).
+        seed: seed of the initialisation (k-means++).
         out_dir: exp/kmeans_*.
 
     Returns:
@@ -72,8 +71,8 @@ def learn_kmeans(feats_dir: str | Path, layer: int, clusters: int, seed: int, ou
     scp = Path(feats_dir) / f"layer{layer}.scp"
     frames = _read_frames(scp)
     if len(frames) < clusters:
-        raise InputError(f"{scp}: {len(frames)} frames are too few for {clusters} clusters")
-    # Frames are moved to their mean and back in place: a copy would be the largest thing in memory.
+        raise InputError(f"{scp}: only {len(frames)} frames for {clusters} clusters")
+    # scikit-learn centres the frames in place and undoes it: a copy would be the largest array in memory.
     model = KMeans(clusters, n_init=1, random_state=seed, copy_x=False).fit(frames)
     counts = np.bincount(model.labels_, minlength=clusters)
     share = counts[counts > 0] / len(frames)
@@ -99,7 +98,7 @@ def learn_kmeans(feats_dir: str | Path, layer: int, clusters: int, seed: int, ou
 
 
 def _read_frames(scp: Path) -> np.ndarray:
-    """Read all matrices of an scp file into one, float32 (N, D); twice, so that memory holds them once."""
+    """Read all matrices of an scp file into one, float32 (N, D). Each is read twice, so that memory holds it once."""
     locations = list(read_scp(scp).values())
     shapes = [load_array(location).shape for location in locations]
     frames = np.empty((sum(rows for rows, _ in shapes), shapes[0][1] if shapes else 0), np.float32)
@@ -111,7 +110,7 @@ def _read_frames(scp: Path) -> np.ndarray:
 
 
 def _squared_deviations(frames: np.ndarray) -> float:
-    """Return the sum of squared distances of frames (N, D) to their mean, in float64 but without a copy of them all."""
+    """Return the sum of squared distances of frames (N, D) to their mean, in float64 without a copy of all frames."""
     mean = frames.mean(axis=0, dtype=np.float64)
     parts = (frames[first : first + PART] for first in range(0, len(frames), PART))
     return float(sum(np.square(part - mean).sum() for part in parts))
@@ -122,10 +121,10 @@ def load_centroids(kmeans_dir: str | Path, info: TokenInfo) -> list[np.ndarray]:
 
     Args:
         kmeans_dir: exp/kmeans_*.
-        info: of that directory.
+        info: content of its info.json.
 
     Raises:
-        InputError: if one is missing or damaged, or has not K rows.
+        InputError: if a layer is missing or damaged, or does not have K rows.
     """
     centroids = []
     for layer in range(1, info.layers + 1):
@@ -139,13 +138,13 @@ def load_centroids(kmeans_dir: str | Path, info: TokenInfo) -> list[np.ndarray]:
         if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype != np.float32:
             raise InputError(f"{path}: not a float32 matrix of centroids")
         if len(array) != info.clusters:
-            raise InputError(f"{path}: {len(array)} clusters, {info.clusters} in {INFO}: learn all layers again")
+            raise InputError(f"{path}: {len(array)} clusters, but {info.clusters} in {INFO}; learn all layers again")
         centroids.append(array)
     return centroids
 
 
 def hash_centroids(centroids: list[np.ndarray]) -> str:
-    """Return a hash of the centroids of all layers, which tells whether token ids mean the same."""
+    """Return a hash of the centroids of all layers; token ids have the same meaning if it is equal."""
     digest = hashlib.sha256()
     for array in centroids:
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -165,7 +164,7 @@ COLUMNS = {
 
 
 def write_quality_table(kmeans_dir: str | Path) -> str:
-    """Gather the layers' statistics into `quality.json` and `quality.md`.
+    """Collect the quality of all layers in `quality.json` and `quality.md`.
 
     Returns:
         the table as Markdown.
@@ -179,7 +178,7 @@ def write_quality_table(kmeans_dir: str | Path) -> str:
     for layer in range(1, info.layers + 1):
         path = directory / f"layer{layer}.json"
         if not path.exists():
-            raise InputError(f"{path}: no such file: layer {layer} has no k-means yet")
+            raise InputError(f"{path}: no such file; learn the k-means of layer {layer} first")
         rows.append(json.loads(path.read_text(encoding="utf-8")))
     lines = [
         f"k-means of {info.ssl}, K = {info.clusters}, on training frames; perplexity is at most K, "

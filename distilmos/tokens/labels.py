@@ -1,4 +1,4 @@
-"""Stage 4: the token ids of every frame and layer, in one forward pass; and reading them for training."""
+"""Stage 4: compute the token ids of every frame and layer in one forward pass; read them for training."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from distilmos.tokens.kmeans import hash_centroids, load_centroids
 
 
 def nearest(frames: Tensor, centroids: Tensor) -> Tensor:
-    """Return for each frame (T, D) the index of the nearest of the centroids (K, D), long (T,).
+    """Return the index of the nearest centroid (K, D) to each frame (T, D), long (T,).
 
-    |x - c|^2 = |x|^2 - 2 x.c + |c|^2, of which |x|^2 does not change the order.
+    |x - c|^2 = |x|^2 - 2 x.c + |c|^2, where |x|^2 does not change the order.
     """
     return (centroids.square().sum(1) - 2 * frames @ centroids.T).argmin(1)
 
@@ -28,15 +28,15 @@ def dump_tokens(options: ForwardOptions, kmeans_dir: str | Path) -> int:
     """Write the token ids of one job's share to `out_dir/shards/layerN.JOB.{ark,scp}`, int32 vectors.
 
     Args:
-        options: what to run.
-        kmeans_dir: of stage 3, learned from the same encoder.
+        options: encoder and data.
+        kmeans_dir: exp/kmeans_* of stage 3, learned from the same encoder.
 
     Returns:
         the number of frames.
 
     Raises:
-        InputError: for a faulty data directory, or k-means models that belong to another encoder.
-        FailedError: if the encoder gives another number of frames than its configuration says.
+        InputError: if the data directory is faulty or the k-means belongs to another encoder.
+        FailedError: if the encoder's number of frames differs from its configuration.
     """
     forward = ForwardPass(options)
     info = TokenInfo.read(kmeans_dir)
@@ -59,16 +59,16 @@ def dump_tokens(options: ForwardOptions, kmeans_dir: str | Path) -> int:
 def read_tokens(
     directory: str | Path, layers: tuple[int, ...], counts: dict[str, int], fingerprint: str | None
 ) -> tuple[dict[str, np.ndarray], TokenInfo]:
-    """Read the token ids of some layers, checked against the frames that the encoder will give.
+    """Read the token ids of some layers and check them against the encoder's numbers of frames.
 
     Args:
         directory: dump/tokens_*/<set>.
-        layers: target layers, from 1.
+        layers: target layers, counted from 1.
         counts: utterance -> number of encoder frames.
-        fingerprint: of the encoder that is fine-tuned; None accepts tokens of another one.
+        fingerprint: fingerprint of the encoder to fine-tune; None accepts tokens of any encoder.
 
     Returns:
-        utterance -> token ids, int32 (len(layers), T), and where they come from.
+        utterance -> token ids, int32 (len(layers), T), and the origin of the tokens.
 
     Raises:
         InputError: if a layer or an utterance is missing, an id is not an integer in 0..K-1, there is not exactly one
@@ -91,6 +91,6 @@ def read_tokens(
             if len(ids) != frames:
                 raise InputError(f"{scp}: {utterance} has {len(ids)} tokens for {frames} encoder frames")
             if ids.min(initial=0) < 0 or ids.max(initial=0) >= info.clusters:
-                raise InputError(f"{scp}: {utterance} has a token that is not in 0..{info.clusters - 1}")
+                raise InputError(f"{scp}: {utterance} has a token id outside 0..{info.clusters - 1}")
             tokens[utterance][row] = ids
     return tokens, info

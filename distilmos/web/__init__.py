@@ -1,1 +1,1 @@
-"""A local page on which recordings are dropped or recorded, and scored."""
+"""A local web page that scores uploaded or recorded speech."""

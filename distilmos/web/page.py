@@ -1,4 +1,4 @@
-"""The page: one recording with its frame scores, or several as a table."""
+"""A web page that scores one recording with its frames, or several recordings as a table."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 
 from distilmos.api import Predictor
 from distilmos.data.recordings import SUFFIXES, Recording
-from distilmos.inference.frames import frame_figure, spectrogram
+from distilmos.inference.frames import plot_frames
 from distilmos.inference.predict import Score
 
 COLUMNS = ("file", "MOS", "seconds", "problem")
-# Fonts of the reader's system: the page must not fetch anything from elsewhere.
+# System fonts: the page must not fetch anything from the internet.
 FONTS = ("system-ui", "sans-serif")
 MONO_FONTS = ("ui-monospace", "monospace")
 
 
 def make_page(predictor: Predictor, title: str) -> Any:
-    """Return the page as gradio's Blocks.
+    """Build the page (gradio.Blocks).
 
     Args:
-        predictor: scores what is dropped.
-        title: names the model.
+        predictor: scores the recordings.
+        title: heading of the page.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio
@@ -32,14 +32,13 @@ def make_page(predictor: Predictor, title: str) -> Any:
     def score_one(path: str | None) -> tuple[str, Any]:
         if path is None:
             return "", None
-        (score,) = predictor.score([Recording(path, Path(path))])
+        (score,) = predictor.score([_upload(path)])
         if score.error:
-            raise gradio.Error(_without_directory(score, path))
-        return f"{score.mos:.2f}", frame_figure(_named(score, path), spectrogram(Recording(path, Path(path))))
+            raise gradio.Error(_problem(score))
+        return f"{score.mos:.2f}", plot_frames(score)
 
     def score_several(paths: list[str] | None) -> tuple[list[list[Any]], str | None]:
-        scores = predictor.score(Recording(path, Path(path)) for path in paths or [])
-        rows = [_row(score, path) for score, path in zip(scores, paths or [], strict=True)]
+        rows = [_row(score) for score in predictor.score(map(_upload, paths or []))]
         return rows, _write_csv(rows) if rows else None
 
     with gradio.Blocks(title=title, analytics_enabled=False) as page:
@@ -70,10 +69,10 @@ def serve(predictor: Predictor, title: str, port: int, *, open_browser: bool) ->
     """Serve the page on loopback until the user interrupts it.
 
     Args:
-        predictor: scores what is dropped.
-        title: names the model.
-        port: to listen on.
-        open_browser: whether to open the page there.
+        predictor: scores the recordings.
+        title: heading of the page.
+        port: TCP port on 127.0.0.1.
+        open_browser: whether to open the page in the user's browser.
     """
     page = make_page(predictor, title)
     import gradio
@@ -84,19 +83,20 @@ def serve(predictor: Predictor, title: str, port: int, *, open_browser: bool) ->
     )
 
 
-def _without_directory(score: Score, path: str) -> str:
-    """Return the error without the temporary directory that an upload is in."""
-    return score.error.replace(path, Path(path).name)
+def _upload(path: str) -> Recording:
+    """Return an uploaded file as a recording named without its temporary directory."""
+    return Recording(Path(path).name, Path(path))
 
 
-def _named(score: Score, path: str) -> Score:
-    return Score(Path(path).name, score.seconds, score.mos, score.frame_mos, score.frame_seconds)
+def _problem(score: Score) -> str:
+    """Return the error of an upload without its temporary directory."""
+    return score.error.replace(str(score.recording.path), score.utterance) if score.recording else score.error
 
 
-def _row(score: Score, path: str) -> list[Any]:
+def _row(score: Score) -> list[Any]:
     if score.error:
-        return [Path(path).name, None, None, _without_directory(score, path)]
-    return [Path(path).name, round(score.mos, 4), round(score.seconds, 2), ""]
+        return [score.utterance, None, None, _problem(score)]
+    return [score.utterance, round(score.mos, 4), round(score.seconds, 2), ""]
 
 
 def _write_csv(rows: list[list[Any]]) -> str:

@@ -140,12 +140,8 @@ share() {
 
 # pack_audio SOURCE RAW: makes RAW of the data directory SOURCE, with its audio checked, 16 kHz, in one archive.
 pack_audio() {
-    local source=$1 raw=$2 table
+    local source=$1 raw=$2
     renew "${raw}" "${source}" -- "${nj}"
-    # Before the audio: wav.scp is what later stages look for, and then nothing may be missing beside it.
-    for table in utt2sys utt2mos ratings utt2spk utt2sent utt2corpus text sys2group sys2mos notes; do
-        [ ! -e "${source}/${table}" ] || cp "${source}/${table}" "${raw}"
-    done
     share "${raw}" dump_audio distilmos dump-audio "${source}" "${raw}"
     validate "${raw}"
     grep -h '^warning: ' "${raw}"/log/dump_audio.*.log || true

@@ -1,4 +1,4 @@
-"""A small corpus of three talkers and two degradations, and what was trained on it."""
+"""A small corpus of three talkers and two degradations, and experiments that are trained on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import yaml
 from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.dump import dump_audio, merge_shards
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.store import save_encoder
 from distilmos.tokens.features import dump_features
 from distilmos.tokens.forward import ForwardOptions
@@ -43,7 +44,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Trained:
-    """Where the encoder, the data of stage 1, and the experiments are."""
+    """Paths of the encoder, the data of stage 1 and the experiments."""
 
     root: Path
     layers: int = NUM_LAYERS
@@ -64,7 +65,7 @@ class Trained:
 
 
 def write_set(root: Path, name: str, random: np.random.Generator) -> None:
-    """Write each talker's tone through three levels of noise and three of clipping, twice."""
+    """Write two tones of each talker at three levels of noise and three of clipping."""
     utterances = []
     for number, (talker, degradation, level) in enumerate(
         (talker, degradation, level)
@@ -127,7 +128,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture
 def trained(trained_once: Trained, tmp_path: Path) -> Trained:
-    """A copy of the experiments, to be changed at will; audio and tables stay where they are."""
+    """A copy of the experiments that a test may change; audio and tables are links."""
     shutil.copytree(trained_once.root / "exp", tmp_path / "exp")
     for name in ("raw", "tokens", "encoder.safetensors"):
         (tmp_path / name).symlink_to(trained_once.root / name)

@@ -1,4 +1,4 @@
-"""Probes: how utterances are divided, and what ridge regression reads."""
+"""Probes: folds of utterances, and the predictions of ridge regression."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TYPES = {u: ("echo", "noise", "clip")[number % 3] for number, u in enumerate(UTT
 TALKERS = {u: f"t{number // 12}" for number, u in enumerate(UTTERANCES)}
 
 
-def test_folds_have_whole_units_and_their_share_of_each_class() -> None:
+def test_folds_keep_units_whole_and_have_their_share_of_each_class() -> None:
     units, classes = [SYSTEMS[u] for u in UTTERANCES], [TYPES[u] for u in UTTERANCES]
     folds = deal_folds(units, classes, seed=1)
     of_units = dict(zip(units, folds, strict=True))
@@ -31,7 +31,7 @@ def test_folds_have_whole_units_and_their_share_of_each_class() -> None:
     assert (deal_folds(units, classes, seed=2) != folds).any()
 
 
-def test_labels_of_systems_are_tested_on_other_systems() -> None:
+def test_a_label_of_whole_systems_is_tested_on_other_systems() -> None:
     task = label_task("type", TYPES, UTTERANCES, SYSTEMS, seed=1)
     assert task is not None and task.units == "systems"
     for fold in range(FOLDS):
@@ -43,10 +43,10 @@ def test_labels_of_systems_are_tested_on_other_systems() -> None:
     assert chance(task) == pytest.approx(1 / 3)
 
 
-def test_labels_within_systems_are_divided_by_utterances() -> None:
+def test_a_label_within_systems_has_folds_of_utterances() -> None:
     task = label_task("talker", TALKERS, UTTERANCES, SYSTEMS, seed=1)
     assert task is not None and task.units == "utterances" and task.labelled
-    # A system that is a talker is no reason to leave out all talkers.
+    # If each system is one talker, no label has several systems, and folds hold utterances.
     own = label_task("talker", TALKERS, UTTERANCES, TALKERS, seed=1)
     assert own is not None and own.units == "utterances" and own.utterances == UTTERANCES
 
@@ -60,20 +60,20 @@ def test_rare_labels_are_left_out() -> None:
 
 
 def features(seed: int = 0, width: int = 8) -> np.ndarray:
-    """Return features in which the talker is linear, and the rest noise."""
+    """Return features with the talker as a linear component, and noise."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(5, width)) * 3
     return centres[[int(TALKERS[u][1:]) for u in UTTERANCES]] + random.normal(size=(60, width)) + 7
 
 
-def test_what_is_there_is_read_and_what_is_not_is_not() -> None:
+def test_probes_find_linear_labels_and_no_others() -> None:
     talker = label_task("talker", TALKERS, UTTERANCES, SYSTEMS, seed=1)
     kind = label_task("type", TYPES, UTTERANCES, SYSTEMS, seed=1)
     assert talker is not None and kind is not None
     found = probe(talker, features())
     assert found["accuracy"] > 0.95 and 0 <= found["sd"] < 0.1
     unread = probe(kind, features())
-    assert unread["accuracy"] < 0.55  # chance is 1/3, and there are 60 of them
+    assert unread["accuracy"] < 0.55  # chance is 1/3 for 60 utterances
     guesses = cross_validate(
         features(), np.array([kind.targets == name for name in sorted(set(kind.targets))]).T * 1.0, kind.folds
     )
@@ -96,7 +96,7 @@ def test_what_is_there_is_read_and_what_is_not_is_not() -> None:
 def test_the_penalty_is_the_best_of_a_cross_validation_within_the_training_part(
     width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every fold is left out by a real fit here, and by a formula there."""
+    """The module leaves out each fold by a formula; this test fits without the fold."""
     random = np.random.default_rng(2)
     inputs = random.normal(size=(60, width)) * random.uniform(0.5, 2, width) + 3
     targets = inputs[:, :3] @ random.normal(size=(3, 2)) + random.normal(size=(60, 2))
@@ -110,7 +110,7 @@ def test_the_penalty_is_the_best_of_a_cross_validation_within_the_training_part(
         own = folds == fold
         scale = inputs[~own].std(0) * np.sqrt(width)
         x, y, inner = (inputs[~own] - inputs[~own].mean(0)) / scale, targets[~own], folds[~own]
-        # The formula keeps the mean of the whole training part; so does this, by taking it away and adding no other.
+        # The formula uses the mean of the whole training part; so subtract it and fit no intercept.
         errors = {}
         for penalty in probes.PENALTIES:
             total = 0.0

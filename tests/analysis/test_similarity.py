@@ -1,4 +1,4 @@
-"""Linear CKA against its definition over examples."""
+"""Linear CKA against its definition by Gram matrices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FRAMES, WIDTH, ROWS, COLUMNS = 300, 7, 3, 2
 
 
 def layers(seed: int, count: int) -> list[torch.Tensor]:
-    """Return layers that are far from zero mean, as those of transformers are, and share some of their content."""
+    """Return layers that share some content and, like those of transformers, are far from zero mean."""
     random = np.random.default_rng(seed)
     shared = np.random.default_rng(99).normal(size=(FRAMES, 3))
     return [
@@ -33,7 +33,7 @@ def streamed(rows: list[torch.Tensor], columns: list[torch.Tensor], block: int =
 
 
 def gram_cka(first: torch.Tensor, other: torch.Tensor) -> float:
-    """HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) of the Gram matrices of examples, (N, N)."""
+    """Return HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)) of the Gram matrices of the frames, (N, N)."""
     centring = np.eye(FRAMES) - np.full((FRAMES, FRAMES), 1 / FRAMES)
     grams = [centring @ (x.numpy().astype(float) @ x.numpy().astype(float).T) @ centring for x in (first, other)]
 
@@ -50,7 +50,7 @@ def test_cka_is_that_of_the_gram_matrices() -> None:
     assert np.min(wanted) > 0.05 and np.max(wanted) < 0.95
 
 
-def test_cka_does_not_see_rotation_and_scale_but_does_see_a_change_of_shape() -> None:
+def test_cka_ignores_rotation_and_scale_but_not_a_change_of_shape() -> None:
     rows = layers(1, ROWS)
     rotation = torch.from_numpy(np.linalg.qr(np.random.default_rng(4).normal(size=(WIDTH, WIDTH)))[0]).float()
     same = streamed(rows, [3 * layer @ rotation - 2 for layer in rows])
@@ -60,18 +60,18 @@ def test_cka_does_not_see_rotation_and_scale_but_does_see_a_change_of_shape() ->
     assert np.diag(streamed(rows, stretched)).max() < 0.97
 
 
-def test_cka_does_not_depend_on_how_frames_come() -> None:
+def test_cka_does_not_depend_on_the_blocks_of_frames() -> None:
     rows, columns = layers(1, ROWS), layers(2, COLUMNS)
     assert streamed(rows, columns, 1) == pytest.approx(streamed(rows, columns, FRAMES), rel=1e-9)
 
 
-def test_a_constant_layer_is_like_none() -> None:
+def test_cka_with_a_constant_layer_is_nan() -> None:
     rows = layers(1, ROWS)
     found = streamed(rows, [torch.zeros(FRAMES, WIDTH), rows[0]])
     assert np.isnan(found[:, 0]).all() and np.isfinite(found[:, 1]).all()
 
 
-def test_layers_that_are_compared_at_once_fit_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_that_are_compared_at_once_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert columns_at_once(12, 768) == 37
     assert columns_at_once(24, 1024) == 10
     monkeypatch.setattr(similarity, "MAX_BYTES", 1)

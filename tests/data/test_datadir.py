@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_ratings_read_back_exactly(tmp_path: Path) -> None:
 def test_an_unrated_directory_must_be_asked_for(tmp_path: Path) -> None:
     write_data_dir(tmp_path / "data", [Utterance("a", recording(tmp_path / "a.wav"), "s")])
     assert read_data_dir(tmp_path / "data", rated=False).mos == {}
-    with pytest.raises(InputError, match="utt2mos: no such file"):
+    with pytest.raises(InputError, match="utt2mos"):
         read_data_dir(tmp_path / "data")
 
 
@@ -83,65 +84,79 @@ def test_crlf_and_byte_order_mark(data: Path) -> None:
     assert read_data_dir(data) == before
 
 
+# Change of one file -> where the fault is named, and the words that it must name.
 FAULTS = {
-    "rating out of range": ("ratings", "u1 L1 4", "u1 L1 6", "ratings:1: u1 L1: '6' is not a score in 1..5"),
-    "rating that is no number": ("ratings", "u2 L2 2.5", "u2 L2 good", "ratings:4: u2 L2: 'good' is not a score"),
-    "rating given twice": ("ratings", "u1 L2 2.5", "u1 L1 2.5", "ratings:2: u1 L1 is already in line 1"),
-    "rating without a listener": ("ratings", "u1 L1 4", "u1 4", "ratings:1: expected 'utterance listener score'"),
-    "rating of nothing": ("ratings", "u2 L1", "u12 L1", "ratings:3: u12 is not in wav.scp"),
-    "ratings out of order": ("ratings", "u1 L1 4\n", "u9 L1 4\n", "ratings:2: u1 is out of order"),
-    "mean of other ratings": ("utt2mos", "u2 3.25", "u2 3.5", "ratings:3: u2: the ratings' mean is 3.2500"),
-    "MOS out of range": ("utt2mos", "u1 3.25", "u1 0.5", "utt2mos:1: u1: 0.5 is not in 1..5"),
-    "MOS that is no number": ("utt2mos", "u1 3.25", "u1 nan", "utt2mos:1: u1: not a finite number: 'nan'"),
-    "MOS given twice": ("utt2mos", "u2 3.25", "u1 3.25", "utt2mos:2: u1 is already in line 1"),
-    "MOS lacking": ("utt2mos", "u2 3.25\n", "", "wav.scp:2: u2 is not in utt2mos"),
-    "MOS of nothing": ("utt2mos", "u2", "u3", "utt2mos:2: u3 is not in wav.scp"),
-    "all MOS lacking": ("utt2mos", "u1 3.25\nu2 3.25\nü1 3.25\n", "", "wav.scp:1: u1 is not in utt2mos"),
-    "wav without a file": ("wav.scp", "u2 a.wav", "u2 none.wav", "wav.scp:2: u2: no such file: "),
-    "wav out of order": ("wav.scp", "u1 /", "u9 /", "wav.scp:2: u2 is out of order"),
-    "wav without a path": ("wav.scp", "u2 /", "u2\nu3 /", "wav.scp:2: expected 'key value'"),
-    "command": ("wav.scp", "u2 a.wav", "u2 a.wav |", "wav.scp:2: u2: commands in scp files are not run"),
-    "no system": ("utt2sys", "u2 s-u2\n", "", "wav.scp:2: u2 is not in utt2sys"),
-    "system with a blank": ("utt2sys", "u2 s-u2", "u2 s u2", "utt2sys:2: u2: the system 's u2' has white space"),
-    "system without a group": ("sys2group", "s-u2 noise\n", "", "utt2sys:2: u2: s-u2 is not in sys2group"),
-    "duration": ("utt2dur", "u1 0.1", "u1 0", "utt2dur:1: u1: not a positive duration"),
-    "speaker of nothing": ("utt2spk", "u2", "u3", "utt2spk:2: u3 is not in wav.scp"),
-    "blank line": ("text", "u2 some", "\nu2 some", "text:2: expected 'key value', found ''"),
+    "rating out of range": ("ratings", "u1 L1 4", "u1 L1 6", "ratings:1", "u1 L1 6"),
+    "rating that is no number": ("ratings", "u2 L2 2.5", "u2 L2 good", "ratings:4", "u2 L2 good"),
+    "rating given twice": ("ratings", "u1 L2 2.5", "u1 L1 2.5", "ratings:2", "u1 L1 1"),
+    "rating without a listener": ("ratings", "u1 L1 4", "u1 4", "ratings:1", "u1 4"),
+    "rating of nothing": ("ratings", "u2 L1", "u12 L1", "ratings:3", "u12 wav.scp"),
+    "ratings out of order": ("ratings", "u1 L1 4\n", "u9 L1 4\n", "ratings:2", "u1 LC_ALL=C"),
+    "mean of other ratings": ("utt2mos", "u2 3.25", "u2 3.5", "ratings:3", "u2 3.2500 3.5000"),
+    "MOS out of range": ("utt2mos", "u1 3.25", "u1 0.5", "utt2mos:1", "u1 0.5"),
+    "MOS that is no number": ("utt2mos", "u1 3.25", "u1 nan", "utt2mos:1", "u1 nan"),
+    "MOS given twice": ("utt2mos", "u2 3.25", "u1 3.25", "utt2mos:2", "u1 1"),
+    "MOS lacking": ("utt2mos", "u2 3.25\n", "", "wav.scp:2", "u2 utt2mos"),
+    "MOS of nothing": ("utt2mos", "u2", "u3", "utt2mos:2", "u3 wav.scp"),
+    "all MOS lacking": ("utt2mos", "u1 3.25\nu2 3.25\nü1 3.25\n", "", "wav.scp:1", "u1 utt2mos"),
+    "wav without a file": ("wav.scp", "u2 a.wav", "u2 none.wav", "wav.scp:2", "u2 none.wav"),
+    "wav out of order": ("wav.scp", "u1 /", "u9 /", "wav.scp:2", "u2 LC_ALL=C"),
+    "wav without a path": ("wav.scp", "u2 /", "u2\nu3 /", "wav.scp:2", "u2"),
+    "command": ("wav.scp", "u2 a.wav", "u2 a.wav |", "wav.scp:2", "u2 |"),
+    "no system": ("utt2sys", "u2 s-u2\n", "", "wav.scp:2", "u2 utt2sys"),
+    "system with a blank": ("utt2sys", "u2 s-u2", "u2 s u2", "utt2sys:2", "u2 s"),
+    "system without a group": ("sys2group", "s-u2 noise\n", "", "utt2sys:2", "u2 s-u2 sys2group"),
+    "duration": ("utt2dur", "u1 0.1", "u1 0", "utt2dur:1", "u1 0"),
+    "speaker of nothing": ("utt2spk", "u2", "u3", "utt2spk:2", "u3 wav.scp"),
+    "blank line": ("text", "u2 some", "\nu2 some", "text:2", "''"),
 }
+
+
+def change(data: Path, fault: str) -> tuple[str, str]:
+    """Make the fault; return where it is and the words that its message must have."""
+    name, old, new, where, words = FAULTS[fault]
+    text = (data / name).read_text()
+    assert old in text
+    (data / name).write_text(text.replace(old, new, 1))
+    return f"{data}/{where}:", words
+
+
+def named(faults: list[str], where: str, words: str) -> bool:
+    """Whether one of the faults is of this file and line, and has all of the words after it."""
+    return any(
+        fault.startswith(where) and all(word in fault.removeprefix(where) for word in words.split()) for fault in faults
+    )
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_is_named_with_its_line(data: Path, fault: str) -> None:
-    name, old, new, message = FAULTS[fault]
-    text = (data / name).read_text()
-    assert old in text
-    (data / name).write_text(text.replace(old, new, 1))
+    assert validate_data_dir(data) == []
+    where, words = change(data, fault)
     faults = validate_data_dir(data)
-    assert any(f"{data}/{message}" in line for line in faults), faults
+    assert named(faults, where, words), faults
     assert all("\n" not in line for line in faults)
     with pytest.raises(InputError):
         read_data_dir(data)
 
 
 def test_faults_of_all_files_are_named_together(data: Path) -> None:
-    for fault in ("rating out of range", "MOS that is no number", "command", "no system", "duration"):
-        name, old, new, _ = FAULTS[fault]
-        (data / name).write_text((data / name).read_text().replace(old, new, 1))
+    made = [
+        change(data, fault)
+        for fault in ("rating out of range", "MOS that is no number", "command", "no system", "duration")
+    ]
     wavs = (data / "wav.scp").read_text()
     (data / "wav.scp").write_text(wavs.replace("ü1 a.wav", "none.wav"))
-    faults = "\n".join(validate_data_dir(data))
-    for needle in ("ratings:1:", "utt2mos:1:", "wav.scp:2: u2: commands", "u2 is not in utt2sys", "utt2dur:1:"):
-        assert needle in faults
-    assert "none.wav" in faults
+    faults = validate_data_dir(data)
+    assert all(named(faults, *fault) for fault in [*made, (f"{data}/wav.scp:3:", "none.wav")])
     (data / "utt2dur").unlink()
-    assert "utt2dur: no such file" in "\n".join(validate_data_dir(data))
+    assert any(fault.startswith(f"{data}/utt2dur:") for fault in validate_data_dir(data))
 
 
 def test_an_empty_directory_is_not_valid(tmp_path: Path) -> None:
-    assert validate_data_dir(tmp_path / "none") == [f"{tmp_path / 'none'}: no such directory"]
+    assert [fault.partition(": ")[0] for fault in validate_data_dir(tmp_path / "none")] == [str(tmp_path / "none")]
     for name in ("wav.scp", "utt2sys", "utt2dur", "utt2mos"):
         (tmp_path / name).touch()
-    assert validate_data_dir(tmp_path) == [f"{tmp_path / 'wav.scp'}: empty"]
+    assert [fault.partition(": ")[0] for fault in validate_data_dir(tmp_path)] == [str(tmp_path / "wav.scp")]
 
 
 def bad_utterances(utterances: list[Utterance], tmp_path: Path) -> Iterator[Utterance]:
@@ -160,7 +175,7 @@ def test_writing_names_all_faults_and_leaves_the_old_directory(
     before = tree(data)
     with pytest.raises(InputError) as caught:
         write_data_dir(data, bad_utterances(utterances, tmp_path))
-    for needle in ("'has space'", "u2 is given twice", "none.wav: no such file", "cut.wav: cut off"):
+    for needle in ("'has space'", f"{data}: utterance u2 ", "none.wav: ", "cut.wav: "):
         assert needle in str(caught.value)
     assert tree(data) == before
     for bad in (
@@ -170,7 +185,7 @@ def test_writing_names_all_faults_and_leaves_the_old_directory(
         Utterance("a", utterances[0].audio, "s t", mos=3.0),
         Utterance("a", utterances[0].audio, "s", mos=3.0, text="two\nlines"),
     ):
-        with pytest.raises(InputError, match=f"preparing {data}"):
+        with pytest.raises(InputError, match=re.escape(str(data))):
             write_data_dir(data, [bad])
         assert tree(data) == before
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["data"]
@@ -180,16 +195,16 @@ def test_writing_names_all_faults_and_leaves_the_old_directory(
 def test_a_rating_that_is_no_number_is_named(data: Path, tmp_path: Path, score: float) -> None:
     before = tree(data)
     audio = recording(tmp_path / "a.wav")
-    with pytest.raises(InputError, match=rf"a L2: the rating is not a finite number: {score}"):
+    with pytest.raises(InputError, match=rf"a L2: .*{score}"):
         write_data_dir(data, [Utterance("a", audio, "s", ratings=(("L1", 3), ("L2", score)))])
     assert tree(data) == before
 
 
 def test_a_file_name_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     audio = recording(tmp_path / "a.wav").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
-    with pytest.raises(InputError, match=r"'a': the name is not UTF-8 text: .*caf"):
+    with pytest.raises(InputError, match=r"'a': .*caf"):
         write_data_dir(tmp_path / "data", [Utterance("a", audio, "s", mos=3.0)])
-    with pytest.raises(InputError, match="the name is not UTF-8 text"):
+    with pytest.raises(InputError, match=r"caf\\udce9"):
         write_data_dir(tmp_path / "data", [Utterance(audio.stem, audio, "s", mos=3.0)])
 
 

@@ -1,4 +1,4 @@
-"""Long recordings: cut as documented, whatever the parts they come in, and scored in bounded memory."""
+"""Long recordings are cut as documented, independently of the parts they are read in, and scored in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from distilmos.model.package import save_model_dir
 from distilmos.ssl.load import load_ssl
 
 
-def test_any_recording_is_covered_once_whatever_parts_it_comes_in():
+def test_windows_cover_a_recording_once_for_any_parts_it_is_read_in():
     random = np.random.default_rng(0)
     for _ in range(500):
         hop = int(random.integers(1, 6))
@@ -31,7 +31,7 @@ def test_any_recording_is_covered_once_whatever_parts_it_comes_in():
         assert [first for first, _ in found] == [first for first, _ in whole]
         assert all(np.array_equal(one, other) for (_, one), (_, other) in zip(found, whole, strict=True))
         assert (len(whole) == 1) == (samples.size <= windows.length) or samples.size < windows.length + hop
-        # With one frame for each hop, joining gives every frame of the recording once.
+        # With one frame per hop, joining the windows gives every frame of the recording once.
         joined = join_frames([(first, window[::hop]) for first, window in whole])
         assert np.array_equal(joined, samples[::hop])
 
@@ -42,8 +42,8 @@ def model_with(**settings: object) -> MOSNetwork:
 
 
 @pytest.mark.parametrize("strides", [(1, 1, 1), (2, 1, 2)])
-def test_the_rule(tmp_path, strides):
-    """Windows start every two thirds of their length, the last one ends with the recording; overlaps are halved."""
+def test_windows_follow_the_documented_rule(tmp_path, strides):
+    """Windows start two thirds of their length apart, the last one ends with the recording; overlaps are halved."""
     model = model_with(strides=strides)
     random = np.random.default_rng(0)
     length, size = 3 * 16000, 10 * 16000 + 777
@@ -65,7 +65,7 @@ def test_the_rule(tmp_path, strides):
     for number, (start, piece) in enumerate(zip(starts, pieces, strict=True)):
         first = start // hop
         begin = first
-        if number:  # half of what the last window shares with this one is its own
+        if number:  # the second half of the overlap with the last window
             begin = (first + starts[number - 1] // hop + len(pieces[number - 1])) // 2
         expected[begin : first + len(piece)] = piece[begin - first :]
     np.testing.assert_allclose(score.frame_mos, expected, atol=1e-4)
@@ -84,7 +84,7 @@ sys.exit(status)
 
 
 def peak_megabytes(tmp_path, seconds: int, files: int) -> float:
-    """Peak memory of a process that predicts `files` recordings of so many seconds."""
+    """Peak memory in MB of a process that predicts `files` recordings of `seconds` each."""
     directory = tmp_path / f"in{seconds}x{files}"
     directory.mkdir()
     with soundfile.SoundFile(directory / "0.flac", "w", 8000, 1) as sound:
@@ -99,7 +99,7 @@ def peak_megabytes(tmp_path, seconds: int, files: int) -> float:
 
 
 @pytest.mark.slow
-def test_memory_grows_neither_with_length_nor_with_number(tmp_path):
+def test_memory_does_not_grow_with_length_or_number_of_recordings(tmp_path):
     save_model_dir(tmp_path / "model", model_with())
     small = peak_megabytes(tmp_path, 40, 1)
     assert peak_megabytes(tmp_path, 900, 1) < small + 40  # all of its samples would be 55 MB, its layers 2 GB

@@ -1,4 +1,4 @@
-"""A synthetic experiment: what training, prediction and scoring leave, with plausible numbers."""
+"""A synthetic experiment with the files of training, prediction and scoring, and plausible numbers."""
 
 import json
 import math
@@ -108,5 +108,5 @@ def experiment_template(tmp_path_factory):
 
 @pytest.fixture
 def experiments(experiment_template, tmp_path):
-    """A directory with exp/distilmos, exp/sslmos and kmeans, to be changed at will."""
+    """A directory with exp/distilmos, exp/sslmos and kmeans that a test may change."""
     return shutil.copytree(experiment_template, tmp_path / "work")

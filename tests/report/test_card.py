@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from helpers.pages import tables
 
 from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
@@ -40,7 +42,7 @@ def test_intraclass_correlation_with_unequal_numbers_of_ratings() -> None:
 
 
 @pytest.mark.parametrize("rows", [[[3, 4]], [[3], [4]], [[3, 3], [3, 3]]])
-def test_intraclass_correlation_where_there_is_none(rows: list[list[float]]) -> None:
+def test_intraclass_correlation_is_nan_where_it_is_not_defined(rows: list[list[float]]) -> None:
     assert all(map(math.isnan, intraclass_correlation(named(rows))))
 
 
@@ -48,10 +50,10 @@ def test_split_half_divides_the_listeners() -> None:
     random = np.random.default_rng(2)
     truth = random.normal(0, 1, 300)
     agreeing = {f"u{n}": [(f"L{m}", t + random.normal(0, 1)) for m in range(8)] for n, t in enumerate(truth)}
-    # Two means of four ratings: variance 1 of the truth, 1/4 of the noise.
+    # Each half has four ratings: the truth has variance 1, the noise of a mean 1/4.
     assert split_half(agreeing) == pytest.approx(1 / 1.25, abs=0.03)
     assert split_half(agreeing) == split_half(agreeing)
-    # One listener rates half of the utterances, another one the rest: no utterance has both halves.
+    # One listener rates half of the utterances, another rates the rest: no utterance has ratings of both halves.
     apart = {f"u{n}": [(f"L{n % 2}", float(n))] for n in range(10)}
     assert math.isnan(split_half(apart))
 
@@ -67,29 +69,42 @@ def make(directory: Path, prefix: str, systems: str, rated: bool = True, notes: 
     return directory
 
 
+def numbers(table: list[list[str]]) -> list[list[str]]:
+    """Return the numbers of each row below the header, without its first cell."""
+    return [re.findall(r"\d+(?:\.\d+)?", " ".join(row[1:])) for row in table[1:]]
+
+
 def test_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train = make(tmp_path / "train", "a", "xyz", notes="The ratings are simulated.")
     test = make(tmp_path / "test", "b", "yw")
     blind = make(tmp_path / "blind", "c", "v", rated=False)
     assert main(["summarize-data", *map(str, (train, test, blind))]) == 0
     assert capsys.readouterr().out.split() == [f"{path}/SUMMARY.md" for path in (train, test, blind)]
-    card = " ".join((train / "SUMMARY.md").read_text().split())
-    assert card.startswith("# train **The ratings are simulated.**")
-    for text in (
-        "| utterances | 3 |",
-        "| hours | 0.012 |",
-        "| seconds of an utterance | 1.00 to 41.00, mean 14.33 |",
-        "| ratings | 6 |",
-        "| ratings of an utterance | 2 |",
-        "| listeners | 3 |",
-        "| ratings of a listener | 1 to 3, median 2 |",
-        "| systems of group g | 3 |",
-        "| z | 1 | 3.00 |",
-        "| test | 0 of 3 | 1 of 3 | 3 of 3 | not known | 2 of 3 |",
-        "| blind | 0 of 3 | 0 of 3 | not known | not known | 1 of 3 |",
-        "1 utterances are longer than 30 s, for example a1",
-    ):
-        assert text in card
+    card = (train / "SUMMARY.md").read_text()
+    assert card.splitlines()[0] == "# train" and "The ratings are simulated." in card
+    facts, systems, agreement, shared = map(numbers, tables(card))
+    assert facts == [
+        ["3"],  # utterances
+        ["0.012"],  # hours
+        ["1.00", "41.00", "14.33"],  # seconds per utterance
+        ["3"],  # systems
+        ["1"],  # utterances per system
+        ["2.00", "3.00", "2.50", "0.41"],  # MOS
+        ["6"],  # ratings
+        ["2"],  # ratings per utterance
+        ["3"],  # listeners
+        ["1", "3", "2"],  # ratings per listener
+        ["3"],  # systems in the group
+    ]
+    assert systems == [["1", "3.00"], ["1", "2.50"], ["1", "2.00"]]
+    assert len(agreement) == 3
+    # Utterances, systems, listeners, speakers (unknown) and sentences; the blind set has no listeners either.
+    assert shared == [["0", "3", "1", "3", "3", "3", "2", "3"], ["0", "3", "0", "3", "1", "3"]]
+    assert [row[0] for row in tables(card)[1][1:]] == ["z", "y", "x"]
+    assert [row[0] for row in tables(card)[3][1:]] == ["test", "blind"]
+    assert re.findall(r"\b(?:30 s|a\d)\b", card.splitlines()[-1]) == ["30 s", "a1"]
     assert (train / "mos_histogram.svg").read_text().count("<path") > 4
-    assert "MOS | not known: to be predicted" in " ".join((blind / "SUMMARY.md").read_text().split())
+    (facts, overlaps) = map(numbers, tables((blind / "SUMMARY.md").read_text()))
+    assert facts == [["1"], ["0.000"], ["1.00", "1.00", "1.00"], ["1"], ["1"], [], ["1"]]
+    assert len(overlaps) == 2
     assert not (blind / "mos_histogram.svg").exists()

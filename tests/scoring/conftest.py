@@ -1,4 +1,4 @@
-"""Rated data directories of one recording under many names."""
+"""Rated data directories in which all utterances share one recording."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def make_set(tmp_path):
 
 @pytest.fixture
 def rated_rows():
-    """60 utterances of 12 systems, plausibly rated and predicted."""
+    """60 utterances of 12 systems with plausible ratings and predictions."""
     generator = np.random.default_rng(5)
     rows = []
     for system in range(12):

@@ -1,8 +1,10 @@
 import json
 import random
+import re
 
 import numpy as np
 import pytest
+from helpers.pages import tables
 from scipy import stats
 
 from distilmos.cli import main
@@ -70,14 +72,14 @@ def test_undefined_correlations_are_null_in_valid_json(make_set, rows):
         error = metrics[level]["MSE"]
         if len(rows) > 1:
             assert error["low"] <= error["value"] <= error["high"]
-        else:  # all resamples of one item are the same: that is no interval
+        else:  # all resamples of one item are the same and give no interval
             assert (error["value"], error["low"], error["high"]) == (0.25, None, None)
         for name in METRICS[1:]:
             assert metrics[level][name] == {"value": None, "low": None, "high": None, "undefined": 20}
 
 
-def test_a_resample_has_the_measures_of_the_items_it_draws(monkeypatch):
-    # Three resamples of 12 items at a time, so the last one alone.
+def test_a_resample_has_the_measures_of_its_items(monkeypatch):
+    # Blocks of three resamples of 12 items; the last block has one.
     monkeypatch.setattr("distilmos.scoring.bootstrap._BLOCK", 36)
     generator = np.random.default_rng(3)
     rated, predictions = np.round(generator.random(12) * 4), generator.random((2, 12))
@@ -119,7 +121,7 @@ def test_resamples_without_a_correlation_are_left_out_and_counted():
 
 
 @pytest.mark.slow
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
+def test_intervals_cover_the_truth_at_their_nominal_rate():
     generator = np.random.default_rng(7)
     trials, correlation = 60, 0.7
     covered = {(name, level): 0 for name in METRICS for level in (0.5, 0.95)}
@@ -141,7 +143,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         assert abs(count - trials * level) <= 3 * deviation, f"{name} {level}: {count} of {trials}"
 
 
-def test_bootstrap_is_the_same_for_the_same_seed_and_any_order_of_the_input(rated_rows):
+def test_bootstrap_depends_on_the_seed_and_not_on_the_order_of_the_input(rated_rows):
     rows = scored(rated_rows)
     shuffled = random.Random(3).sample(rows, len(rows))
     first = score_levels(rows, samples=50, seed=4)
@@ -149,11 +151,11 @@ def test_bootstrap_is_the_same_for_the_same_seed_and_any_order_of_the_input(rate
     assert score_levels(rows, samples=50, seed=5)["utterance"]["LCC"] != first["utterance"]["LCC"]
 
 
-def test_score_command_writes_the_contract(make_set, rated_rows, capsys):
+def test_score_command_writes_metrics_and_scored_table(make_set, rated_rows, capsys):
     groups = {system: "echo" if system < "s06" else "noise" for _, system, _, _ in rated_rows}
     data, results = make_set(rated_rows, notes="The ratings are simulated.", groups=groups)
     assert main(["score", "--data", str(data), "--results", str(results), "--samples", "30"]) == 0
-    assert "simulated" in capsys.readouterr().out
+    assert "The ratings are simulated." in capsys.readouterr().out
     metrics = strict_json(results / "metrics.json")
     assert metrics["set"] == "test"
     assert metrics["notes"] == (results / "notes").read_text().strip() == "The ratings are simulated."
@@ -169,21 +171,21 @@ def test_score_command_writes_the_contract(make_set, rated_rows, capsys):
     assert {row.group for row in read_scored(results)} == {"echo", "noise"}
 
 
-def test_true_scores_of_systems_replace_their_means(make_set, capsys):
+def test_mos_of_systems_replace_the_means_over_utterances(make_set, capsys):
     rows = [("a", "x", 1.0, 1.5), ("b", "x", 2.0, 2.0), ("c", "y", 2.0, 3.0), ("d", "y", 4.0, 3.5)]
     rows.append(("e", "z", 3.0, 4.0))
     data, results = make_set(rows)
     write_table(data / "sys2mos", {"x": 2.0, "y": 3.0, "z": 3.5})
     metrics = score_results(data, results, samples=5)
-    # Predicted 1.75, 3.25, 4; the means of the utterances would be 1.5, 3 and 3.
+    # Predicted are 1.75, 3.25 and 4. The means over utterances would be 1.5, 3 and 3.
     assert metrics["system"]["MSE"]["value"] == pytest.approx((0.0625 + 0.0625 + 0.25) / 3)
     assert metrics["utterance"]["MSE"]["value"] == pytest.approx((0.25 + 0 + 1 + 0.25 + 1) / 5)
     assert [row.system_mos for row in read_scored(results)] == [2.0, 2.0, 3.0, 3.0, 3.5]
     write_table(data / "sys2mos", {"x": 2.0, "y": 6.0})
     assert main(["score", "--data", str(data), "--results", str(results)]) == 2
-    said = capsys.readouterr().err
-    assert "sys2mos:2: y: 6.0 is not in 1..5" in said
-    assert "z is not in sys2mos" in said
+    missing, out_of_range = map(str.strip, capsys.readouterr().err.splitlines()[1:])
+    assert missing.startswith(f"{data / 'utt2sys'}:5: ") and re.search(r"\bz\b", missing)
+    assert out_of_range.startswith(f"{data / 'sys2mos'}:2: ") and "6.0" in out_of_range
 
 
 def test_missing_and_unknown_predictions_are_named(make_set, rated_rows, capsys):
@@ -191,9 +193,11 @@ def test_missing_and_unknown_predictions_are_named(make_set, rated_rows, capsys)
     lines = (results / "utt2mos").read_text().splitlines()
     (results / "utt2mos").write_text("\n".join([*lines[2:], "stranger 3.0"]) + "\n")
     assert main(["score", "--data", str(data), "--results", str(results)]) == 2
-    message = capsys.readouterr().err
-    assert "s00-u0 of" in message and "s00-u1 of" in message and "s00-u2 of" not in message
-    assert f"utt2mos:{len(lines) - 1}: stranger is not in" in message
+    first, second, unknown = map(str.strip, capsys.readouterr().err.splitlines()[1:])
+    path = results / "utt2mos"
+    assert first.startswith(f"{path}: ") and "s00-u0" in first
+    assert second.startswith(f"{path}: ") and "s00-u1" in second
+    assert unknown.startswith(f"{path}:{len(lines) - 1}: ") and "stranger" in unknown
     assert not (results / "metrics.json").exists()
 
 
@@ -201,7 +205,8 @@ def test_a_set_without_ratings_gets_counts_only(make_set, rated_rows, capsys):
     data, results = make_set([(u, s, None, predicted) for u, s, _, predicted in rated_rows])
     (results / "scored.tsv").write_text("of an earlier run")
     assert main(["score", "--data", str(data), "--results", str(results)]) == 0
-    assert "nothing to score" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert tables(printed) == [] and {"60", "12"} <= set(re.findall(r"\d+", printed))
     assert strict_json(results / "metrics.json") == {
         "set": "test",
         "notes": "",
@@ -211,22 +216,25 @@ def test_a_set_without_ratings_gets_counts_only(make_set, rated_rows, capsys):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("lines", "place", "value"),
     [
-        ("u1\ts\tg\t3.0\t3", "scored.tsv:2: not utterance"),
-        ("u1\ts\tg\tnan\t3\t", "scored.tsv:2: u1: not a finite"),
-        ("u1\ts\t\t3\t3\t\nu1\ts\t\t3\t3\t", "scored.tsv:3: u1 is given twice"),
-        ("", "no utterance"),
+        (["\t".join(HEADER[:-1])], ":1", "system_mos"),
+        (["\t".join(HEADER), "u1\ts\tg\t3.125\t3"], ":2", "3.125"),
+        (["\t".join(HEADER), "u1\ts\tg\tnan\t3\t"], ":2", "nan"),
+        (["\t".join(HEADER), *2 * ["u1\ts\t\t3\t3\t"]], ":3", "u1"),
+        (["\t".join(HEADER)], "", ""),
     ],
+    ids=["header", "fields", "not finite", "twice", "empty"],
 )
-def test_a_damaged_scored_table_is_an_error_with_its_line(tmp_path, line, message):
-    (tmp_path / "scored.tsv").write_text("\t".join(HEADER) + "\n" + line + ("\n" if line else ""))
-    with pytest.raises(InputError, match=message):
+def test_a_damaged_scored_table_is_an_error_with_its_line(tmp_path, lines, place, value):
+    path = tmp_path / "scored.tsv"
+    path.write_text("\n".join([*lines, ""]))
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}{place}: .*{value}"):
         read_scored(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"set": "a", "notes": "", "counts": {}}', "null"])
 def test_damaged_metrics_are_an_error(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(InputError, match=r"not a metrics\.json"):
+    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path / 'metrics.json'))}: "):
         read_metrics(tmp_path)

@@ -1,4 +1,4 @@
-"""Degradations and listeners of simulated corpora, and what they draw."""
+"""Degradations, listeners and random draws of simulated corpora."""
 
 from collections import defaultdict
 
@@ -18,9 +18,9 @@ def speech():
 
 @pytest.mark.parametrize("kind", sorted(set(DEGRADATIONS) - {"clean", "skip"}))
 def test_a_degradation_grows_with_its_strength(kind, speech):
-    if kind == "warble":  # moves speech by more than a period: only a slow tone tells how far
+    if kind == "warble":  # shifts speech by more than a period, so only a slow tone shows how far
         speech = at_level(np.sin(2 * np.pi * 20 * np.arange(32000) / 16000))
-    if kind in ("loss", "stutter"):  # of two seconds the least is one packet, and so is twice the least
+    if kind in ("loss", "stutter"):  # in two seconds, the two lowest strengths lose one packet each
         speech = np.tile(speech, 5)
     change = []
     for strength in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -33,7 +33,7 @@ def test_a_degradation_grows_with_its_strength(kind, speech):
     assert all(np.diff(change) > 0), change
 
 
-def test_more_is_skipped_with_more_strength_and_the_rest_stays_in_order():
+def test_skip_removes_more_with_strength_and_keeps_the_order():
     numbers = np.arange(200000, 360000, dtype=np.float32)
     kept = []
     for strength in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -45,8 +45,8 @@ def test_more_is_skipped_with_more_strength_and_the_rest_stays_in_order():
     assert all(np.diff(kept) < 0)
 
 
-def test_packets_are_lost_at_any_place_and_of_any_recording():
-    """A model of frames of 10 ms must not learn that joints are always in the middle of one."""
+def test_packets_are_lost_at_any_place_and_in_recordings_of_any_length():
+    """A model with 10 ms frames must not learn that packet edges are always at the same place in a frame."""
     joints = set()
     for seed in range(8):
         heard = DEGRADATIONS["loss"](np.ones(16000, np.float32), 0.0, np.random.default_rng(seed))
@@ -63,7 +63,7 @@ def test_segmental_snr_of_noise_is_its_snr(speech):
     assert segmental_snr(speech, speech) == 35
 
 
-def test_true_quality_falls_with_strength_and_rises_with_the_outcome():
+def test_true_quality_falls_with_strength_and_rises_with_snr():
     assert set(QUALITY_LOSS) == {TALKER, *DEGRADATIONS}
     for kind in set(QUALITY_LOSS) - {"clean"}:
         qualities = [true_quality(kind, strength, 0.0) for strength in np.linspace(0, 1, 11)]
@@ -89,25 +89,24 @@ def test_listeners_rate_around_the_true_quality_with_their_own_bias():
 
 @pytest.mark.parametrize("kind", sorted(set(DEGRADATIONS)))
 @pytest.mark.parametrize("samples", [400, 511, 700])
-def test_the_shortest_recordings_are_degraded_too(kind, samples, speech):
+def test_very_short_recordings_can_be_degraded(kind, samples, speech):
     for seed in range(5):
         degraded = DEGRADATIONS[kind](speech[4000 : 4000 + samples], 1.0, np.random.default_rng(seed))
         assert degraded.shape == (samples,)
         assert np.isfinite(degraded).all() and degraded.any()
 
 
-def test_another_talker_is_heard_at_the_level_of_the_whole_recording(speech):
+def test_another_talker_has_the_level_of_the_whole_recording(speech):
     other = np.concatenate([clean_speech()[7], np.zeros(48000, np.float32)])
     added = [add_talker(speech, other, 0.5, np.random.default_rng(seed)) - speech for seed in range(40)]
     wanted = level_of(speech) - 17.5 - level_of(other)
     for part in added:
         assert np.abs(part).max() <= 1.001 * np.abs(other).max() * 10 ** (wanted / 20)
-    assert (
-        min(np.abs(part).max() for part in added) < max(np.abs(part).max() for part in added) / 2
-    )  # some hear a pause
+    peaks = [np.abs(part).max() for part in added]
+    assert min(peaks) < max(peaks) / 2  # some contain only the pause
 
 
-def test_who_comes_next_on_a_ring_hardly_changes_when_names_are_added():
+def test_added_names_change_few_successors_on_a_ring():
     names = [f"utterance{number}" for number in range(400)]
     few, many = Ring(names[:200]), Ring(names)
     before = {name: next(few.after(name, 1)) for name in names[:200]}

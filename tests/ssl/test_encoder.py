@@ -1,4 +1,4 @@
-"""The encoder gives fairseq's hidden states, alone and in any batch."""
+"""The encoder computes fairseq's hidden states, for a recording alone and in any batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import soundfile
 import torch
 
 from distilmos.errors import InputError
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import group_by_seconds, pad_audio, padded_batches
 from distilmos.ssl.load import embedded_names, load_ssl
 from distilmos.ssl.store import load_encoder, save_encoder
@@ -35,7 +36,7 @@ CONFIGS = {
 
 
 def waveform(samples: int, seed: int = 0) -> torch.Tensor:
-    """A tone with noise, not of unit variance and not of zero mean."""
+    """A tone with noise; neither its variance is 1 nor its mean 0."""
     noise = np.random.default_rng(seed).standard_normal(samples) * 0.03
     tone = 0.2 * np.sin(np.arange(samples) * (0.05 + 0.02 * seed))
     return torch.from_numpy((tone + noise + 0.01).astype(np.float32))
@@ -48,13 +49,13 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 def random_encoder(config: EncoderConfig) -> SSLEncoder:
     torch.manual_seed(0)
     encoder = SSLEncoder(config).eval()
-    for parameter in encoder.parameters():  # fresh norms are all ones and zeros, which would hide a mistake
+    for parameter in encoder.parameters():  # new norms are all ones and zeros, which would hide a mistake
         parameter.data += 0.05 * torch.randn_like(parameter)
     return encoder
 
 
 def fairseq_model(config: EncoderConfig) -> dict:
-    """The settings of fairseq's HuBERT for that shape."""
+    """Settings in fairseq of a HuBERT with the shape of `config`."""
     return {
         "_name": "hubert",
         "label_rate": 50,
@@ -94,7 +95,9 @@ def fairseq_weights(encoder: SSLEncoder) -> dict[str, torch.Tensor]:
         module, _, part = name.rpartition(".")
         source, target = next((old, new) for old, new in names.items() if re.fullmatch(old, module))
         renamed = f"{re.sub(source, target, module)}.{part}"
-        if name == "pos_conv.weight":  # weight normalisation: the gain is the norm, the direction has any length
+        if (
+            name == "pos_conv.weight"
+        ):  # weight normalisation: the gain is the norm, the length of the direction is arbitrary
             gain = tensor.norm(dim=(0, 1), keepdim=True)
             result[f"{renamed}_g"], result[f"{renamed}_v"] = gain, tensor * torch.linspace(0.5, 2, gain.numel())
         elif "{}" in renamed:
@@ -105,14 +108,14 @@ def fairseq_weights(encoder: SSLEncoder) -> dict[str, torch.Tensor]:
 
 
 def fairseq_state(encoder: SSLEncoder) -> dict:
-    """What fairseq's trainer writes, as far as plain types go."""
+    """The parts of a checkpoint of fairseq's trainer that are plain types."""
     task = {"_name": "hubert_pretraining", "normalize": encoder.config.normalize_input}
     cfg = {"model": fairseq_model(encoder.config), "task": task}
     return {"args": None, "cfg": cfg, "model": fairseq_weights(encoder)}
 
 
 def write_fairseq_checkpoint(path: Path, encoder: SSLEncoder):
-    """Put the weights into fairseq's own module, write that as fairseq's trainer does, and return it."""
+    """Load the weights into fairseq's own module, save it as fairseq's trainer does, and return it."""
     hubert = pytest.importorskip("fairseq.models.hubert.hubert", reason="fairseq is not installed")
     from fairseq.data.dictionary import Dictionary
     from fairseq.tasks.hubert_pretraining import HubertPretrainingConfig
@@ -128,7 +131,7 @@ def write_fairseq_checkpoint(path: Path, encoder: SSLEncoder):
     module = hubert.HubertModel(config, task, [dictionary]).eval()
     missing, unexpected = module.load_state_dict(state["model"], strict=False)
     only_pretraining = {"mask_emb", "label_embs_concat", "final_proj.weight", "final_proj.bias"}
-    if encoder.config.norm_first:  # the norm behind the last layer
+    if encoder.config.norm_first:  # the norm after the last layer
         only_pretraining |= {"encoder.layer_norm.weight", "encoder.layer_norm.bias"}
     assert (set(missing), unexpected) == (only_pretraining, [])
     whole = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
@@ -148,13 +151,13 @@ def assert_same_layers(encoder: SSLEncoder, module, normalize: bool) -> None:
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["group norm, post-norm", "layer norm, pre-norm"])
-def test_layers_equal_those_of_a_checkpoint_fairseq_wrote(tmp_path, large):
+def test_layers_equal_those_of_fairseqs_module_for_a_checkpoint_of_fairseq(tmp_path, large):
     module = write_fairseq_checkpoint(tmp_path / "hubert.pt", random_encoder(CONFIGS[large]))
     with torch.no_grad():
         assert_same_layers(load_ssl(tmp_path / "hubert.pt"), module, normalize=large)
 
 
-def test_layers_of_the_embedded_encoder_equal_those_of_fairseqs_own_module(tmp_path):
+def test_layers_of_the_embedded_encoder_equal_those_of_fairseqs_module(tmp_path):
     embedded = load_ssl("hubert_tiny")
     module = write_fairseq_checkpoint(tmp_path / "hubert.pt", embedded)
     with torch.no_grad():
@@ -162,7 +165,7 @@ def test_layers_of_the_embedded_encoder_equal_those_of_fairseqs_own_module(tmp_p
             assert_same_layers(encoder, module, normalize=False)
 
 
-def test_half_precision_is_faithful(tmp_path):
+def test_half_precision_changes_layers_by_less_than_1_percent(tmp_path):
     encoder = random_encoder(CONFIGS[True])
     save_encoder(encoder, tmp_path / "half.safetensors", half=True)
     audio = waveform(48000, seed=3)[None]
@@ -186,12 +189,12 @@ def test_states_do_not_depend_on_the_batch(large):
                 assert difference < 2e-5, f"recording {index}, layer {number + 1}"
 
 
-def test_number_of_frames_is_that_of_the_convolutions():
+def test_number_of_frames():
     config = load_ssl("hubert_tiny").config
     assert [config.num_frames(n) for n in (0, 399, 400, 719, 720, 16000)] == [0, 0, 1, 1, 2, 49]
 
 
-def test_own_form_round_trip(tmp_path):
+def test_saved_encoder_loads_unchanged(tmp_path):
     encoder = load_ssl("hubert_tiny")
     save_encoder(encoder, tmp_path / "a.safetensors")
     again = load_encoder(tmp_path / "a.safetensors")
@@ -207,7 +210,7 @@ def test_fingerprint_tells_encoders_apart():
     assert encoder.fingerprint() != before
 
 
-def test_unusable_checkpoints_say_what_they_are(tmp_path):
+def test_unusable_checkpoints_are_named(tmp_path):
     (tmp_path / "text.pt").write_text("hello")
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"model": {}, "cfg": {"model": {"_name": "data2vec"}}}, tmp_path / "other.pt")
@@ -220,37 +223,37 @@ def test_unusable_checkpoints_say_what_they_are(tmp_path):
     del state["model"]["encoder.layers.1.fc1.weight"]
     torch.save(state, tmp_path / "incomplete.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:5000])
-    for name, message in {
-        "text.pt": "text.pt: ",
-        "list.pt": "no 'model'",
+    for name, value in {
+        "text.pt": "",
+        "list.pt": "'model'",
         "other.pt": "data2vec",
-        "integers.pt": "the checkpoint has no weight",
-        "endless.pt": "configuration is incomplete or unknown",
-        "incomplete.pt": "encoder.layers.1.fc1.weight",
-        "cut.pt": "cut.pt: not readable",
-        "missing.pt": "neither a file, nor an embedded encoder",
+        "integers.pt": r"feature_extractor\.conv_layers\.0\.0\.weight",
+        "endless.pt": "MemoryError|OverflowError",
+        "incomplete.pt": r"encoder\.layers\.1\.fc1\.weight",
+        "cut.pt": "",
+        "missing.pt": "hubert_tiny.*hubert_base",
     }.items():
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match=rf"^{tmp_path}/{name}: .*({value})"):
             load_ssl(tmp_path / name)
 
 
 MALFORMED = {
-    "cfg is text": ({"cfg": "text"}, "settings 'cfg' are str"),
-    "cfg.model is text": ({"cfg": {"model": "hubert"}}, "settings 'model' are str"),
-    "cfg.task is text": ({"task": "hubert_pretraining"}, "settings 'task' are str"),
-    "weights are text": ({"model": "text"}, "no 'model'"),
-    "a weight is text": ({"weights": {"layer_norm.weight": "text"}}, "no weight 'layer_norm.weight'"),
-    "a weight of another rank": ({"weights": {"encoder.pos_conv.0.weight_v": torch.zeros(3)}}, "do not fit"),
-    "no convolutions": ({"settings": {"conv_feature_layers": "[]"}}, "needs convolutions"),
-    "a convolution without stride": ({"settings": {"conv_feature_layers": "[(32,10,0)]"}}, "at least 1"),
-    "no layers": ({"settings": {"encoder_layers": 0}}, "at least 1"),
-    "groups": ({"settings": {"conv_pos_groups": 5}}, "5 groups must divide the width 48"),
-    "heads": ({"settings": {"encoder_attention_heads": 5}}, "5 heads and 4 groups must divide the width 48"),
+    "cfg is text": ({"cfg": "text"}, "'cfg'.* str"),
+    "cfg.model is text": ({"cfg": {"model": "hubert"}}, "'model'.* str"),
+    "cfg.task is text": ({"task": "hubert_pretraining"}, "'task'.* str"),
+    "weights are text": ({"model": "text"}, "'model'"),
+    "a weight is text": ({"weights": {"layer_norm.weight": "text"}}, r"'layer_norm\.weight'"),
+    "a weight of another rank": ({"weights": {"encoder.pos_conv.0.weight_v": torch.zeros(3)}}, r"\(16\) .*\(3\)"),
+    "no convolutions": ({"settings": {"conv_feature_layers": "[]"}}, r"conv_layers .*\(\)"),
+    "a convolution without stride": ({"settings": {"conv_feature_layers": "[(32,10,0)]"}}, r"\(32, 10, 0\)"),
+    "no layers": ({"settings": {"encoder_layers": 0}}, "num_layers .*0"),
+    "groups": ({"settings": {"conv_pos_groups": 5}}, "5 groups .*48"),
+    "heads": ({"settings": {"encoder_attention_heads": 5}}, "5 heads .*48"),
 }
 
 
-@pytest.mark.parametrize(("changes", "message"), MALFORMED.values(), ids=MALFORMED)
-def test_malformed_checkpoints_are_named(tmp_path, changes, message):
+@pytest.mark.parametrize(("changes", "value"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed_checkpoints_are_named_with_the_faulty_value(tmp_path, changes, value):
     state = fairseq_state(random_encoder(CONFIGS[False]))
     state["model"] |= changes.get("weights", {})
     state["cfg"]["model"] |= changes.get("settings", {})
@@ -258,32 +261,31 @@ def test_malformed_checkpoints_are_named(tmp_path, changes, message):
         state["cfg"]["task"] = changes["task"]
     state |= {key: changes[key] for key in ("cfg", "model") if key in changes}
     torch.save(state, tmp_path / "bad.pt")
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError, match=rf"^{tmp_path}/bad\.pt: .*{value}"):
         load_ssl(tmp_path / "bad.pt")
-    assert f"{tmp_path}/bad.pt: " in str(caught.value)
 
 
 def test_embedded_names():
     assert embedded_names() == ["hubert_tiny"]
 
 
-def test_a_batch_comes_without_its_unreadable_recordings_which_are_all_named_at_the_end(tmp_path):
+def test_unreadable_recordings_are_left_out_of_batches_and_named_at_the_end(tmp_path):
     for index in range(5):
         soundfile.write(tmp_path / f"u{index}.wav", waveform(8000 + index, index), 16000)
     for index in (1, 4):
         soundfile.write(tmp_path / f"u{index}.wav", np.full(8000, np.nan), 16000, subtype="FLOAT")
     wavs = {f"u{index}": (tmp_path / f"u{index}.wav", None) for index in range(5)}
     read = {}
-    with pytest.raises(InputError, match="2 faults") as caught:
+    with pytest.raises(InputError) as caught:
         for group, audio, num_samples in padded_batches(wavs, dict.fromkeys(wavs, 0.5), batch_seconds=1.0):
             assert audio.shape == (len(group), num_samples.max())
             read |= dict(zip(group, num_samples.tolist(), strict=True))
     assert read == {"u0": 8000, "u2": 8002, "u3": 8003}
-    for index in (1, 4):
-        assert f"u{index}: {tmp_path}/u{index}.wav: holds samples that are not finite" in str(caught.value)
+    named = [index for index in range(5) if f"u{index}: {tmp_path}/u{index}.wav: " in str(caught.value)]
+    assert named == [1, 4]
 
 
-def test_groups_stay_under_the_budget_and_hold_each_recording_once():
+def test_groups_fit_the_budget_and_hold_each_recording_once():
     durations = {f"u{i}": seconds for i, seconds in enumerate([1.0, 9.0, 2.5, 30.0, 2.0, 2.0, 0.5])}
     groups = group_by_seconds(durations, 10.0)
     assert sorted(u for group in groups for u in group) == sorted(durations)

@@ -1,4 +1,4 @@
-"""MFCC in the place of an encoder, against fairseq's script for the first iteration of HuBERT."""
+"""MFCCs in place of an encoder, compared with fairseq's script for the first iteration of HuBERT."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCRIPT = Path(fairseq.__file__).parent / "examples" / "hubert" / "simple_kmeans"
 LENGTHS = (16000, 9001, 400, 399)
 
 
-def test_frames_are_every_second_one_of_fairseq_in_any_batch(monkeypatch):
+def test_features_are_every_second_frame_of_fairseqs_in_any_batch(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     reader = runpy.run_path(str(SCRIPT))["MfccFeatureReader"](16000)
     generator = np.random.default_rng(0)
@@ -27,7 +27,7 @@ def test_frames_are_every_second_one_of_fairseq_in_any_batch(monkeypatch):
     (layer,), counts = features(batch, torch.tensor(LENGTHS))
     assert counts.tolist() == [features.config.num_frames(length) for length in LENGTHS] == [49, 27, 1, 0]
     for number in range(3):
-        # Its reading of files needs a part of torchaudio that is no more.
+        # The script reads files with a part of torchaudio that no longer exists.
         monkeypatch.setattr(reader, "read_audio", lambda wave, ref_len: wave)
         expected = reader.get_feats(waves[number])[::2]
         np.testing.assert_allclose(layer[number, : counts[number]], expected, rtol=1e-4, atol=1e-3)

@@ -1,9 +1,10 @@
-"""Layer-wise tokens: sampled features, k-means, one token for each frame."""
+"""Layer-wise tokens: sampled features, k-means, one token per frame."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 
 import joblib
@@ -30,7 +31,7 @@ LAYERS = 6
 
 @pytest.fixture(scope="module")
 def flow(tmp_path_factory):
-    """Stages 2 to 4 on four recordings: a directory with data, feats, kmeans and tokens."""
+    """Run stages 2 to 4 on four recordings; return the directory of data, feats, kmeans and tokens."""
     root = tmp_path_factory.mktemp("tokens")
     generator = np.random.default_rng(0)
     utterances = []
@@ -78,7 +79,7 @@ def states(index):
 
 
 def step(states):
-    """Between two values of Kaldi's compressed matrix of 16 bits."""
+    """The distance between two values of Kaldi's compressed 16-bit matrix."""
     return np.ptp(states) / 65535
 
 
@@ -92,7 +93,7 @@ def test_sampled_features_are_frames_of_the_hidden_states(flow):
         np.testing.assert_allclose(stored["u3"], states_of_u3, atol=1e-5 + step(states_of_u3), rtol=0)
 
 
-def test_sampling_does_not_depend_on_the_number_of_jobs_but_on_the_seed(flow, tmp_path):
+def test_sampling_depends_on_the_seed_but_not_on_the_number_of_jobs(flow, tmp_path):
     features(flow, tmp_path / "one", jobs=1)
     features(flow, tmp_path / "other", jobs=1, seed=2)
     before, one, other = (load(d, 4) for d in (flow / "feats", tmp_path / "one", tmp_path / "other"))
@@ -111,7 +112,7 @@ def test_samples_are_spread_in_proportion_to_length():
     assert {u: len(i) for u, i in sample_frames(lengths, 10**6, 1).items()} == lengths
 
 
-def test_samples_of_a_large_corpus_come_from_a_part_of_it_that_the_seed_draws():
+def test_samples_of_a_large_corpus_come_from_a_part_that_depends_on_the_seed():
     lengths = {f"u{i:04d}": 100 + i % 50 for i in range(1000)}
     drawn = [sample_frames(lengths, 1000, seed) for seed in (1, 1, 2)]
     assert {u: list(i) for u, i in drawn[0].items()} == {u: list(i) for u, i in drawn[1].items()}
@@ -123,7 +124,7 @@ def test_samples_of_a_large_corpus_come_from_a_part_of_it_that_the_seed_draws():
     assert len(set(more) & set(drawn[0])) >= len(drawn[0]) - 1
 
 
-def test_tokens_are_what_scikit_learn_predicts(flow):
+def test_tokens_equal_the_predictions_of_scikit_learn(flow):
     for index, (utterance, frames) in enumerate(counts().items()):
         expected = states(flow / f"u{index}.wav")
         for layer in (1, 3, 6):
@@ -139,7 +140,7 @@ def test_tokens_do_not_depend_on_the_batch(flow, tmp_path):
     for layer in (1, 6):
         alone, batched = load(tmp_path / "alone", layer), load(flow / "tokens", layer)
         same = np.concatenate([alone[u] == batched[u] for u in alone])
-        assert same.mean() >= 0.995  # a frame midway between two centroids may fall to either side
+        assert same.mean() >= 0.995  # rounding may move a frame midway between two centroids
 
 
 @pytest.mark.parametrize(("changes", "least"), [({"precision": "bfloat16"}, 0.9), ({"compiled": True}, 0.995)])
@@ -162,7 +163,7 @@ def test_bfloat16_is_computed_in_bfloat16(flow, tmp_path):
 
 @pytest.mark.parametrize(("option", "value"), [("compiled", True), ("precision", "bfloat16")])
 def test_mfcc_is_neither_compiled_nor_rounded(flow, tmp_path, option, value):
-    with pytest.raises(InputError, match="leave out --"):
+    with pytest.raises(InputError, match=f"mfcc: .*--{option.removesuffix('d')}"):
         dump_tokens(ForwardOptions("mfcc", flow / "data", tmp_path, "cpu", **{option: value}), flow / "kmeans")
 
 
@@ -189,7 +190,7 @@ def test_quality_table(flow):
 
 
 def test_clusters_need_frames(flow, tmp_path):
-    with pytest.raises(InputError, match="120 frames are too few for 121 clusters"):
+    with pytest.raises(InputError, match=r"layer1\.scp: .*120 .*121"):
         learn_kmeans(flow / "feats", 1, clusters=121, seed=1, out_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -199,25 +200,26 @@ def test_another_encoder_is_refused(flow, tmp_path):
     with torch.no_grad():
         encoder.norm.weight[0] += 0.1
     save_encoder(encoder, tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="another encoder"):
+    other, own = encoder.fingerprint(), load_ssl("hubert_tiny").fingerprint()
+    with pytest.raises(InputError, match=f"{flow}/kmeans.*{own}.*{other}"):
         tokens(flow, tmp_path / "tokens", jobs=1, ssl=tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="another encoder"):
-        read_tokens(flow / "tokens", (1,), counts(), encoder.fingerprint())
+    with pytest.raises(InputError, match=f"{flow}/tokens.*{own}.*{other}"):
+        read_tokens(flow / "tokens", (1,), counts(), other)
 
 
-def test_reading_gives_the_target_layers_and_never_cuts(flow, tmp_path):
+def test_reading_returns_the_target_layers_and_never_cuts(flow, tmp_path):
     fingerprint = load_ssl("hubert_tiny").fingerprint()
     found, info = read_tokens(flow / "tokens", (2, 5), counts(), fingerprint)
     assert info.clusters == 10
     assert (found["u2"][1] == load(flow / "tokens", 5)["u2"]).all()
-    with pytest.raises(InputError, match=r"u1 has .* tokens for 3 encoder frames"):
+    with pytest.raises(InputError, match=rf"layer2\.scp: u1 .*{counts()['u1']} .*3 "):
         read_tokens(flow / "tokens", (2,), counts() | {"u1": 3}, fingerprint)
-    with pytest.raises(InputError, match="u9 has no tokens"):
+    with pytest.raises(InputError, match=r"layer2\.scp: u9 "):
         read_tokens(flow / "tokens", (2,), {"u9": 3}, fingerprint)
     (tmp_path / "info.json").write_text((flow / "tokens" / "info.json").read_text())
     with open_archive(tmp_path / "layer1") as archive:
         archive.write("u0", np.array([0, 10, 3], np.int32))
-    with pytest.raises(InputError, match=r"not in 0\.\.9"):
+    with pytest.raises(InputError, match=r"layer1\.scp: u0 .*0\.\.9"):
         read_tokens(tmp_path, (1,), {"u0": 3}, fingerprint)
 
 
@@ -232,11 +234,11 @@ def stored_tokens(flow, directory, ids, **changes):
 
 def test_tokens_are_vectors_of_integers(flow, tmp_path):
     for ids in (np.array([0.5, 1, 2], np.float32), np.zeros((3, 2), np.float32), np.zeros((2, 3), np.float32)):
-        with pytest.raises(InputError, match=rf"u0 has float32 of shape \({ids.shape[0]},.*, not a vector of integers"):
+        with pytest.raises(InputError, match=rf"layer1\.scp: u0 .*float32.*{re.escape(str(ids.shape))}"):
             stored_tokens(flow, tmp_path, ids)
 
 
-def test_ids_beyond_16_bits_are_kept(flow, tmp_path):
+def test_ids_above_16_bits_are_kept(flow, tmp_path):
     ids = np.array([0, 32768, 69999], np.int32)
     assert (stored_tokens(flow, tmp_path, ids, clusters=70000) == ids).all()
 
@@ -254,18 +256,18 @@ def test_tokens_tell_which_kmeans_made_them(flow, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("array", "message"),
+    ("array", "value"),
     [
-        (None, "not an array of centroids"),
-        (np.zeros(10, np.float32), "not a float32 matrix"),
-        (np.zeros((9, 64), np.float32), "9 clusters, 10 in info.json"),
+        (None, ""),
+        (np.zeros(10, np.float32), "float32"),
+        (np.zeros((9, 64), np.float32), r"9 .*10 in info\.json"),
     ],
 )
-def test_damaged_centroids_are_named(flow, tmp_path, array, message):
+def test_damaged_centroids_are_named(flow, tmp_path, array, value):
     shutil.copytree(flow / "kmeans", tmp_path / "kmeans")
     (tmp_path / "kmeans" / "layer3.npy").write_bytes(b"")
     if array is not None:
         np.save(tmp_path / "kmeans" / "layer3.npy", array)
     options = ForwardOptions("hubert_tiny", flow / "data", tmp_path / "tokens", "cpu")
-    with pytest.raises(InputError, match=f"layer3.npy: {message}"):
+    with pytest.raises(InputError, match=rf"layer3\.npy: .*{value}"):
         dump_tokens(options, tmp_path / "kmeans")

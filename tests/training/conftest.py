@@ -14,7 +14,8 @@ import yaml
 
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.dump import dump_audio, merge_shards
-from distilmos.ssl.encoder import EncoderConfig, SSLEncoder
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.store import save_encoder
 from distilmos.tokens.features import dump_features
 from distilmos.tokens.forward import ForwardOptions

@@ -1,4 +1,4 @@
-"""The local page scores what is dropped on it, listens on loopback alone and asks nobody else for anything."""
+"""The local page scores uploads, listens on loopback only and fetches nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def wavs(tmp_path) -> list[Path]:
     return paths
 
 
-def test_the_page_gives_the_scores_of_the_package(url, model, wavs):
+def test_the_page_has_the_scores_of_the_package(url, model, wavs):
     expected = [distilmos.load(model, device="cpu").predict(path).mos for path in wavs[:2]]
     client = gradio_client.Client(url, verbose=False)
     mos, figure = client.predict(gradio_client.handle_file(wavs[0]), api_name="/score")
@@ -80,7 +80,8 @@ def test_the_page_gives_the_scores_of_the_package(url, model, wavs):
     table, download = client.predict(files, api_name="/score_several")
     assert [row[0] for row in table["data"]] == ["b.wav", "a.wav", "bad.wav"]
     assert [row[1] for row in table["data"][:2]] == pytest.approx(expected, abs=1e-4)
-    assert table["data"][2][3] == "bad.wav: not readable as audio: Format not recognised."
+    assert table["data"][2][1] is None
+    assert table["data"][2][3].startswith("bad.wav: ")
     with Path(download).open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["file"] for row in rows] == ["b.wav", "a.wav", "bad.wav"]
@@ -88,15 +89,15 @@ def test_the_page_gives_the_scores_of_the_package(url, model, wavs):
 
 
 def test_an_upload_is_never_a_list(url, tmp_path, wavs):
-    """Which would show what other files of this machine are."""
+    """A list would tell the user which other files exist on this machine."""
     client = gradio_client.Client(url, verbose=False)
     for name, line in {"list.txt": f"{wavs[0]}\n", "wav.scp": f"a {wavs[0]}\n"}.items():
         (tmp_path / name).write_text(line)
-        with pytest.raises(gradio_client.exceptions.AppError, match=f"{name}: not readable as audio"):
+        with pytest.raises(gradio_client.exceptions.AppError, match=f"^{name}: "):
             client.predict(gradio_client.handle_file(tmp_path / name), api_name="/score")
 
 
-def test_it_listens_on_loopback_alone(url):
+def test_it_listens_on_loopback_only(url):
     port = int(url.rpartition(":")[2])
     tables = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
     listening = {fields[1] for fields in map(str.split, tables.splitlines()) if fields[3] == "0A"}

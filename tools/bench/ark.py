@@ -1,7 +1,7 @@
 """Reading audio: stage 1's packed archive against separate WAV files, cold and warm, in order and shuffled.
 
-Cold: the system is told to forget the files (posix_fadvise) before each run, which needs no rights; a network file
-system, or a disk with a cache of its own, may remember them all the same.
+Cold means that posix_fadvise drops the files from the page cache before each run. This needs no privileges, but a
+network file system or a disk with its own cache may still hold the files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from distilmos.data.archive import read_scp
 from distilmos.data.audio import read_audio
 from distilmos.data.datadir import Utterance
 
-CORPORA = {"small": (3000, 1.0), "large": (60, 50.0)}  # recordings, and seconds of each
+CORPORA = {"small": (3000, 1.0), "large": (60, 50.0)}  # name -> number of recordings, seconds of each
 
 
 def main() -> None:
@@ -39,7 +39,9 @@ def _compare(work: Path, name: str, lengths: list[float], repeats: int, speech: 
     files = [(path, None) for path in paths]
     packed = list(read_scp(work / "raw" / "wav.scp").values())
     shuffle = np.random.default_rng(0).permutation(len(files)).tolist()
-    report = Report(f"ark_{name}", "Reading audio, packed and in separate files", f"{audio}, 16 kHz, 16 bits.")
+    report = Report(
+        f"ark_{name}", "Reading audio from an archive and from separate files", f"{audio}, 16 kHz, 16 bits."
+    )
 
     def reading(locations: list[tuple[Path, int | None]], cold: bool) -> Callable[[], dict[str, float]]:
         def run() -> dict[str, float]:
@@ -73,7 +75,7 @@ def _forget(paths: Iterable[Path]) -> None:
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)  # only what is on the disk can be forgotten
+            os.fsync(descriptor)  # only pages that are on the disk can be dropped
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(descriptor)

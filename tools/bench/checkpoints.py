@@ -1,4 +1,4 @@
-"""fairseq checkpoints with random weights, for benchmarks of encoders that cannot be downloaded."""
+"""Write fairseq checkpoints with random weights, for benchmarks without a downloaded encoder."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 def write_hubert(path: Path, *, base: bool) -> str:
-    """Write a HuBERT as fairseq's trainer does: Base (12 layers of width 768), or of the size of hubert_tiny.
+    """Write a HuBERT like fairseq's trainer: Base (12 layers of width 768), or of the size of hubert_tiny.
 
     Returns:
-        what it is, for the report.
+        description of the model for the report.
     """
     from fairseq.data.dictionary import Dictionary
     from fairseq.models.hubert.hubert import HubertConfig, HubertModel

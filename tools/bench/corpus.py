@@ -1,4 +1,4 @@
-"""Recordings of wanted lengths for the benchmarks, cut from real or synthetic speech."""
+"""Write recordings of given lengths for the benchmarks, cut from real or synthetic speech."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ def make_corpus(directory: Path, lengths: list[float], speech: Path | None, seed
     """Write recordings `00000.wav`, ..., 16 kHz mono 16 bits.
 
     Args:
-        directory: where to; must not exist.
-        lengths: of each, in seconds.
-        speech: directory of recordings that are joined and cut, in an order drawn from `seed`; None speaks with
-            eSpeak NG.
-        seed: of the order.
+        directory: output directory; must not exist.
+        lengths: length of each recording, in seconds.
+        speech: directory of recordings to join, in random order, and cut; None means synthetic speech from eSpeak NG.
+        seed: seed of the order.
 
     Returns:
-        what the audio is, for the report.
+        description of the audio for the report.
     """
     directory.mkdir(parents=True)
     source = _endless(speech, np.random.default_rng(seed))
@@ -41,13 +40,13 @@ def make_corpus(directory: Path, lengths: list[float], speech: Path | None, seed
             held = np.concatenate([held, next(source)])
         soundfile.write(directory / f"{number:05d}.wav", held[:size], SAMPLE_RATE, subtype="PCM_16")
         held = held[size:]
-    kind = "real speech" if speech else "synthetic speech of eSpeak NG"
+    kind = "real speech" if speech else "synthetic speech from eSpeak NG"
     shortest, longest, total = min(lengths), max(lengths), sum(lengths)
-    return f"{len(lengths)} recordings of {shortest:.1f} to {longest:.1f} s, {total:.0f} s in all, of {kind}"
+    return f"{len(lengths)} recordings of {shortest:.1f} to {longest:.1f} s, {total:.0f} s in total, of {kind}"
 
 
 def pack_audio(rated: list[Utterance], directory: Path) -> None:
-    """Write what stage 1 makes of recordings to `directory`: their tables, and their audio in one archive."""
+    """Write the output of stage 1 for recordings to `directory`: their tables, and their audio in one archive."""
     source = directory.with_name(f"{directory.name}_source")
     write_data_dir(source, rated)
     directory.mkdir()
@@ -59,7 +58,7 @@ def pack_audio(rated: list[Utterance], directory: Path) -> None:
 
 
 def mixed_lengths(total: float, seed: int = 0) -> list[float]:
-    """Return lengths of recordings, `total` seconds together: 1 to 15 s, log-normal around 4 s as in MOS corpora."""
+    """Return lengths of 1 to 15 s that sum to `total` seconds, log-normal around 4 s as in MOS corpora."""
     random = np.random.default_rng(seed)
     lengths: list[float] = []
     while (rest := total - sum(lengths)) > 0:

@@ -1,8 +1,8 @@
-"""The reference of the prediction benchmark: padded batches of a fixed number of files, in the order of the directory.
+"""Reference of the prediction benchmark: padded batches of a fixed number of files, in the order of the directory.
 
-python tools/bench/directory_order.py DIR BATCH OUT: what inference scripts of released models do, the one of DistilMOS
-among them: read BATCH files, pad them to the longest, run the network, go on. Network and weights are those of
-`distilmos predict`, so that scores are comparable.
+python tools/bench/directory_order.py DIR BATCH OUT does the work of the inference scripts of released models, including
+that of DistilMOS: read BATCH files, pad them to the longest, run the network, continue with the next ones. Network and
+weights are those of `distilmos predict`, so the scores are comparable.
 """
 
 from __future__ import annotations

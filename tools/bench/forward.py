@@ -1,6 +1,6 @@
-"""The encoder's forward pass, all layers: against fairseq's and torchaudio's modules, and what could make it faster.
+"""Forward pass of the encoder, all layers: against fairseq's and torchaudio's modules, and with possible speed-ups.
 
-Shares are those of the largest rate of a matrix product of 2048 x 2048 measured in the same run, in the same type.
+Shares are relative to the best rate of a 2048 x 2048 matrix product in the same run and the same type.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ CLUSTERS = 200
 def main() -> None:
     """Measure and report."""
     options = parser(__doc__, repeats=3)
-    options.add_argument("--size", choices=("base", "tiny"), default="base", help="of the encoder (default: base)")
-    options.add_argument("--seconds", type=float, default=120.0, help="of audio (default: 120)")
+    options.add_argument("--size", choices=("base", "tiny"), default="base", help="size of the encoder (default: base)")
+    options.add_argument("--seconds", type=float, default=120.0, help="seconds of audio (default: 120)")
     args = options.parse_args()
     use_huge_pages()
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
@@ -77,7 +77,7 @@ def _compare(work: Path, size: str, seconds: float, repeats: int, speech: Path |
     last = ours.config.num_layers
     sides = {
         "fairseq": (
-            "fairseq's module, one utterance at a time, as simple_kmeans has it; ONE layer, the last",
+            "fairseq's module, one utterance at a time, as in simple_kmeans; ONE layer, the last",
             lambda: [
                 theirs.extract_features(source=wave[None], padding_mask=None, mask=False, output_layer=last)
                 for wave in waves
@@ -88,11 +88,11 @@ def _compare(work: Path, size: str, seconds: float, repeats: int, speech: Path |
             lambda: [converted.extract_features(*batch) for batch in batches],
         ),
         "distilmos": (f"SSLEncoder in batches of {BATCH_SECONDS:g} padded seconds", lambda: all_batches(ours)),
-        "torch.compile": ("the same with its transformer layers compiled (--compile)", lambda: all_batches(compiled)),
+        "torch.compile": ("the same with compiled transformer layers (--compile)", lambda: all_batches(compiled)),
         "bfloat16": ("SSLEncoder under bfloat16 autocast (--precision bfloat16)", in_bfloat16),
     }
     for _, run in sides.values():
-        run()  # once, to warm up: compilation takes a minute
+        run()  # warm-up: compilation takes a minute
     report.measure([Side(name, what, timed(run)) for name, (what, run) in sides.items()], repeats)
     with FlopCounterMode(display=False) as counter:
         all_batches(ours)
@@ -119,7 +119,7 @@ def _modules(checkpoint: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
 
 
 def _peak(dtype: torch.dtype, size: int = 2048) -> float:
-    """Return the best rate of a matrix product, in floating point operations a second."""
+    """Return the best rate of a matrix product, in floating-point operations per second."""
     left, right = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
     times = []
     for _ in range(10):
@@ -130,7 +130,7 @@ def _peak(dtype: torch.dtype, size: int = 2048) -> float:
 
 
 def _agreement(encoder: torch.nn.Module, batches: list[tuple[Tensor, Tensor]]) -> str:
-    """Compare the tokens of the first batch in both types; centroids are frames drawn from it."""
+    """Return the agreement of tokens of the first batch between both types; centroids are frames of the batch."""
     audio, num_samples = batches[0]
     exact, num_frames = encoder(audio, num_samples)
     with torch.autocast("cpu", torch.bfloat16):

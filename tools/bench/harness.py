@@ -1,8 +1,8 @@
-"""What the benchmarks share: sides that run in turn, their figures with spread and ratio, as text, JSON and one table.
+"""Shared code of the benchmarks: run the sides in turn, and write figures and ratios as text, JSON and a table.
 
-A benchmark compares our way of doing something with a named reference that does the same on the same input. The sides
-run in turn, reference, ours, reference, ours, ..., so that a machine whose speed drifts does it to both; ratios are
-those of neighbours.
+A benchmark compares our implementation with a named reference that does the same work on the same input. The sides run
+in turn (reference, ours, reference, ours, ...), so that a drift in the speed of the machine affects all of them. Ratios
+compare neighbouring runs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -34,12 +35,12 @@ PACKAGES = ("torch", "torchaudio", "ve-fairseq", "scikit-learn", "numpy", "kaldi
 
 @dataclass(frozen=True)
 class Side:
-    """One way of doing the work.
+    """One implementation of the work.
 
     Attributes:
-        name: short, for tables.
-        what: exactly what runs.
-        run: does it once; returns its figures, "seconds" among them.
+        name: short name for tables.
+        what: exact description of the work.
+        run: does the work once and returns its figures, including "seconds".
     """
 
     name: str
@@ -49,12 +50,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a benchmark should show.
+    """A goal of a benchmark.
 
     Attributes:
-        text: such as "at least 3 times the throughput".
-        value: what was measured, as text.
-        reached: whether it is.
+        text: the goal, such as "at least 3 times the throughput".
+        value: measured value as text.
+        reached: whether the value reaches the goal.
     """
 
     text: str
@@ -64,17 +65,17 @@ class Goal:
 
 @dataclass
 class Report:
-    """A benchmark's outcome.
+    """The results of a benchmark.
 
     Attributes:
-        name: of the benchmark, and of its files.
+        name: name of the benchmark and of its files.
         title: one line.
-        work: what both sides do: audio, sizes, weights.
-        sides: name -> what runs.
-        runs: name -> figures of each run, in the order in which they were made.
-        reference: the side that ratios refer to.
+        work: work of all sides: audio, sizes, weights.
+        sides: name -> exact description of the work.
+        runs: name -> figures of each run, in the order of the runs.
+        reference: side that ratios refer to.
         facts: other figures, name -> value.
-        goals: see Goal.
+        goals: goals with the measured values.
     """
 
     name: str
@@ -87,7 +88,7 @@ class Report:
     goals: list[Goal] = field(default_factory=list)
 
     def measure(self, sides: Sequence[Side], repeats: int) -> None:
-        """Run each side `repeats` times, in turn; the first side is the reference."""
+        """Run the sides in turn, `repeats` times each; the first side is the reference."""
         self.reference = self.reference or sides[0].name
         for side in sides:
             self.sides[side.name] = side.what
@@ -99,16 +100,18 @@ class Report:
                 print(f"{self.name}: run {number + 1} of {repeats}, {side.name}: {shown}", flush=True)
 
     def ratio(self, side: str, figure: str = "seconds") -> list[float]:
-        """Return reference / side of `figure`, run by run: above 1 where the side takes less."""
+        """Return reference / side of `figure` for each run; it is above 1 if the side takes less."""
         return _ratios(self.runs, self.reference, side, figure)
 
     def finish(self) -> None:
-        """Print the outcome, write it to results/, and renew the table of README.md."""
+        """Print the results, write them to results/, and update the table in README.md."""
         content = {
             **asdict(self),
             "machine": machine(),
             "versions": versions(),
-            "command": shlex.join(["python", f"tools/bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+            "command": shlex.join(
+                ["python", f"tools/bench/{Path(sys.argv[0]).name}", *map(without_folders, sys.argv[1:])]
+            ),
             "commit": commit(),
             "time": now(),
         }
@@ -119,15 +122,20 @@ class Report:
         write_summary()
 
 
+def without_folders(argument: str) -> str:
+    """Return an argument with the base name of its path only, because results hold no paths of the machine."""
+    return re.sub(r"[^=]*/(?=.)", "", argument)
+
+
 def spread(values: Sequence[float]) -> str:
-    """Return `median (least to most)`."""
+    """Return the values as `median (lowest to highest)`."""
     if len(values) == 1:
         return f"{values[0]:.4g} (one run)"
     return f"{median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
 
 
 def as_text(content: Mapping[str, Any]) -> str:
-    """Return the outcome of a benchmark for people."""
+    """Return the content of results/NAME.json as readable text."""
     machine_line = ", ".join(f"{name} {value}" for name, value in content["machine"].items())
     lines = [
         f"# {content['title']}",
@@ -171,7 +179,7 @@ def _ratios(runs: Mapping[str, list[dict[str, float]]], reference: str, side: st
 
 
 def write_summary() -> None:
-    """Renew the table in README.md from all results, behind its line `<!-- results -->`."""
+    """Update the table in README.md, after its line `<!-- results -->`, from all results."""
     rows = []
     for path in sorted(RESULTS.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -189,7 +197,7 @@ def write_summary() -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return the properties of the machine that the figures depend on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpu": cpu_name(),
@@ -200,7 +208,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that are measured, as far as they are installed."""
+    """Return the versions of Python and of those of PACKAGES that are installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -211,10 +219,10 @@ def versions() -> dict[str, str]:
 
 
 def run_process(command: Sequence[str | Path], **environment: str) -> dict[str, float]:
-    """Run a command to its end; return its "seconds" and "peak_mb", the memory of its largest process.
+    """Run a command; return its "seconds" and "peak_mb", the memory of its largest process.
 
     Raises:
-        SystemExit: with what it printed, if it fails.
+        SystemExit: if it fails; shows its output.
     """
     reading, writing = os.pipe()
     started = time.perf_counter()
@@ -235,10 +243,10 @@ def run_process(command: Sequence[str | Path], **environment: str) -> dict[str, 
 
 
 def run_text(command: Sequence[str | Path | int], **environment: str) -> str:
-    """Run a command to its end; return what it printed to stdout.
+    """Run a command; return its stdout.
 
     Raises:
-        SystemExit: with what it said, if it fails.
+        SystemExit: if it fails; shows its stderr.
     """
     words = [str(word) for word in command]
     done = subprocess.run(words, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
@@ -248,13 +256,13 @@ def run_text(command: Sequence[str | Path | int], **environment: str) -> str:
 
 
 def parser(description: str | None, repeats: int) -> argparse.ArgumentParser:
-    """Return a parser with the options that all benchmarks have."""
+    """Return a parser with the options of all benchmarks."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--repeats", type=int, default=repeats, help=f"runs of each side (default: {repeats})")
     options.add_argument(
         "--speech",
         type=Path,
         default=os.environ.get("SPEECH"),
-        help="directory of recordings to make the audio from (default: $SPEECH, else synthetic speech of eSpeak NG)",
+        help="directory of recordings to cut the audio from (default: $SPEECH, else synthetic speech from eSpeak NG)",
     )
     return options

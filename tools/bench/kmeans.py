@@ -1,6 +1,6 @@
-"""K-means of one layer: scikit-learn's KMeans on sampled frames, as stage 3 has it, against other ways.
+"""K-means of one layer: scikit-learn's KMeans on sampled frames, as in stage 3, against other methods.
 
-Time, and the inertia of the centroids over ALL frames. The second part draws the sampled frames from fewer and fewer
+Measures time, and the inertia of the centroids over ALL frames. The second part draws the sampled frames from fewer
 utterances.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 import torch
 from corpus import make_corpus, mixed_lengths
-from harness import Goal, Report, Side, parser
+from harness import Goal, Report, Side, parser, without_folders
 from sklearn.cluster import KMeans, MiniBatchKMeans, kmeans_plusplus
 
 from distilmos.ssl.forward import hidden_states
@@ -35,10 +35,10 @@ def main() -> None:
     """Measure and report."""
     options = parser(__doc__, repeats=3)
     options.add_argument("--ssl", default="hubert_tiny", help="encoder (default: hubert_tiny)")
-    options.add_argument("--layer", type=int, default=4, help="from 1 (default: 4)")
-    options.add_argument("--seconds", type=float, default=7200.0, help="of audio (default: 7200)")
+    options.add_argument("--layer", type=int, default=4, help="layer number, from 1 (default: 4)")
+    options.add_argument("--seconds", type=float, default=7200.0, help="seconds of audio (default: 7200)")
     args = options.parse_args()
-    warnings.simplefilter("ignore")  # scikit-learn's, of frames that are fewer than its batches would like
+    warnings.simplefilter("ignore")  # scikit-learn warns that there are few frames for its batch size
     with tempfile.TemporaryDirectory() as scratch:
         audio = make_corpus(Path(scratch) / "wav", mixed_lengths(args.seconds), args.speech)
         states = _states(Path(scratch) / "wav", args.ssl, args.layer)
@@ -46,8 +46,8 @@ def main() -> None:
     report = Report(
         "kmeans",
         "K-means of one layer",
-        f"{audio}: {len(frames):,} frames of layer {args.layer} of {args.ssl}, width {frames.shape[1]}; "
-        f"K = {CLUSTERS}. Sampled: {MAX_FRAMES:,} frames as stage 2 draws them.",
+        f"{audio}: {len(frames):,} frames of layer {args.layer} of {without_folders(args.ssl)}, width "
+        f"{frames.shape[1]}; K = {CLUSTERS}. Sampled: {MAX_FRAMES:,} frames, drawn as in stage 2.",
     )
     sampled = _sampled(states, MAX_FRAMES, seed=1)
 
@@ -63,7 +63,7 @@ def main() -> None:
         [
             Side(
                 "simple_kmeans",
-                "scikit-learn's MiniBatchKMeans on all frames with the settings of fairseq's learn_kmeans.py",
+                "scikit-learn's MiniBatchKMeans on all frames, with the settings of fairseq's learn_kmeans.py",
                 fitted(lambda: _minibatch(frames)),
             ),
             Side("the same, sampled", "the same on the sampled frames", fitted(lambda: _minibatch(sampled))),
@@ -84,7 +84,7 @@ def main() -> None:
     even = _of_spread(states, few, frames, math.inf)
     for spread in (SPREAD, 2, 1):
         ratio = _of_spread(states, few, frames, spread) / even
-        name = f"{few:,} frames from utterances with {spread} times as many, inertia against {few:,} from all"
+        name = f"inertia with {few:,} frames from utterances with {spread} times as many, against {few:,} from all"
         report.facts[name] = f"{ratio:.4f} times"
     ours, theirs = (report.runs[name][0]["inertia"] for name in ("distilmos", "simple_kmeans"))
     report.goals = [Goal("inertia no worse than simple_kmeans'", f"{ours / theirs:.4f} times", ours <= theirs)]
@@ -102,7 +102,7 @@ def _states(directory: Path, ssl: str, layer: int) -> dict[str, np.ndarray]:
 
 
 def _of_spread(states: dict[str, np.ndarray], count: int, frames: np.ndarray, spread: float) -> float:
-    """Return the inertia over all frames of what is fitted to sampled ones, the mean of SEEDS draws."""
+    """Return the inertia over all frames of centroids fitted to sampled frames, as the mean of SEEDS draws."""
     found = []
     for seed in range(1, SEEDS + 1):
         sampled = _sampled(states, count, seed, spread)
@@ -131,7 +131,7 @@ def _minibatch(frames: np.ndarray) -> np.ndarray:
 
 
 def _lloyd(frames: torch.Tensor, iterations: int = 300, tolerance: float = 1e-4) -> np.ndarray:
-    """Iterate until the centroids move by less than scikit-learn's tolerance."""
+    """Run Lloyd's iterations until the centroids move by less than scikit-learn's tolerance."""
     centroids = torch.from_numpy(kmeans_plusplus(frames.numpy(), CLUSTERS, random_state=1)[0])
     limit = float(frames.var(0).mean()) * tolerance
     for _ in range(iterations):

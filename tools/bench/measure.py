@@ -1,7 +1,7 @@
-"""Run a command and write the memory of its largest process, in kilobytes, to the descriptor of the first argument.
+"""Run a command; write the memory of its largest process, in kilobytes, to the file descriptor in the first argument.
 
-A process of its own, and a small one: what Linux counts for a command begins with the memory of the process that
-started it, and a benchmark that has loaded torch is larger than many a command.
+This is a small separate process because Linux counts the memory of the parent process for a new command, and a
+benchmark that has loaded torch is larger than many commands.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`distilmos plan` against the stages that it plans: time, memory and disk, at two sizes of a corpus.
+"""`distilmos plan` against the planned stages: time, memory and disk, for two sizes of a corpus.
 
-The stages run as the recipes run them, two jobs of one thread at a time in stages 2 to 4, two threads in 5 and 6.
+The stages run as in the recipes: stages 2 to 4 with two parallel jobs of one thread, stages 5 and 6 with two threads.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from distilmos.data.datadir import Utterance
 
 THREADS = 2
 TOLERANCE = 0.2
-STEPS_A_SECOND = 0.02  # of training for each second of audio
+STEPS_PER_SECOND = 0.02  # training steps per second of audio
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
 
 
 def main() -> None:
     """Measure and report."""
     options = parser(__doc__, repeats=1)
-    options.add_argument("--size", choices=("base", "tiny"), default="tiny", help="of the encoder (default: tiny)")
+    options.add_argument("--size", choices=("base", "tiny"), default="tiny", help="size of the encoder (default: tiny)")
     options.add_argument(
-        "--seconds", type=float, nargs=2, default=(900.0, 3600.0), help="of audio (default: 900 and 3600)"
+        "--seconds", type=float, nargs=2, default=(900.0, 3600.0), help="seconds of audio (default: 900 and 3600)"
     )
     args = options.parse_args()
     for seconds in args.seconds:
@@ -47,7 +47,7 @@ def _compare(args: argparse.Namespace, work: Path, seconds: float) -> None:
     ends = [round(len(rated) * share) for share in np.cumsum([0.0, *SHARES.values()])]
     for name, first, last in zip(SHARES, ends, ends[1:], strict=False):
         pack_audio(rated[first:last], work / name)
-    steps = max(4, round(STEPS_A_SECOND * seconds))
+    steps = max(4, round(STEPS_PER_SECOND * seconds))
     settings = ["--config", HERE.parents[1] / "conf" / "distilmos.yaml", "--device", "cpu"]
     for pair in (
         f"ssl_model={work / 'encoder.pt'}",
@@ -58,8 +58,8 @@ def _compare(args: argparse.Namespace, work: Path, seconds: float) -> None:
         settings += ["--set", pair]
     report = Report(
         f"plan_{args.size}_{seconds:g}s",
-        "What `distilmos plan` says, and what the stages take",
-        f"{audio}, 80 % of it for training, 10 % each dev and test; {encoder}; {steps} steps of training.",
+        "`distilmos plan` and the planned stages",
+        f"{audio}: 80 % for training, 10 % each for dev and test; {encoder}; {steps} training steps.",
     )
     planned = _planned(work, settings)
 
@@ -76,8 +76,8 @@ def _compare(args: argparse.Namespace, work: Path, seconds: float) -> None:
         if what == "seconds":
             chosen = {"all": ratios["seconds: plan / real"]}
         worst = max(chosen.values(), key=lambda ratio: abs(np.log(ratio)))
-        text = {"seconds": "time in all", "mb": "memory of each stage", "disk": "disk of each stage"}[what]
-        report.goals.append(Goal(f"{text} within 20 %", f"{worst:.2f} of it", abs(worst - 1) <= TOLERANCE))
+        text = {"seconds": "total time", "mb": "memory of each stage", "disk": "disk of each stage"}[what]
+        report.goals.append(Goal(f"{text} within 20 %", f"{worst:.2f} times", abs(worst - 1) <= TOLERANCE))
     report.finish()
 
 
@@ -99,7 +99,7 @@ def _planned(work: Path, settings: list[str | Path]) -> dict[str, float]:
 
 
 def _run(work: Path, settings: list[str | Path]) -> dict[str, float]:
-    """Run stages 2 to 6; return what they took, under the names of `_planned`."""
+    """Run stages 2 to 6; return their figures, with the names of `_planned`."""
     done = token_stages(work / "train", work / "encoder.pt", work / "tokens", others=[work / "dev"])
     figures = {}
     for stage, steps in {
@@ -129,7 +129,7 @@ def _run(work: Path, settings: list[str | Path]) -> dict[str, float]:
 
 
 def _size(directory: Path) -> float:
-    """Return the megabytes of what a stage leaves, without logs."""
+    """Return the size of the files in `directory` in megabytes, without logs."""
     files = [path for path in directory.rglob("*") if path.is_file() and "log" not in path.parts]
     return sum(path.stat().st_size for path in files) / 1e6
 

@@ -1,6 +1,6 @@
-"""Prediction of a directory: `distilmos predict` against padded batches of 32 in directory order, and one by one.
+"""Prediction for a directory: `distilmos predict` against padded batches of 32 in directory order, and file by file.
 
-Whole processes are timed, from start to the last score. Scores must agree to 1e-4.
+The times are those of whole processes, from the start to the last score. Scores must agree to 1e-4.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
         audio = make_corpus(work / "wav", lengths, args.speech)
         report = Report(
             name="predict",
-            title="Prediction of a directory of files",
+            title="Prediction for a directory of files",
             work=f"{audio}; the model that ships with the package (hubert_tiny, float32).",
         )
         scores: dict[str, dict[str, float]] = {}
@@ -56,11 +56,11 @@ def main() -> None:
             Side(
                 "batches of 32",
                 "tools/bench/directory_order.py: 32 files at a time in directory order, zero padded to the longest; "
-                "the same network and reader, torch's defaults",
+                "same network and audio reader, torch's defaults",
                 lambda: fixed(32),
             ),
             Side("one by one", "the same script with batches of 1", lambda: fixed(1)),
-            Side("distilmos predict", "`distilmos predict DIR --out scores.jsonl`, its defaults", lambda: ours(30)),
+            Side("distilmos predict", "`distilmos predict DIR --out scores.jsonl` with its defaults", lambda: ours(30)),
             Side("large batches", "the same with --batch-seconds 240", lambda: ours(240)),
         ]
         report.measure(sides, args.repeats)
@@ -68,7 +68,7 @@ def main() -> None:
         make_corpus(work / "short", [SHORT], args.speech)
         single = [run_process(["distilmos", "predict", work / "short" / "00000.wav"])["seconds"] for _ in range(3)]
         ratio = median(report.ratio("distilmos predict"))
-        # What is left of a reference without its padding bounds what any order of the files can give.
+        # The padding of the reference bounds the gain of any order of the files.
         groups = [lengths[first : first + 32] for first in range(0, FILES, 32)]
         padded = sum(max(group) * len(group) for group in groups)
         report.facts = {

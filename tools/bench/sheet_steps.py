@@ -1,11 +1,12 @@
-"""The reference of the training benchmark: training steps of SHEET's SSL-MOS, by SHEET's own trainer.
+"""Reference of the training benchmark: training steps of SHEET's SSL-MOS with SHEET's own trainer.
 
-python tools/bench/sheet_steps.py CHECKPOINT CSV STEPS WIDTH: CHECKPOINT is fairseq's, which s3prl converts. Model,
-data set, collater, loss, trainer and settings are SHEET's (SSL-MOS on BVCC: batches of 16 in random order, SGD 1e-3,
-momentum 0.9, clipped L1 loss, front end frozen, no loader processes). What the installed versions lack is replaced:
-sheet.evaluation, which the wheel does not hold and only evaluation uses; torchaudio.load, which newer versions of
-torchaudio leave to another package; its sox_effects and set_audio_backend, which are imported and not used. The name of
-the encoder is given its path. Prints seconds of audio and of time, without the first step.
+python tools/bench/sheet_steps.py CHECKPOINT CSV STEPS WIDTH: CHECKPOINT is a fairseq checkpoint, which s3prl converts.
+Model, data set, collater, loss, trainer and settings are SHEET's (SSL-MOS on BVCC: batches of 16 in random order, SGD
+1e-3, momentum 0.9, clipped L1 loss, front end frozen, no loader processes). The script replaces the parts that the
+installed versions lack: sheet.evaluation, which the wheel does not contain and only evaluation uses; torchaudio.load,
+which newer versions of torchaudio leave to another package; torchaudio's sox_effects and set_audio_backend, which are
+imported but not used. It maps the name of the encoder to its path. It prints the seconds of audio and of time, without
+the first step.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ def _load(path: str, channels_first: bool) -> tuple[torch.Tensor, int]:
 
 
 class _Empty(ModuleType):
-    """A module that has every name, with nothing behind it."""
+    """A module in which every name exists and is None."""
 
     def __getattr__(self, name: str) -> None:
-        """Return nothing."""
+        """Return None for every name."""
         if name.startswith("__"):
             raise AttributeError(name)
 
@@ -47,7 +48,7 @@ def _stand_ins() -> None:
 
 
 def main(checkpoint: Path, csv: Path, steps: int, width: int) -> None:
-    """Run `steps` steps after a first one."""
+    """Run `steps` steps after a first one and print their time."""
     _stand_ins()
     import s3prl.nn
     from s3prl.upstream.hubert.convert import load_and_convert_fairseq_ckpt

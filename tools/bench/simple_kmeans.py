@@ -1,9 +1,8 @@
-"""Run a script of fairseq's examples/hubert/simple_kmeans as it is, also without a GPU.
+"""Run a script of fairseq's examples/hubert/simple_kmeans unchanged, also without a GPU.
 
 python tools/bench/simple_kmeans.py SCRIPT ARGUMENT...: SCRIPT is dump_hubert_feature, learn_kmeans or dump_km_label.
-They call `.cuda()` without asking; where there is no GPU that returns its object here. fairseq imports
-torchaudio.sox_effects, which newer versions of torchaudio do not have, even for audio that needs no effect: an empty
-module takes its place. Nothing else is changed.
+The scripts always call `.cuda()`; without a GPU, it returns its object. fairseq always imports torchaudio.sox_effects,
+which newer versions of torchaudio do not have; an empty module replaces it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Tokens of all layers: stages 2 to 4 of the recipes against fairseq's simple_kmeans, one layer after the other.
+"""Tokens of all layers: stages 2 to 4 of the recipes against fairseq's simple_kmeans, layer by layer.
 
 The reference runs fairseq's own scripts for each layer: dump_hubert_feature.py (one utterance at a time, all frames in
-float32), learn_kmeans.py (MiniBatchKMeans, the script's defaults) and dump_km_label.py. With --reference-layers its
-time for the layers between is interpolated: the work of a layer's dump grows linearly with its number, and that of
+float32), learn_kmeans.py (MiniBatchKMeans, the defaults of the script) and dump_km_label.py. With --reference-layers
+its time for the other layers is interpolated: the time of the dump grows linearly with the layer number, and that of
 k-means and labels does not depend on it.
 """
 
@@ -32,21 +32,26 @@ from distilmos.tokens.kmeans import load_centroids
 from distilmos.tokens.labels import nearest
 
 CLUSTERS = 200
-JOBS = 2  # with one thread each, as the recipes have it
+JOBS = 2  # of one thread each, as in the recipes
 OUR_STEPS = {"feats": "feats", "kmeans": "kmeans", "tokens": "tokens raw"}  # figure -> step of `token_stages`
 
 
 def main() -> None:
     """Measure and report."""
     options = parser(__doc__, repeats=1)
-    options.add_argument("--size", choices=("base", "tiny"), default="base", help="of the encoder (default: base)")
-    options.add_argument("--checkpoint", type=Path, help="fairseq checkpoint in place of one with random weights")
-    options.add_argument("--seconds", type=float, default=1200.0, help="of audio (default: 1200)")
+    options.add_argument("--size", choices=("base", "tiny"), default="base", help="size of the encoder (default: base)")
+    options.add_argument("--checkpoint", type=Path, help="fairseq checkpoint to use instead of random weights")
+    options.add_argument("--seconds", type=float, default=1200.0, help="seconds of audio (default: 1200)")
     options.add_argument(
-        "--reference-layers", type=int, nargs="+", help="layers that the reference runs (default: all)"
+        "--reference-layers", type=int, nargs="+", help="layers to run the reference for (default: all)"
     )
     options.add_argument(
-        "--growth", type=int, nargs="*", default=(), metavar="N", help="times the audio, to see memory and disk"
+        "--growth",
+        type=int,
+        nargs="*",
+        default=(),
+        metavar="N",
+        help="also run ours on N times the audio, to show the growth of memory and disk",
     )
     args = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -66,8 +71,8 @@ def _compare(args: argparse.Namespace, work: Path) -> None:
     report = Report(
         name=f"tokens_{args.size}",
         title=f"Tokens of all {layers} layers",
-        work=f"{audio}; {encoder}, K = {CLUSTERS}. Audio is 16 kHz, 16 bits on both sides; ours is in one archive "
-        "(stage 1), made before.",
+        work=f"{audio}; {encoder}, K = {CLUSTERS}. Audio is 16 kHz, 16 bits on both sides; ours is in the "
+        "archive of stage 1, which is not timed.",
     )
 
     def reference() -> dict[str, float]:
@@ -85,7 +90,7 @@ def _compare(args: argparse.Namespace, work: Path) -> None:
         Side(
             "simple_kmeans",
             "fairseq's examples/hubert/simple_kmeans for each layer: dump_hubert_feature.py, learn_kmeans.py and "
-            "dump_km_label.py with their defaults, one shard, torch's default threads; run for layers "
+            "dump_km_label.py with their defaults, one shard, torch's default number of threads; run for layers "
             + ", ".join(map(str, chosen)),
             reference,
         ),
@@ -109,11 +114,11 @@ def _compare(args: argparse.Namespace, work: Path) -> None:
         _prepare(work / f"x{times}", mixed_lengths(times * args.seconds, seed=times), args.speech)
         figures = _ours(work / f"x{times}", checkpoint)
         shutil.rmtree(work / f"x{times}")
-        # The reference's dump grows with the audio.
+        # The dump of the reference grows with the audio.
         disk = figures["disk_mb"] / left / times
         grown = figures["peak_mb"] / median(run["peak_mb"] for run in report.runs["distilmos"])
         shown = [f"{name} {value:.4g}" for name, value in figures.items()]
-        report.facts[f"{times} times the audio"] = ", ".join([*shown, f"disk {100 * disk:.1f} % of the reference's"])
+        report.facts[f"{times} times the audio"] = ", ".join([*shown, f"disk {100 * disk:.1f} % of the reference"])
     at = f", at {args.growth[-1]} times the audio" if args.growth else ""
     report.goals = [
         Goal("at least 8 times less wall time", f"{speed:.2f} times", speed >= 8),
@@ -127,7 +132,7 @@ def _compare(args: argparse.Namespace, work: Path) -> None:
 
 
 def _prepare(directory: Path, lengths: list[float], speech: Path | None) -> str:
-    """Make recordings with fairseq's list of them, and the data directory of stage 1 with the packed audio."""
+    """Write recordings, fairseq's list of them, and the data directory of stage 1 with the packed audio."""
     audio = make_corpus(directory / "wav", lengths, speech)
     paths = sorted((directory / "wav").iterdir())
     rows = [f"{path.name}\t{soundfile.info(path).frames}\n" for path in paths]
@@ -137,7 +142,7 @@ def _prepare(directory: Path, lengths: list[float], speech: Path | None) -> str:
 
 
 def _reference(work: Path, checkpoint: Path, layer: int) -> dict[str, float]:
-    """Run the three scripts for one layer; features and labels stay for `_quality`."""
+    """Run the three scripts for one layer; keep features and labels for `_quality`."""
     source, feats, labels = work / "x1", work / f"feats{layer}", work / f"labels{layer}"
     model = work / f"km{layer}"
     for directory in (feats, labels):
@@ -148,7 +153,7 @@ def _reference(work: Path, checkpoint: Path, layer: int) -> dict[str, float]:
         "kmeans": ["learn_kmeans", feats, "train", 1, model, CLUSTERS],
         "label": ["dump_km_label", feats, "train", model, 1, 0, labels],
     }
-    # Older scripts of fairseq load checkpoints without torch's restriction to weights.
+    # The scripts of fairseq need torch.load without its restriction to weights.
     unrestricted = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
     done = {
         name: run_process([sys.executable, HERE / "simple_kmeans.py", *map(str, words)], **unrestricted)
@@ -163,13 +168,13 @@ def _reference(work: Path, checkpoint: Path, layer: int) -> dict[str, float]:
 
 
 def token_stages(raw: Path, checkpoint: Path, out: Path, others: Sequence[Path] = ()) -> dict[str, dict[str, float]]:
-    """Run stages 2 to 4 as the recipes run them, JOBS jobs of one thread at a time.
+    """Run stages 2 to 4 as the recipes do, with JOBS parallel jobs of one thread.
 
     Args:
         raw: data directory of stage 1.
-        checkpoint: the encoder.
-        out: where feats, kmeans and tokens_SET go.
-        others: data directories that get tokens, too.
+        checkpoint: checkpoint of the encoder.
+        out: directory for feats, kmeans and tokens_SET.
+        others: further data directories to write tokens for.
 
     Returns:
         step -> "seconds" and "peak_mb".
@@ -212,8 +217,8 @@ def _quality(work: Path, layers: int, chosen: list[int]) -> tuple[dict[int, floa
     """Compare with the reference on the frames that fairseq dumped.
 
     Returns:
-        layer -> share of our tokens that are what our centroids give for fairseq's frames, and
-        layer -> inertia of our centroids over all of these frames, as a multiple of that of the reference's.
+        layer -> share of our tokens that equal those of our centroids for fairseq's frames, and
+        layer -> ratio of the inertia of our centroids to that of the reference, over all of these frames.
     """
     ours = work / "x1" / "ours"
     centroids = load_centroids(ours / "kmeans", TokenInfo.read(ours / "kmeans"))

@@ -1,6 +1,6 @@
-"""Training steps: DistilMOS against plain fine-tuning by the same code, and against SHEET's SSL-MOS trainer.
+"""Training steps: DistilMOS against plain fine-tuning with the same code, and against SHEET's SSL-MOS trainer.
 
-Rates are seconds of audio a second, without padding, behind the first steps; reading audio is part of them.
+Rates are seconds of audio per second after the first steps, without padding; they include reading audio.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from distilmos.training.batching import BatchOrder
 
 CLUSTERS = 200
 CONF = HERE.parents[1] / "conf"
-BVCC_SECONDS = 24000.0  # about the size of its training set; padding depends on how many lengths there are
-BATCH = 16  # utterances, of SHEET's SSL-MOS
+BVCC_SECONDS = 24000.0  # about the size of the training set; padding depends on the number of lengths
+BATCH = 16  # utterances in a batch of SHEET's SSL-MOS
 
 
 def main() -> None:
     """Measure and report."""
     options = parser(__doc__, repeats=3)
-    options.add_argument("--size", choices=("base", "tiny"), default="base", help="of the encoder (default: base)")
-    options.add_argument("--seconds", type=float, default=320.0, help="of audio in the corpus (default: 320)")
-    options.add_argument("--steps", type=int, default=4, help="measured in each run (default: 4)")
+    options.add_argument("--size", choices=("base", "tiny"), default="base", help="size of the encoder (default: base)")
+    options.add_argument("--seconds", type=float, default=320.0, help="seconds of audio in the corpus (default: 320)")
+    options.add_argument("--steps", type=int, default=4, help="measured steps per run (default: 4)")
     args = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         _compare(args, Path(scratch))
@@ -49,16 +49,18 @@ def _compare(args: argparse.Namespace, work: Path) -> None:
     audio = make_corpus(work / "wav", lengths, args.speech)
     _prepare(work)
     width = load_ssl(work / "encoder.pt").config.embed_dim
-    budget = BATCH * fmean(lengths)  # padded seconds, as many as SHEET's batches have without padding
+    budget = BATCH * fmean(
+        lengths
+    )  # padded seconds in our batches; as many as the seconds of SHEET's batches without padding
     many = [round(length * SAMPLE_RATE) for length in mixed_lengths(BVCC_SECONDS)]
     order = BatchOrder(many, round(budget * SAMPLE_RATE), seed=1)
     waste = fmean(_waste(order, epoch) for epoch in range(5))
     report = Report(
         name=f"training_{args.size}",
         title="Training steps",
-        work=f"{audio}; {encoder}; front end frozen, float32; {args.steps} steps a run behind the first two (SHEET: "
-        f"behind the first). Batches: SHEET {BATCH} utterances in random order, ours {budget:.0f} padded seconds of "
-        "similar length.",
+        work=f"{audio}; {encoder}; front end frozen, float32; {args.steps} steps per run after the first two (SHEET: "
+        f"after the first). Batches: SHEET {BATCH} utterances in random order, ours {budget:.0f} padded seconds with "
+        "utterances of similar length.",
     )
     shares: list[float] = []
 
@@ -70,10 +72,10 @@ def _compare(args: argparse.Namespace, work: Path) -> None:
     sides = [
         Side(
             "SHEET SSL-MOS",
-            "tools/bench/sheet_steps.py: sheet-sqa's own trainer, see there",
+            "tools/bench/sheet_steps.py: the trainer of sheet-sqa",
             lambda: _sheet(work, args, width),
         ),
-        Side("sslmos", "`distilmos train`, conf/sslmos.yaml: plain fine-tuning by our code", lambda: ours("sslmos")),
+        Side("sslmos", "`distilmos train`, conf/sslmos.yaml: plain fine-tuning with our code", lambda: ours("sslmos")),
         Side(
             "distilmos",
             "`distilmos train`, conf/distilmos.yaml: with the token loss of all layers",
@@ -89,7 +91,7 @@ def _compare(args: argparse.Namespace, work: Path) -> None:
         "waiting for the data loader": f"{100 * max(shares):.2f} % of a step at most",
         f"padding of our batches, corpus of {len(many)} recordings": f"{100 * waste:.1f} % of the padded audio",
     }
-    if args.size == "base":  # of a small encoder the heads are half of the network
+    if args.size == "base":  # with a small encoder, the heads are half of the network
         report.goals.append(Goal("token loss costs at most 5 %", f"{100 * cost:.1f} %", cost <= 0.05))
     report.goals += [
         Goal("DistilMOS 1.5 times as fast as SHEET's SSL-MOS", f"{speed:.2f} times", speed >= 1.5),
@@ -104,7 +106,7 @@ def _prepare(work: Path) -> None:
     paths = sorted((work / "wav").iterdir())
     rated = [Utterance(p.stem, p, f"system{n % 5}", float(scores[n])) for n, p in enumerate(paths)]
     pack_audio(rated, work / "raw")
-    # The dev set is scored at the end, which is not measured: a few recordings of two systems.
+    # Scoring the dev set at the end is not measured, so the set is small.
     pack_audio(rated[:6], work / "dev")
     encoder = load_ssl(work / "encoder.pt")
     TokenInfo("encoder.pt", encoder.fingerprint(), encoder.config.num_layers, CLUSTERS, "random").write(work / "tokens")
@@ -122,7 +124,7 @@ def _prepare(work: Path) -> None:
 
 
 def _waste(order: BatchOrder, epoch: int) -> float:
-    """Return the share of the padded samples of an epoch that are padding."""
+    """Return the share of padding in the padded samples of an epoch."""
     batches = [[order.lengths[member] for member in plan.members] for plan in order.epoch(epoch)]
     return 1 - sum(map(sum, batches)) / sum(max(batch) * len(batch) for batch in batches)
 
@@ -134,7 +136,7 @@ def _sheet(work: Path, args: argparse.Namespace, width: int) -> dict[str, float]
 
 
 def _train(work: Path, model: str, budget: float, steps: int) -> tuple[dict[str, float], float]:
-    """Return the rates of a training, and the share of a step that it waits for the data loader."""
+    """Return the rates of a run, and the share of a step that it waits for the data loader."""
     out = work / "exp"
     shutil.rmtree(out, ignore_errors=True)
     settings = {

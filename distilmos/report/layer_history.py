@@ -1,4 +1,7 @@
-"""Figures of the layers from the log of a training: how much each counts, and how many of its tokens are learned."""
+"""Draw the layer weights and token accuracies that the log of a run holds.
+
+`report.analysis` shows the layer measures of `distilmos analyze` instead.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ TITLES = {"layer_weights": "Layer weight", "token_accuracy": "Token accuracy on 
 
 
 def layer_figures(experiment: Experiment) -> list[Figure]:
-    """Return layer weights and token accuracies, of the final model and over training."""
+    """Draw layer weights and token accuracies, of the final model and over training."""
     drawn: list[Figure | None] = []
     for key in TITLES:
         found = experiment.final_dev(key)
@@ -22,7 +25,7 @@ def layer_figures(experiment: Experiment) -> list[Figure]:
 
 
 def over_training(experiment: Experiment, key: str) -> Figure | None:
-    """Return one of TITLES over training, a curve for each layer; None where the log has none of it."""
+    """Draw `key`, one of TITLES, over training, with a curve for each layer; return None if the log has no value."""
     found = experiment.final_dev(key)
     if found is None:
         return None
@@ -43,7 +46,7 @@ def _final(experiment: Experiment, key: str, values: list[Any], whose: str) -> F
 
 
 def _numbers(experiment: Experiment, key: str, count: int) -> list[int]:
-    """Return which layers the values are of."""
+    """Return the layer numbers of the `count` values."""
     targets = experiment.config.get("target_layers") if key == "token_accuracy" else None
     return targets if isinstance(targets, list) and len(targets) == count else list(range(1, count + 1))
 

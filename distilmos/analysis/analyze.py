@@ -1,4 +1,4 @@
-"""One analysis from its inputs to analysis.json."""
+"""Analyse an experiment or an encoder, and write analysis.json."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from distilmos.training.config import load_config
 
 @dataclass(frozen=True)
 class AnalysisOptions:
-    """What to analyse, on what.
+    """Subject, data and settings of an analysis.
 
     Attributes:
-        experiment: exp/<tag>, trained; or None.
-        ssl: in place of an experiment, name or path of an encoder, which is analysed alone.
-        out: where the analysis goes; None takes experiment/analysis.
-        data: data directories of stage 1; none takes the dev set of the experiment.
-        labels: name -> table of labels to be probed, besides those of the data directories.
-        kmeans: directory of stage 3; None takes the one beside the experiment that made its tokens.
-        max_frames: frames to look at, of as many utterances as hold ten times so many.
-        seed: of what is drawn.
-        device: where to compute, as `choose_device` takes it.
+        experiment: trained experiment, exp/<tag>; None if `ssl` is given.
+        ssl: name or path of an encoder to analyse alone; None if `experiment` is given.
+        out: output directory; None means experiment/analysis.
+        data: data directories of stage 1; if empty, the dev set of the experiment.
+        labels: name -> table of labels to probe, in addition to those of the data directories.
+        kmeans: k-means directory of stage 3; None means the one next to the experiment that made its tokens.
+        max_frames: number of sampled frames, see `Sample`.
+        seed: seed of the sample and of the folds.
+        device: device name, see `choose_device`.
         batch_seconds: padded seconds in one forward pass.
     """
 
@@ -64,7 +64,7 @@ class AnalysisOptions:
 
 @dataclass(frozen=True)
 class _Subject:
-    """The encoders, the frozen one first, and the centroids of its layers, (K, D) each; none without k-means."""
+    """The encoders, the frozen one first, and the centroids of its layers, (K, D) each; empty without k-means."""
 
     ssl: str
     encoders: list[SSLEncoder]
@@ -77,11 +77,11 @@ def analyze(options: AnalysisOptions) -> Path:
     """Analyse an experiment, or an encoder alone, and write analysis.json.
 
     Returns:
-        the directory that it is in.
+        the directory of analysis.json.
 
     Raises:
-        InputError: if options are missing; or the experiment, an encoder, a k-means, a data directory or a table is
-            missing, faulty or of something else.
+        InputError: if options are missing, or if the experiment, an encoder, a k-means, a data directory or a table is
+            missing, faulty or does not belong to the others.
     """
     _check(options)
     device = choose_device(options.device)
@@ -92,11 +92,11 @@ def analyze(options: AnalysisOptions) -> Path:
     sample = Sample(material, subject.encoders, device, options.batch_seconds, options.max_frames, options.seed)
     tasks, left_out = _tasks(material, sample, options.seed)
     if not subject.centroids:
-        left_out.insert(0, "tokens: no k-means of this encoder's layers is named, or beside the experiment")
+        left_out.insert(0, "tokens: no k-means of this encoder; give one with --kmeans")
     centroids = [torch.from_numpy(array).to(device) for array in subject.centroids]
     layers = [LayerTokens(array, len(subject.encoders)) for array in centroids]
     pooling = Pooling()
-    similarity = _listen(sample, subject.encoders, layers, pooling, device)
+    similarity = _measure_layers(sample, subject.encoders, layers, pooling, device)
     result = {
         "subject": str(options.experiment or options.ssl),
         "ssl": subject.ssl,
@@ -128,9 +128,9 @@ def analyze(options: AnalysisOptions) -> Path:
 
 def _check(options: AnalysisOptions) -> None:
     if (options.experiment is None) == (options.ssl is None):
-        raise InputError("name an experiment directory, or an encoder with --ssl")
+        raise InputError("give either an experiment directory or an encoder with --ssl")
     if options.ssl is not None and (options.out is None or not options.data):
-        raise InputError("--ssl needs --data and --out")
+        raise InputError("--ssl needs --data and --out; give both")
     if options.experiment is not None and not options.experiment.is_dir():
         raise InputError(f"{options.experiment}: no such directory")
 
@@ -144,13 +144,13 @@ def _read_subject(options: AnalysisOptions) -> _Subject:
     ssl = load_config(experiment / "config.yaml").ssl_model
     before, model = load_ssl(ssl), _fine_tuned(experiment)
     if not isinstance(model, EncoderNetwork):
-        raise InputError(f"{experiment}: a network of spectra alone has no layers")
+        raise InputError(f"{experiment}: the model has no encoder whose layers could be analysed")
     ours, theirs = before.config, model.encoder_config
     for name in ("num_layers", "embed_dim", "conv_layers"):
         if getattr(ours, name) != getattr(theirs, name):
             raise InputError(
-                f"{experiment}: its encoder has {name} {getattr(theirs, name)}, {ssl} {getattr(ours, name)}: it was "
-                "not made of that"
+                f"{experiment}: its encoder is not a fine-tuned {ssl}: {name} is {getattr(theirs, name)}, not "
+                f"{getattr(ours, name)}"
             )
     kmeans = options.kmeans or _kmeans_of(experiment, model, before)
     centroids = _centroids(kmeans, before) if kmeans else []
@@ -161,7 +161,7 @@ def _fine_tuned(experiment: Path) -> MOSNetwork:
     for name in ("final", "model"):
         if (experiment / name).is_dir():
             return load_model_dir(experiment / name)
-    raise InputError(f"{experiment}: has neither final/ nor model/: the training has not finished")
+    raise InputError(f"{experiment}: has neither final/ nor model/; finish training first")
 
 
 def _centroids(directory: Path, encoder: SSLEncoder) -> list[np.ndarray]:
@@ -171,11 +171,11 @@ def _centroids(directory: Path, encoder: SSLEncoder) -> list[np.ndarray]:
 
 
 def _kmeans_of(experiment: Path, model: MOSNetwork, encoder: SSLEncoder) -> Path | None:
-    """Return the k-means beside an experiment that its tokens are of; None without one, or if of another encoder."""
+    """Find the k-means next to an experiment that made its tokens; return None if no directory matches."""
     if not isinstance(model, DistilMOS) or not model.kmeans:
         return None
-    beside = Path(os.path.relpath(experiment.resolve().parent))
-    for path in sorted(beside.glob(f"kmeans_*/{INFO}")):
+    parent = Path(os.path.relpath(experiment.resolve().parent))
+    for path in sorted(parent.glob(f"kmeans_*/{INFO}")):
         info = TokenInfo.read(path.parent)
         fits = (info.fingerprint, info.clusters) == (encoder.fingerprint(), model.clusters)
         if fits and hash_centroids(load_centroids(path.parent, info)) == model.kmeans:
@@ -184,21 +184,21 @@ def _kmeans_of(experiment: Path, model: MOSNetwork, encoder: SSLEncoder) -> Path
 
 
 def _data_dirs(options: AnalysisOptions) -> list[Path]:
-    """Return the data directories that were asked for, or the dev set, as the experiment's log names it."""
+    """Return the given data directories, or else the dev set that the log of the experiment names."""
     if options.data:
         return list(options.data)
     path = Path(options.experiment or "") / "log.jsonl"
     try:
         found = Path(json.loads(read_lines(path)[0])["data"]["dev"]["dir"])
     except (InputError, ValueError, KeyError, TypeError, IndexError):
-        raise InputError(f"{path}: does not say on what the experiment was evaluated: name data directories") from None
+        raise InputError(f"{path}: does not name the dev set; give data directories with --data") from None
     if not found.is_dir():
-        raise InputError(f"{path}: names {found}, which is not here: name data directories")
+        raise InputError(f"{path}: names the dev set {found}, which does not exist; give data directories with --data")
     return [found]
 
 
 def _tasks(material: Material, sample: Sample, seed: int) -> tuple[list[Task], list[str]]:
-    """Return what is probed, and a line for each thing that is not."""
+    """Return the tasks to probe, and a line for each label that cannot be probed."""
     tasks, left_out = [], []
     used = sample.utterances
     for name, labels in material.labels.items():
@@ -206,22 +206,22 @@ def _tasks(material: Material, sample: Sample, seed: int) -> tuple[list[Task], l
         if task is not None:
             tasks.append(task)
             continue
-        reason = f"{name}: fewer than two labels that several of the {len(used)} utterances have"
-        if name in material.demanded:
+        reason = f"{name}: fewer than two labels occur in several of the {len(used)} utterances"
+        if name in material.requested:
             raise InputError(f"label {reason}")
         left_out.append(reason)
     task = mos_task(MOS, material.mos, used, material.systems, seed)
     if task is None:
-        left_out.append(f"{MOS}: not all data is rated" if not material.mos else f"{MOS}: fewer than three systems")
+        left_out.append(f"{MOS}: fewer than three systems" if material.mos else f"{MOS}: not all data is rated")
     else:
         tasks.append(task)
     return tasks, left_out
 
 
-def _listen(
+def _measure_layers(
     sample: Sample, encoders: list[SSLEncoder], layers: list[LayerTokens], pooling: Pooling, device: torch.device
 ) -> np.ndarray:
-    """Run the encoders over the sample; fill `layers` and `pooling`, and return the similarity of layers, (L, L)."""
+    """Run the encoders over the sample, fill `layers` and `pooling`, and return the CKA of all layers, (L, L)."""
     config = encoders[0].config
     count, width = config.num_layers, config.embed_dim
     step = columns_at_once(count, width)
@@ -247,7 +247,7 @@ def _listen(
 
 
 def _pooled(pooling: Pooling, states: Iterable[tuple[str, States]]) -> Iterator[tuple[str, States]]:
-    """Pass on what `states` gives, having pooled it."""
+    """Yield the items of `states` and add each to `pooling`."""
     for utterance, encoders in states:
         pooling.add(utterance, encoders)
         yield utterance, encoders

@@ -1,4 +1,4 @@
-"""Reading token ids from frames."""
+"""Probes that find token ids in frames."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from distilmos.analysis import tokens
-from distilmos.analysis.tokens import LayerTokens, TokenReader
+from distilmos.analysis.tokens import LayerTokens, TokenProbe
 from distilmos.tokens.labels import nearest
 
 CLUSTERS, WIDTH = 6, 5
@@ -23,14 +23,14 @@ def clouds(seed: int, count: int = 1200) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(centroids).float(), torch.from_numpy(frames).float()
 
 
-def test_reader_is_linear_discriminant_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probe_is_linear_discriminant_analysis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "RIDGE", 0.0)
     centroids, frames = clouds(1)
     ids = nearest(frames, centroids)
-    reader = TokenReader(CLUSTERS + 1, WIDTH, torch.device("cpu"))  # a cluster more than there are frames of
+    probe = TokenProbe(CLUSTERS + 1, WIDTH, torch.device("cpu"))  # the last cluster has no frames
     for start in range(0, len(frames), 100):
-        reader.add(frames[start : start + 100].double(), ids[start : start + 100])
-    weights, biases = reader.discriminant()
+        probe.add(frames[start : start + 100].double(), ids[start : start + 100])
+    weights, biases = probe.discriminant()
     other = clouds(2)[1].double()
     scores = (other @ weights + biases)[:, :CLUSTERS].softmax(1).numpy()
     model = LinearDiscriminantAnalysis(solver="lsqr").fit(frames.numpy().astype(float), ids.numpy())
@@ -46,7 +46,7 @@ def measured(after: torch.Tensor, centroids: torch.Tensor, frames: torch.Tensor)
     return layer, layer.result()
 
 
-def test_a_layer_that_stayed_has_forgotten_nothing() -> None:
+def test_an_unchanged_layer_has_forgotten_nothing() -> None:
     centroids, frames = clouds(1)
     layer, (before, after) = measured(frames, centroids, frames)
     assert before == after
@@ -60,7 +60,7 @@ def test_a_layer_that_stayed_has_forgotten_nothing() -> None:
     )
 
 
-def test_a_layer_that_turned_is_read_as_before_but_has_left_its_centroids() -> None:
+def test_a_rotated_layer_keeps_its_tokens_for_the_probe_but_not_for_the_centroids() -> None:
     centroids, frames = clouds(1)
     rotation = torch.from_numpy(np.linalg.qr(np.random.default_rng(4).normal(size=(WIDTH, WIDTH)))[0]).float()
     _, (before, after) = measured(frames @ rotation, centroids, frames)
@@ -69,7 +69,7 @@ def test_a_layer_that_turned_is_read_as_before_but_has_left_its_centroids() -> N
     assert after["explained_variance"] < before["explained_variance"]
 
 
-def test_nothing_is_read_of_noise() -> None:
+def test_the_probe_finds_no_tokens_in_noise() -> None:
     centroids, frames = clouds(1)
     layer, (_, after) = measured(
         torch.randn(frames.shape, generator=torch.Generator().manual_seed(1)), centroids, frames

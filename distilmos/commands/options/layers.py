@@ -1,4 +1,4 @@
-"""Options of the commands that run the frozen encoder over a data directory."""
+"""Options of the commands that run the frozen encoder over a data directory (stages 2 and 4)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from distilmos.tokens.forward import BATCH_SECONDS, PRECISIONS, ForwardOptions
 
 
 def add_layer_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of a forward pass over a data directory; `layer_options` reads them."""
+    """Declare the options; `layer_options` reads them."""
     parser.add_argument(
-        "--ssl", required=True, metavar="NAME_OR_FILE", help="name, path or hub id of an encoder, or mfcc for MFCC"
+        "--ssl", required=True, metavar="NAME_OR_FILE", help="name, path or hub id of an encoder; mfcc for MFCCs"
     )
-    parser.add_argument("--data", required=True, metavar="DIR", help="for example dump/raw/train")
+    parser.add_argument("--data", required=True, metavar="DIR", help="data directory, for example dump/raw/train")
     parser.add_argument("--out", required=True, metavar="DIR", help="output directory")
     parser.add_argument(
         "--backend",
         choices=("distilmos", "fairseq"),
         default="distilmos",
-        help="what computes hidden states: fairseq's own module takes SSL models that distilmos does not know "
+        help="library that computes the hidden states; fairseq supports SSL models that distilmos does not "
         "(default: distilmos)",
     )
     parser.add_argument(
@@ -29,20 +29,20 @@ def add_layer_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=tuple(PRECISIONS),
         default="float32",
-        help="of the encoder; bfloat16 is faster on hardware that has it, and 1 to 2 %% of the tokens become others "
-        "(default: float32)",
+        help="precision of the encoder; bfloat16 is faster on hardware that supports it, but changes 1 to 2 %% of the "
+        "tokens (default: float32)",
     )
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the transformer (torch.compile), for a large corpus on a GPU; with --backend distilmos",
+        help="compile the transformer (torch.compile), for a large corpus on a GPU; only with --backend distilmos",
     )
     add_forward_options(parser, BATCH_SECONDS)
     add_job_options(parser)
 
 
 def layer_options(args: argparse.Namespace) -> ForwardOptions:
-    """Return the values of the options of `add_layer_options`."""
+    """Return the values of the options that `add_layer_options` declares."""
     return ForwardOptions(
         ssl=args.ssl,
         data_dir=args.data,

@@ -1,11 +1,11 @@
-"""Options that several subcommands share, and the types of options' values."""
+"""Options that several commands share, and types of option values."""
 
 from __future__ import annotations
 
 import argparse
 import math
 
-MAX_SEED = 2**32 - 1  # of numpy's and scikit-learn's generators
+MAX_SEED = 2**32 - 1  # the largest seed that numpy and scikit-learn accept
 
 
 def positive_int(text: str) -> int:
@@ -14,7 +14,7 @@ def positive_int(text: str) -> int:
 
 
 def port(text: str) -> int:
-    """Convert an option's value to the number of a TCP port."""
+    """Convert an option's value to a TCP port, 1..65535."""
     return _integer(text, 1, 65535)
 
 
@@ -51,20 +51,24 @@ def _integer(text: str, least: int, most: int | None) -> int:
 
 
 def add_seed_option(parser: argparse.ArgumentParser, what: str) -> None:
-    """Declare --seed; `what` says of what."""
-    parser.add_argument("--seed", type=seed, default=1, metavar="N", help=f"of {what} (default: 1)")
+    """Declare --seed; `what` names the seeded step in the help."""
+    parser.add_argument("--seed", type=seed, default=1, metavar="N", help=f"seed of {what} (default: 1)")
 
 
 def add_bootstrap_options(parser: argparse.ArgumentParser, samples: int) -> None:
-    """Declare --samples, by default `samples`, and --seed."""
+    """Declare --samples (default: `samples`) and --seed."""
     parser.add_argument(
-        "--samples", type=positive_int, default=samples, metavar="N", help=f"resamples (default: {samples})"
+        "--samples",
+        type=positive_int,
+        default=samples,
+        metavar="N",
+        help=f"number of bootstrap samples (default: {samples})",
     )
     add_seed_option(parser, "the bootstrap")
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
-    """Declare --job and --jobs, the share of an array job."""
+    """Declare --job and --jobs, which select the share of an array job."""
     parser.add_argument(
         "--job", type=positive_int, default=1, metavar="J", help="number of this job, 1..NJ (default: 1)"
     )
@@ -74,12 +78,12 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_forward_options(parser: argparse.ArgumentParser, batch_seconds: float) -> None:
-    """Declare the options of a forward pass; `batch_seconds` is the default of --batch-seconds."""
+    """Declare --device and --batch-seconds (default: `batch_seconds`)."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument(
         "--batch-seconds",
         type=positive_float,
         default=batch_seconds,
         metavar="S",
-        help=f"padded seconds in memory at a time; more for a GPU (default: {batch_seconds:g})",
+        help=f"padded seconds of audio in a batch; use more on a GPU (default: {batch_seconds:g})",
     )

@@ -1,0 +1,85 @@
+"""The files of a data directory: which exist, and what a line of each holds. Everything else asks here.
+
+All are UTF-8 text. A table has one line per key, `key value`, sorted by key in the C locale. Besides the tables, a data
+directory may have `ratings` (utterance, listener, score; several lines per utterance) and `notes` (one line).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from distilmos.data.archive import split_location
+from distilmos.data.tables import finite_number
+from distilmos.errors import InputError
+
+MOS_RANGE = (1.0, 5.0)  # absolute category rating (ITU-T P.800)
+RATINGS = "ratings"  # utterance, listener, score
+NOTES = "notes"  # one line to show wherever results are shown, such as "The ratings are simulated."
+
+
+def score(text: str) -> float:
+    """Convert a score.
+
+    Raises:
+        InputError: if it is not a number in MOS_RANGE.
+    """
+    value = finite_number(text)
+    if not MOS_RANGE[0] <= value <= MOS_RANGE[1]:
+        raise InputError(f"{text} is not in 1..5")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Convert a duration.
+
+    Raises:
+        InputError: if it is not a positive number.
+    """
+    value = finite_number(text)
+    if value <= 0:
+        raise InputError(f"not a positive duration: {text}")
+    return value
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes:
+        name: of the file.
+        key: of a line.
+        meaning: of the value.
+        convert: converts the text of a value; raises InputError if it cannot.
+        required: every data directory has this table.
+        complete: the table has every key. Tables of systems may also have systems that no utterance is of.
+        names: what the values name, if they are names that only hold within a corpus; empty otherwise.
+    """
+
+    name: str
+    key: Literal["utterance", "system"]
+    meaning: str
+    convert: Callable[[str], object] = str
+    required: bool = False
+    complete: bool = False
+    names: str = ""
+
+
+TABLES = {
+    table.name: table
+    for table in (
+        Table("wav.scp", "utterance", "path of the audio, or archive:offset", split_location, True, True),
+        Table("utt2sys", "utterance", "system under test", required=True, complete=True, names="system"),
+        Table("utt2dur", "utterance", "duration in seconds", seconds, required=True, complete=True),
+        Table("utt2mos", "utterance", "mean opinion score; absent if nothing is rated", score, complete=True),
+        Table("utt2spk", "utterance", "speaker", names="speaker"),
+        Table("utt2sent", "utterance", "id of the sentence that is said", names="sentence"),
+        Table("text", "utterance", "transcript"),
+        Table("utt2corpus", "utterance", "corpus, in a set joined from several", complete=True),
+        Table("sys2group", "system", "group of the system, such as a type of degradation", complete=True),
+        Table("sys2mos", "system", "true MOS; else the mean of its utterances in the set", score, complete=True),
+    )
+}
+FILES = (*TABLES, RATINGS, NOTES)
+NAMES = {table.names: table.name for table in TABLES.values() if table.names}  # "speaker" -> "utt2spk", ...

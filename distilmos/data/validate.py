@@ -1,0 +1,190 @@
+"""Every fault of a data directory, each with file and line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from distilmos.data.archive import split_location
+from distilmos.data.schema import RATINGS, TABLES, score
+from distilmos.data.tables import ScannedTable, c_locale_key, read_lines, scan_table
+from distilmos.errors import InputError
+
+# Corpora round the means of their ratings.
+MEAN_TOLERANCE = 0.01
+
+
+@dataclass
+class ScannedRatings:
+    """The file `ratings`.
+
+    Attributes:
+        values: utterance -> (listener, score as text) pairs of the good lines.
+        lines: utterance -> its first good line.
+        faults: one line of text for each bad line.
+    """
+
+    values: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ScannedDir:
+    """The files of a data directory with all faults.
+
+    Attributes:
+        tables: file name -> table, of the tables that exist and are text.
+        ratings: without lines if the file does not exist.
+        faults: one line of text each.
+    """
+
+    tables: dict[str, ScannedTable[str]] = field(default_factory=dict)
+    ratings: ScannedRatings = field(default_factory=ScannedRatings)
+    faults: list[str] = field(default_factory=list)
+
+
+def validate_data_dir(directory: str | Path, *, rated: bool = True) -> list[str]:
+    """Return every fault of a data directory, one line of text each with file and line; none if it is valid.
+
+    Args:
+        directory: its path.
+        rated: whether utt2mos must exist.
+    """
+    return scan_data_dir(directory, rated=rated).faults
+
+
+def scan_data_dir(directory: str | Path, *, rated: bool = True) -> ScannedDir:
+    """Read all files of a data directory and collect their faults; arguments as for `validate_data_dir`."""
+    directory = Path(directory)
+    found = ScannedDir()
+    if not directory.is_dir():
+        found.faults.append(f"{directory}: no such directory")
+        return found
+    for name, table in TABLES.items():
+        path = directory / name
+        if not (table.required or path.exists() or (name == "utt2mos" and rated)):
+            continue
+        try:
+            found.tables[name] = scan_text(path)
+        except InputError as error:
+            found.faults.append(str(error))
+            continue
+        found.faults += found.tables[name].faults + _order_faults(found.tables[name])
+    if (directory / RATINGS).exists():
+        try:
+            found.ratings = scan_ratings(directory / RATINGS)
+        except InputError as error:
+            found.faults.append(str(error))
+    found.faults += [*_utterance_faults(found.tables), *_system_faults(found.tables)]
+    found.faults += [*found.ratings.faults, *_rating_faults(directory / RATINGS, found)]
+    return found
+
+
+def scan_text(path: Path) -> ScannedTable[str]:
+    """Read a table of TABLES as text; values that the schema does not allow are faults.
+
+    Raises:
+        InputError: if the file is missing or is not UTF-8.
+    """
+    convert = TABLES[path.name].convert
+
+    def checked(text: str) -> str:
+        convert(text)
+        return text
+
+    return scan_table(path, checked)
+
+
+def _order_faults(table: ScannedTable) -> list[str]:
+    """Name the first key that is out of order; the others mostly follow from it."""
+    for before, after in pairwise(table.lines):
+        if c_locale_key(before) > c_locale_key(after):
+            return [f"{table.where(after)} is out of order (sort with LC_ALL=C)"]
+    return []
+
+
+def _utterance_faults(tables: Mapping[str, ScannedTable[str]]) -> Iterable[str]:
+    """Compare the utterances of all tables with those of wav.scp, and look for the audio files."""
+    wavs = tables.get("wav.scp")
+    if wavs is None:
+        return
+    if not wavs.lines:
+        yield f"{wavs.path}: empty"
+    for name, table in tables.items():
+        if TABLES[name].key != "utterance":
+            continue
+        yield from (f"{table.where(key)} is not in wav.scp" for key in table.lines if key not in wavs.lines)
+        if TABLES[name].complete:
+            yield from (f"{wavs.where(key)} is not in {name}" for key in wavs.lines if key not in table.lines)
+    for key, location in wavs.values.items():
+        path, _ = split_location(location)
+        if not path.is_file():
+            yield f"{wavs.where(key)}: no such file: {path}"
+
+
+def _system_faults(tables: Mapping[str, ScannedTable[str]]) -> Iterable[str]:
+    """Compare the systems of the utterances with those of the tables of systems."""
+    systems = tables.get("utt2sys")
+    if systems is None:
+        return
+    known = {name: table for name, table in tables.items() if TABLES[name].key == "system"}
+    for key, system in systems.values.items():
+        if len(system.split()) != 1:
+            yield f"{systems.where(key)}: the system {system!r} has white space"
+            continue
+        yield from (
+            f"{systems.where(key)}: {system} is not in {name}"
+            for name, table in known.items()
+            if TABLES[name].complete and system not in table.lines
+        )
+
+
+def scan_ratings(path: Path) -> ScannedRatings:
+    """Read the file `ratings`.
+
+    Raises:
+        InputError: if it is not UTF-8.
+    """
+    found = ScannedRatings()
+    seen: dict[tuple[str, str], int] = {}
+    last = ""
+    for line, text in enumerate(read_lines(path), start=1):
+        fields = text.split()
+        if len(fields) != 3:
+            found.faults.append(f"{path}:{line}: expected 'utterance listener score', found {text!r}")
+            continue
+        utterance, listener, value = fields
+        where = f"{path}:{line}: {utterance}"
+        if c_locale_key(utterance) < c_locale_key(last):
+            found.faults.append(f"{where} is out of order (sort with LC_ALL=C)")
+        last = utterance
+        try:
+            score(value)
+        except InputError as error:
+            found.faults.append(f"{where} {listener}: {error}")
+            continue
+        first = seen.setdefault((utterance, listener), line)
+        if first != line:
+            found.faults.append(f"{where} {listener} is already in line {first}")
+            continue
+        found.lines.setdefault(utterance, line)
+        found.values.setdefault(utterance, []).append((listener, value))
+    return found
+
+
+def _rating_faults(path: Path, found: ScannedDir) -> Iterable[str]:
+    """Compare the ratings with wav.scp, and their means with utt2mos."""
+    wavs, mos = found.tables.get("wav.scp"), found.tables.get("utt2mos")
+    for utterance, pairs in found.ratings.values.items():
+        where = f"{path}:{found.ratings.lines[utterance]}: {utterance}"
+        if wavs is not None and utterance not in wavs.lines:
+            yield f"{where} is not in wav.scp"
+        if mos is None or utterance not in mos.values:
+            continue
+        mean, stated = math.fsum(float(value) for _, value in pairs) / len(pairs), float(mos.values[utterance])
+        if abs(mean - stated) > MEAN_TOLERANCE:
+            yield f"{where}: the mean of the ratings is {mean:.4f}, utt2mos has {stated:.4f}"
