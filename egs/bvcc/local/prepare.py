@@ -88,7 +88,8 @@ class BVCC:
             for item in items.values()
             if item.ratings and len(item.ratings) != RATINGS
         ]
-        if drop_silent and items.pop(SILENT, None):
+        if drop_silent and SILENT in items:
+            del items[SILENT]
             preparation.remarks.append(f"{name}: {SILENT} is digital silence, and left out (--silent keep keeps it)")
             preparation.leave_out(self.root / "DATA" / "wav" / SILENT)
         if items:
