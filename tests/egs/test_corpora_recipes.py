@@ -18,7 +18,7 @@ from distilmos.model.package import load_model_dir
 pytestmark = pytest.mark.slow
 
 SMALL = [
-    *("--ssl_model", "hubert_tiny", "--nj", "2", "--clusters", "8", "--max_frames", "1000", "--tag", "small"),
+    *("--ssl_model", "hubert_tiny", "--nj", "1", "--clusters", "8", "--max_frames", "1000", "--tag", "small"),
     *("--train_opts", "max_steps=4", "--train_opts", "warmup_steps=1", "--train_opts", "eval_every=2"),
     *("--train_opts", "max_seconds=5", "--train_opts", "batch_seconds=10", "--train_opts", "num_workers=0"),
     *("--train_opts", "hidden_dim=32"),
@@ -46,7 +46,7 @@ class Recipes:
     def prepare(self, recipe: str) -> None:
         """Run stages 0 and 1."""
         options = ["--stage", "0", "--stop_stage", "1", "--db_root", str(self.db[recipe]), "--allow_partial", "true"]
-        self.run(recipe, *options, "--ssl_model", "hubert_tiny")
+        self.run(recipe, *options, "--ssl_model", "hubert_tiny", "--nj", "1")
 
     def run(self, recipe: str, *options: str) -> str:
         """Run stages, which must succeed; return what they print."""

@@ -1,4 +1,4 @@
-"""Stage 0 of egs/tcdvoip on the real release and on altered copies."""
+"""Stage 0 of egs/tcdvoip on a stand-in for the release and on altered copies of it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 from helpers.recipes import EGS, run_script
+from helpers.tcdvoip import SHEET, WORKBOOK, write_tcdvoip
 
 from distilmos.data.datadir import DataDir, read_data_dir
 
 openpyxl = pytest.importorskip("openpyxl")
 
 RECIPE = EGS / "tcdvoip"
-WORKBOOK = "TCD VOIP - Test Set Conditions and MOS Results.xlsx"
-SHEET = "Subjective Test Scores"
 SETS = ("train", "dev", "test")
 TYPES = ("echo", "chop", "clip", "compspkr", "noise")
 
@@ -40,6 +39,30 @@ def mismatches_of(report: str) -> dict[str, str]:
 
 def kind(utterance: str) -> str:
     return utterance.split("_")[2].lower()
+
+
+@pytest.fixture(scope="module")
+def tcdvoip_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in for the release."""
+    return write_tcdvoip(tmp_path_factory.mktemp("tcdvoip"))
+
+
+def files_and_conditions(root: Path) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Return the audio files, and the title, the name and the ConditionID of each row of the workbook."""
+    audio = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.wav"))
+    sheet = openpyxl.load_workbook(root / WORKBOOK, read_only=True, data_only=True)[SHEET]
+    heading, *rows = sheet.iter_rows(values_only=True)
+    return audio, [heading, *(row[:2] for row in rows)]
+
+
+def test_the_stand_in_is_like_the_release(tcdvoip_root: Path, tcdvoip_release: Path, tmp_path: Path) -> None:
+    assert files_and_conditions(tcdvoip_root) == files_and_conditions(tcdvoip_release)
+    reports = []
+    for name, root in (("stand-in", tcdvoip_root), ("release", tcdvoip_release)):
+        done = prepare("--db_root", root, "--datadir", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        reports.append(done.stdout.partition("\nMismatches ")[2])
+    assert reports[0] == reports[1]
 
 
 @pytest.fixture

@@ -42,17 +42,17 @@ def test_an_experiment_is_told_from_its_model(tmp_path, capsys):
     assert f"its model is {tmp_path}/exp/final" in capsys.readouterr().err
 
 
-def test_it_scores_the_release_as_its_card_says(tcdvoip_root: Path):
+def test_it_scores_the_release_as_its_card_says(tcdvoip_release: Path):
     """The shipped model is seed 3 of `spectral_pretrained`, whose scores the study keeps."""
     rows = read_kept(STUDY).scored["conditions", "spectral_pretrained", 3]["test"][::8]
-    paths = [next((tcdvoip_root / "Test Set").glob(f"*/{row.utterance}.wav")) for row in rows]
+    paths = [next((tcdvoip_release / "Test Set").glob(f"*/{row.utterance}.wav")) for row in rows]
     found = [score.mos for score in distilmos.load().predict(paths)]
     assert found == pytest.approx([row.predicted for row in rows], abs=1e-3)
 
 
-def test_degradation_lowers_the_score_of_real_speech(tcdvoip_root: Path, tmp_path):
+def test_degradation_lowers_the_score_of_real_speech(tcdvoip_release: Path, tmp_path):
     """Heavy noise against none, on a recording of the release."""
-    source = sorted((tcdvoip_root / "Test Set" / "echo").glob("C_01_*"))[0]
+    source = sorted((tcdvoip_release / "Test Set" / "echo").glob("C_01_*"))[0]
     samples, rate = soundfile.read(source)
     noisy = samples + 0.1 * np.random.default_rng(0).standard_normal(samples.size)
     soundfile.write(tmp_path / "noisy.wav", np.clip(noisy, -1, 1), rate)

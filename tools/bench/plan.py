@@ -49,7 +49,7 @@ def _compare(args: argparse.Namespace, work: Path, seconds: float) -> None:
     for name, first, last in zip(SHARES, ends, ends[1:], strict=False):
         pack_audio(rated[first:last], work / name)
     steps = max(4, round(STEPS_PER_SECOND * seconds))
-    settings = ["--config", HERE.parents[1] / "conf" / "distilmos.yaml", "--device", "cpu"]
+    settings: list[str | Path] = ["--config", HERE.parents[1] / "conf" / "distilmos.yaml", "--device", "cpu"]
     for pair in (
         f"ssl_model={work / 'encoder.pt'}",
         f"max_steps={steps}",
@@ -85,7 +85,7 @@ def _compare(args: argparse.Namespace, work: Path, seconds: float) -> None:
 
 def _planned(work: Path, settings: list[str | Path]) -> dict[str, float]:
     out = work / "plan.json"
-    sets = ["--train", work / "train", "--dev", work / "dev", "--test", work / "test"]
+    sets: list[str | Path] = ["--train", work / "train", "--dev", work / "dev", "--test", work / "test"]
     how = ["--jobs", JOBS, "--num-threads", THREADS, "--clusters", CLUSTERS, "--json", out]
     run_process(["distilmos", "plan", *settings, *sets, *map(str, how)])
     figures: dict[str, float] = {}
@@ -115,13 +115,13 @@ def _run(work: Path, settings: list[str | Path]) -> dict[str, float]:
     figures["tokens disk"] = sum(_size(work / "tokens" / f"tokens_{name}") for name in ("train", "dev"))
     out = work / "exp"
     shutil.rmtree(out, ignore_errors=True)
-    sets = []
+    sets: list[str | Path] = []
     for name in ("train", "dev"):
         sets += [f"--{name}", work / name, f"--{name}-tokens", work / "tokens" / f"tokens_{name}"]
     threads = ["distilmos", "run", "--num-threads", str(THREADS)]
     train = run_process([*threads, work / "train.log", "distilmos", "train", *settings, *sets, "--out", out])
-    predict = ["distilmos", "predict", work / "test", "--model", out / "final", "--out", work / "utt2mos"]
-    test = run_process([*threads, work / "predict.log", *predict])
+    predict: list[str | Path] = ["distilmos", "predict", work / "test", "--model", out / "final"]
+    test = run_process([*threads, work / "predict.log", *predict, "--out", work / "utt2mos"])
     for name, step in (("training", train), ("prediction", test)):
         figures[f"{name} seconds"], figures[f"{name} mb"] = step["seconds"], step["peak_mb"]
     figures["training disk"] = _size(out / "checkpoints") + _size(out / "final")

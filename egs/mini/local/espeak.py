@@ -74,7 +74,8 @@ def synthesise_all(requests: Sequence[tuple[str, Voice]]) -> list[np.ndarray]:
 def _resampled(samples: np.ndarray, rate: int) -> np.ndarray:
     """Convert int16 samples at `rate` to float32 at 16 kHz."""
     divisor = int(np.gcd(rate, SAMPLE_RATE))
-    return resample_poly(samples / 32768, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)
+    resampled: np.ndarray = resample_poly(samples / 32768, SAMPLE_RATE // divisor, rate // divisor)
+    return resampled.astype(np.float32)
 
 
 def _without_long_pauses(samples: np.ndarray) -> np.ndarray:

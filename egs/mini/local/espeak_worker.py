@@ -17,6 +17,7 @@ import struct
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import espeakng_loader
 
@@ -73,7 +74,7 @@ def speak(library: ctypes.CDLL, voice: str, words_per_minute: int, pitch: int, s
     library.espeak_ng_SetRandSeed(SEED)
     audio = bytearray()
 
-    def collect(samples, count, _events) -> int:  # noqa: ANN001 (a ctypes pointer)
+    def collect(samples: Any, count: int, _events: Any) -> int:  # pointers of ctypes
         if samples and count > 0:
             audio.extend(ctypes.string_at(samples, 2 * count))
         return 0
