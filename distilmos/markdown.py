@@ -35,7 +35,7 @@ def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
 
 
 def mean_text(values: Sequence[float | None], digits: int = 3) -> str:
-    """Return mean ± standard deviation; only the value if there is one; a dash if there is none or one is None or NaN."""
+    """Return mean ± standard deviation, a single value alone, or a dash if values are missing, None or NaN."""
     defined = [value for value in values if value is not None and not math.isnan(value)]
     if not defined or len(defined) < len(values):
         return "-"

@@ -12,11 +12,10 @@ the numbers were made.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from distilmos.data.tables import read_lines
+from distilmos.data.tables import read_json
 from distilmos.errors import InputError
 
 DIRECTORY, RESULT = "analysis", "analysis.json"  # EXP/analysis/analysis.json
@@ -34,10 +33,7 @@ def read_analysis(directory: str | Path) -> dict[str, Any]:
         InputError: if it is missing, or `distilmos analyze` has not written it.
     """
     path = Path(directory) / RESULT
-    try:
-        result = json.loads("\n".join(read_lines(path)))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
+    result = read_json(path)
     missing = [key for key in KEYS if not isinstance(result, dict) or key not in result]
     if missing:
         raise InputError(f"{path}: not written by `distilmos analyze`: has no {', '.join(missing)}")

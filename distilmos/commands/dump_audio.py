@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write one job's share and report what was noticed."""
+    """Write the audio of one job; print its size and warnings."""
     summary = dump_audio(args.data, args.out, args.job, args.jobs)
     print(f"{summary.utterances} utterances, {summary.seconds / 3600:.3f} hours")
     for warning in summary.warnings:

@@ -1,7 +1,7 @@
-"""Repair data directories as far as it can be done without guessing, and say what was changed.
+"""Repair data directories without guessing missing values, and list the changes.
 
-Sorts; drops malformed and repeated lines, and utterances without audio, system or score; adds durations. The tables as
-they were are kept in DIR/.backup.
+Sorts the tables; drops malformed and repeated lines, and utterances without audio, system or score; adds durations;
+recomputes scores of utterances that lost ratings. Keeps the old tables in DIR/.backup.
 """
 
 from __future__ import annotations

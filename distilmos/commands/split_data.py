@@ -1,6 +1,6 @@
 """Split a data directory into parts, for example train=80 dev=10 test=10.
 
-With --by system, no system is in two parts; likewise speaker and sentence, which need utt2spk and utt2sent.
+With --by system, no system is in two parts; --by speaker needs utt2spk, --by sentence needs utt2sent.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from distilmos.commands.options import add_seed_option, positive_float
 from distilmos.data.transform import SPLIT_BY, split_data
 from distilmos.errors import InputError
 
-FEW_SYSTEMS = 5  # with fewer, correlations of systems are chance
+FEW_SYSTEMS = 5  # with fewer, correlations at system level are chance
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", metavar="DATA", help="data directory")
     parser.add_argument("out", metavar="OUT", help="parent of the parts")
-    parser.add_argument("parts", metavar="PART=SHARE", nargs="+", type=_part, help="name and share in any unit")
-    parser.add_argument("--by", choices=SPLIT_BY, default="utterance", help="what no two parts share (utterance)")
+    parser.add_argument("parts", metavar="PART=SHARE", nargs="+", type=_part, help="name and share (any unit)")
+    parser.add_argument(
+        "--by", choices=SPLIT_BY, default="utterance", help="no two parts share one (default: utterance)"
+    )
     add_seed_option(parser, "the split")
 
 
@@ -31,13 +33,13 @@ def _part(text: str) -> tuple[str, float]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Split and print the sizes."""
+    """Split, and print the size of each part."""
     shares = dict(args.parts)
     if len(shares) < len(args.parts):
-        raise InputError("a part is named twice")
+        raise InputError(f"a part occurs twice: {' '.join(name for name, _ in args.parts)}")
     sizes = split_data(args.out, args.source, shares, args.by, args.seed)
     for name, (utterances, systems) in sizes.items():
         print(f"{args.out}/{name}: {utterances} utterances, {systems} systems")
         if systems < FEW_SYSTEMS:
-            print(f"warning: {args.out}/{name}: with {systems} systems, scores at system level say nothing")
+            print(f"warning: {args.out}/{name}: only {systems} systems; scores at system level are meaningless")
     return 0

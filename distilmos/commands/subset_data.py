@@ -1,4 +1,4 @@
-"""Write a part of a data directory: the utterances or systems of a list, or some drawn at random."""
+"""Write a subset of a data directory: listed utterances, listed systems, or a random draw."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="DATA", help="data directory")
     parser.add_argument("out", metavar="OUT", help="data directory to write")
     choice = parser.add_mutually_exclusive_group(required=True)
-    choice.add_argument("--utt-list", metavar="FILE", help="utterance ids, one a line")
-    choice.add_argument("--sys-list", metavar="FILE", help="systems, one a line")
-    choice.add_argument("--count", type=positive_int, metavar="N", help="utterances, drawn at random")
+    choice.add_argument("--utt-list", metavar="FILE", help="utterance ids, one per line")
+    choice.add_argument("--sys-list", metavar="FILE", help="systems, one per line")
+    choice.add_argument("--count", type=positive_int, metavar="N", help="number of utterances to draw at random")
     add_seed_option(parser, "the draw")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Choose and write."""
+    """Select and write the utterances; print their number."""
     if args.count is not None:
         wanted = drawn(args.count, args.seed)
     else:

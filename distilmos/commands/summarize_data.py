@@ -1,6 +1,6 @@
 """Stage 0: write SUMMARY.md and a histogram into data directories.
 
-Counts, hours, ratings, how well the listeners agree, and what each set shares with the others that are named.
+Shows counts, hours, ratings, agreement between listeners, and the overlap of each set with the other given sets.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the cards and print where they are."""
+    """Write the summaries and print their paths."""
     for path in write_cards(args.directories):
         print(path)
     return 0

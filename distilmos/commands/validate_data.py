@@ -1,4 +1,4 @@
-"""Check Kaldi-style data directories; name every fault with its file and line.
+"""Check Kaldi-style data directories; print every fault with file and line.
 
 Exit status 0 if all are valid, 2 otherwise.
 """

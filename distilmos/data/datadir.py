@@ -174,7 +174,7 @@ def write_data_dirs(
         parent: parent of the directories, for example data.
         sets: name of a directory in `parent` -> its utterances in any order.
         notes: one line for the file `notes` of each directory; if empty, the file is not written.
-        system_mos: system -> true MOS, for sys2mos; must have all systems of all sets. With None, no sys2mos is written.
+        system_mos: system -> true MOS, for sys2mos; must have all systems of all sets. None: no sys2mos.
 
     Returns:
         name -> number of utterances.

@@ -223,7 +223,7 @@ def _extract(archive: Path, directory: Path) -> None:
 
 
 def _plain(member: tarfile.TarInfo, directory: str) -> tarfile.TarInfo | None:
-    """Apply tarfile's "data" filter; refuse links, since a chain of them can lead out of the directory (CVE-2025-4517)."""
+    """Apply tarfile's "data" filter; refuse links, because chains of links can lead outside (CVE-2025-4517)."""
     if member.issym() or member.islnk():
         raise _LinkError(member.name)
     return tarfile.data_filter(member, directory)

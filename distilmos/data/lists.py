@@ -1,4 +1,4 @@
-"""The rating lists of corpora: delimited text, read with the file and line of everything that is wrong."""
+"""Rating lists of corpora: delimited text, read with file and line of every fault."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from distilmos.data.schema import MOS_RANGE
 from distilmos.data.tables import finite_number, read_lines
 from distilmos.errors import InputError
 
-MEAN_TOLERANCE = 0.005  # what rounding a mean to two decimals changes at most
+MEAN_TOLERANCE = 0.005  # largest error of a mean rounded to two decimals
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a list: its values by column, without white space around them."""
+    """One line of a list: column -> value, without surrounding white space."""
 
     path: Path
     line: int
@@ -41,20 +41,20 @@ def read_rows(
     delimiter: str = ",",
     may_be_empty: bool = False,
 ) -> list[Row]:
-    """Read a list; a byte order mark, CRLF and blank lines are accepted.
+    """Read a list; accept a byte order mark, CRLF and blank lines.
 
     Args:
         path: the file.
-        columns: with a header, those that must be there, in any order and with others between them; without, all of
-            them in their order.
-        faults: gets a line for each line that is not as `columns` say; such lines are left out. A file that is missing,
-            not UTF-8 or whose header lacks a column is a fault, too.
+        columns: with a header, the required columns, in any order and with others between them; without a header, all
+            columns in order.
+        faults: receives one line of text for each malformed line, which is left out. A file that is missing or not
+            UTF-8 and a header that lacks a column are faults too.
         header: whether the first line names the columns.
-        delimiter: between values; values may be quoted, but none goes over several lines.
-        may_be_empty: accepts empty values; the caller sorts out with `filled` what it uses.
+        delimiter: separator of the values; values may be quoted, but must not contain line breaks.
+        may_be_empty: accept empty values; the caller then selects lines with `filled`.
 
     Returns:
-        the good lines; none of a list that cannot be read.
+        the valid lines; none if the list cannot be read.
     """
     path = Path(path)
     try:
@@ -66,7 +66,7 @@ def read_rows(
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            # Line by line: a stray quote must not swallow the lines behind it.
+            # Line by line: a stray quote must not swallow the following lines.
             values = [value.strip() for value in next(csv.reader([line], delimiter=delimiter, strict=True), [])]
         except csv.Error as error:
             faults.append(f"{path}:{number}: not a line of values separated by {delimiter!r}: {error}")
@@ -90,7 +90,7 @@ def read_rows(
 
 
 def filled(rows: Iterable[Row], columns: Sequence[str], faults: list[str]) -> list[Row]:
-    """Return the lines that have a value in all of `columns`; `faults` gets a line for each other one."""
+    """Return the lines with a value in all `columns`; add a fault for each other line."""
     good = []
     for row in rows:
         if empty := [column for column in columns if not row[column]]:
@@ -101,13 +101,13 @@ def filled(rows: Iterable[Row], columns: Sequence[str], faults: list[str]) -> li
 
 
 def score(row: Row, column: str, faults: list[str], *, whole: bool = False) -> float | None:
-    """Return the score in a column; None, and a line in `faults`, if it is none in 1..5.
+    """Return the score in a column; if it is not in 1..5, add a fault and return None.
 
     Args:
         row: a line of a list.
-        column: its name.
-        faults: gets the fault.
-        whole: whether it must be a whole number, as a single rating on the ACR scale is.
+        column: name of the column.
+        faults: receives the fault.
+        whole: whether the score must be a whole number, like a single rating on the ACR scale.
     """
     low, high = MOS_RANGE
     try:
@@ -122,12 +122,12 @@ def score(row: Row, column: str, faults: list[str], *, whole: bool = False) -> f
 
 @dataclass
 class RatedItem:
-    """What a list of single ratings says of one recording.
+    """A recording with its single ratings from a list.
 
     Attributes:
-        name: what the list calls the recording.
-        system: of the recording.
-        row: where it comes first.
+        name: name of the recording in the list.
+        system: system of the recording.
+        row: first line with the recording.
         ratings: (listener, score) pairs in the order of the list.
     """
 
@@ -138,19 +138,19 @@ class RatedItem:
 
     @property
     def mean(self) -> float:
-        """Mean of the ratings, of which there is at least one."""
+        """Mean of the ratings; at least one must exist."""
         return sum(value for _, value in self.ratings) / len(self.ratings)
 
 
 def compare_mean(row: Row, mos: float, item: RatedItem, differing: list[str]) -> None:
-    """Add a line to `differing` if the mean in `row` of a list is not that of the ratings, where there are any."""
+    """Add a line to `differing` if the listed mean differs from the mean of the item's ratings, if it has any."""
     if item.ratings and abs(item.mean - mos) > MEAN_TOLERANCE:
-        differing.append(f"{row.where}: {item.name}: mean {mos}, that of its ratings is {item.mean:.4f}")
+        differing.append(f"{row.where}: {item.name}: mean {mos}, but the mean of its ratings is {item.mean:.4f}")
 
 
 @dataclass(frozen=True)
 class RatingColumns:
-    """Which columns of a list hold what; ids are strings, leading zeros count."""
+    """Names of the columns of a rating list. Ids are strings; leading zeros count."""
 
     name: str
     system: str
@@ -161,16 +161,16 @@ class RatingColumns:
 def gather_ratings(
     rows: Iterable[Row], columns: RatingColumns, faults: list[str], repeated: list[str]
 ) -> dict[str, RatedItem]:
-    """Gather a list with one line for each rating.
+    """Group the lines of a list with one rating per line by recording.
 
     Args:
-        rows: its lines.
-        columns: what they hold.
-        faults: gets a line for each score that is not one of 1, 2, 3, 4 and 5, and each change of a recording's system.
-        repeated: gets a line for each further rating of a recording by the same listener; only the first one counts.
+        rows: lines of the list.
+        columns: names of the columns.
+        faults: receives each score that is not 1, 2, 3, 4 or 5, and each change of a recording's system.
+        repeated: receives each further rating of a recording by the same listener; only the first one counts.
 
     Returns:
-        name of the recording -> what was found, in the order of the list. One whose ratings are all bad is there, too.
+        name -> recording, in the order of the list. A recording without a valid rating is included.
     """
     items: dict[str, RatedItem] = {}
     seen: dict[tuple[str, str], int] = {}
@@ -178,10 +178,12 @@ def gather_ratings(
         name, system, listener = row[columns.name], row[columns.system], row[columns.listener]
         item = items.setdefault(name, RatedItem(name, system, row))
         if system != item.system:
-            faults.append(f"{row.where}: {name} is of system {system}, in line {item.row.line} of {item.system}")
+            faults.append(f"{row.where}: {name} is of system {system}, in line {item.row.line} of system {item.system}")
         first = seen.setdefault((name, listener), row.line)
         if first != row.line:
-            repeated.append(f"{row.where}: {listener} has rated {name} in line {first} already, and that counts")
+            repeated.append(
+                f"{row.where}: {listener} has rated {name} in line {first} already; only the first rating counts"
+            )
             continue
         value = score(row, columns.score, faults, whole=True)
         if value is not None:

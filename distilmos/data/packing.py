@@ -1,4 +1,4 @@
-"""Batches of recordings of similar length under a limit of their padded size."""
+"""Batches of recordings of similar length with a limited padded size."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Sequence
 def pack(order: Sequence[int], lengths: Sequence[float], budget: float) -> list[tuple[int, ...]]:
     """Cut a sequence of recordings into batches whose padded size, longest length x count, is at most `budget`.
 
-    A last batch of one recording takes a second one from the batch before it, if that has some to spare and both fit:
-    batch normalisation over a single recording says little.
+    If the last batch has only one recording, a second one moves there from the previous batch, provided that this has
+    more than two and both fit: batch normalisation over a single recording says little.
 
     Args:
-        order: indices of recordings, neighbours of similar length.
+        order: indices of recordings; neighbours have similar lengths.
         lengths: length of each recording.
-        budget: in the unit of the lengths. A recording longer than this gets a batch of its own.
+        budget: in the unit of the lengths. A longer recording gets its own batch.
 
     Returns:
-        indices of each batch; every element of `order` once.
+        indices of each batch; each element of `order` occurs once.
     """
     batches: list[list[int]] = []
     longest = 0.0
@@ -36,5 +36,5 @@ def pack(order: Sequence[int], lengths: Sequence[float], budget: float) -> list[
 
 
 def pack_by_length(lengths: Sequence[float], budget: float) -> list[tuple[int, ...]]:
-    """Pack all recordings, from long to short, so that padding is smallest and a lack of memory shows at once."""
+    """Pack all recordings from long to short: least padding, and a lack of memory shows at once."""
     return pack(sorted(range(len(lengths)), key=lambda index: -lengths[index]), lengths, budget)

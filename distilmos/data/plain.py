@@ -1,4 +1,4 @@
-"""Plain speech: every recording below a directory, which nobody has rated."""
+"""Plain speech: all recordings below a directory, without ratings."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class PlainRecording:
     """A recording of plain speech.
 
     Attributes:
-        id: utterance id, its path below the directory.
+        id: utterance id, made from the path below the directory.
         path: of the audio file.
-        folder: the first folder on the way to it; the directory itself where there is none.
+        folder: first folder of the path below the directory; the name of the directory if there is none.
     """
 
     id: str
@@ -27,18 +27,18 @@ class PlainRecording:
     folder: str
 
     def one_in(self, count: int, number: int = 0) -> bool:
-        """Tell whether this is in share `number` of `count` even ones.
+        """Return whether the recording is in share `number` of `count` equal shares.
 
-        By a hash of the id, so that a recording stays where it is when others are added.
+        A hash of the id decides, so that a recording keeps its share when others are added.
         """
         return int(hashlib.sha256(self.id.encode()).hexdigest(), 16) % count == number
 
 
 def find_plain_speech(root: Path) -> Iterator[PlainRecording]:
-    """Find the recordings below `root`, in order of their names.
+    """Find the recordings below `root`, sorted by name.
 
     Raises:
-        InputError: if it is no directory of audio files, or one has a name that is not UTF-8.
+        InputError: if `root` is not a directory of audio files, or a file name is not UTF-8.
     """
     if not root.is_dir() or (root / "wav.scp").exists():
         raise InputError(f"{root}: not a directory of audio files")

@@ -1,4 +1,4 @@
-"""Stage 0 of a corpus: all that is wrong is collected and reported together, and nothing is written if it counts."""
+"""Stage 0 of a corpus: collect all faults, report them together, and write either all data directories or none."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ REPORT = "report.txt"
 
 
 class Preparation:
-    """The data directories of a corpus in the making.
+    """Collects the data directories of a corpus and the problems found.
 
-    Two kinds of findings: `faults` end the preparation; `gaps` (a recording that is missing or unreadable, a count that
-    is not the published one, a rating given twice) do so unless a partial corpus is allowed, and are listed in the
-    report then.
+    `faults` always stop the preparation. `gaps` (a missing or unreadable recording, a count that differs from the
+    published one, a repeated rating) stop it unless a partial corpus is allowed; then the report lists them.
     """
 
     def __init__(self, corpus: str, datadir: str | Path, *, allow_partial: bool) -> None:
-        """Begin.
+        """Start with no sets.
 
         Args:
-            corpus: its name, for the reader.
-            datadir: where the data directories will be.
+            corpus: name of the corpus, for messages and the report.
+            datadir: parent of the data directories.
             allow_partial: whether gaps are accepted.
         """
         self.corpus = corpus
@@ -42,25 +41,25 @@ class Preparation:
         self._files: set[Path] = set()
 
     def begin(self, name: str) -> None:
-        """Begin a set, which may stay empty."""
+        """Add an empty set, unless it exists."""
         self.sets.setdefault(name, {})
 
     def add(self, name: str, utterance: Utterance, where: str) -> None:
-        """Add an utterance to a set; a faulty one or one without audio is not added.
+        """Add an utterance to a set, unless it is faulty or its audio cannot be read.
 
         Args:
-            name: of the set.
-            utterance: what is known of it.
+            name: name of the set.
+            utterance: the utterance.
             where: `file:line` of the list that names it.
         """
         self.begin(name)
         words = {"utterance id": utterance.id, "system": utterance.system}
         bad = [f"{what} {word!r}" for what, word in words.items() if len(word.split()) != 1]
         bad += [f"listener {listener!r}" for listener, _ in utterance.ratings if len(listener.split()) != 1]
-        self.faults += [f"{where}: {what} is not one word, as tables need it; rename it" for what in bad]
+        self.faults += [f"{where}: {what} is not one word; rename it" for what in bad]
         first, elsewhere = self._listed.setdefault(utterance.id, (name, where))
         if elsewhere != where:
-            self.faults.append(f"{where}: {utterance.id} is in {elsewhere} ({first}) too")
+            self.faults.append(f"{where}: {utterance.id} is also in {elsewhere} ({first})")
             return
         self._files.add(Path(utterance.audio))
         try:
@@ -71,23 +70,23 @@ class Preparation:
         self.sets[name][utterance.id] = replace(utterance, seconds=seconds)
 
     def leave_out(self, audio: Path) -> None:
-        """Note an audio file that a list names but that is not used, for a reason that is in the remarks."""
+        """Record a listed audio file that is not used; the remarks give the reason."""
         self._files.add(audio)
 
     def unlisted(self, found: Iterable[Path]) -> None:
-        """Note the audio files that no list names."""
+        """Record audio files that are in no list as gaps."""
         self.gaps += [f"{path}: in no list" for path in sorted(found) if path not in self._files]
 
     def expect(self, what: str, found: int, published: int) -> None:
-        """Note a count that is not the published one."""
+        """Record a count that differs from the published one as a gap."""
         if found != published:
             self.gaps.append(f"{what}: {found:,} instead of {published:,}")
 
     def check(self) -> None:
-        """Make sure that what was found does not forbid to write, before work that takes long.
+        """Check that the corpus can be written; call this before slow work.
 
         Raises:
-            InputError: naming all findings that do.
+            InputError: naming all faults, empty sets and, unless a partial corpus is allowed, gaps.
         """
         empty = [f"{name}: no utterance is left" for name, members in self.sets.items() if not members]
         hint = "" if self.allow_partial or not self.gaps else " (--allow_partial true prepares the rest)"
@@ -98,11 +97,11 @@ class Preparation:
         """Write all data directories and the report, and print the report.
 
         Args:
-            notes: one line that whoever shows results must show.
+            notes: one line to show with all results.
             system_mos: true MOS of systems, where it is not the mean of their utterances in the set.
 
         Raises:
-            InputError: naming all findings that forbid it. Nothing is written then.
+            InputError: as `check`. Nothing is then written.
         """
         self.check()
         sets = {name: members.values() for name, members in self.sets.items()}
@@ -120,24 +119,24 @@ class Preparation:
             lines.append(f"  {name}: {counts}")
         lines += self.remarks
         if self.gaps:
-            lines += [f"Not as published, and allowed by --allow_partial ({len(self.gaps)}):"]
+            lines += [f"Differences from the published corpus, allowed by --allow_partial ({len(self.gaps)}):"]
             lines += [f"  {gap}" for gap in self.gaps]
         return "\n".join(lines) + "\n"
 
 
 def boolean(text: str) -> bool:
-    """Convert the value of an option in Kaldi's style."""
+    """Convert `true` or `false`, the value of an option in Kaldi's style."""
     if text not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
     return text == "true"
 
 
 def corpus_parser(description: str | None, root: str) -> argparse.ArgumentParser:
-    """Return the parser of a recipe's local script, with what all have in common.
+    """Return a parser with the options that all local scripts of recipes share.
 
     Args:
-        description: of the script.
-        root: what --db_root must be.
+        description: description of the script.
+        root: help text of --db_root.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--db_root", type=Path, required=True, metavar="DIR", help=root)
@@ -147,6 +146,6 @@ def corpus_parser(description: str | None, root: str) -> argparse.ArgumentParser
         type=boolean,
         default=False,
         metavar="true|false",
-        help="prepare what is there, and list what is missing (default: false)",
+        help="prepare existing files and list missing ones (default: false)",
     )
     return parser

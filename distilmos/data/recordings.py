@@ -1,4 +1,4 @@
-"""What a user names for prediction, one recording after the other: files, directories, lists, wav.scp."""
+"""Recordings for prediction, from audio files, directories, lists and wav.scp files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distilmos.data.datadir import read_data_dir
 from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
 
-# What libsndfile reads, as far as its files have suffixes of their own.
+# Formats of libsndfile that have their own suffix.
 SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav")
 LISTS = (".lst", ".txt")
 
@@ -24,10 +24,10 @@ class Recording:
     """A recording to score.
 
     Attributes:
-        utterance: its id: that of a wav.scp, otherwise its path as the user named it.
+        utterance: id from the wav.scp, otherwise the path as the user gave it.
         path: the audio file, or an archive.
         offset: byte offset of the recording in the archive.
-        fault: why it cannot be read, where that is known already; empty otherwise.
+        fault: why the recording cannot be read, if already known; empty otherwise.
     """
 
     utterance: str
@@ -36,10 +36,10 @@ class Recording:
     fault: str = ""
 
     def stream(self, block_seconds: float) -> Iterator[np.ndarray]:
-        """Read it as 16 kHz mono; see `stream_audio`.
+        """Read the recording as 16 kHz mono; see `stream_audio`.
 
         Raises:
-            InputError: if it cannot be read.
+            InputError: if the recording cannot be read.
         """
         if self.fault:
             raise InputError(self.fault)
@@ -47,15 +47,15 @@ class Recording:
 
 
 def find_recordings(inputs: Iterable[str]) -> Iterator[Recording]:
-    """Resolve what a user names to recordings, in the order of the inputs.
+    """Resolve the inputs of a user to recordings, in the order of the inputs.
 
-    An input is an audio file; a directory, searched for audio files (SUFFIXES) with what is below it, by name; a data
-    directory of Kaldi's kind (it has a wav.scp); a list of audio files (.txt or .lst, one path a line); or a wav.scp.
-    All inputs are looked at before the first recording comes; what is in a directory is found as it goes on, so that
-    memory does not grow with the number of files.
+    An input is an audio file; a directory, searched recursively for audio files (SUFFIXES) in order of their names; a
+    Kaldi-style data directory (it has a wav.scp); a list of audio files (.txt, .lst; one path per line); or a wav.scp.
+    All inputs are checked before the first recording is returned. Directories are searched step by step, so that memory
+    does not grow with the number of files.
 
     Raises:
-        InputError: if an input does not exist, or is a faulty list.
+        InputError: if an input does not exist or is a faulty list.
     """
     sources = [_source(name) for name in inputs]
     return (recording for source in sources for recording in source)
@@ -67,7 +67,7 @@ def _source(name: str) -> Iterable[Recording]:
         if (path / "wav.scp").exists():
             return _located(read_data_dir(path, rated=False).wavs)
         if next(_audio_files(path), None) is None:
-            raise InputError(f"{name}: a directory without audio files ({', '.join(SUFFIXES)})")
+            raise InputError(f"{name}: directory without audio files ({', '.join(SUFFIXES)})")
         return _audio_files(path)
     if not path.exists():
         raise InputError(f"{name}: no such file or directory")
@@ -83,11 +83,11 @@ def _located(wavs: dict[str, tuple[Path, int | None]]) -> list[Recording]:
 
 
 def _audio_files(directory: Path, above: frozenset[Path] = frozenset()) -> Iterator[Recording]:
-    """Find audio files below a directory, sorted by name; hidden ones are left out, as ls does.
+    """Find audio files below a directory, sorted by name, without hidden files.
 
-    Pipes and devices are left out as well: reading one might never end. A directory that a link leads back to is not
-    entered again from below itself (`above` has the real paths of those that lead here). One that may not be listed is
-    yielded itself, with the reason.
+    Pipes and devices are left out too, since reading one might never end. A link that leads back to a parent directory
+    is not followed (`above` holds the real paths of the parents). A directory that cannot be listed is yielded as a
+    recording with a fault.
     """
     try:
         entries = [entry for entry in sorted(directory.iterdir()) if not entry.name.startswith(".")]

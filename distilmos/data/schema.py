@@ -1,4 +1,4 @@
-"""The files of a data directory: which exist, and what a line of each holds. Everything else asks here.
+"""The files of a data directory and the content of their lines, defined only here.
 
 All are UTF-8 text. A table has one line per key, `key value`, sorted by key in the C locale. Besides the tables, a data
 directory may have `ratings` (utterance, listener, score; several lines per utterance) and `notes` (one line).
@@ -16,7 +16,7 @@ from distilmos.errors import InputError
 
 MOS_RANGE = (1.0, 5.0)  # absolute category rating (ITU-T P.800)
 RATINGS = "ratings"  # utterance, listener, score
-NOTES = "notes"  # one line to show wherever results are shown, such as "The ratings are simulated."
+NOTES = "notes"  # one line to show with all results, such as "The ratings are simulated."
 
 
 def score(text: str) -> float:
@@ -48,13 +48,13 @@ class Table:
     """One table.
 
     Attributes:
-        name: of the file.
-        key: of a line.
-        meaning: of the value.
+        name: name of the file.
+        key: kind of the key.
+        meaning: meaning of the value.
         convert: converts the text of a value; raises InputError if it cannot.
         required: every data directory has this table.
-        complete: the table has every key. Tables of systems may also have systems that no utterance is of.
-        names: what the values name, if they are names that only hold within a corpus; empty otherwise.
+        complete: the table has every key. Tables of systems may also have systems without utterances.
+        names: kind of name that the values are, if names are unique only within a corpus; empty otherwise.
     """
 
     name: str
@@ -74,11 +74,11 @@ TABLES = {
         Table("utt2dur", "utterance", "duration in seconds", seconds, required=True, complete=True),
         Table("utt2mos", "utterance", "mean opinion score; absent if nothing is rated", score, complete=True),
         Table("utt2spk", "utterance", "speaker", names="speaker"),
-        Table("utt2sent", "utterance", "id of the sentence that is said", names="sentence"),
+        Table("utt2sent", "utterance", "id of the spoken sentence", names="sentence"),
         Table("text", "utterance", "transcript"),
         Table("utt2corpus", "utterance", "corpus, in a set joined from several", complete=True),
         Table("sys2group", "system", "group of the system, such as a type of degradation", complete=True),
-        Table("sys2mos", "system", "true MOS; else the mean of its utterances in the set", score, complete=True),
+        Table("sys2mos", "system", "true MOS; otherwise the mean of its utterances in the set", score, complete=True),
     )
 }
 FILES = (*TABLES, RATINGS, NOTES)

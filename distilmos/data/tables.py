@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import write_text
 
-# What separates a key from its value in Kaldi.
+# Kaldi's separators between key and value.
 BLANKS = " \t"
 SEPARATOR = re.compile(f"[{BLANKS}]+")
 
@@ -25,24 +26,24 @@ def c_locale_key(key: str) -> bytes:
 
 
 def as_text(name: str) -> str:
-    """Return a file name that may have bytes that are not UTF-8 as text that can be written."""
+    """Escape the bytes of a file name that are not UTF-8, so that it can be written as text."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether a table can hold `text`: a file name may have bytes that are not UTF-8 (surrogates in Python)."""
+    """Return whether `text` is valid UTF-8; a file name may have other bytes (surrogates in Python)."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """Return the lines of a UTF-8 text file without their ends; a byte order mark and CRLF are accepted.
+    """Return the lines of a UTF-8 text file without line ends; accept a byte order mark and CRLF.
 
     Raises:
         InputError: if the file is missing or is not UTF-8.
     """
     path = Path(path)
     try:
-        # Not splitlines(): that also splits at separators such as U+2028, and the line numbers would be wrong.
+        # Not splitlines(): it also splits at separators such as U+2028, which would give wrong line numbers.
         lines = path.read_text(encoding="utf-8-sig").split("\n")
         return lines if lines[-1] else lines[:-1]
     except FileNotFoundError:
@@ -54,15 +55,27 @@ def read_lines(path: str | Path) -> list[str]:
         raise InputError.at(path, line, "not UTF-8 text") from None
 
 
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: if the file is missing or is not JSON in UTF-8.
+    """
+    try:
+        return json.loads("\n".join(read_lines(path)))
+    except json.JSONDecodeError as error:
+        raise InputError.at(path, error.lineno, f"not JSON: {error.msg}") from None
+
+
 @dataclass(frozen=True)
 class ScannedTable(Generic[V]):
-    """A table with its faults, for whoever wants to name more faults before giving up.
+    """A table with its faults, so that the caller can report them together with others.
 
     Attributes:
         path: the file.
-        values: key -> converted value of all good lines, in file order.
-        lines: key -> line number, from 1; also of keys whose value is bad.
-        faults: one line for each bad line.
+        values: key -> converted value of all valid lines, in file order.
+        lines: key -> line number, from 1; includes keys with a bad value.
+        faults: one line of text for each bad line.
     """
 
     path: Path
@@ -78,7 +91,7 @@ class ScannedTable(Generic[V]):
         """Return the values.
 
         Raises:
-            InputError: naming all faults, if there is any.
+            InputError: naming all faults.
         """
         raise_faults(self.faults, str(self.path))
         return self.values
@@ -89,7 +102,7 @@ def scan_table(path: str | Path, convert: Callable[[str], V]) -> ScannedTable[V]
 
     Args:
         path: the file.
-        convert: makes a value of the text behind a key; raises InputError if it cannot.
+        convert: converts the text after a key; raises InputError for a bad value.
 
     Raises:
         InputError: if the file is missing or is not UTF-8. Other faults are in the result.

@@ -12,7 +12,7 @@ from distilmos.data.schema import NAMES, TABLES
 from distilmos.data.tables import c_locale_key, read_lines
 from distilmos.errors import InputError, raise_faults
 
-SPLIT_BY = {"utterance": None, **NAMES}  # what no two parts share -> the table that has it
+SPLIT_BY = {"utterance": None, **NAMES}  # kind of name that no two parts share -> its table
 
 
 def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> int:
@@ -61,7 +61,7 @@ def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> 
 
 
 def _labelled(data: DataDir, label: str) -> DataDir:
-    """Return `data` as part of the corpus `label`, with the label as prefix of all names that hold within a corpus."""
+    """Return `data` as part of the corpus `label`: prefix all names that are unique only within a corpus."""
 
     def named(name: str) -> str:
         return f"{label}-{name}"
@@ -78,7 +78,7 @@ def _labelled(data: DataDir, label: str) -> DataDir:
 
 
 def _complete_system_tables(joined: DataDir) -> None:
-    """Make sure that tables of systems have all systems: the group of one without is its corpus, or unknown."""
+    """Complete the tables of systems: a missing group becomes the corpus or `unknown`; an incomplete sys2mos goes."""
     systems = {system: utterance for utterance, system in joined.systems.items()}
     if joined.groups:
         for system, utterance in systems.items():
@@ -142,14 +142,14 @@ def split_data(
         out: parent of the parts.
         source: data directory to split.
         shares: name of the part -> its share, in any unit.
-        by: key of SPLIT_BY.
-        seed: of the shuffle.
+        by: kind of name that no two parts share, a key of SPLIT_BY.
+        seed: seed of the shuffle.
 
     Returns:
-        part -> number of utterances, and of systems.
+        part -> number of utterances and of systems.
 
     Raises:
-        InputError: if the directory is faulty, lacks the table that `by` needs, or a part stays empty.
+        InputError: if the directory is faulty or lacks the table that `by` needs, or a part is empty.
     """
     data = read_data_dir(source, rated=False)
     table = SPLIT_BY[by]

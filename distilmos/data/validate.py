@@ -1,4 +1,4 @@
-"""Every fault of a data directory, each with file and line."""
+"""Validation of data directories: finds all faults, with file and line."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ScannedRatings:
     """The file `ratings`.
 
     Attributes:
-        values: utterance -> (listener, score as text) pairs of the good lines.
-        lines: utterance -> its first good line.
+        values: utterance -> (listener, score as text) pairs of the valid lines.
+        lines: utterance -> number of its first valid line.
         faults: one line of text for each bad line.
     """
 
@@ -37,8 +37,8 @@ class ScannedDir:
     """The files of a data directory with all faults.
 
     Attributes:
-        tables: file name -> table, of the tables that exist and are text.
-        ratings: without lines if the file does not exist.
+        tables: file name -> table for the tables that exist and are text.
+        ratings: empty if the file does not exist.
         faults: one line of text each.
     """
 
@@ -100,7 +100,7 @@ def scan_text(path: Path) -> ScannedTable[str]:
 
 
 def _order_faults(table: ScannedTable) -> list[str]:
-    """Name the first key that is out of order; the others mostly follow from it."""
+    """Return a fault for the first key that is out of order; later ones are mostly consequences."""
     for before, after in pairwise(table.lines):
         if c_locale_key(before) > c_locale_key(after):
             return [f"{table.where(after)} is out of order (sort with LC_ALL=C)"]
@@ -108,7 +108,7 @@ def _order_faults(table: ScannedTable) -> list[str]:
 
 
 def _utterance_faults(tables: Mapping[str, ScannedTable[str]]) -> Iterable[str]:
-    """Compare the utterances of all tables with those of wav.scp, and look for the audio files."""
+    """Compare the utterances of all tables with wav.scp, and check that the audio files exist."""
     wavs = tables.get("wav.scp")
     if wavs is None:
         return
@@ -127,7 +127,7 @@ def _utterance_faults(tables: Mapping[str, ScannedTable[str]]) -> Iterable[str]:
 
 
 def _system_faults(tables: Mapping[str, ScannedTable[str]]) -> Iterable[str]:
-    """Compare the systems of the utterances with those of the tables of systems."""
+    """Check that the tables of systems have the systems of all utterances."""
     systems = tables.get("utt2sys")
     if systems is None:
         return

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from distilmos.data.datadir import DataDir, read_data_dir
-from distilmos.data.tables import c_locale_key, read_floats, read_lines
+from distilmos.data.tables import c_locale_key, read_floats, read_json, read_lines
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import write_json, write_text
 from distilmos.markdown import markdown_table, with_interval
@@ -229,8 +228,8 @@ def read_metrics(results: str | Path) -> dict[str, Any]:
         InputError: if it is missing, or `score_results` has not written it.
     """
     path = Path(results) / "metrics.json"
+    metrics: dict[str, Any] = read_json(path)
     try:
-        metrics: dict[str, Any] = json.loads("\n".join(read_lines(path)))
         entries = [metrics[level][name] for level in LEVELS if level in metrics for name in METRICS]
         complete = [{"set", "notes", "counts"} <= metrics.keys(), {"utterances", "systems"} <= metrics["counts"].keys()]
         complete += [{"value", "low", "high"} <= entry.keys() for entry in entries]
