@@ -1,6 +1,6 @@
 """Join data directories, for example the training sets of two corpora.
 
-SOURCE is a directory or LABEL=DIR. LABEL names the corpus of the utterances (utt2corpus). It becomes the prefix LABEL-
+SOURCE is a directory or LABEL=DIR. LABEL names the corpus of the utterances (utt2corpus) and becomes the prefix LABEL-
 of systems, listeners, speakers and sentences, so that names of different corpora stay distinct. No audio is copied.
 """
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Join the directories and print the number of utterances."""
     if Path(args.out).exists() and not args.overwrite:
-        raise InputError(f"{args.out}: exists; the first argument is the directory to write (--overwrite replaces it)")
+        raise InputError(f"{args.out}: already exists; the output directory comes first (--overwrite replaces it)")
     pairs = [source.rpartition("=")[::2] for source in args.sources]
     print(f"{args.out}: {combine_data(args.out, pairs)} utterances")
     return 0

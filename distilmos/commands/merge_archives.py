@@ -11,7 +11,7 @@ from distilmos.data.dump import merge_shards
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("directory", metavar="DIR", help="directory with the shards, for example dump/raw/train")
-    parser.add_argument("--jobs", type=positive_int, required=True, metavar="NJ", help="number of jobs that wrote")
+    parser.add_argument("--jobs", type=positive_int, required=True, metavar="NJ", help="number of jobs")
 
 
 def run(args: argparse.Namespace) -> int:

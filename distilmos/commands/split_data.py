@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", metavar="DATA", help="data directory")
     parser.add_argument("out", metavar="OUT", help="parent of the parts")
-    parser.add_argument("parts", metavar="PART=SHARE", nargs="+", type=_part, help="part and its share, in any unit")
+    parser.add_argument("parts", metavar="PART=SHARE", nargs="+", type=_part, help="name and share (any unit)")
     parser.add_argument(
         "--by", choices=SPLIT_BY, default="utterance", help="no two parts share one (default: utterance)"
     )

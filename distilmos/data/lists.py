@@ -178,10 +178,12 @@ def gather_ratings(
         name, system, listener = row[columns.name], row[columns.system], row[columns.listener]
         item = items.setdefault(name, RatedItem(name, system, row))
         if system != item.system:
-            faults.append(f"{row.where}: {name} has system {system}, but {item.system} in line {item.row.line}")
+            faults.append(f"{row.where}: {name} is of system {system}, in line {item.row.line} of system {item.system}")
         first = seen.setdefault((name, listener), row.line)
         if first != row.line:
-            repeated.append(f"{row.where}: {listener} also rated {name} in line {first}; only the first rating counts")
+            repeated.append(
+                f"{row.where}: {listener} has rated {name} in line {first} already; only the first rating counts"
+            )
             continue
         value = score(row, columns.score, faults, whole=True)
         if value is not None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -75,12 +76,12 @@ def test_shards_that_overlap_or_lack_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "x.1", arrays(2))
     write(tmp_path / "x.2", arrays(1))
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(InputError, match="u0-0 is in another shard"):
+    with pytest.raises(InputError, match=r"x\.2\.scp: u0-0 "):
         merge_archives([tmp_path / "x.1", tmp_path / "x.2"], tmp_path / "x")
     assert sorted(tmp_path.iterdir()) == before
-    for lacking in ("x.2.ark", "x.2.scp"):  # the scp is looked for first
+    for lacking in ("x.2.ark", "x.2.scp"):  # the scp is checked first
         (tmp_path / lacking).unlink()
-        with pytest.raises(InputError, match=lacking):
+        with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path / lacking))}: "):
             merge_archives([tmp_path / "x.1", tmp_path / "x.2"], tmp_path / "x")
     assert not (tmp_path / "x.ark").exists()
 
@@ -119,10 +120,10 @@ def test_a_kill_between_ark_and_scp_leaves_no_old_scp(tmp_path: Path) -> None:
 def test_commands_in_scp_are_refused_and_not_run(tmp_path: Path, location: str) -> None:
     executed = tmp_path / "executed"
     (tmp_path / "x.scp").write_text(f"a /x.wav\nb {location.format(executed)}\nc touch {executed} |\n")
-    with pytest.raises(InputError, match="commands in scp files are not run") as caught:
+    with pytest.raises(InputError, match=re.escape(repr(location.format(executed)))) as caught:
         read_scp(tmp_path / "x.scp")
-    assert "x.scp:2: b" in str(caught.value)
-    assert "x.scp:3: c" in str(caught.value)
+    assert f"{tmp_path}/x.scp:2: b: " in str(caught.value)
+    assert f"{tmp_path}/x.scp:3: c: " in str(caught.value)
     with pytest.raises(InputError):
         load_array((Path(f"touch {executed} |"), 0))
     assert not executed.exists()
@@ -142,7 +143,7 @@ class Evil:
 def test_a_pickle_in_an_archive_is_refused_and_not_loaded(tmp_path: Path, prefix: bytes) -> None:
     executed = tmp_path / "executed"
     (tmp_path / "x.ark").write_bytes(prefix + pickle.dumps(Evil(str(executed))))
-    with pytest.raises(InputError, match="not a binary Kaldi matrix"):
+    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path))}/x\.ark: .*\b0\b"):
         load_array((tmp_path / "x.ark", 0))
     assert not executed.exists()
 
@@ -162,7 +163,7 @@ def test_a_path_with_colon_and_a_missing_or_cut_archive(tmp_path: Path) -> None:
             with pytest.raises(InputError, match=r"x\.ark"):
                 load_array(locations["a"])
     ark.unlink()
-    with pytest.raises(InputError, match="no such archive"):
+    with pytest.raises(InputError, match=rf"^{re.escape(str(ark))}: "):
         load_array(locations["a"])
 
 

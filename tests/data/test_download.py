@@ -48,7 +48,7 @@ def test_fetches_once(server: FileServer, tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["file"]
 
 
-def test_a_broken_transfer_goes_on_where_it_broke_off(server: FileServer, tmp_path: Path) -> None:
+def test_a_broken_transfer_continues_where_it_stopped(server: FileServer, tmp_path: Path) -> None:
     server.break_after = [1_000_000, 2_000_000]
     server.statuses = [503]
     assert download(f"{server.url}/file", tmp_path / "file", md5=MD5)
@@ -56,7 +56,7 @@ def test_a_broken_transfer_goes_on_where_it_broke_off(server: FileServer, tmp_pa
     assert [wanted for _, wanted in server.requests] == [None, None, "bytes=1000000-", "bytes=3000000-"]
 
 
-def test_a_later_call_goes_on_too(server: FileServer, tmp_path: Path) -> None:
+def test_a_later_call_continues_too(server: FileServer, tmp_path: Path) -> None:
     (tmp_path / "file.part").write_bytes(CONTENT[:4321])
     assert download(f"{server.url}/file", tmp_path / "file", md5=MD5)
     assert server.requests == [("/file", "bytes=4321-")]
@@ -73,34 +73,34 @@ def test_a_server_that_cannot_send_parts(server: FileServer, tmp_path: Path) -> 
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
-def test_a_part_longer_than_the_file_is_fetched_anew(server: FileServer, tmp_path: Path) -> None:
+def test_a_part_longer_than_the_file_is_fetched_again(server: FileServer, tmp_path: Path) -> None:
     (tmp_path / "file.part").write_bytes(CONTENT + b"x")
     assert download(f"{server.url}/file", tmp_path / "file", md5=MD5)
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"), [({"md5": "0" * 32}, f"md5 {MD5} instead of 0000"), ({"size": 7}, "5,120,000 bytes instead")]
+    ("wrong", "values"), [({"md5": "0" * 32}, f"{MD5} .*{'0' * 32}"), ({"size": 7}, r"5,120,000 .*\b7\b")]
 )
-def test_another_file_is_refused(server: FileServer, tmp_path: Path, wrong: dict, message: str) -> None:
-    with pytest.raises(FailedError, match=message):
+def test_another_file_is_refused(server: FileServer, tmp_path: Path, wrong: dict, values: str) -> None:
+    with pytest.raises(FailedError, match=f"{server.url}/file: .*{values}"):
         download(f"{server.url}/file", tmp_path / "file", **wrong)
     assert [p.name for p in tmp_path.iterdir()] == ["served"]
     (tmp_path / "file").write_bytes(CONTENT)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"{tmp_path}/file: .*{values}"):
         download(f"{server.url}/file", tmp_path / "file", **wrong)
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
 def test_a_missing_file_is_asked_for_once(server: FileServer, tmp_path: Path) -> None:
-    with pytest.raises(FailedError, match=f"{server.url}/no: HTTP status 404"):
+    with pytest.raises(FailedError, match=rf"{server.url}/no: .*\b404\b"):
         download(f"{server.url}/no", tmp_path / "no")
     assert len(server.requests) == 1
 
 
 def test_gives_up_and_keeps_what_came(server: FileServer, tmp_path: Path) -> None:
     server.break_after = [100] + [0] * 9
-    with pytest.raises(FailedError, match=r"broke off after 100 of .*file.part is kept"):
+    with pytest.raises(FailedError, match=rf"{server.url}/file: .*\b100\b .*\b5,120,000\b.*/file\.part\b"):
         download(f"{server.url}/file", tmp_path / "file")
     assert (tmp_path / "file.part").read_bytes() == CONTENT[:100]
     assert not (tmp_path / "file").exists()
@@ -123,7 +123,7 @@ def zipped(members: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def test_command_fetches_and_unpacks(server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_fetches_and_unpacks(server: FileServer, tmp_path: Path) -> None:
     outer = zipped({"audios.zip": zipped({"audios/a.wav": b"a"}), "readme.txt": b"r"})
     (server.root / "corpus.zip").write_bytes(outer)
     command = ["download", f"{server.url}/corpus.zip", str(tmp_path / "corpus.zip"), "--unpack", str(tmp_path / "out")]
@@ -133,7 +133,6 @@ def test_command_fetches_and_unpacks(server: FileServer, tmp_path: Path, capsys:
     assert found == {"audios/a.wav", "readme.txt"}
     (tmp_path / "corpus.zip").unlink()  # once unpacked it is not needed
     assert main(command) == 0
-    assert capsys.readouterr().out.endswith("exists, nothing to fetch\n")
     assert len(server.requests) == 1
 
 
@@ -148,11 +147,11 @@ def test_nothing_is_left_of_a_bad_archive(tmp_path: Path, kind: str) -> None:
 
     with pytest.raises(InputError, match="evil"):
         unpack(pack({"good": b"g", "../evil": b"e"}), tmp_path / "out")
-    with pytest.raises(InputError, match=r"has no audios\.zip"):
+    with pytest.raises(InputError, match=r"archive: .*audios\.zip"):
         unpack(pack({"good": b"g"}), tmp_path / "out", ("audios.zip",))
     path = pack({"good": CONTENT})
     path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(InputError, match="not a complete tar or zip archive"):
+    with pytest.raises(InputError, match=rf"^{path}: "):
         unpack(path, tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["archive"]
 
@@ -171,13 +170,13 @@ def test_links_are_refused(tmp_path: Path, kind: str) -> None:
             entry = zipfile.ZipInfo("sub/link")
             entry.create_system, entry.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
             zip_file.writestr(entry, "good")
-    with pytest.raises(InputError, match=r"archive: 'sub/link' is a link"):
+    with pytest.raises(InputError, match=r"archive: 'sub/link' "):
         unpack(path, tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["archive"]
 
 
 def test_two_at_once_fetch_one_file(server: FileServer, tmp_path: Path) -> None:
-    """Recipes that are started together fetch the same encoder to the same place."""
+    """Recipes that start together download the same encoder to the same path."""
     content = bytes(range(256)) * 20000
     (server.root / "big").write_bytes(content)
     server.break_after = [1000, 2000, 3000]
@@ -191,7 +190,7 @@ def test_two_at_once_fetch_one_file(server: FileServer, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])
 def test_damage_in_compressed_data_is_noticed(tmp_path: Path, kind: str) -> None:
-    """Tarfile itself stops before the checksum."""
+    """The tarfile module stops before the checksum."""
     source = tmp_path / "x.bin"
     source.write_bytes(random.Random(0).randbytes(200000))
     archive = tmp_path / f"a.tar.{kind}"
@@ -201,6 +200,6 @@ def test_damage_in_compressed_data_is_noticed(tmp_path: Path, kind: str) -> None
     data = bytearray(archive.read_bytes())
     data[len(data) // 2] ^= 0x55
     archive.write_bytes(data)
-    with pytest.raises(InputError, match="not a complete tar or zip archive"):
+    with pytest.raises(InputError, match=rf"^{archive}: "):
         unpack(archive, tmp_path / "bad")
     assert not (tmp_path / "bad").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,8 @@ def test_without_a_header_all_columns_are_there(tmp_path: Path) -> None:
     path = write(tmp_path / "list", "u1,3\nu2\n,4\nu3,4,5\nu4,1\n")
     faults: list[str] = []
     assert [row["utt"] for row in read_rows(path, ("utt", "mos"), faults, header=False)] == ["u1", "u4"]
-    assert sorted(faults) == [
-        f"{path}:2: 1 values instead of 2 (utt, mos)",
-        f"{path}:3: no utt",
-        f"{path}:4: 3 values instead of 2 (utt, mos)",
-    ]
+    for fault, start, value in zip(sorted(faults), (2, 3, 4), ("1", "utt", "3"), strict=True):
+        assert re.match(rf"{path}:{start}: .*\b{value}\b", fault)
 
 
 def test_a_list_that_cannot_be_read_is_one_of_the_faults(tmp_path: Path) -> None:
@@ -45,12 +43,10 @@ def test_a_list_that_cannot_be_read_is_one_of_the_faults(tmp_path: Path) -> None
         if text is not None:
             write(tmp_path / name, text)
         assert read_rows(tmp_path / name, ("utt", "sys"), faults, header=True) == []
-    assert faults == [
-        f"{tmp_path}/none: no such file",
-        f"{tmp_path}/empty: empty",
-        f"{tmp_path}/header:1: no column utt, sys in the header 'utt;sys' (separated by ',')",
-        f"{tmp_path}/latin:2: not UTF-8 text",
+    assert [fault.partition(": ")[0] for fault in faults] == [
+        f"{tmp_path}/{where}" for where in ("none", "empty", "header:1", "latin:2")
     ]
+    assert "'utt;sys'" in faults[2]
 
 
 def test_a_stray_quote_costs_its_own_line_alone(tmp_path: Path) -> None:
@@ -70,7 +66,7 @@ def test_empty_values_are_for_the_caller_to_sort_out(tmp_path: Path) -> None:
     assert (len(rows), faults) == (3, [])
     wanted = filled([row for row in rows if row["kind"] == "mos"], ("utt", "mos"), faults)
     assert [row["utt"] for row in wanted] == ["u1"]
-    assert faults == [f"{path}:4: no mos"]
+    assert len(faults) == 1 and re.match(rf"{path}:4: .*\bmos\b", faults[0])
 
 
 @pytest.mark.parametrize("value", ["0", "5.01", "nan", "inf", "x", "3,5"])
@@ -78,7 +74,7 @@ def test_scores_outside_the_scale(tmp_path: Path, value: str) -> None:
     row = read_rows(write(tmp_path / "l", f'u;"{value}"\n'), ("utt", "mos"), [], header=False, delimiter=";")[0]
     faults: list[str] = []
     assert score(row, "mos", faults) is None
-    assert faults == [f"{tmp_path / 'l'}:1: mos {value!r} is not a number in 1..5"]
+    assert len(faults) == 1 and faults[0].startswith(f"{tmp_path / 'l'}:1: mos {value!r} ")
 
 
 def test_gathering_ratings(tmp_path: Path) -> None:
@@ -94,8 +90,6 @@ def test_gathering_ratings(tmp_path: Path) -> None:
     }
     assert items["u1"].mean == 4.0
     assert [(item.name, item.system, item.row.line) for item in items.values()] == [("u1", "007", 1), ("u2", "007", 2)]
-    assert faults == [
-        f"{path}:2: mos '2.5' is not a whole number in 1..5",
-        f"{path}:5: u1 is of system 008, in line 1 of 007",
-    ]
-    assert repeated == [f"{path}:4: A has rated u1 in line 1 already, and that counts"]
+    wanted = (":2: .*'2.5'", r":5: u1 .*\b008\b.*\b1\b.*\b007\b", r":4: .*\bA\b.*\bu1\b.*\b1\b")
+    for fault, pattern in zip(faults + repeated, wanted, strict=True):
+        assert re.match(f"{path}{pattern}", fault)

@@ -1,4 +1,4 @@
-"""Copies on a local disk: once each, gone afterwards, faults told."""
+"""Copies on a local disk: one per file, removed afterwards, errors named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from distilmos.data.staging import staged
 from distilmos.errors import FailedError, InputError
 
 
-def test_copies_are_there_and_then_gone(tmp_path, monkeypatch):
+def test_copies_exist_only_in_the_block(tmp_path, monkeypatch):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setenv("TMPDIR", str(scratch))
@@ -20,7 +20,7 @@ def test_copies_are_there_and_then_gone(tmp_path, monkeypatch):
         assert [copies[file].read_bytes() for file in files] == [file.read_bytes() for file in files]
         assert len(list(scratch.rglob("*.ark"))) == 2
     assert not list(scratch.iterdir())
-    with pytest.raises(FailedError, match="cannot copy"), staged([tmp_path / "no.ark"]):
+    with pytest.raises(FailedError, match=r"no\.ark"), staged([tmp_path / "no.ark"]):
         pass
     assert not list(scratch.iterdir())
 
@@ -30,5 +30,5 @@ def test_without_tmpdir_it_is_refused(monkeypatch, value):
     monkeypatch.delenv("TMPDIR", raising=False)
     if value is not None:
         monkeypatch.setenv("TMPDIR", value)
-    with pytest.raises(InputError, match="TMPDIR"), staged([]):
+    with pytest.raises(InputError, match=f"TMPDIR.*{value or ''}"), staged([]):
         pass

@@ -178,7 +178,7 @@ def test_a_score_follows_the_ratings_that_are_left(one: Path, capsys: pytest.Cap
     assert read_floats(one / "utt2mos")["u0"] == 2.5
 
 
-def test_scores_are_made_of_ratings_and_every_backup_stays(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_come_from_ratings_and_every_backup_stays(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(one)
     (one / "ratings").write_text("".join(f"u{n} L1 {1 + n % 5}\nu{n} L2 3\n" for n in range(6)))
     (one / "utt2mos").unlink()
