@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     others = dict(map(_corpus_and_dumpdir, args.dumpdir_of))
     sets = RecipeSets(args.corpus, args.dumpdir, others)
     train, dev, test = ([sets.find(word) for word in words] for words in (args.train, args.dev, args.test))
-    if unused := others.keys() - {each.corpus for each in [*train, *dev, *test]}:
+    if unused := others.keys() - {each.corpus for each in [*train, *dev, *test]} | others.keys() & {args.corpus}:
         raise InputError(f"--dumpdir-of: no set is of {', '.join(sorted(unused))}")
     values: dict[str, str | Path | Sequence[str]] = {
         "model": config.model,
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         "feats": args.dumpdir / f"feats{suffix}",
         "kmeans": args.expdir / f"kmeans_{tokens}",
         "tokens": args.dumpdir / f"tokens_{tokens}",
-        "exp": args.expdir / (args.tag or f"{Path(args.config).stem}_seed{args.seed}{suffix}"),
+        "exp": args.expdir / (args.tag or f"{Path(args.config).name.removesuffix('.yaml')}_seed{args.seed}{suffix}"),
     }
     if args.model is not None:
         values["test_scales"] = _scales(args.model, test)

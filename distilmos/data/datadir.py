@@ -187,6 +187,13 @@ def write_data_dirs(
     ordered = {name: sorted(members, key=lambda u: c_locale_key(u.id)) for name, members in sets.items()}
     faults: list[str] = []
     durations = {name: _durations(parent / name, members, faults) for name, members in ordered.items()}
+    if system_mos is not None:
+        faults += [
+            f"{parent / name}: system {system} is not in sys2mos"
+            for name, members in ordered.items()
+            for system in dict.fromkeys(u.system for u in members)
+            if system not in system_mos
+        ]
     raise_faults(faults, f"preparing {', '.join(str(parent / name) for name in sets)}")
     directories = [
         _from_utterances(parent / name, members, durations[name], notes, system_mos)
@@ -236,8 +243,7 @@ def _from_utterances(
         values = ((u.id, getattr(u, attribute)) for u in utterances)
         tables[name] = {utterance: str(value) for utterance, value in values if value is not None}
     if system_mos is not None:
-        systems = {u.system for u in utterances} & system_mos.keys()
-        tables["sys2mos"] = {system: str(system_mos[system]) for system in systems}
+        tables["sys2mos"] = {u.system: str(system_mos[u.system]) for u in utterances}
     ratings = {u.id: [(listener, _shortest(score)) for listener, score in u.ratings] for u in utterances if u.ratings}
     # A table without values is not written.
     return DataDir(directory, {name: table for name, table in tables.items() if table}, ratings, notes)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from distilmos.errors import InputError
 
-_SET = re.compile(r"(?:([^/\s]+)/)?([^/\s]+)")
+_NAME = r"\w[\w.-]*"  # not . or .., nor + and =, which joins and pairs of names use
+_SET = re.compile(rf"(?:({_NAME})/)?({_NAME})")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class RecipeSets:
         """
         match = _SET.fullmatch(word)
         if match is None:
-            raise InputError(f"{word!r}: expected SET or CORPUS/SET")
+            raise InputError(
+                f"{word!r}: expected SET or CORPUS/SET, names of letters, digits, and _ - . after the first"
+            )
         corpus, directory = match[1] or self._corpus, match[2]
         if corpus == self._corpus:
             name, dumpdir = directory, self._dumpdir

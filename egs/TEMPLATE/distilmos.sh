@@ -65,9 +65,13 @@ is_own() {
 
 # need_audio CORPUS=RAW...: exits with status 2 unless stage 1 is complete for every set.
 need_audio() {
-    local set raw
+    local set raw name
     for set; do
-        raw=${set#*=}
+        raw=${set#*=} name=${set##*/}
+        # Of a set that this recipe has not, and whose name starts with that of another recipe:
+        if is_own "${set}" && [[ ${name%%_*} != "${PWD##*/}" && -e ../${name%%_*}/run.sh && ! -e ${raw} ]]; then
+            refuse "stage ${running} needs ${raw}: a set of egs/${name%%_*} is written ${name%%_*}/${name}"
+        fi
         is_own "${set}" || [ -e "${raw}/wav.scp" ] ||
             refuse "stage ${running} needs ${raw}/wav.scp: run stages 0 and 1 of egs/${set%%=*} first"
         need "${raw}/wav.scp" 1

@@ -135,7 +135,7 @@ def test_every_fault_is_named_with_its_line(data: Path, fault: str) -> None:
     faults = validate_data_dir(data)
     assert named(faults, where, words), faults
     assert all("\n" not in line for line in faults)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=re.escape(where)):
         read_data_dir(data)
 
 

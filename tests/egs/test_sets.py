@@ -75,11 +75,23 @@ def test_several_training_sets_have_directories_of_their_own(recipe: Path, capsy
     assert sets(capsys, *joined, "--tag", "both")["exp"] == ["exp/both"]
 
 
+def test_the_experiment_is_named_after_all_of_the_configuration(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (recipe / "train.v2").write_text("model: sslmos\n")
+    assert sets(capsys, *OWN, "--config", "train.v2")["exp"] == ["exp/train.v2_seed3"]
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         ((*OWN, "--test", "nowhere/test"), "../nowhere"),
         ((*OWN, "--test", "a/b/c"), "'a/b/c'"),
+        ((*OWN, "--test", ".."), "'..'"),
+        ((*OWN, "--test", "../other"), "'../other'"),
+        ((*OWN, "--test", "a=b"), "'a=b'"),
+        ((*OWN, "--test", "train+dev"), "'train+dev'"),
+        ((*OWN, "--dumpdir-of", "mine=dump"), "mine"),
         ((*OWN, "--test", "other/test", "other_test"), "mine/other_test"),
         ((*OWN, "--dumpdir-of", "other"), "CORPUS=DIR"),
         ((*OWN, "--dumpdir-of", "other=dump"), "other"),

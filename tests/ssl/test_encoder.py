@@ -175,6 +175,17 @@ def test_half_precision_changes_layers_by_less_than_1_percent(tmp_path):
     assert max(relative(h, f) for h, f in zip(half, full, strict=True)) < 1e-2
 
 
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 1e-5), (torch.bfloat16, 0.1)])
+def test_an_encoder_may_have_other_weights_than_float32(dtype, most):
+    encoder = load_ssl("hubert_tiny")
+    audio, lengths = waveform(48000, seed=3)[None], torch.tensor([48000])
+    with torch.no_grad():
+        expected, _ = encoder(audio, lengths)
+        found, _ = encoder.to(dtype)(audio.to(dtype), lengths)
+    assert found[-1].dtype == dtype
+    assert max(relative(ours.float(), theirs) for ours, theirs in zip(found, expected, strict=True)) < most
+
+
 @pytest.mark.parametrize("large", [False, True], ids=["group norm", "layer norm and input normalisation"])
 def test_states_do_not_depend_on_the_batch(large):
     encoder = random_encoder(CONFIGS[large])

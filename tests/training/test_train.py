@@ -115,7 +115,9 @@ def test_a_directory_has_one_run_at_a_time(corpus, tmp_path, capsys):
         time.sleep(0.01)
     running.send_signal(signal.SIGSTOP)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert f"{out}: " in failure(arguments, capsys)
+    error = failure(arguments, capsys)
+    assert f"{out}: " in error
+    assert len(error.splitlines()) == 1  # with other settings or data, each would have a line
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     running.kill()
     running.wait()

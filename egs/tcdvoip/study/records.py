@@ -155,7 +155,7 @@ def read_study(folder: Path) -> Study:
     """Read models.yaml in `folder`.
 
     Raises:
-        InputError: if the file is missing, is not YAML, or has an faults or missing entry.
+        InputError: if the file is missing, is not YAML, or has an unknown or missing entry.
     """
     path = folder / MODELS
     try:
@@ -368,7 +368,7 @@ def check(study: Study, page: Page, kept: Kept, conf: Path) -> None:
             for setting in wanted
             if wanted[setting] != found[setting]
         ]
-        # Logs of earlier versions lack these values. They resolve `precision: auto` to an faults one.
+        # Logs of earlier versions lack these values. They do not say what `precision: auto` resolved to.
         start = {"precision": config.precision if config.precision != "auto" else None} | run.start
         for entry, scope in (
             ("precision", ()),

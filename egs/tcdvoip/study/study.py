@@ -55,12 +55,12 @@ def job_lines(study: Study, lacking: list[Key]) -> list[str]:
     Tab-separated: `sweep`, place, options of run.sh, specs, seeds, whether only dev is scored; or `score`, place,
     options of run.sh, published model. Seeds that lack the same models are one array.
     """
-    lines = []
+    lines, published = [], []
     specs: dict[tuple[str, str, str, int], list[str]] = {}  # protocol, place, options and seed -> models to train
     for protocol, name, seed in lacking:
         place, options = study.place(protocol, seed), study.protocols[protocol].options.format(seed=seed)
         if seed is None:
-            lines.append(f"score\t{place}\t{options}\t{name}\n")
+            published.append(f"score\t{place}\t{options}\t{name}\n")
         else:
             specs.setdefault((protocol, place, options, seed), []).append(study.models[name].spec)
     seeds: dict[tuple[str, str, str, str], list[str]] = {}
@@ -69,7 +69,7 @@ def job_lines(study: Study, lacking: list[Key]) -> list[str]:
     for (protocol, place, options, array), numbers in seeds.items():
         dev = str(study.protocols[protocol].dev).lower()
         lines.append(f"sweep\t{place}\t{options}\t{array}\t{' '.join(numbers)}\t{dev}\n")
-    return lines
+    return lines + published  # last, because these models may not be installed
 
 
 if __name__ == "__main__":
