@@ -1,17 +1,18 @@
-"""Installation: a light core for prediction, and extras for what only recipes or tests need."""
+"""Package definition: the core has what prediction needs; extras add what recipes, the web page and tests need."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# fairseq itself does not import on Python 3.11 and later. ve-fairseq ships wheels for the usual
-# cluster platform; fairseq-fixed is the same code as a source build for every other platform.
-HAS_VE_WHEEL = (
-    "sys_platform == 'linux' and platform_machine == 'x86_64' and python_version >= '3.11' and python_version < '3.13'"
-)
-NO_VE_WHEEL = (
-    "sys_platform != 'linux' or platform_machine != 'x86_64' or python_version < '3.11' or python_version >= '3.13'"
-)
+# Read as text: an isolated build has no path to import it from.
+INIT = Path(__file__).parent / "distilmos" / "__init__.py"
+VERSION = re.search(r'^__version__ = "(.+)"$', INIT.read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+# fairseq itself does not import on Python 3.11 and later. ve-fairseq has wheels for Linux on x86-64; fairseq-fixed is
+# the same code, built from source on every other platform.
+HAS_VE_WHEEL = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+NO_VE_WHEEL = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 
 RECIPES = [
     f"ve-fairseq>=0.12.3; {HAS_VE_WHEEL}",
@@ -30,7 +31,7 @@ WEB = ["gradio>=6.0", "matplotlib>=3.8"]
 TEST = [
     "entmax>=1.3",
     "mypy>=1.10",
-    "npy-append-array>=0.9",  # which fairseq's scripts of HuBERT's first iteration import
+    "npy-append-array>=0.9",  # imported by fairseq's scripts for the first iteration of HuBERT
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.6",
@@ -41,13 +42,13 @@ TEST = [
 
 setup(
     name="distilmos",
-    version="0.1.0",
+    version=VERSION,
     description="MOS prediction of speech with layer-wise self-distillation: training recipes and prediction",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     license_files=["LICENSE"],
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.13",
     packages=find_packages(include=["distilmos", "distilmos.*"]),
     package_data={
         "distilmos": ["py.typed", "models/*/*"],
@@ -62,7 +63,7 @@ setup(
         "safetensors>=0.4",
         "scipy>=1.14",
         "soundfile>=0.12",
-        # torchaudio's newest wheel (2.11, CUDA 13.0) refuses to import beside torch 2.15 (CUDA 13.2).
+        # The newest torchaudio wheel (2.11, CUDA 13.0) does not import with torch 2.15 (CUDA 13.2).
         "torch>=2.7,<2.15",
         "torchaudio>=2.7",
     ],

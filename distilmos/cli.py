@@ -49,6 +49,8 @@ GROUPS = {
         "renew": "prepare the output directory of a stage",
         "run": "run a command, or an array of jobs, and log it",
         "merge-archives": "join the archives of parallel jobs (stages 1, 2 and 4)",
+        "sets": "print the names and paths of a recipe's sets for bash",
+        "python": "run a script with the interpreter of distilmos",
     },
 }
 COMMANDS = [name for group in GROUPS.values() for name in group]

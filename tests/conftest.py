@@ -1,50 +1,108 @@
-"""Fixtures that several tests share."""
+"""Options, fixtures and rules of the whole test suite."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-# Processes that run tests beside each other have a core each (before torch is imported).
+# Each of several processes that run tests has one core. torch reads this when it is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = REPOSITORY.parent / "shared"
+TESTS = Path(__file__).resolve().parent
+IN_CI = os.environ.get("CI") == "true"
+# The longest tests, longest first. xdist hands them out in this order, which keeps all processes busy to the end.
+LONGEST = (
+    "training/test_distributed.py",
+    "runner",
+    "egs/test_corpora_recipes.py",
+    "egs/test_mini_recipe.py",
+    "training/test_train.py",
+    "egs/test_new_recipe.py",
+    "egs/test_tcdvoip_study.py",
+    "egs/test_hubert_tiny.py",
+    "inference/test_windows.py",
+    "model/test_hub.py",
+    "web/test_page.py",
+    "tokens/test_tokens.py",
+    "ssl/test_fairseq_module.py",
+)
+# How many tests may be skipped in CI, by reason. More, or another reason, fail the run there.
+MAY_BE_SKIPPED = {
+    "TCD-VoIP is not here": 3,
+    "Kaldi is not installed": 1,
+    "needs two GPUs": 1,
+    "no Chromium is installed": 1,
+    "this system has no transparent huge pages": 1,
+}
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for its marks
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of this suite."""
+    parser.addoption(
+        "--install-schedulers",
+        action="store_true",
+        default=IN_CI,
+        help="install Slurm and Grid Engine with apt-get if they are missing (as root; default with CI=true)",
+    )
+    parser.addoption(
+        "--tcdvoip",
+        type=Path,
+        default=TESTS.parents[1] / "shared" / "data" / "tcdvoip",
+        help="the release of TCD-VoIP, for the few tests that need the real one (default: %(default)s)",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads its marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep together what shares fixtures: the tests of a file, and all that start schedulers."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
+    """Mark the tests that need a scheduler; put the longest first; keep those together that share fixtures.
+
+    The tests of a file share fixtures, and all of tests/runner share the schedulers.
+    """
+    ranks = {TESTS / name: rank for rank, name in enumerate(LONGEST)}
     for item in items:
-        runner = REPOSITORY / "tests" / "runner"
-        item.add_marker(pytest.mark.xdist_group(str(runner if runner in item.path.parents else item.path)))
+        if {"slurm", "sge"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.cluster)
+    if config.pluginmanager.hasplugin("xdist"):
+        runner = TESTS / "runner"
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(str(runner if runner in item.path.parents else item.path)))
+        items.sort(key=lambda item: min(ranks.get(path, len(ranks)) for path in (item.path, item.path.parent)))
 
 
-def _shared(path: str) -> Path:
-    found = SHARED / path
-    if not found.exists():
-        pytest.skip(f"{path} is not beside the repository (../shared)")
-    return found
+def skips_not_allowed(reports: list[pytest.TestReport | pytest.CollectReport]) -> list[str]:
+    """Return a line for each reason that skipped more tests than MAY_BE_SKIPPED allows."""
+    reasons: Counter[str] = Counter()
+    for report in reports:
+        assert isinstance(report.longrepr, tuple)  # (path, line, reason)
+        reasons[report.longrepr[2].removeprefix("Skipped: ")] += 1
+    return [
+        f"{number} skipped, {MAY_BE_SKIPPED.get(reason, 0)} allowed: {reason}"
+        for reason, number in reasons.items()
+        if number > MAY_BE_SKIPPED.get(reason, 0)
+    ]
+
+
+@pytest.hookimpl(tryfirst=True)  # before the summary is printed
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run in CI that skipped tests it should have run."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not IN_CI or hasattr(session.config, "workerinput") or terminal is None:
+        return  # the process that started the workers has the reports of all
+    faults = skips_not_allowed(terminal.stats.get("skipped", []))
+    for fault in faults:
+        terminal.write_line(fault, red=True)
+    if faults and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
-def tcdvoip_root() -> Path:
-    """The TCD-VoIP release."""
-    return _shared("data/tcdvoip")
-
-
-@pytest.fixture(scope="session")
-def hubert_tiny_pt() -> Path:
-    """The fairseq checkpoint that the embedded encoder was made from."""
-    return _shared("models/hubert_tiny.pt")
-
-
-@pytest.fixture(scope="session")
-def golden_root() -> Path:
-    """Small models in the format of the authors' release, with expected outputs."""
-    return _shared("golden")
+def tcdvoip_release(request: pytest.FixtureRequest) -> Path:
+    """The real TCD-VoIP, with audio at any sampling rate."""
+    root: Path = request.config.getoption("--tcdvoip")
+    if not root.exists():
+        pytest.skip("TCD-VoIP is not here")
+    return root

@@ -1,4 +1,4 @@
-"""Before stage 2: predict time, disk and memory of what follows, by a short measurement on this machine."""
+"""Estimate time, memory and disk of all stages with short measurements on this machine; runs before stage 2."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from distilmos.commands.options import add_forward_options, positive_int
 from distilmos.files import write_json
 from distilmos.memory import use_huge_pages
+from distilmos.planning.plan import PlanOptions, make_plan
 from distilmos.ssl.forward import choose_device
 from distilmos.training.config import load_config
-from distilmos.training.plan import PlanOptions, make_plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--config", required=True, metavar="FILE", help="settings, for example conf/distilmos.yaml")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="replace one of the settings"
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="replace a setting"
     )
     parser.add_argument("--train", required=True, metavar="DIR", help="for example dump/raw/train")
     parser.add_argument("--dev", required=True, metavar="DIR", help="for example dump/raw/dev")
@@ -27,14 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, value, what in (
         ("clusters", defaults.clusters, "K"),
         ("max-frames", defaults.max_frames, "training frames sampled for k-means"),
-        ("jobs", defaults.jobs, "jobs of stages 2 to 4 at a time, each with one CPU thread or GPU"),
+        ("jobs", defaults.jobs, "parallel jobs of stages 2 to 4, each with one CPU thread or GPU"),
         ("num-threads", defaults.threads, "CPU threads of stages 5 and 6"),
     ):
         parser.add_argument(
             f"--{name}", type=positive_int, default=value, metavar="N", help=f"{what} (default: {value})"
         )
     add_forward_options(parser, defaults.batch_seconds)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, in seconds and bytes, there too")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the figures to FILE, in seconds and bytes"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
-"""Make DIR ready for a stage that writes it: empty, unless the same stage has stopped half-way there.
+"""Empty DIR, the output of a stage, unless an interrupted run of the same stage left it.
 
-What it did there is kept only if nothing that --input and WORD name has changed, and neither has this package. Jobs of
-a scheduler that still write to DIR are cancelled before it is emptied. --finish says that the stage has got to its end.
+A stage is the same if the files of --input, each WORD and this package are unchanged. Scheduler jobs that still write
+to DIR are cancelled first. Call this with --finish at the end of the stage.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "distilmos renew [--finish] [--input PATH]... [--] DIR [WORD...]"
     parser.add_argument("directory", type=Path, metavar="DIR", help="for example dump/raw/train")
     parser.add_argument("words", nargs="*", metavar="WORD", help="options that the result depends on")
-    parser.add_argument("--finish", action="store_true", help="the stage has got to its end")
+    parser.add_argument("--finish", action="store_true", help="record that the stage is complete")
     parser.add_argument(
         "--input",
         type=Path,
         action="append",
         default=[],
         metavar="PATH",
-        help="what the stage reads: a file, or a directory for the files right in it and, if it is a data directory, "
-        "its audio; without any, nothing is kept",
+        help="input of the stage: a file, or a directory, for the files directly in it and the audio of a data "
+        "directory; without --input nothing is kept",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Renew or finish."""
+    """Empty or keep the directory, or record that it is complete."""
     if args.finish:
         finish(args.directory)
     elif renew(args.directory, args.words, [path for given in args.input for path in _with_audio(given)]):
-        print(f"{args.directory}: goes on with what is not done")
+        print(f"{args.directory}: continues an interrupted run")
     return 0
 
 

@@ -1,11 +1,11 @@
-"""Run a command, or an array of commands, with a log each: the interface of Kaldi's run.pl, queue.pl and slurm.pl.
+"""Run a command, or an array of commands, each with a log: the interface of Kaldi's run.pl, queue.pl and slurm.pl.
 
-JOB is replaced by the number of the job in LOG and in every argument of COMMAND. COMMAND gets its arguments exactly as
-given, no shell is in between; its output goes to LOG, with the host, times, peak memory and exit status.
-All jobs of an array are run; then those that failed are named with the last lines of their logs.
+JOB in LOG and in the arguments of COMMAND is replaced by the number of the job. COMMAND gets its arguments unchanged,
+without a shell. Its output goes to LOG, with the host, times, peak memory and exit status. If a job fails, the others
+still run; then the command fails and shows the end of each failed job's log.
 
-With --backend slurm, sge or pbs they are jobs of that scheduler, and --config says what its site wants to be told.
-Stopping this command (Ctrl-C) cancels them; if it dies otherwise, the same command finds them again.
+With --backend slurm, sge or pbs the jobs run on that scheduler, with the settings of the site in --config. Ctrl-C
+cancels them. If this command dies otherwise, start it again: it finds its jobs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from distilmos.runner.resume import take_up
 from distilmos.runner.schedulers import BACKENDS
 from distilmos.runner.state import LOCAL
 
-# What every scheduler understands: seconds alone are minutes to one and seconds to another.
+# The format that all schedulers read alike: a plain number is minutes for one and seconds for another.
 TIME = re.compile(r"\d+:[0-5]\d:[0-5]\d")
 MEMORY = re.compile(r"\d+(\.\d+)?[KMGT]?")
 
@@ -33,10 +33,10 @@ MEMORY = re.compile(r"\d+(\.\d+)?[KMGT]?")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.usage = "distilmos run [options] [JOB=1:n] LOG COMMAND..."
-    # An option of COMMAND must never be taken for an abbreviation of ours.
+    # An option of COMMAND must not match an abbreviation of an option here.
     parser.allow_abbrev = False
     parser.add_argument("--backend", choices=[LOCAL, *BACKENDS], default=LOCAL, help="where to run (default: local)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the site's scheduler (default: conf/BACKEND.conf)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings of the site (default: conf/BACKEND.conf)")
     parser.add_argument(
         "--num-threads", type=positive_int, default=1, metavar="N", help="CPU threads of a job (default: 1)"
     )
@@ -44,18 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-jobs-run",
         type=positive_int,
         metavar="N",
-        help="jobs at a time (default: as many as the cores hold, or the scheduler allows)",
+        help="limit of jobs that run at a time (default: by the number of cores, or the scheduler)",
     )
     parser.add_argument("--mem", metavar="4G", help="memory of a job; schedulers only")
     parser.add_argument("--time", metavar="H:MM:SS", help="time limit of a job; schedulers only")
-    parser.add_argument("--gpu", type=non_negative_int, metavar="N", help="GPUs that a job has to itself")
+    parser.add_argument("--gpu", type=non_negative_int, metavar="N", help="GPUs reserved for a job")
     parser.add_argument(
         "--num-nodes",
         type=positive_int,
         default=1,
         metavar="N",
-        help="nodes of a job, on each of which COMMAND is started, with MASTER_ADDR, MASTER_PORT and DISTILMOS_NODES; "
-        "slurm only",
+        help="nodes of a job; COMMAND starts on each, with MASTER_ADDR, MASTER_PORT and DISTILMOS_NODES; slurm only",
     )
     parser.add_argument(
         "--retry", type=non_negative_int, default=0, metavar="N", help="run failed jobs again, up to N times"
@@ -82,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_locally(array: Array, args: argparse.Namespace) -> list[Job]:
     if args.num_nodes > 1:
-        raise InputError("--num-nodes: this machine is only one; see --backend slurm")
+        raise InputError(f"--num-nodes {args.num_nodes}: the local backend has one node; use --backend slurm")
     parallel = args.max_jobs_run or default_parallelism(args.num_threads)
     jobs, ended = take_up(array)
     for _ in range(args.retry + 1):
@@ -95,7 +94,7 @@ def _queue(array: Array, args: argparse.Namespace) -> Queue:
     given = {"mem": args.mem, "time": args.time, "gpu": args.gpu, "num_nodes": args.num_nodes}
     options |= {name: str(value) for name, value in given.items() if value is not None}
     if args.num_nodes == 1:
-        del options["num_nodes"]  # which only some backends have
+        del options["num_nodes"]  # only some backends have this option
     conf = read_conf(args.config or Path("conf") / f"{args.backend}.conf")
     resources = Resources(options, args.num_threads, args.num_nodes, args.max_jobs_run, args.retry)
     return Queue(array, args.backend, conf, resources)

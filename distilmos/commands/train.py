@@ -1,19 +1,19 @@
-"""Stage 5: fine-tune an SSL encoder to predict MOS, and the token ids of its frozen self.
+"""Stage 5: fine-tune an SSL encoder to predict MOS and the token ids of the original, frozen encoder.
 
-Writes OUT/config.yaml, log.jsonl, tensorboard/, checkpoints/ and final/, the model directory. Started again after an
-interruption, with the same settings and data, it continues from its last checkpoint to the same final weights.
+Writes OUT/config.yaml, log.jsonl, tensorboard/, checkpoints/ and the model directory final/. Run the same command again
+after an interruption: it continues from the last checkpoint to the same final weights.
 
-Several processes (--nproc, --nnodes) share the recordings of every batch and learn what one would, to within rounding
-and dropout. They may be started by torchrun as well, whose exit status is 1 for 1, 2 and 75:
+Several processes (--nproc, --nnodes) share the recordings of each batch. The result is that of one process, up to
+rounding and dropout. torchrun can start the processes too; its exit status is 1 instead of 1, 2 or 75:
   torchrun --nproc-per-node N --no-python distilmos train ...
 
-SIGTERM and SIGUSR1 make it finish the step, write a checkpoint and end.
+After SIGTERM or SIGUSR1, training finishes the step, writes a checkpoint and ends.
 
 exit status:
   0   trained to the end
   1   failed: a loss is not finite, or another process failed
   2   usage or bad input
-  75  stopped by SIGTERM or SIGUSR1: started again, it continues (EX_TEMPFAIL of sysexits.h)
+  75  stopped by SIGTERM or SIGUSR1; run again to continue (EX_TEMPFAIL of sysexits.h)
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from distilmos.commands.options import positive_int
 from distilmos.errors import PREEMPTED
 from distilmos.memory import keep_freed_memory
 from distilmos.training.config import load_config
+from distilmos.training.inputs import InputPaths
 from distilmos.training.job import TrainJob, run_training
 from distilmos.training.launch import launch
 from distilmos.training.preemption import PreemptedError
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--config", required=True, metavar="FILE", help="settings, for example conf/distilmos.yaml")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="replace one of the settings"
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="replace a setting"
     )
     parser.add_argument("--train", required=True, type=Path, metavar="DIR", help="for example dump/raw/train")
     parser.add_argument("--dev", required=True, type=Path, metavar="DIR", help="for example dump/raw/dev")
@@ -48,22 +49,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stage-to-tmpdir",
         action="store_true",
-        help="copy the audio to $TMPDIR, a disk of this machine, and read it there; removed at the end",
+        help="read the audio from a copy in $TMPDIR, which should be on a local disk; removed at the end",
     )
     parser.add_argument(
         "--nproc",
         type=positive_int,
         default=1,
         metavar="N",
-        help="processes on this machine, each with a GPU of its own or, on the CPU, its part of OMP_NUM_THREADS",
+        help="processes on this machine, each with its own GPU or, on the CPU, its share of OMP_NUM_THREADS",
     )
     parser.add_argument(
         "--nnodes",
         type=positive_int,
         default=1,
         metavar="M",
-        help="machines, on each of which this command is started, with MASTER_ADDR, MASTER_PORT and NODE_RANK (or "
-        "Slurm's or PBS' name for that) in the environment",
+        help="number of machines; run this command on each of them, with MASTER_ADDR, MASTER_PORT and NODE_RANK "
+        "(or its name in Slurm or PBS) in the environment",
     )
 
 
@@ -72,10 +73,7 @@ def run(args: argparse.Namespace) -> int:
     overrides = args.overrides + ([] if args.seed is None else [f"seed={args.seed}"])
     job = TrainJob(
         config=load_config(args.config, overrides),
-        train=args.train,
-        dev=args.dev,
-        train_tokens=args.train_tokens,
-        dev_tokens=args.dev_tokens,
+        paths=InputPaths(args.train, args.dev, args.train_tokens, args.dev_tokens),
         out=args.out,
         device=args.device,
         stage=args.stage_to_tmpdir,
@@ -87,6 +85,6 @@ def run(args: argparse.Namespace) -> int:
     try:
         run_training(job)
     except PreemptedError as stopped:
-        print(f"distilmos train: {stopped}; started again it continues", file=sys.stderr)
+        print(f"distilmos train: {stopped}; run again to continue", file=sys.stderr)
         return PREEMPTED
     return 0

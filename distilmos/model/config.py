@@ -1,4 +1,4 @@
-"""The part of a configuration that shapes the network; a trained model carries it."""
+"""The settings that define the network; a trained model stores them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 
 
 def _to_tuple(value: Any) -> Any:
-    """YAML has lists alone; a frozen configuration holds tuples."""
+    """Convert a YAML list to a tuple, which a frozen configuration can hold."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -16,18 +16,18 @@ Integers = Annotated[tuple[PositiveInt, ...], Field(min_length=1), BeforeValidat
 
 
 class ModelConfig(BaseModel):
-    """Which network is built on the SSL encoder.
+    """The network on the SSL encoder.
 
     Attributes:
         model: "distilmos"; the baseline "sslmos" (mean of the last layer, one linear layer); or "spectral", which
-            scores log mel spectra alone, at the times of the encoder's frames.
-        hidden_dim: width H of everything behind the layer mix.
+            scores only log mel spectra, with the frame times of the encoder.
+        hidden_dim: width H of all modules after the layer mix.
         kernels: kernel of each depthwise convolution of the feature processor, odd.
-        strides: its strides; above 1 they shorten the frame sequence.
-        target_layers: encoder layers (from 1) whose token ids are predicted; "all" for each of them.
-        spectral_dim: channels of convolutions on log mel spectra beside the encoder; 0 for none.
-        dropout: in the decoder, behind the LSTM.
-        encoder_dropout: in the SSL encoder, of its input and of what each part of a layer adds.
+        strides: stride of each of these convolutions; above 1 they shorten the frame sequence.
+        target_layers: encoder layers, counted from 1, whose token ids the model predicts; or "all".
+        spectral_dim: channels of the spectral branch, convolutions on log mel spectra; 0 for none.
+        dropout: in the decoder, after the LSTM.
+        encoder_dropout: in the SSL encoder, on its input and on the output of each sublayer.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -52,10 +52,10 @@ class ModelConfig(BaseModel):
         return self
 
     def layers(self, num_layers: int) -> tuple[int, ...]:
-        """Return the target layers for an encoder with `num_layers` layers; none but for "distilmos".
+        """Return the target layers for an encoder with `num_layers` layers; empty unless `model` is "distilmos".
 
         Raises:
-            ValueError: if one of them does not exist in that encoder, or is named twice.
+            ValueError: if one of them does not exist in the encoder, or is listed twice.
         """
         if self.model != "distilmos":
             return ()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def entmax15(scores: Tensor) -> Tensor:
-    """Return the 1.5-entmax of a vector: between softmax and sparsemax, with exact zeros.
+    """Return the 1.5-entmax of a vector, which is between softmax and sparsemax and has exact zeros.
 
     p_i = max(0, s_i / 2 - tau)^2 with tau such that the p_i sum to 1; tau is found exactly by sorting (B. Peters,
     V. Niculae, A. Martins, "Sparse Sequence-to-Sequence Models", ACL 2019, algorithm 2).
@@ -18,23 +18,23 @@ def entmax15(scores: Tensor) -> Tensor:
     Returns:
         shape (L,), non-negative, sum 1; differentiable.
     """
-    # The result does not depend on a common offset; without it the squares below stay accurate.
+    # A common offset does not change the result; removing it keeps the squares below accurate.
     halves = (scores - scores.max()) / 2
     ordered = halves.sort(descending=True).values
     count = torch.arange(1, scores.numel() + 1, device=scores.device, dtype=scores.dtype)
     mean = ordered.cumsum(0) / count
     mean_square = ordered.square().cumsum(0) / count
-    # tau of the support of the k largest, for every k; the true support is the largest k whose k-th score is above tau.
+    # tau if the k largest scores are the support, for every k; the support is the largest k whose k-th score is >= tau.
     thresholds = mean - ((1 - count * (mean_square - mean.square())) / count).clamp(min=0).sqrt()
     support = int((thresholds <= ordered).sum())
     return (halves - thresholds[support - 1]).clamp(min=0).square()
 
 
 class LayerMix(nn.Module):
-    """Weighted sum over layers, then a linear map."""
+    """Weighted sum of the layers, then a linear map."""
 
     def __init__(self, num_layers: int, width: int) -> None:
-        """Start from equal weights of `num_layers` layers of width `width`."""
+        """Start with equal weights for `num_layers` layers of width `width`."""
         super().__init__()
         self.layer_logits = nn.Parameter(torch.zeros(num_layers))
         self.out_proj = nn.Linear(width, width)

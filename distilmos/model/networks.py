@@ -1,4 +1,4 @@
-"""DistilMOS and the plain fine-tuning baseline."""
+"""The networks: DistilMOS, the plain fine-tuning baseline, and a network on spectra alone."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from distilmos.ssl.encoder import SSLEncoder, valid_mask
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of a batch.
+    """The output of a network for a batch.
 
     Attributes:
         mos: utterance scores, float (B,).
         frame_mos: frame scores, float (B, T); padded frames are unspecified.
         num_frames: valid frames, long (B,).
-        token_logits: for each target layer the logits of its clusters, float (B, T, K); empty for a baseline, and where
-            they are not asked for.
+        token_logits: logits of the clusters for each target layer, float (B, T, K); empty for a baseline, or if not
+            requested.
     """
 
     mos: Tensor
@@ -42,18 +42,18 @@ def _mean_over_frames(frame_mos: Tensor, num_frames: Tensor) -> Tensor:
 
 
 class MOSNetwork(nn.Module):
-    """What all networks have in common: a score for each frame, of which the mean is that of a recording.
+    """Base of all networks: they score each frame, and the score of a recording is the mean over its frames.
 
     Attributes:
-        encoder_config: of the encoder, whose frames are those of the network.
-        spectral: adds what spectra tell; None without `spectral_dim`.
-        corpus_offsets: how the scales of the corpora that it was trained on differ; None for a single corpus. Scores
-            are on the mean scale unless a caller adds an offset.
-        listener_offsets: how listeners differ; there in training alone, for scores are those of the mean listener.
+        encoder_config: of the encoder, which defines the frames of the network.
+        spectral: the spectral branch; None without `spectral_dim`.
+        corpus_offsets: offsets between the scales of the training corpora; None for a single corpus. Scores are on the
+            mean scale unless the caller adds an offset.
+        listener_offsets: offsets of the listeners, during training only; scores are those of the mean listener.
     """
 
     def __init__(self, config: ModelConfig, encoder: EncoderConfig, corpora: tuple[str, ...]) -> None:
-        """Make what is common to all networks for frames of `encoder`."""
+        """Build the parts that all networks share, for the frames of `encoder`."""
         super().__init__()
         self.corpus_offsets = Offsets(corpora) if corpora else None
         self.listener_offsets: Offsets | None = None
@@ -68,11 +68,11 @@ class MOSNetwork(nn.Module):
         return self.encoder_config.hop
 
     def init_output(self, mean: float) -> None:
-        """Start from the mean training score, so that a short fine-tuning does not spend its steps on the offset."""
+        """Set the output bias to the mean training score, so that a short fine-tuning need not learn the offset."""
         raise NotImplementedError
 
     def layer_weights(self) -> Tensor | None:
-        """Return how much each encoder layer counts, (L,), or None where only the last is used."""
+        """Return the weight of each encoder layer, (L,); None if the network uses only the last layer."""
         return None
 
     def forward(self, audio: Tensor, num_samples: Tensor, *, with_tokens: bool = True) -> Prediction:
@@ -81,35 +81,36 @@ class MOSNetwork(nn.Module):
         Args:
             audio: 16 kHz waveforms, zero padded (B, N).
             num_samples: valid samples of each (B,).
-            with_tokens: whether token logits are wanted; scores do not need them.
+            with_tokens: compute token logits too; scores do not need them.
         """
         raise NotImplementedError
 
     def without_recordings(self) -> Tensor:
-        """Return 0, differentiable, having done what `forward` and its backward pass do together with other processes.
+        """Return a differentiable 0, from a forward pass of the batch norms alone.
 
-        For a process of a distributed training that has no recording of a batch.
+        For a process of a data-parallel run that has no recording of a batch: the batch norms of the other processes
+        wait for its sums, in the forward and in the backward pass.
         """
-        raise NotImplementedError
+        return torch.zeros((), requires_grad=True) if self.spectral is None else self.spectral.without_recordings()
 
 
 class EncoderNetwork(MOSNetwork):
-    """A network on hidden states of an SSL encoder, perhaps with spectra beside it.
+    """A network on the hidden states of an SSL encoder, optionally with a spectral branch.
 
     Attributes:
-        encoder: a part of the network.
-        linear: makes frame scores of what subclasses make of the layers.
+        encoder: the SSL encoder, part of the network.
+        linear: maps the frames that a subclass computes to frame scores.
     """
 
     def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...], width: int) -> None:
-        """Take over `encoder`; `width` is that of the frames that are scored."""
+        """Make `encoder` a part of the network; `width` is the input width of `linear`."""
         super().__init__(config, encoder.config, corpora)
         self.encoder = encoder
         self.encoder.set_dropout(config.encoder_dropout)
         self.linear = nn.Linear(width, 1)
 
     def init_output(self, mean: float) -> None:
-        """Start from the mean training score."""
+        """Set the output bias to the mean training score."""
         with torch.no_grad():
             self.linear.bias.fill_(mean)
 
@@ -128,17 +129,13 @@ class EncoderNetwork(MOSNetwork):
 
         Args:
             layers: L tensors (B, T, D).
-            num_frames: how many of their frames are valid (B,).
-            with_tokens: whether token logits are wanted.
+            num_frames: number of valid frames (B,).
+            with_tokens: compute token logits too.
 
         Returns:
-            frame scores (B, T'), how many of them are valid (B,), and token logits as in `Prediction`.
+            frame scores (B, T'), the number of valid ones (B,), and token logits as in `Prediction`.
         """
         raise NotImplementedError
-
-    def without_recordings(self) -> Tensor:
-        """Return 0, differentiable, having taken part in the batch norms of the branch."""
-        return self.linear.bias.sum() * 0 if self.spectral is None else self.spectral.without_recordings()
 
 
 class DistilMOS(EncoderNetwork):
@@ -148,11 +145,11 @@ class DistilMOS(EncoderNetwork):
 
     Attributes:
         clusters: number K of token ids.
-        kmeans: hash of the k-means models that define them; empty where that is not known.
+        kmeans: hash of the k-means models that define the ids; empty if unknown.
     """
 
     def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...], clusters: int) -> None:
-        """Build the heads for token ids 0..clusters-1 on `encoder`."""
+        """Build the network on `encoder`, for token ids 0..clusters-1."""
         super().__init__(config, encoder, corpora, config.hidden_dim)
         source = encoder.config.embed_dim
         self.clusters = clusters
@@ -181,7 +178,7 @@ class DistilMOS(EncoderNetwork):
         return self.linear(self.decoder(shared, num_frames)).squeeze(2), num_frames, logits
 
     def without_recordings(self) -> Tensor:
-        """Return 0, differentiable, having taken part in the batch norm."""
+        """Return a differentiable 0, from a forward pass of the batch norms alone."""
         nothing = self.linear.weight.new_zeros(0, 1, self.encoder_config.embed_dim)
         lengths = torch.zeros(0, dtype=torch.long, device=nothing.device)
         shared: Tensor = self.feature_processor(nothing, lengths)[0]
@@ -191,12 +188,12 @@ class DistilMOS(EncoderNetwork):
 class SSLMOS(EncoderNetwork):
     """Plain fine-tuning: a linear layer on the last hidden state, averaged over valid frames.
 
-    After E. Cooper et al., "Generalization ability of MOS prediction networks", ICASSP 2022, but with padding left out
-    of the mean.
+    After E. Cooper et al., "Generalization ability of MOS prediction networks", ICASSP 2022, but the mean excludes
+    padding.
     """
 
     def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...]) -> None:
-        """Put the linear layer on `encoder`."""
+        """Build the network on `encoder`."""
         super().__init__(config, encoder, corpora, encoder.config.embed_dim)
 
     def score_layers(
@@ -207,25 +204,21 @@ class SSLMOS(EncoderNetwork):
 
 
 class SpectralMOS(MOSNetwork):
-    """Spectra alone: a baseline, and what the spectral branch of another network can start from."""
+    """The spectral branch alone: a baseline, and initial weights for the spectral branch of other networks."""
 
     spectral: SpectralBranch
 
     def init_output(self, mean: float) -> None:
-        """Start from the mean training score."""
+        """Set the output bias to the mean training score."""
         with torch.no_grad():
             self.spectral.mean.bias.fill_(mean)
 
     def forward(self, audio: Tensor, num_samples: Tensor, *, with_tokens: bool = True) -> Prediction:
-        """Score recordings; there are no token logits."""
+        """Score recordings, without token logits."""
         *counts, size = map(self.encoder_config.num_frames, [*num_samples.tolist(), audio.shape[1]])
         num_frames = torch.tensor(counts, device=audio.device)
         frame_mos = self.spectral(audio, num_samples, num_frames)[:, :size]
         return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, [])
-
-    def without_recordings(self) -> Tensor:
-        """Return 0, differentiable, having taken part in the batch norms."""
-        return self.spectral.without_recordings()
 
 
 def build_model(
@@ -234,15 +227,15 @@ def build_model(
     """Build the network that `config.model` names.
 
     Args:
-        config: its shape.
-        encoder: becomes part of the network, with fresh weights if it is given as a configuration. A network of spectra
-            alone needs no more of it than that.
-        clusters: number K of token ids; None is enough for a baseline.
-        corpora: whose scales it learns apart; none for a single one.
+        config: settings of the network.
+        encoder: becomes part of the network; a configuration gives an encoder with fresh weights. A spectral network
+            uses only the configuration.
+        clusters: number K of token ids; may be None for a baseline.
+        corpora: names of the training corpora, each with its own offset; empty for a single corpus.
 
     Raises:
-        ValueError: if the target layers do not exist, a DistilMOS network is asked for without `clusters`, or spectra
-            do not go with the encoder's frames.
+        ValueError: if a target layer does not exist, `clusters` is missing for DistilMOS, or the spectral branch does
+            not fit the frames of the encoder.
     """
     if config.model == "spectral":
         return SpectralMOS(config, encoder if isinstance(encoder, EncoderConfig) else encoder.config, corpora)

@@ -1,4 +1,4 @@
-"""Checkpoints that the authors of DistilMOS released, turned into our network."""
+"""Imports the checkpoints that the authors of DistilMOS released."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from distilmos.ssl.weights import FAIRSEQ, TRANSFORMERS, build_encoder
 BACKBONES = ("wavlm", "w2v2")
 CHECKPOINT, SETTINGS = "model.pth.tar", "model_cfg.yaml"
 
-# What their code takes where a configuration says nothing.
+# Defaults of the released code.
 _HEADS = {"hidden_dim": 256, "downsample_kernels": [5, 3, 3], "downsample_strides": [1, 1, 1]}
 _WAVLM = {"relative_position_embedding": True, "gru_rel_pos": True, "num_buckets": 320, "max_distance": 800}
-# Parameters of their network that its forward pass does not use.
+# Parameters that the forward pass of the released network does not use.
 _UNUSED = ("weighted_sum.layer_weights", "decoder.batch_norm.")
-# Of pretraining, and of the norm behind pre-norm layers: the states are those before it.
+# Parameters of pretraining, and of the norm after pre-norm layers: hidden states are taken before it.
 _UNUSED_ENCODER = ("mask_emb", "masked_spec_embed", "encoder.layer_norm.")
 _LSTM = "decoder.bilstm."
 
@@ -39,7 +39,7 @@ def fetch_official(repository: str, backbone: str) -> tuple[Path, Path]:
     """Fetch checkpoint and configuration from the Hugging Face hub; return their paths.
 
     Args:
-        repository: BaleYang/DistilMOS is the authors'.
+        repository: OWNER/NAME; the authors use BaleYang/DistilMOS.
         backbone: one of BACKBONES.
 
     Raises:
@@ -57,7 +57,7 @@ def load_official(checkpoint: str | Path, settings: str | Path) -> DistilMOS:
         settings: `model_cfg.yaml`.
 
     Raises:
-        InputError: if a file is missing, damaged or of another network; says what was found.
+        InputError: if a file is missing, damaged or of another network.
     """
     config = _read_settings(Path(settings))
     weights = _read_weights(Path(checkpoint))
@@ -89,7 +89,7 @@ def load_official(checkpoint: str | Path, settings: str | Path) -> DistilMOS:
     if expected != set(heads):
         raise InputError(f"{checkpoint}: does not fit {settings}: {_difference(expected, set(heads))}")
     try:
-        model.load_state_dict(heads, strict=False)  # the encoder has its weights already
+        model.load_state_dict(heads, strict=False)  # the encoder already has its weights
     except RuntimeError as error:
         raise InputError(f"{checkpoint}: does not fit {settings}: {error}") from None
     return model.eval()
@@ -104,7 +104,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected lines of 'key: value'")
     backbone = config.get("ssl_backbone", "wavlm")
     if backbone not in BACKBONES:
-        raise InputError(f"{path}: ssl_backbone {backbone!r}; {' and '.join(BACKBONES)} are known")
+        raise InputError(f"{path}: unknown ssl_backbone {backbone!r}; use {' or '.join(BACKBONES)}")
     return {**_HEADS, **config, "ssl_backbone": backbone}
 
 
@@ -119,7 +119,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _encoder(config: dict[str, Any], weights: dict[str, Tensor], settings: str, checkpoint: str) -> SSLEncoder:
-    """Build the encoder; their network takes waveforms as they are, whatever the pretrained encoder asks for."""
+    """Build the encoder; the released network never normalises waveforms, even if the pretrained encoder did."""
     shape: EncoderConfig
     if config["ssl_backbone"] == "wavlm":
         given = config.get("wavlm_cfg") or _WAVLM
@@ -130,7 +130,7 @@ def _encoder(config: dict[str, Any], weights: dict[str, Tensor], settings: str, 
 
 
 def _our_name(name: str) -> str:
-    """Their decoder has one bidirectional LSTM, ours one for each direction."""
+    """Return our name of a weight: the released decoder has one bidirectional LSTM, ours has one per direction."""
     if not name.startswith(_LSTM):
         return name
     part = name.removeprefix(_LSTM)

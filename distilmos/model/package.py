@@ -1,4 +1,4 @@
-"""A model directory: config.yaml and model.safetensors, all that prediction needs."""
+"""Model directories: config.yaml and model.safetensors, everything that prediction needs."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from distilmos.ssl.config import EncoderConfig
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
 MODELS = Path(__file__).parents[1] / "models"
-DEFAULT = "tcdvoip"  # what predicts where no model is named
+DEFAULT = "tcdvoip"  # the model that predicts if the user names none
 
 
 def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, Any] | None = None) -> None:
-    """Write a model so that `load_model_dir` gives it back.
+    """Write a model for `load_model_dir`.
 
     Args:
-        directory: is made if it does not exist.
+        directory: created if it does not exist.
         model: the network.
-        about: further facts for the reader (plain YAML types), stored under "about".
+        about: further information (plain YAML types), stored under "about".
     """
     directory = Path(directory)
     config = {
@@ -58,13 +58,13 @@ def model_names() -> list[str]:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """Return the directory of a model; one with a hub id is fetched, unless it is in the hub's cache.
+    """Return the directory of a model; a hub id is fetched unless it is in the cache of the hub.
 
     Args:
         name_or_path: the name of a model that ships with the package, a directory, or a hub id (OWNER/NAME).
 
     Raises:
-        InputError: if there is none.
+        InputError: if no such model exists.
         FailedError: if it cannot be fetched.
     """
     name = str(name_or_path)
@@ -72,12 +72,29 @@ def find_model(name_or_path: str | Path) -> Path:
         return MODELS / name
     if Path(name).is_dir():
         if (Path(name) / "final" / CONFIG).exists():
-            raise InputError(f"{name}: an experiment; its model is {name}/final, or what stage 8 writes, {name}/model")
+            raise InputError(f"{name}: is an experiment; use its model, {name}/final, or {name}/model from stage 8")
         return Path(name)
     if HUB_ID.fullmatch(name):
         return fetch_hub(name, [CARD, CONFIG], [[WEIGHTS]])
     known = ", ".join(model_names())
-    raise InputError(f"{name}: neither a directory, nor a model that ships with distilmos ({known}), nor a hub id")
+    raise InputError(f"{name}: is not a directory, a model that ships with distilmos ({known}), or a hub id")
+
+
+def read_corpora(directory: str | Path) -> tuple[str, ...]:
+    """Return the corpora whose rating scales a model has learned; none for a model of a single corpus.
+
+    Raises:
+        InputError: if config.yaml is missing or not that of a model.
+    """
+    path = Path(directory) / CONFIG
+    try:
+        return _corpora(yaml.safe_load("\n".join(read_lines(path))))
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: not the configuration of a model: {error}") from None
+
+
+def _corpora(config: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(map(str, config.get("corpora", ())))
 
 
 def load_model_dir(directory: str | Path) -> MOSNetwork:
@@ -91,50 +108,49 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
     try:
         config = yaml.safe_load("\n".join(read_lines(path)))
         if config["format"] != FORMAT:
-            raise InputError(f"{path}: format {config['format']} is not {FORMAT}; use a newer distilmos")
+            raise InputError(f"{path}: format {config['format']}, expected {FORMAT}; use a newer distilmos")
         encoder = EncoderConfig.from_dict(config["encoder"])
-        corpora = tuple(map(str, config.get("corpora", ())))
-        model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], corpora)
+        model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], _corpora(config))
         if isinstance(model, DistilMOS):
             model.kmeans = str(config.get("kmeans") or "")
     except (yaml.YAMLError, KeyError, TypeError, ValueError, ValidationError, RuntimeError, MemoryError) as error:
-        raise InputError(f"{path}: not the configuration of a model: {error}") from None
+        raise InputError(f"{path}: not a model configuration: {error}") from None
     weights = directory / WEIGHTS
     try:
         model.load_state_dict(load_file(weights))
     except FileNotFoundError:
         raise InputError(f"{weights}: no such file") from None
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise InputError(f"{weights}: does not hold the weights of {path}: {error}") from None
+        raise InputError(f"{weights}: does not fit {path}: {error}") from None
     return model.eval()
 
 
 def push_model(directory: str | Path, repository: str, *, private: bool) -> str:
-    """Put a model directory on the Hugging Face hub, as one commit; return its address.
+    """Upload a model directory to the Hugging Face hub, as one commit; return its address.
 
     Args:
-        directory: of the model; it is loaded first, so that nothing broken is published.
+        directory: of the model; it is loaded first, so that no broken model is published.
         repository: OWNER/NAME.
-        private: whether a repository that has to be made is not public.
+        private: make the repository private if it has to be created.
 
     Raises:
         InputError: if the model cannot be loaded.
-        FailedError: if the hub refuses it.
+        FailedError: if the hub refuses the upload.
     """
     load_model_dir(directory)
     return push_hub(Path(directory), repository, [CONFIG, WEIGHTS, CARD], private=private)
 
 
 def pull_model(repository: str, directory: str | Path) -> None:
-    """Copy a model from the Hugging Face hub to a directory of its own; from the hub's cache if it cannot be reached.
+    """Copy a model from the Hugging Face hub to a new directory; from the cache if the hub cannot be reached.
 
     Raises:
-        InputError: if the directory exists, or it is not a model.
+        InputError: if the directory exists, or the repository is not a model.
         FailedError: if it cannot be fetched.
     """
     directory = Path(directory)
     if directory.exists():
-        raise InputError(f"{directory}: exists already")
+        raise InputError(f"{directory}: already exists")
     source = fetch_hub(repository, [CARD, CONFIG], [[WEIGHTS]], newest=True)
     load_model_dir(source)
     temporary = temporary_name(directory)

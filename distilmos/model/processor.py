@@ -1,8 +1,8 @@
-"""The feature processor, the token predictors and the decoder of DistilMOS, none of which sees padding.
+"""The feature processor, the token predictors and the decoder of DistilMOS; padding affects none of them.
 
-The released code lets padded frames become non-zero before wide convolutions, so that a score depends on the batch.
-Here padding is set to zero before every convolution, as a recording that is scored alone has zeros beyond its end,
-batch statistics are those of valid frames, and the LSTM runs over valid frames alone.
+In the released code padded frames become non-zero before wide convolutions, so that a score depends on the batch. Here
+padding is set to zero before every convolution, like the zeros after the end of a recording that is scored alone;
+batch statistics and the LSTMs use only valid frames.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from distilmos.ssl.encoder import valid_mask
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes; so is its gradient, for the loss is the sum of their losses."""
+    """Sums a tensor over all processes, and its gradient too, because the loss is the sum of their losses."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        """Return the sum."""
+        """Return the sum of the tensor."""
         total = tensor.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Return the gradient."""
+        """Return the sum of the gradient."""
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
 
 
 class FrameNorm(nn.BatchNorm1d):
-    """Batch norm of frames (N, H) with the statistics of the whole batch, of which several processes may have parts.
+    """Batch norm of frames (N, H) with the statistics of the whole batch, which several processes may share.
 
-    torch's own SyncBatchNorm, which does the same, needs GPUs.
+    SyncBatchNorm of torch does the same, but only on GPUs.
 
-    A single frame, from a batch of one recording shorter than two frames, has no variance and minus its mean is
-    nothing: in training too it is normalised with the running statistics, and leaves them as they are.
+    A single frame, from a batch of one recording shorter than two frames, has no variance and would become 0. In
+    training too it is normalised with the running statistics, and does not change them.
     """
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Normalise frames (N, H); in a training of several processes N may be 0."""
+        """Normalise frames (N, H); N may be 0 in a run of several processes."""
         if self.training and dist.is_available() and dist.is_initialized():
             return self._across_processes(frames)
         return self._with_running_statistics(frames) if len(frames) == 1 else super().forward(frames)
@@ -54,7 +54,7 @@ class FrameNorm(nn.BatchNorm1d):
         return F.batch_norm(frames, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
     def _across_processes(self, frames: Tensor) -> Tensor:
-        """Normalise with the mean and variance over the frames of all processes, taken in float32."""
+        """Normalise with mean and variance over the frames of all processes, computed in float32."""
         values = frames.float()
         sums: Tensor = _SumOverProcesses.apply(torch.cat([values.sum(0), values.new_tensor([len(values)])]))
         count = int(sums[-1])
@@ -62,13 +62,13 @@ class FrameNorm(nn.BatchNorm1d):
             return self._with_running_statistics(frames)
         mean = sums[:-1] / count
         centred = values - mean
-        # A second sum rather than that of the squares with the first: their difference would lose digits.
+        # A second sum, because the difference of mean square and squared mean would lose digits.
         variance: Tensor = _SumOverProcesses.apply(centred.square().sum(0)) / count
-        self._note(mean.detach(), variance.detach() * (count / (count - 1)))
+        self._update_running(mean.detach(), variance.detach() * (count / (count - 1)))
         return (centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias).to(frames.dtype)
 
-    def _note(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics towards those of a batch, as BatchNorm1d does."""
+    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
+        """Update the running statistics with those of a batch, as BatchNorm1d does."""
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         self.num_batches_tracked += 1
         momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
@@ -77,9 +77,9 @@ class FrameNorm(nn.BatchNorm1d):
 
 
 def norm_valid(norm: FrameNorm, x: Tensor, lengths: Tensor) -> Tensor:
-    """Normalise the valid frames of (B, H, T), of which there are `lengths` (B,); zero at padding."""
+    """Normalise the first `lengths` (B,) frames of (B, H, T); return zero at padding."""
     mask = valid_mask(lengths, x.shape[2])
-    # Only valid frames, as rows, go through the norm: padding must not enter its statistics.
+    # Only valid frames go through the norm, as rows: padding must not affect its statistics.
     frames: Tensor = norm(x.transpose(1, 2)[mask])
     output = frames.new_zeros(x.shape[0], x.shape[2], x.shape[1])
     output[mask] = frames
@@ -87,7 +87,7 @@ def norm_valid(norm: FrameNorm, x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def strided_lengths(lengths: Tensor, stride: int) -> Tensor:
-    """Return how many of `lengths` (B,) frames a convolution leaves whose frame t is centred at t * stride."""
+    """Return the output lengths (B,) of a convolution whose output frame t is centred at input frame t * stride."""
     return torch.div(lengths - 1, stride, rounding_mode="floor") + 1
 
 
@@ -95,7 +95,7 @@ class SeparableBlock(nn.Module):
     """Depthwise and pointwise convolution, batch norm over valid frames, GELU."""
 
     def __init__(self, width: int, kernel: int, stride: int) -> None:
-        """Make a block of `width` channels; `kernel` is odd, so that frame t is centred at t * stride."""
+        """Build a block of `width` channels; `kernel` is odd, so that frame t is centred at t * stride."""
         super().__init__()
         self.stride = stride
         self.dw = nn.Conv1d(width, width, kernel, stride, padding=kernel // 2, groups=width, bias=False)
@@ -113,7 +113,7 @@ class FeatureProcessor(nn.Module):
     """Reduces the mixed layers to the shared representation of width H."""
 
     def __init__(self, source: int, width: int, kernels: tuple[int, ...], strides: tuple[int, ...]) -> None:
-        """Map `source` channels to `width`, with one block for each kernel and stride."""
+        """Build a processor from `source` to `width` channels, with one block for each kernel and stride."""
         super().__init__()
         self.proj_in = nn.Conv1d(source, width, 1)
         self.blocks = nn.ModuleList(SeparableBlock(width, k, s) for k, s in zip(kernels, strides, strict=True))
@@ -133,7 +133,7 @@ class TokenPredictor(nn.Module):
     """Classifies each frame into the k-means clusters of one encoder layer."""
 
     def __init__(self, width: int, clusters: int) -> None:
-        """Make an MLP width -> width -> width -> clusters."""
+        """Build an MLP width -> width -> width -> clusters."""
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, clusters)
@@ -149,7 +149,7 @@ class Decoder(nn.Module):
     """Convolution, bidirectional LSTM and a residual connection around the LSTM."""
 
     def __init__(self, width: int, dropout: float) -> None:
-        """Make a decoder of `width` channels."""
+        """Build a decoder of `width` channels."""
         super().__init__()
         self.cnn = nn.Conv1d(width, width, 3, padding=1)
         self.lstm_forward = nn.LSTM(width, width, batch_first=True)
@@ -162,8 +162,8 @@ class Decoder(nn.Module):
         """Map frames (B, T, H) to (B, T, H); padded frames are unspecified."""
         mask = valid_mask(lengths, x.shape[1])[:, :, None]
         local = self.cnn((x * mask).transpose(1, 2)).transpose(1, 2)
-        # Two LSTMs, the second on sequences reversed up to their own lengths, are the same as one bidirectional LSTM on
-        # a packed sequence, whose backward pass takes ten times as long on a CPU.
+        # Two LSTMs, the second on sequences reversed within their lengths, equal one bidirectional LSTM on a packed
+        # sequence, whose backward pass takes ten times as long on a CPU.
         reverse = _reversal(lengths, x.shape[1])[:, :, None].expand_as(local)
         backward = self.lstm_backward(local.gather(1, reverse))[0].gather(1, reverse)
         context = torch.cat([self.lstm_forward(local)[0], backward], dim=2)
@@ -173,7 +173,7 @@ class Decoder(nn.Module):
 
 
 def _reversal(lengths: Tensor, size: int) -> Tensor:
-    """Return indices (B, size) that turn each sequence round within its length (B,) and leave padding in place."""
+    """Return indices (B, size) that reverse each sequence within its length (B,) and keep padding in place."""
     frames = torch.arange(size, device=lengths.device)[None, :]
     mirrored = lengths[:, None] - 1 - frames
     return torch.where(mirrored >= 0, mirrored, frames)

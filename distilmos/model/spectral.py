@@ -1,4 +1,4 @@
-"""Convolutions on log mel spectra, beside the SSL encoder: what an encoder of speech may have learnt not to hear.
+"""The spectral branch: convolutions on log mel spectra, for distortions that a speech encoder may ignore.
 
 After R. E. Zezario et al., "Deep learning-based non-intrusive multi-objective speech assessment model with cross-domain
 features" (MOSA-Net), TASLP 2023, which scores spectra together with the hidden states of an SSL model.
@@ -16,9 +16,9 @@ from distilmos.model.processor import FrameNorm, norm_valid, strided_lengths
 from distilmos.ssl.config import EncoderConfig
 from distilmos.ssl.encoder import normalize_audio, valid_mask
 
-WINDOW, HOP = 400, 160  # samples: 25 and 10 ms; the joint of two packets is in two or three frames
+WINDOW, HOP = 400, 160  # samples: 25 and 10 ms; the boundary of two packets is in two or three frames
 BANDS = 64
-FLOOR = 1e-8  # added to the power of a band; a recording has unit variance then: far below its noise
+FLOOR = 1e-8  # added to the power of a band, of audio normalised to unit variance: far below its noise
 KERNEL, DEPTH = 5, 3
 DEVIATION_EPS = 1e-5  # added to a variance, which must not be 0
 
@@ -41,16 +41,16 @@ class _Block(nn.Module):
 class SpectralBranch(nn.Module):
     """Log mel spectrogram, batch norm, blocks, and a score for each frame.
 
-    Blocks are on one frame each 10 ms, the last one steps from there to the frames of the network. The score of a
-    recording, the mean over frames in any case, is a linear function of its channels' means over time and standard
-    deviations. Each frame has the share of a deviation that it makes up.
+    The blocks have one frame each 10 ms; the stride of the last one leads to the frames of the network. The score of a
+    recording, which is the mean of its frame scores, is a linear function of the means and the standard deviations of
+    the channels over time. Each frame score includes the contribution of its frame to the deviations.
     """
 
     def __init__(self, width: int, hop: int, encoder: EncoderConfig) -> None:
-        """Make blocks of `width` channels for a network on `encoder` that has a frame each `hop` samples.
+        """Build blocks of `width` channels for a network on `encoder` with one frame each `hop` samples.
 
         Raises:
-            ValueError: if that is not a multiple of 10 ms, or frames of `encoder` are shorter than those of spectra.
+            ValueError: if `hop` is not a multiple of 10 ms, or frames of `encoder` are shorter than those of spectra.
         """
         super().__init__()
         if hop % HOP or encoder.receptive_field < WINDOW:
@@ -71,12 +71,12 @@ class SpectralBranch(nn.Module):
         Args:
             audio: 16 kHz waveforms, zero padded (B, N).
             num_samples: valid samples of each (B,).
-            num_frames: valid frames of the network, which has T (B,).
+            num_frames: valid frames of the network (B,), of T frames.
 
         Returns:
-            what the branch adds to each frame score (B, T'), where T' is T or more; padded frames are unspecified.
+            the terms that the branch adds to the frame scores (B, T'), T' >= T; padded frames are unspecified.
         """
-        # bfloat16 would leave two digits of a spectrum.
+        # bfloat16 would keep only two digits of a spectrum.
         with torch.autocast(audio.device.type, enabled=False):
             spectra = (self.mel(normalize_audio(audio, num_samples, FLOOR)) + FLOOR).log()
         lengths = torch.div(num_samples - WINDOW, HOP, rounding_mode="floor") + 1
@@ -85,12 +85,12 @@ class SpectralBranch(nn.Module):
         return scores.squeeze(2)
 
     def without_recordings(self) -> Tensor:
-        """Return 0, differentiable, having taken part in the batch norms."""
+        """Return a differentiable 0, from a forward pass of the batch norms alone."""
         nothing = self.norm.weight.new_zeros(0, BANDS, 1)
         return self._run_blocks(nothing, torch.zeros(0, dtype=torch.long, device=nothing.device)).sum()
 
     def _run_blocks(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Map spectra (B, 64, T), of which `lengths` (B,) frames are valid, to frames (B, T', W), zero at padding."""
+        """Map spectra (B, 64, T) with `lengths` (B,) valid frames to frames (B, T', W), zero at padding."""
         x = norm_valid(self.norm, x, lengths)
         for block in self.blocks:
             x, lengths = block(x, lengths)
@@ -98,9 +98,10 @@ class SpectralBranch(nn.Module):
 
 
 def _deviations(frames: Tensor, num_frames: Tensor) -> Tensor:
-    """Return what is, as a mean over the valid ones, `num_frames` (B,), the standard deviation of frames (B, T, W).
+    """Return the contribution of each frame to the standard deviation over time of frames (B, T, W).
 
-    That of a frame is its squared difference from the mean, divided by the deviation: (B, T, W).
+    It is the squared difference from the mean over time, divided by the deviation: (B, T, W). Its mean over the
+    `num_frames` (B,) valid frames is the deviation.
     """
     mask = valid_mask(num_frames, frames.shape[1])[:, :, None]
     count = num_frames[:, None, None]

@@ -1,4 +1,4 @@
-"""Everything that a report shows, read from an experiment directory."""
+"""Read an experiment directory for reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from distilmos.scoring.results import Scored, read_metrics, read_scored
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """One results/<set>: metrics.json, and the utterances of scored.tsv (none where nothing is rated)."""
+    """One results/<set>: metrics.json, and the utterances of scored.tsv (empty if the set has no ratings)."""
 
     name: str
     metrics: dict[str, Any]
@@ -28,21 +28,22 @@ class ScoredSet:
 
 @dataclass
 class Experiment:
-    """What an experiment directory holds; `missing` names, one line each, what it does not.
+    """The content of an experiment directory.
 
     Attributes:
         path: the directory.
         config: settings of config.yaml.
-        config_text: config.yaml as it stands.
+        config_text: config.yaml, unchanged.
         start: "start" event of log.jsonl.
-        continued: steps of the "resume" events, after which the training was continued.
-        train: "train" events in the order of steps; dev: "dev" events.
+        continued: steps of the "resume" events, after which the run continued.
+        train: "train" events in the order of steps.
+        dev: "dev" events in the order of steps.
         end: "end" event.
-        clusters: K of the token predictors, from final/config.yaml or the k-means.
+        clusters: K of the token predictors, from final/config.yaml or quality.json.
         sets: scored sets, sorted by name.
         kmeans: rows of quality.json, one for each layer.
-        analysis: what analysis/analysis.json holds, where there is one.
-        missing: what a complete experiment would have besides.
+        analysis: content of analysis/analysis.json; empty without one.
+        missing: one line for each part that a complete experiment has and this one lacks.
     """
 
     path: Path
@@ -61,35 +62,35 @@ class Experiment:
 
     @property
     def tag(self) -> str:
-        """The name of the directory."""
+        """Name of the directory."""
         return self.path.resolve().name
 
     @property
     def has_tokens(self) -> bool:
-        """Whether the training predicted tokens."""
+        """Whether the model predicts tokens."""
         return any(event.get("token") is not None for event in self.train + self.dev)
 
     @property
     def dev_notes(self) -> str:
-        """What must be shown beside results on the dev set."""
+        """Notes of the dev set, to be shown with its results; empty without notes."""
         return (self.start.get("data") or {}).get("dev", {}).get("notes") or ""
 
     def final_dev(self, key: str) -> tuple[Any, str] | None:
-        """Return the last value of `key` on dev, and whose it is: the final model's, or that of a step."""
+        """Return the last value of `key` on dev and its origin: the final model, or a step. None without a value."""
         values = [(event.get(key), f"at step {event['step']}") for event in self.dev]
         values.append(((self.end.get("dev") or {}).get(key), "of the final model"))
         return next(((value, whose) for value, whose in reversed(values) if value is not None), None)
 
 
 def read_experiment(directory: str | Path, kmeans: str | Path | None = None) -> Experiment:
-    """Read what there is of an experiment.
+    """Read an experiment, complete or not.
 
     Args:
         directory: exp/<tag>.
-        kmeans: directory with quality.json.
+        kmeans: directory with quality.json; None without one.
 
     Raises:
-        InputError: if the directory or its whole content is missing, or a file that is there is faulty.
+        InputError: if the directory is missing or has nothing to report, or if one of its files is faulty.
     """
     experiment = Experiment(Path(directory))
     if not experiment.path.is_dir():
@@ -115,7 +116,7 @@ def _read_configs(experiment: Experiment) -> None:
         experiment.config_text = "\n".join(read_lines(path))
         experiment.config = _read_yaml(path)
     else:
-        experiment.missing.append("config.yaml: the settings are not known")
+        experiment.missing.append("config.yaml: the settings are unknown")
     if final.exists():
         experiment.clusters = _read_yaml(final).get("clusters")
 
@@ -133,7 +134,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _read_log(experiment: Experiment) -> None:
     path = experiment.path / "log.jsonl"
     if not path.exists():
-        experiment.missing.append("log.jsonl: how the model was trained is not known")
+        experiment.missing.append("log.jsonl: the course of the run is unknown")
         return
     lines = read_lines(path)
     for number, line in enumerate(lines, start=1):
@@ -142,8 +143,8 @@ def _read_log(experiment: Experiment) -> None:
             kind, step = event["event"], int(event["step"])
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):
-                break  # a killed training may leave half a line at the end
-            raise InputError.at(path, number, f"not an event of a training log ({error!r})") from None
+                break  # a killed run may leave half a line at the end
+            raise InputError.at(path, number, f"not an event of a run's log ({error!r})") from None
         if kind == "start":
             experiment.start = event
         elif kind == "resume":
@@ -157,7 +158,7 @@ def _read_log(experiment: Experiment) -> None:
     if not experiment.dev:
         experiment.missing.append("log.jsonl: no validation yet")
     if not experiment.end:
-        experiment.missing.append("log.jsonl: the training has not ended")
+        experiment.missing.append("log.jsonl: the run has not ended")
 
 
 def _read_sets(experiment: Experiment) -> None:
@@ -185,7 +186,7 @@ def _read_kmeans(path: Path) -> list[dict[str, Any]]:
 
 
 def series(events: Sequence[Mapping[str, Any]], *keys: str | int) -> list[float]:
-    """Return one number of each event, NaN where it has none; `keys` lead to it through dicts and lists."""
+    """Return one number of each event, NaN if it has none; `keys` are the path to it through dicts and lists."""
     values = []
     for event in events:
         value: Any = event

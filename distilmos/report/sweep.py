@@ -1,4 +1,4 @@
-"""Tables of several models, each trained with several seeds: every score, mean and deviation, and the differences."""
+"""Tables that compare models over several seeds: all scores, means and deviations, and differences."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ METRICS = ("LCC", "SRCC", "MSE")
 
 
 def sweep_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) -> str:
-    """Return a page in Markdown on the trainings `expdir/MODEL_seedN`, a section for each test set.
+    """Return a page in Markdown on the runs `expdir/MODEL_seedN`, with a section for each test set.
 
     Args:
-        expdir: where the experiments are.
-        models: CONF[+key=value][@option=value]...; the first is compared with the others, A+... and A@... with A.
+        expdir: directory of the experiments.
+        models: CONF[+key=value][@option=value]...; see `pairs` for which are compared.
         seeds: of each model.
 
     Raises:
-        InputError: if a training has not been scored on a test set that another one has been scored on.
+        InputError: if a run has no scores on a test set on which another run has scores.
     """
     experiments = {(m, s): Path(expdir) / f"{m}_seed{s}" for m in models for s in seeds}
     names = sorted({path.parent.name for e in experiments.values() for path in e.glob("results/*/metrics.json")})
     if not names:
         raise InputError(f"{expdir}: no scores of {', '.join(path.name for path in experiments.values())}")
     parts = [
-        "In brackets: 95 % bootstrap intervals over systems, with all utterances of each. `mean` is over seeds, with "
-        "their standard deviation.\n",
-        training_facts(map(read_experiment, experiments.values())),
+        "In brackets: 95 % bootstrap intervals over systems, with all utterances of each. `mean`: mean and standard "
+        "deviation over seeds.\n",
+        run_facts(map(read_experiment, experiments.values())),
     ]
     for name in names:
         results = {key: path / "results" / name for key, path in experiments.items()}
@@ -50,60 +50,74 @@ def sweep_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) 
 
 
 def dev_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) -> str:
-    """Return a page like `sweep_page` on the dev set alone, by which settings are chosen; test is not looked at.
+    """Return a page like `sweep_page` on the dev set alone, to choose settings; it reads no test scores.
 
     Args:
-        expdir: where the experiments are.
-        models: as `sweep_page` takes them.
+        expdir: directory of the experiments.
+        models: as for `sweep_page`.
         seeds: of each model.
 
     Raises:
-        InputError: if a training is missing, or has not ended.
+        InputError: if a run is missing, or has not ended.
     """
     experiments = {(m, s): read_experiment(Path(expdir) / f"{m}_seed{s}") for m in models for s in seeds}
-    text = "Scores of the final models on the dev set. `mean` is the mean over seeds and their standard deviation.\n"
+    return dev_tables(experiments, models, seeds)
+
+
+def dev_tables(experiments: Mapping[tuple[str, str], Experiment], models: Sequence[str], seeds: Sequence[str]) -> str:
+    """Return the page of `dev_page` from experiments that are already read.
+
+    Args:
+        experiments: (model, seed) -> experiment.
+        models: in the order of the rows.
+        seeds: of each model.
+
+    Raises:
+        InputError: if a run has not ended.
+    """
+    text = "Scores of the final models on the dev set. `mean`: mean and standard deviation over seeds.\n"
     scores = {key: _dev_scores(experiment) for key, experiment in experiments.items()}
-    return "\n".join([text, training_facts(experiments.values()), score_table(scores, models, seeds)])
+    return "\n".join([text, run_facts(experiments.values()), score_table(scores, models, seeds)])
 
 
 def _dev_scores(experiment: Experiment) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Return level -> metric -> value of the model in `final`, without intervals."""
+    """Return level -> metric -> value of the final model on dev, without intervals."""
     if not experiment.end:
-        raise InputError(f"{experiment.path}: has not been trained to the end")
+        raise InputError(f"{experiment.path}: the run has not ended")
     dev = experiment.end["dev"]
     return {
         level: {name: {"value": dev[level][name], "low": None, "high": None} for name in METRICS} for level in LEVELS
     }
 
 
-def training_facts(experiments: Iterable[Experiment]) -> str:
-    """Return a list, in Markdown, of what trainings were made with, and when; empty without any log."""
+def run_facts(experiments: Iterable[Experiment]) -> str:
+    """Return a Markdown list of commits, machines, precisions, k-means and start times of runs; empty without logs."""
     starts = [experiment.start for experiment in experiments if experiment.start]
     if not starts:
         return ""
-    commits = sorted({f"`{start['commit'] or 'not known'}`" for start in starts})
+    commits = sorted({f"`{start['commit'] or 'unknown'}`" for start in starts})
     machines = sorted({machine_text(start["hardware"]) for start in starts})
     times = sorted(start["time"] for start in starts)
     facts = [f"- commit: {', '.join(commits)}", f"- hardware: {' / '.join(machines)}"]
     for key, name in (("precision", "precision"), ("kmeans", "k-means")):
-        # Logs of earlier versions do not say; a baseline has no k-means.
+        # Logs of earlier versions lack these; a baseline has no k-means.
         found = sorted({start[key] for start in starts if start.get(key)})
         if found and not all(key in start for start in starts):
-            found.append("not known")
+            found.append("unknown")
         if found:
             facts.append(f"- {name}: {', '.join(found)}")
-    return "\n".join([*facts, f"- trainings started: {times[0]} to {times[-1]}\n"])
+    return "\n".join([*facts, f"- runs started: {times[0]} to {times[-1]}\n"])
 
 
 def score_table(
     scores: Mapping[tuple[str, str], Mapping[str, Any]], models: Sequence[str], seeds: Sequence[str]
 ) -> str:
-    """Return a row for each training, and one for each model's mean over seeds.
+    """Return a table with a row for each run, and one for each model's mean over seeds.
 
     Args:
         scores: (model, seed) -> level -> metric -> value and interval.
         models: in the order of the rows.
-        seeds: likewise.
+        seeds: in the order of the rows.
     """
     columns = [(level, name) for level in LEVELS for name in METRICS]
     rows = []
@@ -117,12 +131,12 @@ def score_table(
 
 
 def differences(results: Mapping[tuple[str, str], Path], models: Sequence[str], seeds: Sequence[str]) -> list[str]:
-    """Return a paragraph and a table for each pair of models that is compared; see `pairs`.
+    """Return a paragraph and a table for each pair of models in `pairs`, compared seed by seed.
 
     Args:
         results: (model, seed) -> scored results directory, all of one set.
-        models: of the trainings.
-        seeds: of the trainings; models are compared seed by seed.
+        models: of the runs.
+        seeds: of the runs.
     """
     parts = []
     for first, other in pairs(models):
@@ -140,7 +154,7 @@ def differences(results: Mapping[tuple[str, str], Path], models: Sequence[str], 
 
 
 def pairs(models: Sequence[str]) -> list[tuple[str, str]]:
-    """Return which models to compare: what changes another one with that, and the first with all others."""
+    """Return the pairs of models to compare: each variant (A+... or A@...) with its base A, the first with the rest."""
     found = []
     for i, model in enumerate(models[1:], start=1):
         changed = [other for other in models[:i] if model.startswith((f"{other}+", f"{other}@"))]

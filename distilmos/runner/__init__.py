@@ -1,7 +1,7 @@
-"""Running commands and arrays of commands with a log each, behind the interface of Kaldi's run.pl.
+"""Run commands and arrays of commands, each with a log; the interface is that of Kaldi's run.pl.
 
-`jobs` is what every backend shares: the elements of an array, and the report of those that failed; `log` is what a log
-begins and ends with. `local` runs jobs on this machine. `queue` hands them to a scheduler and waits for them, in terms
-of what `slurm`, `sge` and `pbs` know about theirs; on a compute node, `element` runs one job. `state` is the directory
-through which these two, and a later run of the same array, know of each other; `resume` says what such a run keeps.
+Every backend uses `jobs` (elements of an array, report of the failed ones) and `log` (head and foot of a log). `local`
+runs jobs on this machine. `queue` submits them to a scheduler and waits for them; `slurm`, `sge` and `pbs` know their
+schedulers. `element` runs one job on a compute node. `state` is the directory that connects the waiting process, its
+jobs and a later run of the same array. `resume` decides what a later run keeps.
 """

@@ -1,14 +1,14 @@
-"""What a site's scheduler wants to be told, in the syntax of the configuration files of Kaldi's queue.pl and slurm.pl.
+"""Configuration of a site's scheduler, in the syntax of the configuration files of Kaldi's queue.pl and slurm.pl.
 
-    command sbatch --partition=main          how a job is submitted
-    option mem=* --mem=$0                    what `--mem 4G` becomes; $0 is the value
-    option gpu=0                             what `--gpu 0` becomes: nothing
-    default gpu=0                            what is assumed unless the option is given
+    command sbatch --partition=main          the command that submits a job
+    option mem=* --mem=$0                    flags for `--mem 4G`; $0 is the value
+    option gpu=0                             flags for `--gpu 0`: none
+    default gpu=0                            value if the option is not given
 
-Two kinds of lines are this project's own:
+Two kinds of lines do not exist in Kaldi:
 
     prologue module load cuda                a line of the job script, run before the command
-    max_array_size 1000                      elements in one array, where the scheduler itself allows more
+    max_array_size 1000                      limit of elements in an array, if below the scheduler's own
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class SiteConf:
     Attributes:
         path: the file, for messages.
         command: words of the submitting command.
-        options: (option, value or "*") -> words that it becomes, with $0 for the value.
+        options: (option, value or "*") -> its flags, with $0 for the value.
         defaults: option -> value.
-        prologue: lines of shell that the job script begins with.
-        max_array_size: elements in one array; None leaves it to the scheduler.
+        prologue: shell lines at the start of the job script.
+        max_array_size: limit of elements in an array; None for the scheduler's own limit.
     """
 
     path: Path
@@ -46,21 +46,21 @@ class SiteConf:
     max_array_size: int | None = None
 
     def flags(self, wanted: Mapping[str, str], defaults: bool = True) -> list[str]:
-        """Return the words that the options become.
+        """Return the flags of the submitting command for the given options.
 
         Args:
             wanted: option, with underscores, -> value.
-            defaults: whether to add those of the lines `default`.
+            defaults: add the options of the `default` lines.
 
         Raises:
-            InputError: for an option that the file does not mention.
+            InputError: if the file has no line for an option.
         """
         words = []
         for name, value in ((self.defaults if defaults else {}) | dict(wanted)).items():
             template = self.options.get((name, value), self.options.get((name, ANY)))
             if template is None:
                 flag = f"--{name.replace('_', '-')} {value}"
-                raise InputError(f"{self.path}: says nothing of {flag}: it needs a line 'option {name}=* ...'")
+                raise InputError(f"{self.path}: no line for {flag}; add 'option {name}=* ...'")
             words += [word.replace("$0", value) for word in template]
         return words
 
@@ -69,7 +69,7 @@ def read_conf(path: str | Path) -> SiteConf:
     """Read a configuration file.
 
     Raises:
-        InputError: if there is none, or naming the line that is wrong.
+        InputError: if the file is missing or unreadable, or a line is wrong.
     """
     conf = SiteConf(Path(path))
     try:
@@ -81,24 +81,24 @@ def read_conf(path: str | Path) -> SiteConf:
     for number, line in enumerate(lines, start=1):
         if line.strip() and not line.lstrip().startswith("#"):
             try:
-                _take(conf, *line.strip().partition(" ")[::2])
+                _add_line(conf, *line.strip().partition(" ")[::2])
             except ValueError as error:
                 raise InputError.at(path, number, str(error)) from None
     if not conf.command:
-        raise InputError(f"{path}: has no line 'command ...'")
+        raise InputError(f"{path}: no line 'command ...'")
     return conf
 
 
-def _take(conf: SiteConf, keyword: str, rest: str) -> None:
-    """Add one line to `conf`; ValueError says what is wrong with it."""
+def _add_line(conf: SiteConf, keyword: str, rest: str) -> None:
+    """Add one line to `conf`; raise ValueError if it is wrong."""
     if keyword == "prologue":
-        conf.prologue.append(rest)  # shell text, in which a # means what it does there
+        conf.prologue.append(rest)  # shell text: a # may be part of a word
         return
     rest = re.sub(r"(^|\s)#.*", "", rest).strip()
     setting = _SETTING.fullmatch(rest)
     if keyword == "command":
         if conf.command:
-            raise ValueError("a second line 'command'")
+            raise ValueError("second line 'command'")
         conf.command = shlex.split(rest)
         if not conf.command:
             raise ValueError("expected 'command PROGRAM ...'")
@@ -111,11 +111,11 @@ def _take(conf: SiteConf, keyword: str, rest: str) -> None:
     elif keyword == "option" and setting is not None:
         key = (setting[1], setting[2])
         if key in conf.options:
-            raise ValueError(f"a second line 'option {key[0]}={key[1]}'")
+            raise ValueError(f"second line 'option {key[0]}={key[1]}'")
         conf.options[key] = shlex.split(setting[3])
     elif keyword == "default" and setting is not None:
         if setting[3]:
             raise ValueError(f"unexpected {setting[3]!r}")
         conf.defaults[setting[1]] = setting[2]
     else:
-        raise ValueError(f"unknown line {keyword!r}: expected command, option, default, prologue or max_array_size")
+        raise ValueError(f"unknown keyword {keyword!r}: expected command, option, default, prologue or max_array_size")

@@ -1,7 +1,7 @@
-"""One element of an array on a compute node: `python -m distilmos.runner.element SUBMISSION TASK`, from a job script.
+"""Run one element of an array on a compute node; job scripts call `python -m distilmos.runner.element SUBMISSION TASK`.
 
-SIGTERM and SIGUSR1 are passed on to the command. An element that a signal ended leaves no exit status, so that the
-waiting side asks the scheduler what has happened; one that asks to be run again (PREEMPTED) is queued again.
+The element passes SIGTERM and SIGUSR1 on to its command. If the scheduler's signal ended the command, it leaves no exit
+status: then the waiting process asks the scheduler for the reason. A command that exits with PREEMPTED is queued again.
 """
 
 from __future__ import annotations
@@ -18,20 +18,24 @@ from distilmos.runner.process import CANNOT_START, handling, signal_group, start
 from distilmos.runner.schedulers import scheduler_named
 from distilmos.runner.state import State, Submission
 
-# Grid Engine's announcement of the end (qsub -notify) is SIGUSR2, which nobody handles. It queues such a job again by
-# itself, or not at all.
+# Grid Engine announces the end of a job with SIGUSR2 (qsub -notify), which commands do not handle. It decides itself
+# whether to queue such a job again.
 PASSED_ON_AS = {signal.SIGUSR2: signal.SIGTERM}
 DIED = {128 + number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL)}
-# A scheduler that signals all processes of a job does so one after the other: ours may be told last.
+# A scheduler signals the processes of a job one after the other; this one may be the last.
 SIGNAL_SECONDS = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def run_element(directory: Path, task: int) -> int:
-    """Run the task with that number, from 1, and leave its exit status.
+    """Run a task of a submission and record its exit status.
+
+    Args:
+        directory: of the submission.
+        task: number of the task, from 1.
 
     Returns:
-        what the job script shall exit with: the command's exit status, or what makes the scheduler queue the job again.
+        exit status for the job script: the command's, or one that makes the scheduler queue the job again.
     """
     submission = Submission.read(directory)
     array, working_directory = State(directory.parent).array()
@@ -54,7 +58,7 @@ def run_element(directory: Path, task: int) -> int:
             submission.end(index, CANNOT_START)
             return CANNOT_START
         groups.append(running.process.pid)
-        for number in list(received):  # before the line above
+        for number in list(received):  # signals that came before the line above
             signal_group(groups[0], PASSED_ON_AS.get(signal.Signals(number), number))
         _, status, usage = os.wait4(running.process.pid, 0)
         groups.clear()
@@ -63,8 +67,8 @@ def run_element(directory: Path, task: int) -> int:
             time.sleep(SIGNAL_SECONDS)
         if received:
             names = ", ".join(dict.fromkeys(signal.Signals(number).name for number in received))
-            note(job.log, f"Signals {names} came from the scheduler")
-        # A command that knows nothing of preemption dies of its announcement, and is begun anew.
+            note(job.log, f"Signals from the scheduler: {names}")
+        # A command that does not handle preemption dies of the signal; it starts again from its beginning.
         if exit_status == PREEMPTED or (exit_status in DIED and received and scheduler.preempted()):
             answer = None if signal.SIGUSR2 in received else scheduler.requeue()
             if answer is not None:

@@ -1,4 +1,4 @@
-"""The elements of an array job, and the report of those that failed."""
+"""The elements of an array, and the report of the failed ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distilmos.errors import FailedError, InputError
 
 ARRAY = re.compile(r"([A-Za-z_]\w*)=(\d+)(?::(\d+))?")
 TAIL_LINES = 10
-# Elements of one array mostly fail for one reason: the first few logs tell it.
+# The elements of an array mostly fail for the same reason, so a few logs are enough.
 TAILS_SHOWN = 5
 
 
@@ -21,8 +21,8 @@ class Job:
 
     Attributes:
         index: number of the element; None for a single command.
-        log: file that gets stdout and stderr.
-        command: program and arguments, which reach it unchanged: no shell is in between.
+        log: file for stdout and stderr.
+        command: program and arguments; no shell interprets them.
     """
 
     index: int | None
@@ -32,13 +32,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Array:
-    """What `distilmos run` was asked for: a command, or the same one for a range of numbers.
+    """A command to run once, or once for each number of a range.
 
     Attributes:
-        name: what stands for the number of an element, mostly JOB; None for a single command.
+        name: placeholder for the number of an element, mostly JOB; None for a single command.
         first: number of the first element.
-        last: number of the last one.
-        log: the log file's name, with the placeholder.
+        last: number of the last element.
+        log: name of the log file, with the placeholder.
         command: program and arguments, with the placeholder.
     """
 
@@ -49,7 +49,7 @@ class Array:
     command: tuple[str, ...]
 
     def job(self, index: int) -> Job:
-        """Return an element: the placeholder is replaced in the log's name and in every argument."""
+        """Return an element, with its number in place of the placeholder."""
         if self.name is None:
             return Job(None, Path(self.log), self.command)
         words = (word.replace(self.name, str(index)) for word in (self.log, *self.command))
@@ -67,7 +67,7 @@ class Array:
 
 
 def parse_array(arguments: list[str]) -> Array:
-    """Read `[JOB=1:n] LOG COMMAND...`; JOB, or whatever the name is, stands for the number of the element.
+    """Parse `[JOB=1:n] LOG COMMAND...`; JOB may be any name.
 
     Raises:
         InputError: if LOG or COMMAND is missing, the range is empty, or LOG is the same for all elements.
@@ -77,27 +77,27 @@ def parse_array(arguments: list[str]) -> Array:
     if not command:
         raise InputError("expected [JOB=1:n] LOG COMMAND...")
     if log.startswith("-"):
-        raise InputError(f"expected the log file, found the option {log!r}: options come first")
+        raise InputError(f"expected the log file, found {log!r}; put options first")
     if array is None:
         return Array(None, 1, 1, log, tuple(command))
     name, first, last = array[1], int(array[2]), int(array[3] or array[2])
     if not 1 <= first <= last:
         raise InputError(f"{arguments[0]}: expected {name}=FIRST:LAST with 1 <= FIRST <= LAST")
     if name not in log and first < last:
-        raise InputError(f"{log}: the log file's name lacks {name}, so all {last - first + 1} jobs would write to it")
+        raise InputError(f"{log}: all {last - first + 1} jobs would write to this log; put {name} into its name")
     return Array(name, first, last, log, tuple(command))
 
 
 def raise_failures(jobs: list[Job], failed: list[Job], reasons: Mapping[Job, str] | None = None) -> None:
-    """Report failed jobs with the last lines of their logs.
+    """Raise an error with the last lines of the failed jobs' logs, if any job failed.
 
     Args:
         jobs: all jobs of the array.
-        failed: those that failed.
-        reasons: one line for each of those whose command did not end by itself.
+        failed: the failed ones.
+        reasons: one line for each job that the scheduler ended.
 
     Raises:
-        FailedError: if there is any.
+        FailedError: if a job failed.
     """
     if not failed:
         return

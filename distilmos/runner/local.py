@@ -14,18 +14,18 @@ from distilmos.runner.jobs import Job
 from distilmos.runner.log import empty_log
 from distilmos.runner.process import Running, StoppedError, handling, signal_group, start, thread_variables
 
-# Time between asking the running jobs to end and killing them.
+# Time from SIGTERM to SIGKILL when jobs are stopped.
 GRACE_SECONDS = 5
 
 
 def default_parallelism(num_threads: int) -> int:
-    """Return how many jobs of `num_threads` threads the available cores hold, at least 1."""
+    """Return the number of jobs with `num_threads` threads that fit on the available cores, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // num_threads)
 
 
 def available_gpus() -> list[str]:
-    """Return what CUDA_VISIBLE_DEVICES may hold: what it does, or else the numbers of all GPUs of NVIDIA here."""
+    """Return the GPUs in CUDA_VISIBLE_DEVICES or, if it is not set, the numbers of all NVIDIA GPUs of this machine."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name.strip()]
@@ -38,28 +38,28 @@ def available_gpus() -> list[str]:
 def run_jobs(
     jobs: list[Job], num_threads: int, max_jobs_run: int, gpu: int = 0, ended: Callable[[Job, int], None] | None = None
 ) -> list[Job]:
-    """Run all jobs, each with its log; a failed job does not keep the others from running.
+    """Run all jobs, each with its log; the others continue when one fails.
 
-    Must be called in the main thread; collects any other child of this process that ends meanwhile.
+    Must be called in the main thread. It also reaps other children of this process that end meanwhile.
 
     Args:
         jobs: in the order in which they start.
         num_threads: value of OMP_NUM_THREADS and MKL_NUM_THREADS of each job.
-        max_jobs_run: how many may run at a time.
-        gpu: GPUs that a job has to itself; 0 leaves to it which it takes. A machine without any runs all jobs without.
+        max_jobs_run: limit of jobs that run at a time.
+        gpu: GPUs reserved for each job; 0 reserves none. A machine without GPUs runs the jobs without.
         ended: called with each job that has ended and its exit status.
 
     Returns:
-        the jobs that failed, in the order of `jobs`.
+        the failed jobs, in the order of `jobs`.
 
     Raises:
-        InputError: if a log cannot be written, or there are fewer GPUs than a job needs; nothing is started then.
-        StoppedError: if SIGINT, SIGTERM or SIGHUP came; all jobs have ended then.
+        InputError: if a log cannot be written, or the machine has fewer GPUs than a job needs; no job has started then.
+        StoppedError: after SIGINT, SIGTERM or SIGHUP; all jobs have ended then.
     """
     gpus = available_gpus() if gpu else []
     if gpus:
         if len(gpus) < gpu:
-            raise InputError(f"--gpu {gpu}: there are only {len(gpus)} here")
+            raise InputError(f"--gpu {gpu}: this machine has only {len(gpus)}")
         max_jobs_run = min(max_jobs_run, len(gpus) // gpu)
     for job in jobs:
         empty_log(job.log)
@@ -81,16 +81,16 @@ def run_jobs(
                     continue
                 pid = process.process.pid
                 running[pid] = process
-                if stops:  # the signal came between the start and the line above, and missed this job
+                if stops:  # the signal came between `start` and the line above and missed this job
                     signal_group(pid, signal.SIGTERM)
             if not running:
                 continue
             pid, status, usage = os.wait4(-1, 0)
             over = running.pop(pid, None)
-            if over is None:  # a child of the script that became this process with `exec`
+            if over is None:  # a child of a script that started this process with `exec`
                 continue
             if stops:
-                signal_group(pid, signal.SIGKILL)  # what the job itself has started
+                signal_group(pid, signal.SIGKILL)  # processes that the job has started
             gpus += holds[over.job]
             exit_status = over.end(status, usage)
             if exit_status != 0:
@@ -104,9 +104,9 @@ def run_jobs(
 
 @contextmanager
 def _stopping(running: dict[int, Running]) -> Iterator[list[int]]:
-    """Make signals end the running jobs; gives the list of the signals that have come.
+    """End the running jobs when a signal comes; yield the list of received signals.
 
-    The first signal asks the jobs to end, a second one or GRACE_SECONDS kill them.
+    The first signal sends SIGTERM to the jobs; a second signal, or GRACE_SECONDS, kills them.
     """
     stops: list[int] = []
 
@@ -123,5 +123,5 @@ def _stopping(running: dict[int, Running]) -> Iterator[list[int]]:
             yield stops
         finally:
             signal.alarm(0)
-            for pid in running:  # only if something unforeseen ended the loop
+            for pid in running:  # only after an exception in the loop
                 signal_group(pid, signal.SIGKILL)

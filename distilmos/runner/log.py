@@ -1,4 +1,4 @@
-"""What the log of every job begins and ends with, whichever backend runs it."""
+"""Head and foot of a job's log, the same for every backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distilmos.runner.jobs import Job
 
 
 def empty_log(log: Path) -> None:
-    """Prove that the log can be written, and leave no older one in the place of a job that waits.
+    """Empty the log, so that a waiting job shows no old one; this also proves that it can be written.
 
     Raises:
         InputError: if it cannot be written.
@@ -26,7 +26,7 @@ def empty_log(log: Path) -> None:
 
 
 def begin_log(job: Job) -> None:
-    """Append host, command, directory and start time; a job that is queued again goes on in the same log."""
+    """Append host, command, directory and start time; a job that is queued again continues in the same log."""
     heading = {
         "Host": platform.node(),
         "Command": shlex.join(job.command),
@@ -41,17 +41,17 @@ def end_log(log: Path, exit_status: int, seconds: float, peak_bytes: int) -> Non
     """Append end time, elapsed time, peak memory and exit status.
 
     Args:
-        log: file that begin_log has begun.
-        exit_status: in a shell's way: 128 + N for a process that signal N ended.
+        log: file that `begin_log` has started.
+        exit_status: as in a shell, 128 + N after signal N.
         seconds: elapsed time.
-        peak_bytes: largest resident set of the job and of those of its processes that it waited for.
+        peak_bytes: largest resident set of the job and of the child processes that it waited for.
     """
     measured = f"elapsed {seconds:.2f} s, peak memory {peak_bytes / 1e6:.1f} MB, exit status {exit_status}"
     note(log, f"Ended {now()} {measured}")
 
 
 def note(log: Path, text: str) -> None:
-    """Append a line of the runner's own."""
+    """Append a line of the runner, which starts with `#`."""
     with log.open("ab+") as stream:
         unfinished = stream.tell() > 0 and stream.seek(-1, os.SEEK_END) >= 0 and stream.read(1) != b"\n"
     _append(log, "\n" * unfinished + f"# {text}\n")

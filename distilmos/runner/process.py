@@ -1,4 +1,4 @@
-"""One job as a process: its start, its signals and its end, the same on this machine and on a compute node."""
+"""A job as a process: start, signals and end, on this machine and on a compute node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distilmos.runner.log import begin_log, end_log
 
 # ru_maxrss is in bytes on macOS and in KiB elsewhere.
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
-CANNOT_START = 127  # the exit status that a shell gives for a command that is not there
+CANNOT_START = 127  # a shell's exit status for a missing command
 
 
 class StoppedError(Exception):
@@ -39,8 +39,8 @@ class Running:
     started: float
 
     def end(self, status: int, usage: resource.struct_rusage) -> int:
-        """Close the log of the job, for which `os.wait4` gave `status` and `usage`; return its exit status."""
-        # Popen must not wait for, or signal, a process id that is no longer its own.
+        """Finish the log after `os.wait4` returned `status` and `usage`; return the exit status."""
+        # Keep Popen from waiting for, or signalling, a process id that may belong to another process now.
         self.process.returncode = os.waitstatus_to_exitcode(status)
         exit_status = self.process.returncode
         if exit_status < 0:
@@ -50,15 +50,15 @@ class Running:
 
 
 def start(job: Job, environment: Mapping[str, str], launcher: Iterable[str] = ()) -> Running | None:
-    """Start a job in a process group of its own; None if there is no such command, which its log says then.
+    """Start a job in its own process group; return None, and note it in the log, if the command cannot start.
 
     Args:
-        job: what to start; its log is appended to.
+        job: the job; this appends to its log.
         environment: of the process.
-        launcher: words before the command, such as those of srun.
+        launcher: words in front of the command, such as those of srun.
     """
     begin_log(job)
-    # Appending: a job that has several processes overwrites nothing.
+    # Append, so that several processes of a job do not overwrite each other's lines.
     with job.log.open("ab") as log:
         try:
             process = subprocess.Popen(
@@ -77,16 +77,16 @@ def start(job: Job, environment: Mapping[str, str], launcher: Iterable[str] = ()
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Send a signal to a job and the processes of its group."""
+    """Send a signal to all processes of a job's group."""
     with suppress(ProcessLookupError):  # it may have just ended
         os.killpg(pid, number)
 
 
 @contextmanager
 def handling(numbers: Iterable[int], react: Callable[[int], None]) -> Iterator[None]:
-    """Call `react` with the number of every signal that comes; it must not raise, so that nothing is lost half-way.
+    """Call `react` with the number of each signal. It must not raise: an exception could interrupt any line.
 
-    A signal that our caller told us to ignore (nohup, a background job of a script) stays ignored.
+    Signals that the caller of this process ignores (nohup, a background job of a script) stay ignored.
     """
 
     def handler(number: int, _: FrameType | None) -> None:
@@ -104,5 +104,5 @@ def handling(numbers: Iterable[int], react: Callable[[int], None]) -> Iterator[N
 
 
 def thread_variables(num_threads: int) -> dict[str, str]:
-    """Return the environment variables that say how many threads a job may use."""
+    """Return the environment variables that limit the threads of a job."""
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(num_threads))

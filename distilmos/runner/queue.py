@@ -1,4 +1,4 @@
-"""Arrays of jobs that a scheduler runs: submitting them, waiting for them, and finding them again."""
+"""Submit arrays of jobs to a scheduler, wait for them, and find them again after an interruption."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from distilmos.runner.state import LOCAL, State, Submission
 
 Answer = TypeVar("Answer")
 
-# The scheduler is asked at intervals that grow from the first to the second number of seconds.
+# Polling intervals grow from the first to the second number of seconds.
 INTERVAL_SECONDS = (0.5, 15.0)
 INTERVAL_GROWTH = 1.3
-# Variable with the seconds that the exit status of a job may take to appear on a shared file system after its end.
+# Seconds that an exit status may take to appear on a shared file system: environment variable and default.
 RESULT_VARIABLE, RESULT_SECONDS = "DISTILMOS_RESULT_SECONDS", 30.0
-# How long a state in which the scheduler has ended a job must last: a job that is queued again passes through some.
+# A state in which the scheduler has ended a job must last this long: a job that is queued again passes through some.
 SETTLE_SECONDS = 4.0
-# How long a scheduler that does not answer is waited for.
+# Longest wait for a scheduler that does not answer.
 SILENCE_SECONDS = 3600.0
-# How long a job that has been cancelled may take to end.
+# Longest wait for the end of a cancelled job.
 CANCEL_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What each element needs, and how many may run.
+    """Resources of each element, and limits of the array.
 
     Attributes:
         options: option of the site's configuration -> value.
         num_threads: threads of an element.
         num_nodes: nodes of an element.
-        max_jobs_run: how many elements may run at a time; None for any number.
-        retry: how many times failed elements are submitted again.
+        max_jobs_run: limit of elements that run at a time; None for no limit.
+        retry: number of times that a failed element is submitted again.
     """
 
     options: dict[str, str]
@@ -57,13 +57,13 @@ class Resources:
 
 @dataclass
 class _Waiting:
-    """Submitted elements whose end has not been seen.
+    """Submitted elements that have not ended, as far as known.
 
     Attributes:
-        submission: what they were submitted with.
+        submission: their submission.
         job_id: the scheduler's id.
         tasks: index of each element -> number of its task.
-        gone: index -> when the scheduler was first seen to say that it has ended, and why.
+        gone: index -> time when the scheduler first said that the element had ended, and the reason.
     """
 
     submission: Submission
@@ -73,10 +73,10 @@ class _Waiting:
 
 
 class Queue:
-    """One array in the hands of a scheduler."""
+    """Runs one array on a scheduler."""
 
     def __init__(self, array: Array, backend: str, conf: SiteConf, resources: Resources) -> None:
-        """Nothing is submitted yet."""
+        """Prepare the array; `run` submits it."""
         self._array, self._backend, self._conf, self._resources = array, backend, conf, resources
         self._scheduler = scheduler_named(backend)
         self._state = State.of(array)
@@ -89,15 +89,15 @@ class Queue:
         self._patience = _Patience(self._say, self._stops)
 
     def run(self) -> tuple[list[Job], dict[Job, str]]:
-        """Run the elements, except those that an interrupted or failed run of the same array has finished.
+        """Run the elements, except those that an interrupted or failed run of the same array completed.
 
         Returns:
-            the elements that failed, and one line for each that did not end by itself.
+            the failed elements, and one line for each element that the scheduler ended.
 
         Raises:
-            StoppedError: if SIGINT, SIGTERM or SIGHUP came; the jobs have been cancelled then.
-            FailedError: if the scheduler refuses a job, or has not answered for SILENCE_SECONDS; then the jobs stay,
-                and the next run of the same array finds them.
+            StoppedError: after SIGINT, SIGTERM or SIGHUP; the jobs are cancelled then.
+            FailedError: if the scheduler refuses a job; the jobs are cancelled then. Also if the scheduler does not
+                answer for SILENCE_SECONDS; the jobs stay then, and the next run of the same array finds them.
             InputError: if a log cannot be written, or an option is not in the configuration.
         """
         self._conf.flags(self._resources.options)
@@ -128,7 +128,7 @@ class Queue:
                     self._unsubmitted.append(index)
                 elif status != 0 and self._tries.get(index, 0) < self._resources.retry:
                     self._tries[index] = self._tries.get(index, 0) + 1
-                    self._say(f"{self._name(index)} failed ({self._reason(index, status)}), is submitted again")
+                    self._say(f"{self._name(index)} failed ({self._reason(index, status)}); submitting it again")
                     self._unsubmitted.append(index)
                 elif status != 0:
                     failed.add(index)
@@ -136,10 +136,10 @@ class Queue:
         return jobs, {job: reason for job, reason in self._reasons.items() if job in jobs}
 
     def _take_up(self) -> set[int]:
-        """Find what an earlier run left; return the elements that have succeeded."""
+        """Find the jobs and results of an earlier run; return the elements that have succeeded."""
         state = self._state
         if not state.is_of(self._array):
-            cancel_all([state], "another array with these logs")
+            cancel_all([state], "another array uses these logs now")
             state.begin(self._array)
             return set()
         for submission in state.submissions():
@@ -169,15 +169,15 @@ class Queue:
             if index not in statuses and not seen.get((job_id, task), Seen(True)).ended
         }
         if alive and submission.backend != self._backend:
-            cancel_all([self._state], f"those of {scheduler.title}")
+            cancel_all([self._state], f"now runs on {self._scheduler.title}")
         elif alive:
             submission.submitted(job_id)
             self._waiting.append(_Waiting(submission, job_id, alive))
 
     def _submit(self) -> None:
-        """Submit what is to be submitted, in arrays that the site allows.
+        """Submit the waiting elements, in arrays of the size that the site allows.
 
-        A limit of how many may run is that of one array: the next one is then submitted when there is none.
+        --max-jobs-run limits one array. So with it, the next array waits for the end of the one before.
         """
         limit = self._resources.max_jobs_run
         while self._unsubmitted and not (limit and self._waiting):
@@ -206,7 +206,7 @@ class Queue:
 
     def _hand_in(self, request: Request) -> str:
         def submit() -> str:
-            # An attempt that got no answer may have come through.
+            # A submission without an answer may have succeeded.
             if self._patience.silent and (job_id := self._scheduler.find(request.job_name)):
                 return job_id
             return self._scheduler.submit(request, self._conf)
@@ -219,13 +219,13 @@ class Queue:
         lines += self._conf.prologue
         if self._resources.num_nodes > 1:
             lines += self._scheduler.preamble(self._resources.num_nodes)
-        # -P: the directory in which the job happens to begin is no place to import from.
+        # -P: do not import modules from the directory in which the job starts.
         python = shlex.quote(sys.executable)
         lines.append(f'exec {python} -P -m distilmos.runner.element {directory} "$task"')
         return "\n".join(lines) + "\n"
 
     def _collect(self) -> dict[int, int]:
-        """Return the elements that have ended, and their exit status; -1 for those that have none."""
+        """Return ended element -> exit status; -1 if it left none."""
         ended: dict[int, int] = {}
         failed = []
         for waiting in self._waiting:
@@ -237,7 +237,7 @@ class Queue:
             ids = sorted({waiting.job_id for waiting in [*left, *(waiting for waiting, _ in failed)]})
             seen = self._ask(lambda: self._scheduler.poll(ids))
             for waiting, index in failed:
-                # What killed the command may have been the scheduler, for its memory, say.
+                # The scheduler may have killed the command, for using too much memory for example.
                 reason = seen.get((waiting.job_id, waiting.tasks[index]), Seen(False)).reason
                 if reason:
                     job = self._array.job(index)
@@ -254,13 +254,13 @@ class Queue:
         return dict(sorted(ended.items()))
 
     def _has_vanished(self, waiting: _Waiting, index: int, seen: Seen | None) -> bool:
-        """Return whether an element has ended without leaving its exit status; its log says why then."""
+        """Return whether an element has ended without an exit status; if so, note the reason in its log."""
         task = waiting.tasks[index]
         if seen is not None and not seen.ended:
             waiting.gone.pop(index, None)  # it was queued again
             return False
         since, reason = waiting.gone.setdefault(index, (time.monotonic(), seen.reason if seen else ""))
-        # Where the scheduler has ended it there is no exit status to come.
+        # No exit status will come if the scheduler ended the element.
         if time.monotonic() - since < (SETTLE_SECONDS if reason else self._result_seconds):
             waiting.submission.refresh()
             return False
@@ -301,10 +301,10 @@ def _longer(interval: float) -> float:
 
 
 class _Patience:
-    """Waits for a scheduler that does not answer, and for time to pass, unless a signal comes."""
+    """Waits, for some time or for an answer of the scheduler, until a signal comes."""
 
     def __init__(self, say: Callable[[str], None], stops: list[int]) -> None:
-        """Tell the user with `say`; `stops` gets the signals."""
+        """Report with `say`; the list `stops` receives the signals."""
         self._say, self._stops = say, stops
         self.silent = False
 
@@ -312,7 +312,7 @@ class _Patience:
         """Wait.
 
         Raises:
-            StoppedError: if a signal came.
+            StoppedError: after a signal.
         """
         until = time.monotonic() + seconds
         while not self._stops and (left := until - time.monotonic()) > 0:
@@ -321,11 +321,11 @@ class _Patience:
             raise StoppedError(self._stops[0])
 
     def ask(self, question: Callable[[], Answer]) -> Answer:
-        """Ask until there is an answer.
+        """Ask until an answer comes.
 
         Raises:
-            FailedError: if there has been none for SILENCE_SECONDS.
-            StoppedError: if a signal came meanwhile.
+            FailedError: if none comes within SILENCE_SECONDS.
+            StoppedError: after a signal.
         """
         began, interval = time.monotonic(), INTERVAL_SECONDS[0]
         while True:
@@ -333,11 +333,11 @@ class _Patience:
                 answer = question()
             except NoAnswerError as error:
                 if not self.silent:
-                    self._say(f"no answer, waiting for it: {error}")
+                    self._say(f"no answer, waiting: {error}")
                 self.silent = True
                 if time.monotonic() - began > SILENCE_SECONDS:
-                    message = f"no answer for {SILENCE_SECONDS / 60:.0f} minutes: {error}; what was submitted goes on, "
-                    raise FailedError(f"{message}and the same command finds it again") from None
+                    message = f"no answer for {SILENCE_SECONDS / 60:.0f} minutes: {error}"
+                    raise FailedError(f"{message}; submitted jobs continue, the same command finds them") from None
                 self.sleep(interval)
                 interval = _longer(interval)
                 continue
@@ -348,15 +348,15 @@ class _Patience:
 
 
 def cancel_all(states: list[State], why: str, wait: bool = True) -> None:
-    """Cancel the jobs of arrays, as far as they have not ended, and say so.
+    """Cancel the jobs of arrays that have not ended, and report it.
 
     Args:
         states: of the arrays.
         why: for the message.
-        wait: whether to return only when they have ended, so that nothing writes any more.
+        wait: return only after the jobs have ended, so that they no longer write files.
 
     Raises:
-        FailedError: if that is not possible.
+        FailedError: if a job does not end, or the scheduler does not answer.
     """
     for submission in (submission for state in states for submission in state.submissions()):
         if submission.backend == LOCAL or len(submission.statuses()) == len(submission.indices):
@@ -371,7 +371,7 @@ def cancel_all(states: list[State], why: str, wait: bool = True) -> None:
             until = time.monotonic() + CANCEL_SECONDS
             while wait and not all(seen.ended for seen in scheduler.poll([job_id]).values()):
                 if time.monotonic() > until:
-                    raise FailedError(f"{scheduler.title} job {job_id} has been cancelled, but has not ended")
+                    raise FailedError(f"{scheduler.title} job {job_id} was cancelled, but has not ended")
                 time.sleep(1)
         except NoAnswerError as error:
-            raise FailedError(f"{scheduler.title} does not answer; its jobs may go on: {error}") from None
+            raise FailedError(f"{scheduler.title} does not answer; its jobs may continue: {error}") from None

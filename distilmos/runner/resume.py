@@ -1,7 +1,6 @@
-"""What is kept of an array that did not get to its end, when its stage is run again.
+"""Continue an interrupted stage: keep its results only if its inputs are unchanged.
 
-The runner itself cannot know whether what the elements read is still the same. So it keeps nothing, unless whoever runs
-the array has said with `renew` what they read.
+The runner does not know the inputs of an array. So it keeps nothing, unless `renew` has recorded them.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from distilmos.runner.state import INPUTS, LOCAL, QUEUE, State, fingerprint
 
 
 def renew(directory: str | Path, words: Iterable[str] = (), inputs: Iterable[str | Path] = ()) -> bool:
-    """Make `directory` ready for a stage: empty, unless the same stage has stopped half-way there.
+    """Empty the output directory of a stage, unless an interrupted run of the same stage left it.
 
-    Jobs that still write to it are cancelled before it is emptied. A stage that has got to its end calls `finish`.
+    Jobs that still write to it are cancelled first. A stage calls `finish` at its end.
 
     Args:
-        directory: what the stage writes; its logs are in `log/`.
-        words: what the result depends on, such as options.
-        inputs: files, and directories that stand for the files right in them. Names, sizes and times of all files are
-            compared, and those of this package's source.
+        directory: output of the stage; its logs are in `log/`.
+        words: options that the result depends on.
+        inputs: files, and directories that stand for the files directly in them. A stage is the same if names, sizes
+            and times of these files, and of this package's source, are unchanged.
 
     Returns:
-        whether the stage goes on with what is there; never if there are no inputs.
+        whether the stage continues with the existing files; False if `inputs` is empty.
 
     Raises:
         FailedError: if jobs cannot be cancelled.
@@ -41,7 +40,7 @@ def renew(directory: str | Path, words: Iterable[str] = (), inputs: Iterable[str
         now = fingerprint(words, [*paths, *sorted(Path(distilmos.__file__).parent.rglob("*.py"))])
         if mark.exists() and mark.read_text(encoding="utf-8") == now:
             return True
-    cancel_all(State.below(directory), f"{directory} begins anew")
+    cancel_all(State.below(directory), f"{directory} starts again")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     if paths:
@@ -50,18 +49,18 @@ def renew(directory: str | Path, words: Iterable[str] = (), inputs: Iterable[str
 
 
 def finish(directory: str | Path) -> None:
-    """Tell that a stage has got to its end in `directory`: the next time it begins anew."""
+    """Record that a stage has completed `directory`, so that its next run starts from nothing."""
     (Path(directory) / "log" / QUEUE / INPUTS).unlink(missing_ok=True)
 
 
 def take_up(array: Array) -> tuple[list[Job], Callable[[Job, int], None] | None]:
-    """Return the elements that are to be run on this machine, and what is to be called when one has ended.
+    """Return the elements to run on this machine, and a function to call with each ended element and its exit status.
 
     Raises:
-        FailedError: if jobs of the array that a scheduler has cannot be cancelled.
+        FailedError: if the array has jobs in a scheduler that cannot be cancelled.
     """
     state = State.of(array)
-    cancel_all([state], "it is run on this machine now")
+    cancel_all([state], "now runs on this machine")
     if state.inputs is None:
         return array.jobs, None
     if not state.is_of(array):

@@ -1,4 +1,4 @@
-"""What `queue` and `element` need of a scheduler."""
+"""Interface of the schedulers, for `queue` and `element`."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ ANSWER_SECONDS = 60
 
 
 class NoAnswerError(Exception):
-    """The scheduler did not answer; it may do so later."""
+    """The scheduler did not answer; it may answer later."""
 
 
 class RefusedError(FailedError):
-    """The scheduler does not take a job."""
+    """The scheduler refuses a job."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a scheduler says of one task.
+    """A scheduler's answer about one task.
 
     Attributes:
-        ended: whether it has ended for good.
-        reason: why the scheduler has ended it; empty if it ended by itself, however, so that its exit status will come.
-        state: the scheduler's words, should that not come.
+        ended: whether the task has ended for good.
+        reason: why the scheduler ended it; empty if it ended by itself, because then its exit status will come.
+        state: the scheduler's words, to report if no exit status comes.
     """
 
     ended: bool
@@ -44,14 +44,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Request:
-    """One job to be submitted.
+    """One job to submit.
 
     Attributes:
-        script: the job script. It sees to its output itself, so that that of the scheduler's job is nothing.
-        job_name: its name.
+        script: the job script. It redirects its own output, so the scheduler's output file is /dev/null.
+        job_name: name of the job.
         tasks: number of tasks, 1..tasks.
-        max_jobs_run: how many tasks may run at a time; None for any number.
-        flags: words for the options, from the site's configuration.
+        max_jobs_run: limit of tasks that run at a time; None for no limit.
+        flags: flags from the site's configuration.
     """
 
     script: Path
@@ -62,7 +62,7 @@ class Request:
 
     @property
     def limit(self) -> str:
-        """`%N`, or nothing, as Slurm and PBS write the limit behind the range."""
+        """The limit after the range, `%N` for Slurm and PBS; empty for no limit."""
         return f"%{self.max_jobs_run}" if self.max_jobs_run else ""
 
 
@@ -70,9 +70,9 @@ class Scheduler(ABC):
     """The interface of a backend. Any of its methods may raise NoAnswerError."""
 
     title: str
-    # The number of a task, in the job script.
+    # Shell expression for the number of the task, in the job script.
     task: str
-    # What the scheduler says when it may work the next time.
+    # Messages of failures that may pass.
     temporary: re.Pattern[str]
 
     @abstractmethod
@@ -80,54 +80,54 @@ class Scheduler(ABC):
         """Submit a job and return its id.
 
         Raises:
-            RefusedError: with the scheduler's message, if it does not take it.
+            RefusedError: with the scheduler's message, if it refuses the job.
         """
 
     @abstractmethod
     def find(self, job_name: str) -> str | None:
-        """Return the id of the job of that name, if there is one that has not ended."""
+        """Return the id of the job with that name; None if none exists, or it has ended."""
 
     @abstractmethod
     def poll(self, ids: list[str]) -> dict[tuple[str, int], Seen]:
-        """Return, with one query, what is known of (id, task) for all jobs; a task that is not in it is not known."""
+        """Return (id, task) -> answer for all jobs, with one query; tasks unknown to the scheduler are absent."""
 
     def explain(self, job_id: str, task: int) -> str:
-        """Return in one line why a task that is not known any more has ended."""
-        return f"{self.title} does not know the job any more"
+        """Return in one line why a task that `poll` no longer finds has ended."""
+        return f"{self.title} no longer knows the job"
 
     @abstractmethod
     def cancel(self, ids: list[str]) -> None:
-        """Cancel jobs; those that have ended are no error."""
+        """Cancel jobs; ignore those that have ended."""
 
     @abstractmethod
     def array_limit(self) -> int | None:
-        """Return the number of tasks that an array may have; None if the scheduler does not tell."""
+        """Return the limit of tasks in an array; None if the scheduler does not tell."""
 
     def launcher(self, num_nodes: int, num_threads: int) -> list[str]:
-        """Return the words before a command of several nodes that start it on each of them."""
-        raise InputError(f"--num-nodes {num_nodes}: {self.title} jobs of several nodes are not supported")
+        """Return the words in front of a command that start it on each of several nodes."""
+        raise InputError(f"--num-nodes {num_nodes}: jobs of several nodes are not supported on {self.title}")
 
     def preamble(self, num_nodes: int) -> list[str]:
-        """Return lines of the job script that a command of several nodes needs."""
+        """Return the lines of the job script that a command on several nodes needs."""
         return []
 
     # On the compute node:
 
     def preempted(self) -> bool:
-        """Return whether this job has to make room for another one."""
+        """Return whether this job must make room for another one."""
         return False
 
     def requeue(self) -> int | None:
-        """Have this job queued again; return the exit status that it shall end with, None if that is not possible."""
+        """Queue this job again; return the exit status that it must end with, or None if that is not possible."""
         return None
 
     def ask(self, command: list[str], unknown: str = "(?!)", environment: Mapping[str, str] | None = None) -> str:
-        """Run a command of the scheduler; return what it prints.
+        """Run a command of the scheduler; return its output.
 
         Args:
-            command: the words.
-            unknown: pattern of the message that says that there are no such jobs, which is an answer.
-            environment: variables in addition.
+            command: program and arguments.
+            unknown: pattern of the message for unknown jobs, which counts as an answer.
+            environment: additional variables.
 
         Raises:
             NoAnswerError: if it fails.
@@ -138,11 +138,11 @@ class Scheduler(ABC):
         return done.stdout
 
     def hand_in(self, command: list[str], environment: Mapping[str, str] | None = None) -> str:
-        """Run the submitting command; return what it prints.
+        """Run the submitting command; return its output.
 
         Raises:
-            NoAnswerError: if it may work the next time.
-            RefusedError: if the scheduler refuses.
+            NoAnswerError: if it fails in a way that may pass.
+            RefusedError: if the scheduler refuses the job.
         """
         done = self._run(command, environment)
         if done.returncode != 0:
@@ -154,7 +154,7 @@ class Scheduler(ABC):
 
     def _run(self, command: list[str], environment: Mapping[str, str] | None) -> subprocess.CompletedProcess[str]:
         try:
-            # In a group of its own: Ctrl-C on the terminal must not break off a submission half-way.
+            # A process group of its own, so that Ctrl-C does not interrupt a submission.
             return subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -168,16 +168,16 @@ class Scheduler(ABC):
             )
         except FileNotFoundError:
             raise InputError(
-                f"{command[0]}: no such command: is this a machine that submits to {self.title}?"
+                f"{command[0]}: no such command; run this on a machine that submits to {self.title}"
             ) from None
         except subprocess.TimeoutExpired:
             raise NoAnswerError(f"{command[0]} took more than {ANSWER_SECONDS} s") from None
 
 
 def own_environment() -> dict[str, str]:
-    """Return the environment without what a job of Slurm finds there about itself.
+    """Return the environment without the variables that describe the surrounding Slurm job.
 
-    Otherwise a job that is submitted from within another one would take that for its own settings.
+    A job submitted from within another one would take them for its own settings.
     """
     return {name: value for name, value in os.environ.items() if not re.match("SLURM_(?!CONF$)|SBATCH_JOB", name)}
 

@@ -8,7 +8,7 @@ from distilmos.runner.conf import SiteConf
 from distilmos.runner.schedulers import NoAnswerError, Request, Scheduler, Seen
 
 QUEUE_AGAIN = 99  # the exit status with which a job asks to be queued again
-ERROR_STATE = "E"  # Eqw: the job could not be started, and waits for an administrator
+ERROR_STATE = "E"  # Eqw: the job could not start and waits for an administrator
 ANSWERS = "do(es)? not exist|denied: job|Following jobs"
 
 
@@ -29,12 +29,12 @@ class GridEngine(Scheduler):
         return answer.splitlines()[-1].partition(".")[0]  # 12.1-4:1
 
     def find(self, job_name: str) -> str | None:
-        """Ask qstat for the name."""
+        """Look the name up with qstat."""
         found = re.search(r"^job_number:\s*(\d+)", self.ask(["qstat", "-j", job_name], ANSWERS), re.MULTILINE)
         return found[1] if found else None
 
     def poll(self, ids: list[str]) -> dict[tuple[str, int], Seen]:
-        """Ask qstat for our jobs; those that have ended are not in its answer."""
+        """Ask qstat; ended jobs are not in its answer."""
         seen = {}
         for line in self.ask(["qstat"]).splitlines():
             words = line.split()
@@ -48,7 +48,7 @@ class GridEngine(Scheduler):
         return seen
 
     def explain(self, job_id: str, task: int) -> str:
-        """Ask the accounting."""
+        """Ask the accounting (qacct)."""
         try:
             account = self.ask(["qacct", "-j", job_id, "-t", str(task)])
         except NoAnswerError:
@@ -66,12 +66,12 @@ class GridEngine(Scheduler):
         return int(found[1]) if found else None
 
     def requeue(self) -> int | None:
-        """Ask with the exit status."""
+        """Return the exit status that makes Grid Engine queue the job again."""
         return QUEUE_AGAIN
 
 
 def _numbers(tasks: str) -> list[int]:
-    """Return the tasks of `3`, or of `2-4:1,7` (elements that wait)."""
+    """Return the tasks in `3`, or in `2-4:1,7` (waiting elements)."""
     numbers: list[int] = []
     for part in tasks.split(","):
         span, _, step = part.partition(":")

@@ -8,8 +8,7 @@ import re
 from distilmos.runner.conf import SiteConf
 from distilmos.runner.schedulers import NoAnswerError, Request, Scheduler, Seen
 
-# States of a job that will not run any more, and what they mean. `squeue -j` answers for ended jobs, too, for minutes:
-# only the state says whether there is something to wait for.
+# State of an ended job -> reason. `squeue -j` lists ended jobs for some minutes: only the state shows that they ended.
 ENDED = {
     "COMPLETED": "",
     "FAILED": "",
@@ -22,7 +21,7 @@ ENDED = {
     "REVOKED": "revoked",
     "TIMEOUT": "longer than its --time",
 }
-# Reasons for which a job waits for ever.
+# Reasons why a job waits for ever.
 STUCK = re.compile("requeued held|DependencyNeverSatisfied|BadConstraints|JobHeldAdmin")
 ANSWERS = "Invalid job id"
 
@@ -44,14 +43,14 @@ class Slurm(Scheduler):
         return self.hand_in([*conf.command, *words, *request.flags, str(request.script)]).partition(";")[0]
 
     def find(self, job_name: str) -> str | None:
-        """Ask squeue for the name."""
+        """Look the name up with squeue."""
         found = self.ask(["squeue", "--noheader", f"--name={job_name}", "--format=%F"]).split()
         return found[0] if found else None
 
     def poll(self, ids: list[str]) -> dict[tuple[str, int], Seen]:
         """Ask squeue for all states."""
         command = ["squeue", "--noheader", "--states=all", f"--jobs={','.join(ids)}", "--format=%F|%K|%T|%r"]
-        # The elements that wait are one line, which is cut off otherwise.
+        # All waiting elements are on one line, which squeue cuts off by default.
         answer = self.ask(command, ANSWERS, {"SLURM_BITSTR_LEN": "0"})
         seen = {}
         for line in answer.splitlines():
@@ -61,7 +60,7 @@ class Slurm(Scheduler):
         return seen
 
     def explain(self, job_id: str, task: int) -> str:
-        """Ask the accounting, if the site has one."""
+        """Ask the accounting (sacct), if the site has one."""
         try:
             state = self.ask(["sacct", "--noheader", "--parsable2", f"--jobs={job_id}_{task}", "--format=State"])
         except (NoAnswerError, OSError):
@@ -73,17 +72,17 @@ class Slurm(Scheduler):
         self.ask(["scancel", *ids], ANSWERS)
 
     def array_limit(self) -> int | None:
-        """Return what MaxArraySize allows: it is one more than the largest number of a task, and we count from 1."""
+        """Return MaxArraySize - 1: the setting is the largest number of a task plus 1, and tasks start at 1."""
         found = re.search(r"^MaxArraySize\s*=\s*(\d+)", self.ask(["scontrol", "show", "config"]), re.MULTILINE)
         return int(found[1]) - 1 if found else None
 
     def launcher(self, num_nodes: int, num_threads: int) -> list[str]:
-        """Start one process on each node; the end of one kills no other, which may be writing a checkpoint."""
+        """Start one process on each node; when one ends, the others continue, to write a checkpoint for example."""
         words = [f"--nodes={num_nodes}", f"--ntasks={num_nodes}", "--ntasks-per-node=1"]
         return ["srun", *words, f"--cpus-per-task={num_threads}", "--kill-on-bad-exit=0", "--wait=0"]
 
     def preamble(self, num_nodes: int) -> list[str]:
-        """Tell where the processes meet: on the first node, at a port that other jobs there hardly have."""
+        """Set the meeting point of the processes: the first node, and a port that differs between jobs."""
         return [
             'MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
             "MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))",
@@ -91,12 +90,12 @@ class Slurm(Scheduler):
         ]
 
     def preempted(self) -> bool:
-        """Return whether the grace time of a preemption runs."""
+        """Return whether the job is in the grace time of a preemption."""
         preempted = re.search(r"PreemptTime=(\S+)", self._own_job())
         return preempted is not None and preempted[1] != "None"
 
     def requeue(self) -> int | None:
-        """Have the job queued again, unless Slurm ends it: it was cancelled then, or Slurm queues it again itself."""
+        """Queue the job again, unless Slurm is ending it: then it was cancelled, or Slurm queues it again itself."""
         state = re.search(r"JobState=(\S+)", self._own_job())
         if state is None or state[1] != "RUNNING":
             return None
@@ -124,7 +123,7 @@ def _seen(state: str, reason: str) -> Seen:
 
 
 def _numbers(tasks: str) -> list[int]:
-    """Return the tasks of `3`, of `2-5,8%2` (elements that wait), or 1 for a job without tasks, `N/A`."""
+    """Return the tasks in `3` or in `2-5,8%2` (waiting elements); 1 for a job without tasks, `N/A`."""
     if tasks == "N/A":
         return [1]
     numbers: list[int] = []

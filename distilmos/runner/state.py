@@ -1,14 +1,14 @@
-"""The directory through which a waiting `distilmos run`, its jobs and a later run of the same array know of each other.
+"""The directory that connects a waiting `distilmos run`, its jobs and a later run of the same array.
 
-It lies beside the logs, in `q/`, with the name of the log file:
+It is next to the logs, in `q/`, and has the name of the log file:
 
-    q/dump_audio.JOB/array.json         the array: commands, directory, what they read
-    q/dump_audio.JOB/1/                 what was handed to the scheduler together, numbered
-        job.json                        the elements, and the name of the scheduler's job, before it is submitted
+    q/dump_audio.JOB/array.json         the array: command, working directory, fingerprint of the inputs
+    q/dump_audio.JOB/1/                 a submission: elements submitted together; numbered
+        job.json                        its elements and the name of the scheduler's job, written before the submission
         job.sh                          the job script
-        id                              the scheduler's id, once it is known
-        2.out                           what the job script of the second element printed before it had a log
-        5.status                        the exit status of element 5
+        id                              the scheduler's id, once known
+        2.out                           output of the second element's job script before its log started
+        5.status                        exit status of element 5
     q/inputs                            see `renew`
 """
 
@@ -34,7 +34,7 @@ LOCAL = "local"  # the backend of elements that ran on this machine
 
 @dataclass(frozen=True)
 class Submission:
-    """Elements that were handed to a scheduler together, as the tasks 1..n of one job."""
+    """Elements that were submitted together, as the tasks 1..n of one job."""
 
     directory: Path
     backend: str
@@ -45,31 +45,31 @@ class Submission:
 
     @classmethod
     def read(cls, directory: Path) -> Submission:
-        """Return what `write` wrote."""
+        """Read the submission that `write` wrote to a directory."""
         stored = json.loads((directory / "job.json").read_text(encoding="utf-8"))
         stored |= {name: tuple(stored[name]) for name in ("indices", "launcher")}
         return cls(directory, **stored)
 
     def write(self) -> None:
-        """Make the directory, before anything is submitted: whoever comes later can ask for the job by its name."""
+        """Write job.json. This comes before the submission, so that a later run can look the job up by its name."""
         stored = asdict(self)
         del stored["directory"]
         write_text(self.directory / "job.json", json.dumps(stored))
 
     @property
     def id(self) -> str | None:
-        """The scheduler's id of the job; None if it is not known."""
+        """The scheduler's id of the job; None if unknown."""
         path = self.directory / "id"
         return path.read_text(encoding="utf-8") if path.exists() else None
 
     def submitted(self, job_id: str) -> None:
-        """Keep the scheduler's id."""
+        """Record the scheduler's id."""
         write_text(self.directory / "id", job_id)
 
     def statuses(self, wanted: Container[int] | None = None) -> dict[int, int]:
-        """Return the exit status of each element that has ended, of all or of those that are wanted.
+        """Return element -> exit status for the ended elements, restricted to `wanted` if given.
 
-        The directory is listed anew: that, rather than asking for each file, makes a client of NFS look at the server.
+        This lists the directory instead of testing each file, because a listing makes an NFS client ask the server.
         """
         ended = [path for path in self.directory.iterdir() if path.suffix == ".status" and path.stem.isdigit()]
         if wanted is not None:
@@ -77,17 +77,17 @@ class Submission:
         return {int(path.stem): int(path.read_text(encoding="utf-8")) for path in ended}
 
     def refresh(self) -> None:
-        """Make a client of NFS forget what it knows of the directory, which a change of its own does."""
+        """Change the directory, so that an NFS client drops its cache of it."""
         kick = temporary_name(self.directory / "refresh")
         kick.touch()
         kick.unlink()
 
     def end(self, index: int, status: int) -> None:
-        """Tell that an element has ended."""
+        """Record the exit status of an element."""
         write_text(self.directory / f"{index}.status", f"{status}\n")
 
     def output(self, index: int) -> Path:
-        """Return the file for what the job script of an element prints."""
+        """Return the file for the output of an element's job script."""
         return self.directory / f"{self.indices.index(index) + 1}.out"
 
 
@@ -99,28 +99,28 @@ class State:
 
     @classmethod
     def of(cls, array: Array) -> State:
-        """Return that of an array, which need not exist."""
+        """Return the directory of an array; it may not exist yet."""
         log = Path(array.log).absolute()
         return cls(log.parent / QUEUE / log.name.removesuffix(".log"))
 
     @classmethod
     def below(cls, directory: Path) -> list[State]:
-        """Return all that lie below a directory."""
+        """Return all of them below a directory."""
         return [cls(path.parent) for path in sorted(directory.glob(f"**/{QUEUE}/*/array.json"))]
 
     @property
     def inputs(self) -> str | None:
-        """The fingerprint of what the elements read, if whoever runs the array looks after it; see `renew`."""
+        """The fingerprint of the inputs, if `renew` has recorded one."""
         path = self.directory.parent / INPUTS
         return path.read_text(encoding="utf-8") if path.exists() else None
 
     def is_of(self, array: Array) -> bool:
-        """Return whether it is of the same commands, in the same directory, reading the same."""
+        """Return whether the command, the working directory and the inputs are those of `array`."""
         path = self.directory / "array.json"
         return path.exists() and json.loads(path.read_text(encoding="utf-8")) == self._description(array)
 
     def begin(self, array: Array) -> None:
-        """Forget what was there."""
+        """Remove all records and start with `array`."""
         shutil.rmtree(self.directory, ignore_errors=True)
         write_text(self.directory / "array.json", json.dumps(self._description(array)))
 
@@ -129,23 +129,23 @@ class State:
         return stored | {"command": list(array.command)}
 
     def array(self) -> tuple[Array, Path]:
-        """Return the array and the directory that it runs in."""
+        """Return the array and its working directory."""
         stored = json.loads((self.directory / "array.json").read_text(encoding="utf-8"))
         directory = Path(stored.pop("directory"))
         del stored["inputs"]
         return Array(**stored | {"command": tuple(stored["command"])}), directory
 
     def submissions(self) -> list[Submission]:
-        """Return all, the oldest first."""
+        """Return all submissions, the oldest first."""
         numbers = sorted(int(path.parent.name) for path in self.directory.glob("*/job.json"))
         return [Submission.read(self.directory / str(number)) for number in numbers]
 
     def new_submission(
         self, backend: str, indices: Iterable[int], num_threads: int = 1, launcher: Iterable[str] = ()
     ) -> Submission:
-        """Write the directory of the next one.
+        """Write the directory of the next submission.
 
-        The name of its job cannot be that of another: the scheduler is asked for it if the id got lost.
+        The name of its job is unique, so that the scheduler finds the job if its id is lost.
         """
         number = max((int(path.name) for path in self.directory.iterdir() if path.is_dir()), default=0) + 1
         stem = re.sub(r"[^A-Za-z0-9_]+", "_", self.directory.name)[:32]
@@ -158,17 +158,17 @@ class State:
         return submission
 
     def succeeded(self) -> set[int]:
-        """Return the elements that have ended with success."""
+        """Return the elements that succeeded."""
         ended = (item for submission in self.submissions() for item in submission.statuses().items())
         return {index for index, status in ended if status == 0}
 
 
 def fingerprint(words: Iterable[str], paths: Iterable[Path]) -> str:
-    """Return a digest that changes with the words, and with name, size or time of any file.
+    """Return a digest of the words and of the name, size and modification time of each file.
 
     Args:
-        words: such as options.
-        paths: files, and directories that stand for the files right in them.
+        words: options.
+        paths: files, and directories that stand for the files directly in them.
     """
     digest = hashlib.sha256(json.dumps(list(words)).encode())
     for path in paths:

@@ -1,1 +1,1 @@
-"""Multi-task fine-tuning: settings, batches, the training loop and its exact continuation."""
+"""Multi-task fine-tuning: settings, batches, the training loop, and exact continuation after an interruption."""

@@ -1,4 +1,4 @@
-"""Batches of recordings of similar length under a limit of padded samples, in an order made of seed and epoch alone."""
+"""Groups recordings of similar length into batches of limited padded size; seed and epoch decide the order."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 
 from distilmos.data.packing import pack, pack_by_length
 
-# Recordings are sorted by length times exp(uniform(-JITTER, JITTER)): who shares a batch changes from epoch to epoch,
-# and padding stays below JITTER of a batch where lengths vary widely.
+# Recordings are sorted by length times exp(uniform(-JITTER, JITTER)): batches differ from epoch to epoch, and if
+# lengths vary widely, padding stays below JITTER of a batch.
 JITTER = 0.05
 
 
 class BatchPlan(NamedTuple):
-    """Which recordings make up a batch.
+    """The recordings of a batch.
 
     Attributes:
         epoch: counted from 0.
         place: of the batch in its epoch, counted from 0.
-        members: indices of the recordings; none, if other processes of a distributed training have all of them.
-        others: of this batch too, but other processes have them.
+        members: indices of the recordings of this process; empty if the other processes have all of them.
+        others: indices of the recordings of other processes.
     """
 
     epoch: int
@@ -36,7 +36,7 @@ class BatchPlan(NamedTuple):
         return self.members + self.others
 
     def share(self, rank: int, size: int, lengths: Sequence[int]) -> BatchPlan:
-        """Return the part of process `rank` of `size`; the parts are near each other in padded samples.
+        """Return the share of process `rank` of `size`; shares have similar padded sizes.
 
         Args:
             rank: number of the process, counted from 0.
@@ -52,13 +52,13 @@ class BatchPlan(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchOrder:
-    """What decides the batches of a training.
+    """The order of batches in a run.
 
     Attributes:
         lengths: samples of each recording.
         budget: largest padded number of samples of a batch.
         seed: of the order.
-        shares: how often each recording is drawn in an epoch, on average; None draws each once.
+        shares: how often an epoch draws each recording, on average; None draws each once.
     """
 
     lengths: Sequence[int]
@@ -67,48 +67,48 @@ class BatchOrder:
     shares: Sequence[float] | None = None
 
     def epoch(self, epoch: int) -> list[BatchPlan]:
-        """Return the batches of one epoch, in the order of training: a function of this order and nothing else.
+        """Return the batches of one epoch, in the order of training.
 
-        Every process of a distributed training computes the same list and takes its share of each.
+        Every process computes the same list, and takes its share of each batch.
         """
         random = np.random.default_rng([self.seed, epoch])
         members = np.arange(len(self.lengths))
         if self.shares is not None:
-            # A share of 1.3 is one time in each epoch, and a second time in three of ten.
+            # A share of 1.3 means once in every epoch, and twice in three epochs of ten.
             times = np.floor(np.asarray(self.shares) + random.uniform(0, 1, members.size)).astype(int)
             members = np.repeat(members, times)
         jittered = np.log(np.asarray(self.lengths, dtype=np.float64))[members]
         jittered = jittered + random.uniform(-JITTER, JITTER, members.size)
-        # From long to short, so that what is left over for the last batch is short and finds a partner.
+        # From long to short, so that the last batch gets short recordings and rarely a single one.
         order = members[np.argsort(-jittered, kind="stable")]
         batches = pack(order.tolist(), self.lengths, self.budget)
         places = random.permutation(len(batches))
         return [BatchPlan(epoch, number, batches[place]) for number, place in enumerate(places)]
 
     def stream(self, epoch: int, place: int) -> Iterator[BatchPlan]:
-        """Yield batches without end, epoch after epoch, from batch `place` of `epoch` on."""
+        """Yield batches epoch after epoch, forever, starting with batch `place` of `epoch`."""
         while True:
             yield from self.epoch(epoch)[place:]
             epoch, place = epoch + 1, 0
 
 
 def evaluation_plans(lengths: Sequence[int], budget: int) -> list[BatchPlan]:
-    """Return one pass over all recordings, sorted by length, so that padding is smallest."""
+    """Return one pass over all recordings, sorted by length to minimise padding."""
     return [BatchPlan(0, place, members) for place, members in enumerate(pack_by_length(lengths, budget))]
 
 
 def deal(members: Sequence[int], lengths: Sequence[int], parts: int) -> list[tuple[int, ...]]:
-    """Cut recordings, from long to short, into parts whose largest padded size is as small as such cuts allow.
+    """Cut the recordings, sorted from long to short, into parts so that the largest padded size is minimal.
 
-    All processes wait for the one with most to do, so it is the largest part that counts.
+    Only the largest part matters: all processes wait for it.
 
     Args:
         members: indices of the recordings.
         lengths: samples of each recording of the set.
-        parts: how many; some stay empty if there are fewer recordings.
+        parts: number of parts; some are empty if there are fewer recordings.
     """
     order = sorted(members, key=lambda member: -lengths[member])
-    # The smallest budget for which no more parts are needed than there are.
+    # Find the smallest budget that needs at most `parts` parts.
     low, high = 0, len(order) * lengths[order[0]]
     while low + 1 < high:
         middle = (low + high) // 2

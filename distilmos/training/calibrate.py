@@ -1,4 +1,4 @@
-"""Batch normalisation after weights have been averaged."""
+"""Recomputes batch norm statistics after weights were averaged."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import torch
 from torch import nn
 
 from distilmos.model.networks import MOSNetwork
-from distilmos.training.dataset import Batch
+from distilmos.training.loader import Batch
 
 
 @torch.no_grad()
 def recompute_batch_norm(model: MOSNetwork, batches: Iterable[Batch]) -> None:
-    """Replace the running statistics of all batch norms by those of `batches`, each batch counting the same.
+    """Replace the running statistics of all batch norms by the mean of the statistics of `batches`.
 
-    The statistics in a mean of weights belong to none of the activations that these weights make (P. Izmailov et al.,
-    "Averaging weights leads to wider optima and better generalization", UAI 2018, section 3.2); and a running mean over
-    the last few small batches is a poor estimate even of a single model's (Y. Wu, J. Johnson, "Rethinking 'batch' in
-    BatchNorm", arXiv 2105.07576, section 3). Nothing else of the model is in training mode: no dropout disturbs them.
+    Averaged statistics do not fit the activations of the averaged weights (P. Izmailov et al., "Averaging weights leads
+    to wider optima and better generalization", UAI 2018, section 3.2). Even for a single model, a running mean over the
+    last few small batches is a poor estimate (Y. Wu, J. Johnson, "Rethinking 'batch' in BatchNorm", arXiv 2105.07576,
+    section 3). Only the batch norms are in training mode, so that dropout does not affect the statistics.
 
     Args:
-        model: with the averaged weights; in evaluation mode afterwards.
-        batches: of the training set, on the model's device; each process of a distributed training has its parts.
+        model: with the averaged weights; left in evaluation mode.
+        batches: of the training set, on the device of the model; each process has its shares of the same batches.
     """
     model.eval()
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]

@@ -1,4 +1,4 @@
-"""Checkpoints from which training continues exactly, and the average of the best models."""
+"""Checkpoints, from which a run continues exactly, and the average of the best models."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from distilmos.files import atomic_path
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome of one evaluation on the dev set.
+    """The result of one evaluation on the dev set.
 
     Attributes:
-        step: after which it was made.
-        value: of the metric that chooses the best model, its sign turned where less is better; may be NaN.
+        step: number of steps before it.
+        value: of the metric that selects the best model, negated if lower is better; may be NaN.
         regression: the regression loss.
     """
 
@@ -32,7 +32,7 @@ class Evaluation:
     regression: float
 
     def rank(self) -> tuple[float, float]:
-        """Return a sort key, larger is better: an undefined metric is worst, the lower loss decides between equals."""
+        """Return a sort key, larger is better: an undefined metric is worst, the lower loss breaks ties."""
         return (
             -math.inf if math.isnan(self.value) else self.value,
             -math.inf if math.isnan(self.regression) else -self.regression,
@@ -41,20 +41,20 @@ class Evaluation:
 
 @dataclass
 class TrainState:
-    """Where training is: all that its future depends on, besides weights, optimiser and settings.
+    """The state of a run: everything that its future depends on, besides weights, optimiser and settings.
 
-    Random numbers need no state: each step draws from a stream of its own, made of seed and step.
+    Random numbers need no state: seed, step and process seed those of each step.
 
     Attributes:
         step: optimiser steps done.
         epoch: of the next batch, counted from 0.
-        place: of the next batch in that epoch.
+        place: of the next batch in its epoch.
         best: the evaluations of the kept models, best first.
-        stale: evaluations since the best one.
-        sums: what the next line of the log averages over.
+        stale: number of evaluations since the best one.
+        sums: sums for the next line of the log.
         log_bytes: length of log.jsonl.
         elapsed: seconds of training so far.
-        ended: why training ended; empty before.
+        ended: why training ended; empty before its end.
     """
 
     step: int = 0
@@ -68,7 +68,7 @@ class TrainState:
     ended: str = ""
 
     def note(self, evaluation: Evaluation, keep: int) -> bool:
-        """Take in an evaluation: keep the `keep` best, count those since the best; return whether this is the best."""
+        """Add an evaluation; keep the `keep` best ones. Return whether this one is the best."""
         is_best = not self.best or evaluation.rank() > self.best[0].rank()
         self.stale = 0 if is_best else self.stale + 1
         self.best = sorted([*self.best, evaluation], key=Evaluation.rank, reverse=True)[:keep]
@@ -80,12 +80,12 @@ class Checkpoint:
     """The content of a checkpoint file.
 
     Attributes:
-        identity: settings, seed, data, encoder and device, by name; continuing with others is refused.
+        identity: of the run, see `run_identity`; a run with another identity cannot continue from it.
         threads: CPU threads of a process, on which rounding depends.
-        state: where training is.
+        state: of the run.
         model: weights and buffers.
         optimizer: the optimiser's state.
-        processes: how many computed it, on which rounding and dropout depend.
+        processes: number of processes, on which rounding and dropout depend.
     """
 
     identity: dict[str, Any]
@@ -97,7 +97,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, atomically: tensors and plain values alone, so that reading it executes nothing."""
+    """Write a checkpoint atomically; it holds only tensors and plain values, so that reading it executes nothing."""
     content = {
         "identity": checkpoint.identity,
         "threads": checkpoint.threads,
@@ -126,18 +126,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def weights_path(directory: Path, step: int) -> Path:
-    """Return the file of the weights after `step` in a checkpoint directory."""
+    """Return the path of the weights after `step` in a checkpoint directory."""
     return directory / f"step_{step:08d}.safetensors"
 
 
 def save_weights(directory: Path, step: int, model: dict[str, Tensor]) -> None:
-    """Write the weights after `step`, atomically."""
+    """Write the weights after `step` atomically."""
     with atomic_path(weights_path(directory, step)) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.items()}, temporary)
 
 
 def drop_weights(directory: Path, keep: Sequence[int]) -> None:
-    """Remove weights of all steps but those in `keep`, and what a killed process left half written."""
+    """Remove the weights of all steps except those in `keep`, and the temporary files of killed processes."""
     kept = {weights_path(directory, step) for step in keep}
     for path in [*directory.glob("step_*.safetensors"), *directory.glob(".*.tmp")]:
         if path not in kept:
@@ -145,9 +145,9 @@ def drop_weights(directory: Path, keep: Sequence[int]) -> None:
 
 
 def average_weights(directory: Path, steps: Sequence[int]) -> dict[str, Tensor]:
-    """Return the mean of the weights after each of `steps`; counters (integers) are the first one's.
+    """Return the mean of the weights after each of `steps`; integer counters are those of the first step.
 
-    The sum is taken in float64, so that it does not depend on the order to within float32.
+    The sum is in float64, so that its order does not matter at float32 precision.
     """
     first = load_file(weights_path(directory, steps[0]))
     sums = {name: tensor.double() for name, tensor in first.items() if tensor.is_floating_point()}

@@ -1,4 +1,4 @@
-"""The settings of a training: typed, read from YAML, every fault named with its line."""
+"""The settings of a run, read from YAML and validated; each error names its line."""
 
 from __future__ import annotations
 
@@ -38,43 +38,43 @@ Metric = Literal[
 
 
 class TrainConfig(ModelConfig):
-    """All that shapes a training; conf/distilmos.yaml holds the defaults and says why they are what they are.
+    """All settings of a run; conf/distilmos.yaml holds the defaults and the reasons for them.
 
     Attributes:
         ssl_model: name of an embedded encoder, or path of a checkpoint.
-        init_model: model directory to start from, in place of the encoder and fresh heads; its token predictors are
-            kept if its tokens are those of this training. Empty for none.
-        freeze_conv: leave the encoder's convolutions as they are.
+        init_model: model directory to start from, instead of the encoder and fresh heads; empty for none. Its token
+            predictors are kept if its tokens are those of this run.
+        freeze_conv: do not train the convolutions of the encoder.
         regression_loss: "l1" or "mse".
-        regression_clip: errors up to this many MOS cost nothing.
-        contrastive_weight: weight of the contrastive loss, of pairs of utterances of a batch; a part of it that another
-            process has gives no pair.
-        corpus_offsets: learn how the scales of several corpora differ; no effect on a single one.
-        corpus_weights: corpus -> how often each of its utterances is drawn in an epoch, on average; 1 where not named.
-        listener_offsets: regress the single ratings, with a learned offset for each listener.
+        regression_clip: absolute errors up to this many MOS count as 0.
+        contrastive_weight: weight of the contrastive loss over pairs of utterances of a batch; utterances in different
+            processes form no pair.
+        corpus_offsets: learn the offsets between the scales of several corpora; no effect with a single corpus.
+        corpus_weights: corpus -> how often an epoch draws each of its utterances, on average; 1 for other corpora.
+        listener_offsets: regress single ratings, with a learned offset for each listener.
         foreign_tokens: accept tokens of another SSL model with as many layers and frames.
         token_weight: weight of the token loss; 0 trains without self-distillation.
-        encoder_lr: peak learning rate of the encoder; 0 leaves it as it is.
+        encoder_lr: peak learning rate of the encoder; 0 does not train it.
         head_lr: peak learning rate of the heads.
         offset_lr: peak learning rate of the offsets of corpora and listeners.
-        weight_decay: of AdamW; biases and norms have none.
-        warmup_steps: steps of linear rise to the peak rates.
+        weight_decay: of AdamW; not applied to biases and norms.
+        warmup_steps: steps of the linear rise to the peak rates.
         max_steps: optimiser steps, warm-up included.
-        decay: course of the rates from the peak to `max_steps`; "linear" and "cosine" end at 0.
+        decay: schedule of the rates from the peak to `max_steps`; "linear" and "cosine" end at 0.
         grad_clip: largest norm of the gradient of all weights together.
         accumulate: batches for each step.
-        batch_seconds: largest padded duration of a batch, which several processes share.
-        max_seconds: longest recording that is accepted.
-        num_workers: processes that read audio, for each that trains, which reads itself if it is 0. Has no effect on
-            the result.
+        batch_seconds: largest padded duration of a batch, which all processes share.
+        max_seconds: longest accepted recording.
+        num_workers: audio-reading processes for each training process; with 0 it reads audio itself. No effect on the
+            result.
         eval_every: steps between evaluations on the dev set.
-        checkpoint_every: steps between checkpoints; each evaluation is followed by one too.
+        checkpoint_every: steps between checkpoints; each evaluation also writes one.
         patience: evaluations without a new best after which training stops.
-        best_metric: of the dev set, chooses the best models.
-        n_best: how many of the best models are averaged.
-        precision: "auto" is bfloat16 autocast where a GPU has it, float32 elsewhere.
+        best_metric: of the dev set; selects the best models.
+        n_best: number of best models to average.
+        precision: "auto" is bfloat16 autocast on GPUs that support it, float32 elsewhere.
         log_every: steps between lines of the log.
-        seed: of initial weights, order of the data and dropout.
+        seed: of initial weights, data order and dropout.
     """
 
     model_config = ConfigDict(allow_inf_nan=False, validate_default=True)
@@ -128,14 +128,14 @@ class TrainConfig(ModelConfig):
     @model_validator(mode="after")
     def _one_token_per_frame(self) -> TrainConfig:
         if self.model == "distilmos" and self.token_weight > 0 and max(self.strides) > 1:
-            raise ValueError("strides above 1 need token_weight 0: there is one token for each encoder frame")
+            raise ValueError("strides above 1 need token_weight 0: each encoder frame has one token")
         return self
 
     @model_validator(mode="after")
     def _mean_of_ratings(self) -> TrainConfig:
         if self.listener_offsets and self.regression_loss != "mse":
             raise ValueError(
-                "listener_offsets needs regression_loss mse: l1 fits the median of ratings, MOS is their mean"
+                "listener_offsets needs regression_loss mse: l1 fits the median of the ratings, but MOS is their mean"
             )
         return self
 
@@ -144,7 +144,7 @@ BASE = "base"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: PyYAML reads 1e-4, which has no point, as a string."""
+    """Reads numbers as YAML 1.2 does: PyYAML reads 1e-4, without a decimal point, as a string."""
 
 
 _Loader.add_implicit_resolver(
@@ -153,16 +153,16 @@ _Loader.add_implicit_resolver(
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read settings from a YAML file of `key: value` lines; what it leaves out has its default.
+    """Read settings from a YAML file of `key: value` lines; missing settings have their defaults.
 
-    `base: FILE` names another such file, from the directory of this one, whose settings hold where this one has none.
+    `base: FILE`, relative to the directory of this file, names another file that provides the settings missing here.
 
     Args:
         path: the file.
-        overrides: `key=value` with a YAML value, which replace what the file says.
+        overrides: `key=value` with a YAML value; they replace the settings of the file.
 
     Raises:
-        InputError: naming each unknown or repeated key, wrong type and impossible value, with file and line.
+        InputError: naming each unknown or repeated key, wrong type and invalid value, with file and line.
     """
     values, places, faults = _read_files(Path(path))
     for override in overrides:
@@ -185,7 +185,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 
 def _read_files(path: Path) -> tuple[dict[str, Any], dict[str, str], list[str]]:
-    """Read a file and those that it is based on; return key -> value, key -> file and line, and the faults."""
+    """Read a file and its bases; return key -> value, key -> file and line, and the errors."""
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     faults: list[str] = []
@@ -202,13 +202,13 @@ def _read_files(path: Path) -> tuple[dict[str, Any], dict[str, str], list[str]]:
         if base is None:
             return values, places, faults
         if not isinstance(base, str) or not (path.parent / base).is_file():
-            return values, places, [*faults, f"{place}: {BASE}: no file {base!r} beside this one"]
+            return values, places, [*faults, f"{place}: {BASE}: no file {base!r} in {path.parent}"]
         path = path.parent / base
-    return values, places, [*faults, f"{place}: {BASE}: {base} is based on this file itself"]
+    return values, places, [*faults, f"{place}: {BASE}: {base} leads back to this file"]
 
 
 def _read_mapping(text: str, path: str, values: dict[str, Any], places: dict[str, str]) -> list[str]:
-    """Fill `values` (key -> value) and `places` (key -> file and line); return the faults."""
+    """Fill `values` (key -> value) and `places` (key -> file and line); return the errors."""
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
@@ -238,11 +238,11 @@ def _read_mapping(text: str, path: str, values: dict[str, Any], places: dict[str
 
 
 def _describe(errors: list[ErrorDetails], path: str, places: dict[str, str]) -> list[str]:
-    """Turn pydantic's errors into one line for each setting."""
+    """Convert pydantic's errors to one line for each setting."""
     messages: dict[str, list[str]] = {}
     for error in errors:
         message = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
-        # A rule about several settings has no location; its message starts with the name of one.
+        # An error about several settings has no location; its message starts with the name of one.
         key = str(error["loc"][0]) if error["loc"] else message.partition(" ")[0]
         if error["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, TrainConfig.model_fields, n=1)

@@ -1,8 +1,8 @@
-"""What the processes of a data-parallel training do together; a single process does it alone, at no cost.
+"""Communication between the processes of a data-parallel run; a single process skips it at no cost.
 
-Each process computes the gradient of its recordings and the gradients are added up, after the backward passes of a step
-rather than during them as DistributedDataParallel does: that wrapper wants every process to make as many backward
-passes as the others, through the same parameters, and here a process may have no recording in a small batch.
+Each process computes the gradients of its recordings. The gradients are summed after the backward passes of a step, not
+during them as in DistributedDataParallel: that wrapper needs the same parameters in the backward passes of all
+processes, but a process may have no recording of a small batch.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from distilmos.training.preemption import PreemptedError
 
 T = TypeVar("T")
 
-# The longest that one process may let the others wait, for a checkpoint that is written or data that is read. A
-# process that ends, however it does, is noticed at once; this is for one whose machine is gone.
+# The longest time that processes wait for one of them, for example to write a checkpoint or to read data. The end of a
+# process is noticed at once; this limit is for a process whose machine is lost.
 TIMEOUT = timedelta(minutes=30)
-BUCKET = 1 << 24  # numbers that are added up in one message: few messages, and no second copy of all gradients
+BUCKET = 1 << 24  # gradient values summed in one message: few messages, and no second copy of all gradients
 STATUS = {InputError: 2, FailedError: 1, PreemptedError: PREEMPTED}
 
 
 @dataclass(frozen=True)
 class World:
-    """One of the processes of a training.
+    """The processes of a run, as one of them sees them.
 
     Attributes:
-        rank: its number, counted from 0; the first one alone writes files and talks.
-        size: how many there are.
-        local_rank: its number on this machine, which is the number of its GPU.
+        rank: number of this process, counted from 0; only process 0 writes files and output.
+        size: number of processes.
+        local_rank: number of this process on its machine, which is the number of its GPU.
     """
 
     rank: int = 0
@@ -48,11 +48,11 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and talks."""
+        """Whether this is the process that writes files and output."""
         return self.rank == 0
 
     def largest(self, number: int) -> int:
-        """Return the largest of the numbers of all processes."""
+        """Return the maximum of `number` over all processes."""
         if self.size == 1:
             return number
         tensor = torch.tensor(number)
@@ -60,7 +60,7 @@ class World:
         return int(tensor)
 
     def gather(self, value: T) -> list[T]:
-        """Return the values of all processes, by rank."""
+        """Return the values of all processes, ordered by rank."""
         if self.size == 1:
             return [value]
         values: list[T] = [value] * self.size
@@ -68,27 +68,27 @@ class World:
         return values
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """Return what `make` gives in the first process, where alone it is called."""
+        """Call `make` in the first process only; return its result in all processes."""
         values: list[T | None] = [make() if self.first else None]
         if self.size > 1:
             dist.broadcast_object_list(values)
         return values[0]  # type: ignore[return-value]
 
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
-        """Replace the values of tensors by those of the first process."""
+        """Overwrite tensors with those of the first process."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), 0)
 
     def add(self, tensor: Tensor) -> None:
-        """Replace a tensor by its sum over all processes."""
+        """Replace a tensor with its sum over all processes."""
         if self.size > 1:
             dist.all_reduce(tensor)
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its sum over all processes; one that no process has stays None.
+        """Replace each gradient with its sum over all processes; a gradient that no process has stays None.
 
-        None and zero are not the same to an optimiser: weight decay leaves alone what has no gradient.
+        None and zero differ for the optimiser: weight decay skips parameters without a gradient.
         """
         if self.size == 1:
             return
@@ -111,15 +111,15 @@ class World:
             _add_bucket(bucket)
 
     def barrier(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have called this."""
         self.largest(0)
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Let an InputError or FailedError of one process end all of them, when all have left the block.
+        """End all processes if one of them raises an InputError or FailedError, once all have left the block.
 
         Raises:
-            InputError, FailedError: the faults, as `end` does.
+            InputError, FailedError: the errors of all processes, in the first process, as `end` does.
         """
         fault: InputError | FailedError | None = None
         try:
@@ -130,15 +130,15 @@ class World:
             fault = error
         if self.largest(fault is not None):
             faults = [fault for fault in self.gather(fault) if fault is not None]
-            # Mostly all processes read the same file and say the same.
+            # Usually all processes read the same file and report the same error.
             self.end(type(faults[0])("\n".join(dict.fromkeys(map(str, faults)))))
 
     def end(self, error: InputError | FailedError | PreemptedError) -> NoReturn:
-        """End all processes, each of which calls this with the same error: the first one alone tells it.
+        """End all processes; each calls this with the same error, and only the first one reports it.
 
         Raises:
             InputError, FailedError, PreemptedError: `error`, in the first process.
-            SystemExit: with the same exit status, in the others.
+            SystemExit: with the same exit status, in the other processes.
         """
         if self.first:
             raise error
@@ -157,14 +157,14 @@ def _add_bucket(parameters: Sequence[nn.Parameter]) -> None:
 def joined(uses_gpu: bool) -> Iterator[World]:
     """Join the processes that torchrun, or `distilmos train --nproc`, has started together with this one.
 
-    They say so in the environment: RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT. Without it, this process is
-    alone.
+    The environment describes them: RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT. Without RANK, this is a
+    single process.
 
     Args:
-        uses_gpu: add up tensors on GPUs with NCCL; those on the CPU go through Gloo in any case.
+        uses_gpu: sum tensors on GPUs with NCCL; CPU tensors always use Gloo.
 
     Raises:
-        FailedError: if the others cannot be reached, or one has failed.
+        FailedError: if other processes cannot be reached, or one has failed.
     """
     size = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if size == 1:
@@ -177,7 +177,7 @@ def joined(uses_gpu: bool) -> Iterator[World]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if uses_gpu else "gloo", timeout=TIMEOUT)
         yield world
     except (InputError, FailedError, PreemptedError, SystemExit):
-        raise  # by all processes
+        raise  # all processes raise together
     except RuntimeError as error:
         together = False
         # DistError is a RuntimeError, and Gloo raises plain ones.
@@ -189,13 +189,13 @@ def joined(uses_gpu: bool) -> Iterator[World]:
         together = False
         raise
     finally:
-        # Threads of Gloo that are left would abort the exit; NCCL might wait for processes that are gone.
+        # Remaining Gloo threads would abort the exit; NCCL could wait for lost processes.
         if dist.is_initialized() and (together or not uses_gpu):
             dist.destroy_process_group()
 
 
 def _end_with_parent() -> None:
-    """End this process soon after the one that started it, which somebody may kill: nobody else would end it then."""
+    """End this process soon after its parent: if someone kills the parent, nothing else would end it."""
     parent = os.getppid()
 
     def watch() -> None:

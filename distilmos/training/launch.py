@@ -1,7 +1,7 @@
-"""Start the processes of a data-parallel training on this machine, pass signals on to them, and tell how they ended.
+"""Starts the processes of a data-parallel run on this machine, forwards signals to them, and returns their exit status.
 
-torchrun does the first as well, but it answers SIGTERM with a traceback, dies of SIGUSR1, and its exit status is 1
-however the processes ended: a scheduler could not tell a training that was stopped from one that failed.
+torchrun also starts processes, but it answers SIGTERM with a traceback, dies of SIGUSR1, and always exits with status 1
+when a process fails: a scheduler could not distinguish a stopped run from a failed one.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from distilmos.errors import PREEMPTED, FailedError, InputError
 from distilmos.training.distributed import TIMEOUT
 from distilmos.training.preemption import STOP_SIGNALS
 
-# Where the number of this machine, from 0, is found: torch's name for it, then those of Slurm and PBS.
+# Environment variables with the number of this machine, from 0: the name of torch, then those of Slurm and PBS.
 NODE_VARIABLES = ("NODE_RANK", "SLURM_NODEID", "PBS_NODENUM")
-# Between the first failure and killing what is left: time enough to say what each process has to say.
+# From the first failure until the remaining processes are killed: enough for each to print its error.
 GRACE_SECONDS = 5
 POLL_SECONDS = 0.1
 
 
 def launch(processes: int, nodes: int, command: Sequence[str]) -> int:
-    """Run `command` in several processes, on each of several machines on which this function is called.
+    """Run `command` in several processes on this machine.
 
-    Must be called in the main thread.
+    With several machines, each of them calls this function. Call it in the main thread.
 
     Args:
-        processes: how many on this machine; as many on the others.
-        nodes: how many machines; above 1 the environment has MASTER_ADDR and MASTER_PORT, the address of the first
-            machine and a free port there, and the number of this machine, from 0, as one of NODE_VARIABLES.
-        command: program and arguments; it calls `joined`.
+        processes: number of processes on each machine.
+        nodes: number of machines. Above 1 the environment must have MASTER_ADDR and MASTER_PORT, the address of the
+            first machine and a free port there, and one of NODE_VARIABLES, the number of this machine.
+        command: program and arguments; it must call `joined`.
 
     Returns:
-        the exit status of the first process that failed, or 0; that of a stop, if a signal came before they began.
+        the exit status of the first process that failed, or 0; PREEMPTED if a signal came before the processes joined.
 
     Raises:
-        InputError: if the environment does not say which machines there are.
-        FailedError: if the port cannot be taken, or a signal killed a process.
+        InputError: if the environment does not describe the machines.
+        FailedError: if the port is not free, or a signal killed a process.
     """
     node, address, port = _place(nodes)
     store = None
@@ -56,17 +56,17 @@ def launch(processes: int, nodes: int, command: Sequence[str]) -> int:
     environment = os.environ | {
         "MASTER_ADDR": address,
         "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": str(True),  # torch's word for a store that is kept here, not by rank 0
+        "TORCHELASTIC_USE_AGENT_STORE": str(True),  # the store is in this process, not in rank 0
         "WORLD_SIZE": str(processes * nodes),
         "LOCAL_WORLD_SIZE": str(processes),
         "OMP_NUM_THREADS": str(max(1, _threads() // processes)),
     }
     workers: list[subprocess.Popen[bytes]] = []
-    with _passing_on(workers) as stops:
+    with _forwarded_signals(workers) as stops:
         for number in range(processes):
             numbers = {"RANK": str(node * processes + number), "LOCAL_RANK": str(number)}
             workers.append(subprocess.Popen(command, env=environment | numbers))
-        for signal_number in stops:  # came while they were started, and missed some
+        for signal_number in stops:  # signals that came before all processes were started
             _send(workers, signal_number)
         failed = _wait(workers)
     if failed is None:
@@ -82,7 +82,7 @@ def launch(processes: int, nodes: int, command: Sequence[str]) -> int:
 
 
 def _place(nodes: int) -> tuple[int, str, int]:
-    """Return the number of this machine, and address and port of the first one (port 0: any that is free)."""
+    """Return the number of this machine, and address and port of the first one (port 0: any free port)."""
     if nodes == 1:
         return 0, "127.0.0.1", 0
     values = {name: os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT")}
@@ -90,18 +90,18 @@ def _place(nodes: int) -> tuple[int, str, int]:
     values["NODE_RANK"] = numbers[0] if numbers else ""
     missing = [name for name, value in values.items() if not value]
     if missing:
-        raise InputError(f"{nodes} machines: the environment lacks {', '.join(missing)}, which their scheduler sets")
+        raise InputError(f"--nnodes {nodes}: the environment lacks {', '.join(missing)}; set them in the job script")
     for name in ("NODE_RANK", "MASTER_PORT"):
         if not values[name].isdecimal():
             raise InputError(f"{name}: {values[name]!r} in the environment is not a number")
     node = int(values["NODE_RANK"])
     if node >= nodes:
-        raise InputError(f"this is machine {node}, counted from 0, of {nodes}")
+        raise InputError(f"--nnodes {nodes}: the number of this machine, {node}, must be below {nodes}")
     return node, values["MASTER_ADDR"], int(values["MASTER_PORT"])
 
 
 def _threads() -> int:
-    """Return the CPU threads that the processes of this machine share."""
+    """Return the number of CPU threads for all processes of this machine."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     return int(given) if given.isdecimal() else len(os.sched_getaffinity(0))
 
@@ -113,8 +113,8 @@ def _send(workers: Sequence[subprocess.Popen[bytes]], number: int) -> None:
 
 
 @contextmanager
-def _passing_on(workers: list[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
-    """Pass STOP_SIGNALS on to the processes; gives the list of those that came. At the end no process is left."""
+def _forwarded_signals(workers: list[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+    """Forward STOP_SIGNALS to the processes; yield the list of received signals. Leave no process at the end."""
     stops: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -125,7 +125,7 @@ def _passing_on(workers: list[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
     try:
         yield stops
     finally:
-        # Only after Ctrl-C, which the terminal has sent to them too, or something unforeseen.
+        # Processes are left only after an unexpected error, or Ctrl-C, which the terminal sends to them too.
         _send(workers, signal.SIGINT)
         _kill_after(workers, time.monotonic() + GRACE_SECONDS)
         for number, handler in before.items():
@@ -133,17 +133,17 @@ def _passing_on(workers: list[subprocess.Popen[bytes]]) -> Iterator[list[int]]:
 
 
 def _wait(workers: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """Wait for all processes; return the number of the first that failed.
+    """Wait for all processes; return the number of the first one that failed, or None.
 
-    Those that others wait for in vain would hang: when one has failed the others are ended. A stop is no failure: all
-    agree on it, and one of them writes the checkpoint.
+    When one has failed, the others would wait for it forever, so they are killed. A stop is not a failure: all
+    processes agree on it, and the first one writes the checkpoint.
     """
     while True:
         statuses = [worker.poll() for worker in workers]
         broken = [number for number, status in enumerate(statuses) if status not in (None, 0, PREEMPTED)]
         if broken:
             _kill_after(workers, time.monotonic() + GRACE_SECONDS)
-            # A signal is the cause where there is one: what else has ended, did so for want of that process.
+            # Prefer a process that a signal killed: others that ended did so because they lost it.
             return next((number for number in broken if (statuses[number] or 0) < 0), broken[0])
         if None not in statuses:
             return next((number for number, status in enumerate(statuses) if status), None)

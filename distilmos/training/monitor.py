@@ -1,4 +1,4 @@
-"""What a training says while it runs: log.jsonl, TensorBoard, a progress bar or plain lines."""
+"""Reports the progress of a run: log.jsonl, TensorBoard, and a progress bar or plain lines."""
 
 from __future__ import annotations
 
@@ -19,47 +19,49 @@ LOG = "log.jsonl"
 
 
 class Observer:
-    """Is told what happens in a training and keeps it to itself: for all processes but the first."""
+    """No-op monitor, for all processes except the first."""
 
     def say(self, line: str) -> None:
-        """Take a line for the user."""
+        """Print one line for the user."""
 
     def advance(self) -> None:
-        """Note that a step has been made."""
+        """Count one step."""
 
     def event(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Take an event."""
+        """Record an event."""
 
     def sync(self) -> int:
-        """Return the length of what has been written, in bytes."""
+        """Return the length of the log in bytes."""
         return 0
 
     def close(self) -> None:
-        """Be told nothing more."""
+        """Release files and progress bar."""
 
 
 class Monitor(Observer):
-    """Writes each event of a training to log.jsonl and TensorBoard, and tells the user."""
+    """Writes events to log.jsonl and TensorBoard, and shows them to the user."""
 
     def __init__(self, directory: Path, log_bytes: int, step: int, max_steps: int) -> None:
-        """Start at the beginning (`log_bytes` 0), or continue: what was logged after the checkpoint is cut off.
+        """Start a log, or continue one from a checkpoint: events after the checkpoint are removed.
 
-        The "resume" events in there stay: what else is cut off will be done again, but that restart has been.
+        "resume" events after the checkpoint stay: the run repeats all other events, but not that restart.
 
         Args:
             directory: of the experiment.
-            log_bytes: length of the log at the checkpoint.
+            log_bytes: length of the log at the checkpoint; 0 starts a log.
             step: of the checkpoint.
             max_steps: the end of the progress bar.
 
         Raises:
-            InputError: if the log is shorter than it was at the checkpoint.
+            InputError: if the log is shorter than at the checkpoint.
         """
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / LOG
         present = path.stat().st_size if path.exists() else 0
         if present < log_bytes:
-            raise InputError(f"{path}: {present} bytes, {log_bytes} at the last checkpoint: the directory is damaged")
+            raise InputError(
+                f"{path}: {present} bytes, fewer than the {log_bytes} at the last checkpoint; it is damaged"
+            )
         resumed = _resume_lines(path, log_bytes) if log_bytes else []
         self._log = path.open("ab")
         self._log.truncate(log_bytes)
@@ -72,7 +74,7 @@ class Monitor(Observer):
         self._bar = tqdm(total=max_steps, initial=step, unit="step") if sys.stderr.isatty() else None
 
     def say(self, line: str) -> None:
-        """Print one line, above the progress bar if there is one."""
+        """Print one line, above the progress bar if one is shown."""
         if self._bar is None:
             print(line, flush=True)
         else:
@@ -84,16 +86,16 @@ class Monitor(Observer):
             self._bar.update()
 
     def event(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Write one event; an undefined number becomes null."""
+        """Write one event; NaN becomes null."""
         values = without_nan({"event": kind, "step": step} | values)
         self._log.write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
         self._log.flush()
         if kind in ("train", "dev"):
             for name, value in _scalars(values):
                 self._board.add_scalar(f"{kind}/{name}", value, step)
-            self._tell(kind, step, values)
+            self._show(kind, step, values)
 
-    def _tell(self, kind: str, step: int, values: dict[str, Any]) -> None:
+    def _show(self, kind: str, step: int, values: dict[str, Any]) -> None:
         if kind == "train":
             text = _numbers(values, "loss", "regression", "token")
             if self._bar is not None:
@@ -107,7 +109,7 @@ class Monitor(Observer):
         self.say(f"step {step} dev: {', '.join([_numbers(values, 'regression', 'token'), *levels])}{star}")
 
     def sync(self) -> int:
-        """Bring the log to the disk and return its length in bytes."""
+        """Flush the log to disk; return its length in bytes."""
         os.fsync(self._log.fileno())
         self._board.flush()
         return self._log.tell()
@@ -121,7 +123,7 @@ class Monitor(Observer):
 
 
 def _resume_lines(path: Path, log_bytes: int) -> list[bytes]:
-    """Return the whole lines of "resume" events behind the first `log_bytes` bytes of a log."""
+    """Return the complete lines of "resume" events after the first `log_bytes` bytes of a log."""
     with path.open("rb") as log:
         log.seek(log_bytes)
         return [line for line in log if line.startswith(b'{"event": "resume"') and line.endswith(b"}\n")]
@@ -132,7 +134,7 @@ def _numbers(values: dict[str, Any], *names: str) -> str:
 
 
 def _scalars(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    """Flatten an event to (name, number) pairs; lists are numbered from 1, as layers are."""
+    """Flatten an event to (name, number) pairs; list items are numbered from 1, like layers."""
     found: list[tuple[str, float]] = []
     for key, value in values.items():
         if isinstance(value, dict):

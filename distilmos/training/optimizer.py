@@ -1,4 +1,4 @@
-"""AdamW with learning rates of their own for encoder, heads and offsets, and their course over the steps."""
+"""AdamW with separate learning rates for encoder, heads and offsets, and the schedule of these rates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distilmos.training.config import TrainConfig
 
 
 def freeze(model: MOSNetwork, config: TrainConfig) -> None:
-    """Exclude from training what the settings leave as it is; no gradient is computed there."""
+    """Freeze the parameters that the settings exclude from training; they get no gradients."""
     if isinstance(model, EncoderNetwork):
         model.encoder.requires_grad_(config.encoder_lr > 0)
         if config.freeze_conv:
@@ -20,10 +20,10 @@ def freeze(model: MOSNetwork, config: TrainConfig) -> None:
 
 
 def make_optimizer(model: MOSNetwork, config: TrainConfig) -> AdamW:
-    """Return AdamW over what `freeze` left trainable; each group carries its "peak" rate and its "part".
+    """Return AdamW over all trainable parameters; each group has its "peak" rate and its "part".
 
-    Weight decay pulls weights to zero, which means nothing for biases, the gains of norms and the logits of the layer
-    mix: vectors are left out of it.
+    Weight decay is not applied to vectors: pulling biases, the gains of norms or the logits of the layer mix to zero
+    makes no sense.
     """
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     rates = _peaks(config)
@@ -47,9 +47,9 @@ def make_optimizer(model: MOSNetwork, config: TrainConfig) -> AdamW:
 
 
 def rate_factor(step: int, config: TrainConfig) -> float:
-    """Return the learning rate of step `step` (counted from 1) as a share of its peak.
+    """Return the learning rate of step `step` (counted from 1) as a fraction of its peak.
 
-    A linear rise over `warmup_steps`, then the configured decay, which reaches 0 one step after `max_steps`.
+    It rises linearly over `warmup_steps`; then the configured decay reaches 0 one step after `max_steps`.
     """
     if step <= config.warmup_steps:
         return step / config.warmup_steps

@@ -1,4 +1,4 @@
-"""Signals by which a scheduler announces that it will end a job: preemption, or the time limit."""
+"""Signals that a scheduler sends before it ends a job, because of preemption or the time limit."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class PreemptedError(Exception):
-    """A signal stopped the training, which has written a checkpoint: exit status 75 (EX_TEMPFAIL)."""
+    """A signal stopped the run after it wrote a checkpoint: exit status 75 (EX_TEMPFAIL)."""
 
 
 class StopRequest:
-    """Whether a signal has come.
+    """Records a stop signal.
 
     Attributes:
-        signal: the number of the first one; 0 before.
+        signal: number of the first signal; 0 before one comes.
     """
 
     def __init__(self) -> None:
-        """Start without any."""
+        """Start without a signal."""
         self.signal = 0
 
     def note(self, number: int, _: FrameType | None = None) -> None:
-        """Take in a signal; those after the first change nothing, and interrupt nothing."""
+        """Record the first signal; ignore later ones."""
         self.signal = self.signal or number
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Note SIGTERM and SIGUSR1 instead of ending; must be called in the main thread."""
+    """Record SIGTERM and SIGUSR1 instead of ending the process; call this in the main thread."""
     request = StopRequest()
     before = {number: signal.signal(number, request.note) for number in STOP_SIGNALS}
     try:
@@ -48,10 +48,10 @@ def stop_requests() -> Iterator[StopRequest]:
 
 
 def outlive_stop_signals() -> Callable[[int], None]:
-    """Return what each process that reads audio calls first, with its number, so as not to end before the training.
+    """Return a function that each audio-reading process calls first, with its number, to ignore stop signals.
 
-    A scheduler signals all processes of a job, and the training cannot finish its step without those that read. When
-    it exits itself it ends them with SIGTERM and waits, without end: that one they must obey.
+    A scheduler signals all processes of a job, but the training process still needs the reading ones to finish its
+    step. When it exits, it ends them with SIGTERM and waits for them; they must obey that signal.
     """
     exiting = multiprocessing.RawValue("b", 0)
     atexit.register(partial(setattr, exiting, "value", 1))

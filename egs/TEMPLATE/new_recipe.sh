@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# new_recipe.sh NAME: makes the recipe egs/NAME, complete but for local/data.sh, which reads the corpus.
+# new_recipe.sh NAME: creates the recipe egs/NAME; only the reading of the corpus, local/prepare.py, is left to write.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,12 +8,6 @@ if [ $# -ne 1 ] || ! [[ ${name} =~ ^[a-z][a-z0-9_]*$ ]]; then
     echo "usage: new_recipe.sh NAME (lower-case letters, digits and underscores)" >&2
     exit 2
 fi
-case ${name} in
-    train | dev | test) # names of sets: a set of that name would be looked for in the recipe
-        echo "new_recipe.sh: error: ${name} is the name of a set" >&2
-        exit 2
-        ;;
-esac
 if [ -e "${name}" ]; then
     echo "new_recipe.sh: error: egs/${name} exists already" >&2
     exit 2
@@ -35,7 +29,7 @@ END
 
 cat >"${new}/local/data.sh" <<END
 #!/usr/bin/env bash
-# Stage 0: reads the corpus and writes data directories. Run in the recipe's directory.
+# Stage 0: reads the corpus and writes data directories. Run this in the recipe's directory.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR/..
@@ -44,13 +38,13 @@ set -euo pipefail
 . ../TEMPLATE/options.sh
 
 # Options
-datadir=data                # where to write
+datadir=data                # data directories to write
 db_root=downloads/${name}   # the corpus
-allow_partial=false         # true prepares what there is, and lists what is missing
+allow_partial=false         # true prepares an incomplete corpus, and lists the missing parts
 # End of options
 take_all_options "\$0" "\$@"
 
-exec python3 local/prepare.py --db_root "\${db_root}" --datadir "\${datadir}" --allow_partial "\${allow_partial}"
+exec distilmos python local/prepare.py --db_root "\${db_root}" --datadir "\${datadir}" --allow_partial "\${allow_partial}"
 END
 
 cat >"${new}/local/prepare.py" <<END
@@ -65,8 +59,8 @@ from distilmos.data.lists import RatingColumns, gather_ratings, read_rows
 from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import InputError, run_main
 
-# TODO: where the audio is, the list of each set, and its columns. Lists of means instead of ratings: see
-# egs/nisqa/local/prepare.py.
+# TODO: the directory of the audio, the list of each set, and its columns. egs/nisqa/local/prepare.py reads lists of
+# means instead of ratings.
 AUDIO = "wav"
 LISTS = {"train": "train.csv", "dev": "dev.csv", "test": "test.csv"}
 COLUMNS = RatingColumns(name="file", system="system", score="score", listener="listener")
@@ -76,8 +70,8 @@ def main() -> None:
     """Read the command line and write the data directories."""
     args = corpus_parser(__doc__, "the corpus").parse_args()
 
-    # TODO: remove this and the next line when what is above is that of the corpus.
-    raise InputError(f"{__file__} is not written yet: say there how the corpus' lists are called and what they hold")
+    # TODO: remove this and the next line after you have adapted the lines above.
+    raise InputError(f"{__file__}: not written yet: set the names and columns of the corpus' lists there")
 
     preparation = Preparation("${name}", args.datadir, allow_partial=args.allow_partial)
     for name, file in LISTS.items():
@@ -97,7 +91,7 @@ if __name__ == "__main__":
 END
 
 cat >"${new}/conf/distilmos.yaml" <<END
-# What ${name} changes of conf/distilmos.yaml.
+# Settings of ${name} that differ from conf/distilmos.yaml.
 model: distilmos
 END
 cat >"${new}/conf/sslmos.yaml" <<END
@@ -108,5 +102,5 @@ token_weight: 0
 END
 chmod 755 "${new}" "${new}/run.sh" "${new}/local/data.sh"
 mv -T "${new}" "${name}"
-echo "egs/${name}: now write what is marked TODO:"
+echo "egs/${name}: now adapt the lines marked TODO:"
 grep -rn TODO "${name}"

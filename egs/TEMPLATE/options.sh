@@ -1,18 +1,19 @@
 # shellcheck shell=bash
-# Options in Kaldi's style (`--name value`), to be sourced. A script declares its options as lines
+# Options in Kaldi's style (`--name value`); source this. A script declares its options as lines
 #
-#     name=default  # what it means          an option; `--name value` replaces the default
-#     name=()       # what it means          a list; every `--name value` adds one value
+#     name=default  # meaning          an option; `--name value` replaces the default
+#     name=()       # meaning          a list; every `--name value` adds one value
 #
-# between the lines `# Options` and `# End of options`, and then calls take_options. Only these names are options, so that
-# no other variable can be set from the command line.
+# between the lines `# Options` and `# End of options`, and then calls take_options. The command line can set only these
+# names, no other variable.
 
 # declared_options SCRIPT: prints `name<TAB>default<TAB>meaning` for every option that SCRIPT declares.
 declared_options() {
     sed -n '/^# Options$/,/^# End of options$/s/^\([a-z][a-z0-9_]*\)=\(.*[^ ]\|\)  *# \(.*\)$/\1\t\2\t\3/p' "$1"
 }
 
-# print_options SCRIPT: its options, and their values as they are now, or their defaults if SCRIPT is another script.
+# print_options SCRIPT: prints the options of SCRIPT with their current values, or their defaults if SCRIPT is another
+# script.
 print_options() {
     local name default meaning
     echo "Options of ${1##*/}:"
@@ -27,8 +28,8 @@ print_options() {
     done < <(declared_options "$1" | tr '\t' '\037')
 }
 
-# take_options SCRIPT ARGUMENT...: sets the options that SCRIPT declares. Options that it does not declare stay, with
-# their values, in the array `rest`; so does everything from `--` on. `--help` prints the options, and stays too.
+# take_options SCRIPT ARGUMENT...: sets the options that SCRIPT declares. The array `rest` gets other options with their
+# values, and everything from `--` on. `--help` prints the options, and goes to `rest`, too.
 take_options() {
     local script=$1 declared name
     shift
@@ -59,13 +60,13 @@ take_options() {
     rest+=("$@")
 }
 
-# usage_error SCRIPT MESSAGE: ends with exit status 2.
+# usage_error SCRIPT MESSAGE: exits with status 2.
 usage_error() {
     echo "${1##*/}: error: $2 (--help lists the options)" >&2
     exit 2
 }
 
-# take_all_options SCRIPT ARGUMENT...: take_options for a script that passes nothing on; after --help it ends.
+# take_all_options SCRIPT ARGUMENT...: take_options for a script that accepts no other options; exits after --help.
 take_all_options() {
     take_options "$@"
     case ${rest[0]-} in
@@ -75,7 +76,7 @@ take_all_options() {
     esac
 }
 
-# true_or_false NAME...: ends unless the options NAME are "true" or "false".
+# true_or_false NAME...: exits with status 2 unless each option NAME is "true" or "false".
 true_or_false() {
     local name
     for name in "$@"; do

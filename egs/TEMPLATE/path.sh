@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# The environment of every recipe, sourced in the recipe's directory: the active virtual environment, else tools/venv.
-# Sorting is always that of the C locale.
+# The environment of every recipe; source this in the recipe's directory. It uses the active virtual environment, else
+# tools/venv, else the `distilmos` command on PATH. `distilmos python` runs scripts with that environment's interpreter.
 
-export LC_ALL=C
+export LC_ALL=C # the order of Kaldi's tables
 if [ -z "${VIRTUAL_ENV-}" ] && [ -x ../../tools/venv/bin/distilmos ]; then
     PATH="$(cd ../../tools/venv/bin && pwd):${PATH}"
     export PATH

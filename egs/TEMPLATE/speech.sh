@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Plain speech for recipes that make their data from it; to be sourced by their local/data.sh.
+# Plain speech for recipes that make their data from it; their local/data.sh sources this.
 
 # find_speech DATA_DIR DOWNLOAD_DIR BASE_URL: sets `speech` to a directory of recordings: DATA_DIR or, if that is empty,
-# LibriSpeech's train-clean-100, fetched from BASE_URL.
+# LibriSpeech's train-clean-100, downloaded from BASE_URL.
 find_speech() {
     # shellcheck disable=SC2034  # for the caller
     speech=$1

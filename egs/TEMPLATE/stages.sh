@@ -1,20 +1,20 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154  # they are variables of the script that sources this
-# Numbered stages, for scripts that run in a recipe's directory; to be sourced after options.sh. Such a script has
+# shellcheck disable=SC2154  # variables of the script that sources this
+# Numbered stages, for scripts that run in a recipe's directory; source this after options.sh. Such a script has
 #
 #     stage, stop_stage, nj, resources   options, see distilmos.sh
-#     titles                             an array: what each stage does
-#     asks_of STAGE                      a function that sets `asks` to what the jobs of STAGE ask a scheduler for by
-#                                        default, in the terms of cmd.sh
-#     skips STAGE                        a function: whether STAGE has nothing to do; it says why
+#     titles                             an array: the title of each stage
+#     asks_of STAGE                      a function that sets `asks` to the default resources of the jobs of STAGE, as
+#                                        options of `cmd` (cmd.sh)
+#     skips STAGE                        a function that succeeds if STAGE has nothing to do, and prints the reason
 #
 # and each stage as `if begin STAGE; then ...; end; fi`.
 
 running=
 trap report_failure EXIT
 
-# take_stage_options ARGUMENT...: sets the script's options. Those that local/data.sh declares, and what follows `--`,
-# are left in `data_opts`.
+# take_stage_options ARGUMENT...: sets the script's options. `data_opts` gets the options that local/data.sh declares,
+# and the words after `--`.
 take_stage_options() {
     local declared name
     take_options "$0" "$@"
@@ -51,7 +51,7 @@ usage() {
     done
 }
 
-# whole_numbers LEAST NAME...: ends unless the options NAME are whole numbers of at least LEAST.
+# whole_numbers LEAST NAME...: exits with status 2 unless each option NAME is a whole number of at least LEAST.
 whole_numbers() {
     local name
     for name in "${@:2}"; do
@@ -60,7 +60,8 @@ whole_numbers() {
     done
 }
 
-# ask_for STAGE [LIKE]: sets `asks` to what the jobs of STAGE ask a scheduler for; by default what those of stage LIKE do.
+# ask_for STAGE [LIKE]: sets `asks` to the resources of the jobs of STAGE: the defaults of stage LIKE (default: STAGE),
+# then --resources.
 ask_for() {
     local given words
     asks_of "${2-$1}"
@@ -70,11 +71,11 @@ ask_for() {
             [0-9]:*) continue ;;
         esac
         read -ra words <<<"${given}"
-        asks+=("${words[@]}") # the last one counts
+        asks+=("${words[@]}") # for an option given twice, `cmd` uses the last value
     done
 }
 
-# begin STAGE: whether STAGE is asked for and has work to do; announces it, and sets `asks`.
+# begin STAGE: succeeds if STAGE is to run and has work to do; announces it, and sets `asks`.
 begin() {
     ((stage <= $1 && $1 <= stop_stage)) || return 1
     ! skips "$1" || return 1
@@ -84,7 +85,7 @@ begin() {
     echo "$(date '+%F %T') stage $1: ${titles[$1]}"
 }
 
-# end [FILE...]: announces that the stage is over, and what it made.
+# end [FILE...]: announces the end of the stage, and the files that it made.
 end() {
     echo "$(date '+%F %T') stage ${running}: done in $((SECONDS - began)) s${1:+: $*}"
     running=
@@ -102,22 +103,22 @@ refuse() {
     exit 2
 }
 
-# need FILE STAGE: ends unless FILE exists, which STAGE makes. Shards beside it mean that STAGE did not get to its end.
+# need FILE STAGE: exits with status 2 unless STAGE has made FILE. Shards next to it mean that STAGE is not complete.
 need() {
     if [ ! -e "$1" ] || [ -e "${1%/*}/shards" ]; then
         refuse "stage ${running} needs $1: run stage $2 first"
     fi
 }
 
-# validate DIR: ends unless DIR is a valid data directory; a set may be without ratings.
+# validate DIR: fails unless DIR is a valid data directory, with or without ratings.
 validate() {
     local rated=()
     [ -e "$1/utt2mos" ] || rated=(--unrated)
     distilmos validate-data "${rated[@]}" "$1"
 }
 
-# renew DIR PATH... -- WORD...: empties DIR, the directory of a stage, unless the stage has stopped half-way there and what
-# it depends on is still the same: the files that it reads, and options.
+# renew DIR PATH... -- WORD...: empties DIR, the output of a stage, unless an interrupted run with the same inputs PATH
+# and the same options WORD left it.
 renew() {
     local dir=$1 inputs=()
     shift
@@ -128,8 +129,8 @@ renew() {
     distilmos renew "${inputs[@]}" -- "${dir}" "${@:2}"
 }
 
-# share DIR NAME COMMAND...: runs COMMAND as an array of nj jobs that write shards in DIR, each with a log NAME, and joins
-# the shards. What is joined cannot be gone on with, so that the array has got to its end before.
+# share DIR NAME COMMAND...: runs COMMAND as an array of nj jobs that write shards to DIR, each with a log NAME, and
+# joins the shards. The array is recorded as complete before the join: a rerun cannot continue from joined shards.
 share() {
     local dir=$1 name=$2
     shift 2
@@ -138,7 +139,7 @@ share() {
     "${cmd[@]}" "${asks[@]}" --gpu 0 "${dir}/log/merge_archives.log" distilmos merge-archives "${dir}" --jobs "${nj}"
 }
 
-# pack_audio SOURCE RAW: makes RAW of the data directory SOURCE, with its audio checked, 16 kHz, in one archive.
+# pack_audio SOURCE RAW: copies the data directory SOURCE to RAW, with the audio checked, at 16 kHz, in one archive.
 pack_audio() {
     local source=$1 raw=$2
     renew "${raw}" "${source}" -- "${nj}"
@@ -147,7 +148,7 @@ pack_audio() {
     grep -h '^warning: ' "${raw}"/log/dump_audio.*.log || true
 }
 
-# learn_kmeans FEATS KMEANS CLUSTERS SEED: k-means of every layer in FEATS, and their table.
+# learn_kmeans FEATS KMEANS CLUSTERS SEED: learns k-means for every layer in FEATS, and prints their quality.
 learn_kmeans() {
     local layers=("$1"/layer*.scp)
     renew "$2" "$1" -- "$3" "$4"

@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Trains models of conf/ with several seeds as one array of jobs, and gathers their scores: ../TEMPLATE/sweep.sh in a
-# recipe's directory, after stages 0 to 4. Options that are not its own go to the recipe's run.sh. Started again, it goes on
-# training what has not been trained to the end, and scores all again.
+# Trains models of conf/ with several seeds as one array of jobs, and compares their scores on a page. Run
+# ../TEMPLATE/sweep.sh in a recipe's directory, after stages 0 to 4; it passes options that are not its own to run.sh. Run
+# it again to continue: it finishes the runs that have not ended and scores all runs again.
 set -euo pipefail
 
 . "$(dirname "$0")/options.sh"
 
 # Options
 models="distilmos sslmos"                 # CONF[+key=value][@option=value]... of conf/, see egs/README.md
-seeds="1 2 3"                             # of training
-jobs=2                                    # trainings at a time
-num_threads=1                             # CPU threads of a training
-ngpu=0                                    # GPUs of a training
-resources="--mem 16G --time 48:00:00"     # what a training asks a scheduler for
-expdir=exp                                # where the trainings are, as MODEL_seedN
-dev=false                                 # true only trains, and shows the dev set: to choose settings by
+seeds="1 2 3"                             # of the runs
+jobs=2                                    # runs at a time
+num_threads=1                             # CPU threads of a run
+ngpu=0                                    # GPUs of a run
+resources="--mem 16G --time 48:00:00"     # of a run, for a scheduler
+expdir=exp                                # directory of the runs, MODEL_seedN
+dev=false                                 # true: only train, and show the dev set, to choose settings
 out=                                      # the page; if empty: sweep.md in expdir
-job=                                      # internal: the number of one training
+job=                                      # internal: the number of one run
 # End of options
 
-# take_model MODEL: sets `settings` to the options of run.sh that make it: CONF, +key=value in place of what conf/CONF.yaml
-# says, and @option=value of run.sh itself; sets `own_tokens` to the latter alone.
+# take_model MODEL: sets `settings` to the options of run.sh for this model: CONF, each +key=value that replaces a setting of
+# conf/CONF.yaml, and each @option=value of run.sh. Sets `own_tokens` to the latter alone.
 take_model() {
     local changes=$1 words
     settings=(--conf "conf/${changes%%[+@]*}.yaml") own_tokens=()
@@ -38,8 +38,8 @@ take_model() {
 take_options "$0" "$@"
 case ${rest[0]-} in --help) exit 0 ;; esac
 true_or_false dev
-# A training's directory has the name of its model.
-[[ ${models} != */* ]] || usage_error "$0" "--models: a value with / belongs into a configuration of conf/"
+# The directory of a run has the name of its model.
+[[ ${models} != */* ]] || usage_error "$0" "--models: a value with / must be in a file of conf/"
 case ${dev} in
     true) last=5 gathered=(--dev) ;;
     false) last=7 gathered=() ;;
@@ -55,12 +55,11 @@ done
 if [ -n "${job}" ]; then
     read -r model seed <<<"${runs[job - 1]}"
     take_model "${model}"
-    # Whoever keeps trainings, as egs/tcdvoip/study.sh does, sees by this file that all stages have ended, with the settings
-    # and data of now.
+    # This file marks a run whose stages have all ended with the current settings and data; a study keeps only such runs.
     ended=${expdir}/${model}_seed${seed}/.ended
     rm -f "${ended}"
-    # The stages run inside this job. A training that has ended is only checked: its settings and data are still the same.
-    # What makes the model counts before options for all.
+    # The stages run inside this job. Of a run that has ended, they only check that settings and data are still the same.
+    # Options of the model win over options of all models.
     cmd_backend=local ./run.sh "${rest[@]}" --expdir "${expdir}" --stage 5 --stop_stage "${last}" "${settings[@]}" \
         --tag "${model}_seed${seed}" --seed "${seed}" --num_threads "${num_threads}" --ngpu "${ngpu}"
     touch "${ended}"
@@ -69,11 +68,11 @@ fi
 
 . ./path.sh
 . ./cmd.sh
-# Tokens of other options than the recipe's are made before, once for all seeds.
+# Models with options of their own need tokens of their own: make these first, once for all seeds.
 for model in ${models}; do
     take_model "${model}"
     [ ${#own_tokens[@]} -gt 0 ] || continue
-    # Other sets of the recipe, or another encoder of a configuration, have tokens of their own.
+    # The name depends on the options of all models too: other sets or another encoder need other tokens.
     made=${expdir}/sweep/tokens.$(cksum <<<"${settings[1]} ${own_tokens[*]} ${rest[*]}" | cut -d ' ' -f 1)
     if [ ! -e "${made}" ]; then
         ./run.sh "${rest[@]}" --expdir "${expdir}" --stage 3 --stop_stage 4 "${settings[@]}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Plain speech, degraded, with simulated ratings: what a model is trained on before a small corpus of real ones.
+# Degraded plain speech with simulated ratings, to train on before a small corpus with real ratings.
 set -euo pipefail
 cd "$(dirname "$0")"
 

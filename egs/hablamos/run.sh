@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test data only: HablaMOS, Spanish text-to-speech. Recipes that train score it with --test_sets.
+# Test set HablaMOS, Spanish text-to-speech. Recipes that train score it (--test_sets hablamos/hablamos).
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The embedded corpus: synthetic speech, degraded, with simulated ratings. Needs no download.
+# The embedded corpus: degraded synthetic speech with simulated ratings. It needs no download.
 set -euo pipefail
 cd "$(dirname "$0")"
 

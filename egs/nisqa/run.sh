@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test data only: the NISQA corpus' test sets: live recordings of calls, rated. Recipes that train score it with --test_sets.
+# Test sets of the NISQA corpus: degraded speech and live calls. Recipes that train score them (--test_sets nisqa/SET).
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -6,9 +6,9 @@ cd "$(dirname "$0")"
 
 # Options
 db_root=downloads/tcdvoip  # the release: the workbook, and "Test Set" with the audio
-split=conditions           # conditions (no condition is in two sets), or leave_type_out (one type is only in test)
+split=conditions           # conditions (no condition in two sets), or leave_type_out (one type only in test)
 held_out=                  # with leave_type_out: echo, chop, clip, compspkr or noise
-dev_fold=1                 # which part of train and dev is dev: 1 to 4, with leave_type_out to 5; test is the same for all
+dev_fold=1                 # the fold that is dev: 1 to 4, with leave_type_out 1 to 5; test stays the same
 # End of options
 take_options run.sh "$@"
 
@@ -19,7 +19,7 @@ case ${split}:${held_out} in
         protocol=/leave_${held_out}_out # directories of its own
         data_opts+=(--held_out "${held_out}")
         ;;
-    *) usage_error run.sh "--held_out goes with --split leave_type_out, and only with it" ;;
+    *) usage_error run.sh "--split leave_type_out needs --held_out, and no other split accepts it" ;;
 esac
 [ "${dev_fold}" = 1 ] || protocol+=/dev_fold_${dev_fold}
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Test data only: TTSDS2, recent text-to-speech in four domains. Recipes that train score it with --test_sets.
+# Test set TTSDS2, recent text-to-speech in four domains. Recipes that train score it (--test_sets ttsds2/ttsds2).
 set -euo pipefail
 cd "$(dirname "$0")"
 

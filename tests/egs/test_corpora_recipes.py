@@ -1,9 +1,10 @@
-"""egs/bvcc and egs/somos from stage 0 to 8 on generated corpora, in domain and out of domain, one by one and joint."""
+"""egs/bvcc and egs/somos, stages 0 to 8, on generated corpora: in and out of domain, each alone and both together."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from distilmos.model.package import load_model_dir
 pytestmark = pytest.mark.slow
 
 SMALL = [
-    *("--ssl_model", "hubert_tiny", "--nj", "2", "--clusters", "8", "--max_frames", "1000", "--tag", "small"),
+    *("--ssl_model", "hubert_tiny", "--nj", "1", "--clusters", "8", "--max_frames", "1000", "--tag", "small"),
     *("--train_opts", "max_steps=4", "--train_opts", "warmup_steps=1", "--train_opts", "eval_every=2"),
     *("--train_opts", "max_seconds=5", "--train_opts", "batch_seconds=10", "--train_opts", "num_workers=0"),
     *("--train_opts", "hidden_dim=32"),
@@ -27,7 +28,7 @@ DESIGN = Design(systems=4, sizes={"train": 12, "dev": 6, "test": 6})
 
 
 class Recipes:
-    """A copy of egs/ and conf/ whose output goes below it, and the corpora."""
+    """A copy of egs/ and conf/ to write into, and the corpora."""
 
     def __init__(self, root: Path) -> None:
         self.egs = root / "egs"
@@ -45,10 +46,10 @@ class Recipes:
     def prepare(self, recipe: str) -> None:
         """Run stages 0 and 1."""
         options = ["--stage", "0", "--stop_stage", "1", "--db_root", str(self.db[recipe]), "--allow_partial", "true"]
-        self.run(recipe, *options, "--ssl_model", "hubert_tiny")
+        self.run(recipe, *options, "--ssl_model", "hubert_tiny", "--nj", "1")
 
     def run(self, recipe: str, *options: str) -> str:
-        """Run stages that must end well; return what is said."""
+        """Run stages, which must succeed; return what they print."""
         done = run_script(self.egs / recipe / "run.sh", *options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -56,7 +57,7 @@ class Recipes:
 
 @pytest.fixture(scope="module")
 def recipes(tmp_path_factory: pytest.TempPathFactory) -> Recipes:
-    """All corpora after stage 1, but ttsds2."""
+    """The recipes; all corpora except ttsds2 are prepared."""
     made = Recipes(tmp_path_factory.mktemp("recipes"))
     for name in made.db:
         if name != "ttsds2":
@@ -70,7 +71,7 @@ def scores_by_set(exp: Path) -> dict[str, dict]:
 
 def test_bvcc_scores_every_prepared_set(recipes: Recipes) -> None:
     said = recipes.run("bvcc", "--stage", "2", "--stop_stage", "8", *SMALL)
-    assert "not prepared, so not scored: ttsds2" in said
+    assert "ttsds2/ttsds2" in said
     exp = recipes.egs / "bvcc" / "exp" / "small"
     found = scores_by_set(exp)
     assert set(found) == {"test", "somos_test", *FOREIGN}
@@ -88,7 +89,14 @@ def test_bvcc_scores_every_prepared_set(recipes: Recipes) -> None:
 
 
 def test_both_together(recipes: Recipes) -> None:
-    sets = ["--train_sets", "bvcc/train train", "--dev_sets", "bvcc/dev dev", "--test_sets", "test bvcc/test hablamos"]
+    sets = [
+        "--train_sets",
+        "bvcc/train train",
+        "--dev_sets",
+        "bvcc/dev dev",
+        "--test_sets",
+        "test bvcc/test hablamos/hablamos",
+    ]
     recipes.run("somos", "--stage", "1", "--stop_stage", "8", *SMALL, *sets, "--tag", "joint")
     somos = recipes.egs / "somos"
     joint = somos / "dump" / "raw" / "bvcc_train+train"
@@ -107,36 +115,56 @@ def test_both_together(recipes: Recipes) -> None:
     assert "--corpus" not in log["hablamos"]
 
 
+def refused(recipe: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run stages, which must refuse their input."""
+    done = run_script(recipe / "run.sh", *options)
+    assert done.returncode == 2, done.stdout + done.stderr
+    return done
+
+
 def test_what_is_missing_is_named(recipes: Recipes) -> None:
-    done = run_script(recipes.egs / "bvcc" / "run.sh", "--stage", "2", "--train_sets", "train ttsds2/train", *SMALL)
-    assert done.returncode == 2
-    assert "stage 2 needs dump/raw/train+ttsds2_train/wav.scp: run stage 1 first" in done.stderr
-    done = run_script(recipes.egs / "bvcc" / "run.sh", "--stage", "1", "--train_sets", "train ttsds2/train", *SMALL)
-    assert done.returncode == 2
-    assert "run stages 0 and 1 of egs/ttsds2 first" in done.stderr
-    exp = recipes.egs / "bvcc" / "exp" / "small" / "final"
+    bvcc = recipes.egs / "bvcc"
+    joint = ("--train_sets", "train ttsds2/train", *SMALL)
+    assert "dump/raw/train+ttsds2_train/wav.scp" in refused(bvcc, "--stage", "2", *joint).stderr
+    assert "../ttsds2/dump/raw/train/wav.scp" in refused(bvcc, "--stage", "1", *joint).stderr
+    elsewhere = refused(bvcc, "--stage", "1", *joint, "--dumpdir_of", "ttsds2=/big/dump")
+    assert "/big/dump/raw/train/wav.scp" in elsewhere.stderr
+    assert "ttsds3/test" in refused(bvcc, "--stage", "6", "--test_sets", "ttsds3/test", *SMALL).stderr
+
+    exp = bvcc / "exp" / "small" / "final"
     exp.mkdir(parents=True, exist_ok=True)
     (exp / "config.yaml").touch()
-    only = ("--stage", "6", "--test_sets", "ttsds2")
-    done = run_script(recipes.egs / "bvcc" / "run.sh", *only, *SMALL)
-    assert done.returncode == 2
-    assert "not prepared, so not scored: ttsds2" in done.stdout
-    assert "stage 6 needs a test set of 'ttsds2'" in done.stderr
-    done = run_script(recipes.egs / "nisqa" / "run.sh", "--stage", "0", "--stop_stage", "8")
-    assert done.returncode == 2
-    assert "has test sets only" in done.stderr
-    done = run_script(recipes.egs / "bvcc" / "run.sh", "--stage", "0", "--no_such_option", "1")
-    assert done.returncode == 2
-    assert "unknown option --no_such_option" in done.stderr
+    done = refused(bvcc, "--stage", "6", "--test_sets", "ttsds2/ttsds2", *SMALL)
+    assert "ttsds2/ttsds2" in done.stdout
+    assert "'ttsds2/ttsds2'" in done.stderr
+
+    # Recipes of test sets end with stage 1.
+    refused(recipes.egs / "nisqa", "--stage", "0", "--stop_stage", "8")
+    assert "--no_such_option" in refused(bvcc, "--stage", "0", "--no_such_option", "1").stderr
 
 
-def test_a_name_is_never_that_of_another_recipes_set(recipes: Recipes) -> None:
-    """Train and test of this recipe are not made yet; others have sets that are called so."""
+def test_a_plain_name_is_never_a_set_of_another_recipe(recipes: Recipes) -> None:
+    """ttsds2 has no train, dev and test, while others have; bvcc has no nisqa_for, while nisqa has."""
     assert (recipes.egs / "bvcc" / "dump" / "raw" / "train" / "wav.scp").exists()
     own = ("--train_sets", "train", "--dev_sets", "dev", "--test_sets", "test", "--conf", "../bvcc/conf/distilmos.yaml")
-    done = run_script(recipes.egs / "ttsds2" / "run.sh", "--stage", "2", "--stop_stage", "8", *SMALL, *own)
-    assert done.returncode == 2
-    assert "stage 2 needs dump/raw/train/wav.scp: run stage 1 first" in done.stderr
+    done = refused(recipes.egs / "ttsds2", "--stage", "2", "--stop_stage", "8", *SMALL, *own)
+    assert " dump/raw/train/wav.scp" in done.stderr
+    assert (recipes.egs / "nisqa" / "dump" / "raw" / "nisqa_for" / "wav.scp").exists()
+    done = refused(recipes.egs / "bvcc", "--stage", "1", "--test_sets", "nisqa_for", *SMALL)
+    assert " data/nisqa_for/wav.scp" in done.stderr
+
+
+def test_a_recipe_with_another_dumpdir(recipes: Recipes, tmp_path: Path) -> None:
+    original = recipes.egs / "somos" / "dump"
+    shutil.copytree(original / "raw", tmp_path / "raw")
+    for scp in (tmp_path / "raw").glob("*/wav.scp"):
+        scp.write_text(scp.read_text().replace(str(original), str(tmp_path)))
+    sets = ("--train_sets", "somos/train train", "--dev_sets", "somos/dev dev", "--expdir", str(tmp_path / "exp"))
+    options = ("--stage", "1", "--stop_stage", "1", *SMALL, *sets, "--dumpdir_of", f"somos={tmp_path}")
+    recipes.run("bvcc", *options)
+    joined = (recipes.egs / "bvcc" / "dump" / "raw" / "somos_train+train" / "wav.scp").read_text()
+    assert joined.count(f"{tmp_path}/raw/train/wav.ark") == 12
+    assert str(original) not in joined
 
 
 def test_the_default_encoder_must_be_fetched_first(
@@ -148,11 +176,11 @@ def test_the_default_encoder_must_be_fetched_first(
     assert done.returncode == 1
     assert "hubert_base_ls960.pt: " in done.stderr
     done = run_script(recipes.egs / "bvcc" / "run.sh", "--stage", "2")
-    assert "fetch it with `distilmos fetch-ssl hubert_base`, as stage 0 does" in done.stdout + done.stderr
+    assert "fetch-ssl hubert_base" in done.stdout + done.stderr
 
 
 def test_somos_with_a_set_that_comes_later(recipes: Recipes) -> None:
-    """Last: until here ttsds2 is not prepared."""
+    """The last test: the others need ttsds2 unprepared."""
     recipes.prepare("ttsds2")
     recipes.run("somos", "--stage", "2", "--stop_stage", "8", *SMALL)
     exp = recipes.egs / "somos" / "exp" / "small"

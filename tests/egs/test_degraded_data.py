@@ -1,4 +1,4 @@
-"""Stage 0 of egs/degraded: plain speech to a corpus with simulated ratings."""
+"""Stage 0 of egs/degraded: from plain speech to a corpus with simulated ratings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from helpers.corpora import RATE, clean_speech
-from helpers.recipes import EGS, run_script
+from helpers.recipes import EGS, run_script, says
 
 from distilmos.data.audio import read_audio
 from distilmos.data.datadir import read_data_dir
@@ -23,7 +23,7 @@ SETS = ("train", "dev", "test")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with `speech`, 200 recordings in folders (enough that every set has some), and `data` made of it."""
+    """A directory with `speech`, 200 recordings in folders (so that every set has some), and `data` made from it."""
     top = tmp_path_factory.mktemp("degraded")
     root = top / "speech"
     for number in range(200):
@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def speech(made: Path, tmp_path: Path) -> Path:
-    """A copy of the recordings, which a test may spoil."""
+    """A copy of the recordings, so that a test may spoil it."""
     return shutil.copytree(made / "speech", tmp_path / "speech")
 
 
@@ -58,55 +58,55 @@ def test_every_recording_is_degraded_once_and_rated(made):
             assert data.mos[utterance] == pytest.approx(true_quality(kind, float(strength or 0) / 100, 0.0))
             original, degraded = read_audio(found[utterance].path), read_audio(path)
             assert degraded.shape == original.shape
-            assert level_of(degraded) == pytest.approx(LEVEL, abs=1.0)  # peaks beyond full scale are cut
+            assert level_of(degraded) == pytest.approx(LEVEL, abs=1.0)  # peaks above full scale are clipped
             change = degraded - original * 10 ** ((level_of(degraded) - level_of(original)) / 20)
             assert (power(change, 0, 6500) < 1e-8) == (kind == "clean"), data.systems[utterance]
 
 
-def test_a_third_of_the_recordings_ends_below_8_khz(made):
+def test_a_third_of_the_recordings_has_a_limit_below_8_khz(made):
     sets = [read_data_dir(made / "data" / name) for name in SETS]
     paths = [
         path for data in sets for name, (path, _) in data.wavs.items() if data.groups[data.systems[name]] != "band"
     ]
     highest = np.array([power(read_audio(path), 7900, 8000) for path in paths])
     assert 0.2 < np.mean(highest < 1e-11) < 0.45
-    assert np.mean((highest > 1e-11) & (highest < 1e-8)) < 0.02  # nothing but the rounding of samples is left
+    assert np.mean((highest > 1e-11) & (highest < 1e-8)) < 0.02  # only the rounding of samples is left
 
 
 def power(samples: np.ndarray, low: float, high: float) -> float:
-    """Return the power of (N,) samples between two frequencies, in Hz; that of a full-scale square wave is 1."""
+    """Return the power of (N,) samples between two frequencies in Hz; a full-scale square wave has power 1."""
     frequencies = np.fft.rfftfreq(samples.size, 1 / RATE)
     spectrum = np.abs(np.fft.rfft(samples)[(frequencies >= low) & (frequencies < high)]) / samples.size
     return float(2 * np.square(spectrum).sum())
 
 
-def test_a_recording_is_degraded_in_the_same_way_whatever_else_there_is(made, tmp_path, speech):
+def test_the_degradation_of_a_recording_does_not_depend_on_the_others(made, tmp_path, speech):
     shutil.rmtree(speech / "talker3")
     assert prepare(tmp_path / "b", speech, "--degrade_jobs", "1").returncode == 0
     kept = sorted((tmp_path / "b" / "wav").iterdir())
     assert len(kept) == 150
     same = [path.read_bytes() == (made / "data" / "wav" / path.name).read_bytes() for path in kept]
     talkers = (tmp_path / "b" / "train" / "sys2group").read_text().count(" talker\n")
-    assert same.count(False) <= max(1, talkers)  # where the other talker was one of those that are gone
+    assert same.count(False) <= max(1, talkers)  # if the other talker was among the removed recordings
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "name"),
     [
-        (lambda root: shutil.copy(root / "talker1" / "r1.flac", root / "talker1-r1.flac"), "talker1-r1 is in"),
+        (lambda root: shutil.copy(root / "talker1" / "r1.flac", root / "talker1-r1.flac"), "talker1-r1"),
         (lambda root: (root / "talker1" / "r1.flac").rename(root / "talker1" / "r 1.flac"), "'talker1-r 1'"),
-        (lambda root: soundfile.write(root / "quiet.wav", np.zeros(8000), RATE), "quiet.wav: silent"),
-        (lambda root: (root / "broken.wav").write_bytes(b"RIFF"), "broken.wav: "),
+        (lambda root: soundfile.write(root / "quiet.wav", np.zeros(8000), RATE), "quiet.wav"),
+        (lambda root: (root / "broken.wav").write_bytes(b"RIFF"), "broken.wav"),
     ],
     ids=["twice", "space", "silent", "broken"],
 )
-def test_faults_are_named_and_leave_an_older_corpus_as_it_was(made, tmp_path, speech, spoil, said):
+def test_faults_are_named_and_leave_an_older_corpus_unchanged(made, tmp_path, speech, spoil, name):
     data = shutil.copytree(made / "data", tmp_path / "data")
     before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
     spoil(speech)
     done = prepare(data, speech)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert says(done.stderr, name)
     assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
 
 
@@ -116,14 +116,14 @@ def test_the_recordings_themselves_are_never_replaced(tmp_path, speech):
     speech.rename(inside)
     for directory in (inside, inside / "talker1", tmp_path):
         done = prepare(tmp_path / "data", directory)
-        assert done.returncode == 2 and "must not be below it, nor above it" in done.stderr
+        assert done.returncode == 2 and says(done.stderr, directory, inside)
     assert len(list(inside.rglob("*.flac"))) == 200
 
 
-def test_what_is_no_directory_of_audio_is_refused(tmp_path, speech):
+def test_only_a_directory_of_audio_with_utf_8_names_is_accepted(tmp_path, speech):
     file = next(speech.rglob("*.flac"))
     done = prepare(tmp_path / "data", file)
-    assert done.returncode == 2 and f"{file}: not a directory of audio files" in done.stderr
+    assert done.returncode == 2 and says(done.stderr, file)
     file.rename(os.fsdecode(os.fsencode(speech) + b"/\xff.flac"))
     done = prepare(tmp_path / "data", speech)
-    assert done.returncode == 2 and "the name is not UTF-8" in done.stderr
+    assert done.returncode == 2 and "udcff.flac" in done.stderr

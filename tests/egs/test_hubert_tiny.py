@@ -1,4 +1,4 @@
-"""egs/hubert_tiny: fairseq pretrains an encoder from recordings, through a kill, to a file that is an encoder."""
+"""egs/hubert_tiny: from recordings to an encoder with fairseq, with an interruption."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SMALL = (
 
 @pytest.fixture
 def speech(tmp_path: Path) -> Path:
-    """A directory of 121 recordings in two folders; one is too long for a batch and used in part."""
+    """A directory of 121 recordings in two folders; one is too long for a batch, which uses a part of it."""
     root = tmp_path / "speech"
     for number in range(6):
         for index, samples in enumerate(clean_speech()):
@@ -48,7 +48,7 @@ def speech(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_from_recordings_to_an_encoder_through_a_kill(tmp_path, speech):
+def test_from_recordings_to_an_encoder_with_an_interruption(tmp_path, speech):
     recipe = link_recipe("hubert_tiny", tmp_path)
     options = [
         "--first_clusters",
@@ -83,7 +83,7 @@ def test_from_recordings_to_an_encoder_through_a_kill(tmp_path, speech):
     while not (exp / "checkpoint_last.pt").exists():
         assert running.poll() is None and time.monotonic() < deadline
         time.sleep(0.2)
-    subprocess.run(["pkill", "--signal", "KILL", "-f", f"fairseq-hydra-train.*save_dir={exp}"], check=True)
+    subprocess.run(["pkill", "--signal", "KILL", "-f", f"local/pretrain.py.*save_dir={exp}"], check=True)
     assert running.wait() != 0
 
     options[options.index("--first_updates") + 1] = "40"
@@ -100,11 +100,11 @@ def test_from_recordings_to_an_encoder_through_a_kill(tmp_path, speech):
     page = (recipe / "exp" / "RESULTS.md").read_text()
     assert re.search(r"^\| second +\| +10 \|.*\| +sound +", page, re.MULTILINE), page
     assert re.search(r"^\| second +\| +10 \|.*\| +content +", page, re.MULTILINE), page
-    _copies_sound_as_they_do_and_mean_what_the_recordings_do(recipe)
+    _copies_share_the_content_of_their_recordings(recipe)
 
 
 def _labels_are_tokens(recipe: Path) -> None:
-    """Each line of fairseq's lists has the token ids and the samples of an utterance, in one order."""
+    """The lists for fairseq have the token ids and the samples of the utterances, in the same order."""
     labels, raw = recipe / "dump" / "labels_first", recipe / "dump" / "raw"
     assert (labels / "dict.sound.txt").read_text() == "".join(f"{number} 1\n" for number in range(8))
     for name in ("train", "valid"):
@@ -122,8 +122,8 @@ def _labels_are_tokens(recipe: Path) -> None:
             assert content[:4] == b"RIFF" and len(content) == int(size) >= 2 * int(samples)
 
 
-def _copies_sound_as_they_do_and_mean_what_the_recordings_do(recipe: Path) -> None:
-    """The second iteration hears each recording and its copy, with one content and two sounds."""
+def _copies_share_the_content_of_their_recordings(recipe: Path) -> None:
+    """In the second iteration a recording and its copy share `content`, and differ in `sound`."""
     labels, raw = recipe / "dump" / "labels_second", recipe / "dump" / "raw"
     for name in ("train", "valid"):
         recordings, copies = (read_scp(raw / kind / "wav.scp") for kind in (name, f"{name}_degraded"))

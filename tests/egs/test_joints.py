@@ -1,4 +1,4 @@
-"""How well frames of an encoder tell where packets were lost."""
+"""local/joints.py of egs/hubert_tiny: how well the frames of an encoder show lost packets."""
 
 import subprocess
 import sys

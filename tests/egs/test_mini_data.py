@@ -1,4 +1,4 @@
-"""Stage 0 of egs/mini for real: the corpus as its users see it, and the modules that it is made with."""
+"""Stage 0 of egs/mini: the corpus, and the modules that make it."""
 
 import shutil
 import sys
@@ -31,7 +31,7 @@ def make(datadir, *options):
 
 
 def contents(datadir):
-    """Every file below `datadir`, with its place taken out of it."""
+    """Every file below `datadir`, without the path of `datadir` in its content."""
     place = str(datadir).encode()
     return {
         str(path.relative_to(datadir)): path.read_bytes().replace(place, b"")
@@ -61,7 +61,7 @@ def full(tmp_path_factory):
 
 @pytest.fixture(params=["small", pytest.param("full", marks=pytest.mark.slow)])
 def corpus(request):
-    """The corpus in each of its sizes, set -> data directory."""
+    """The corpus in each size: set -> data directory."""
     datadir = request.getfixturevalue(request.param)
     return {name: read_data_dir(datadir / name) for name in SETS}
 
@@ -148,7 +148,7 @@ def test_the_audio_is_16_khz_16_bit_speech_at_one_level(corpus):
 
 
 @pytest.mark.slow
-def test_the_same_bytes_every_time_also_in_place_of_an_older_corpus(small, full, tmp_path):
+def test_the_same_bytes_every_time_also_in_a_directory_with_an_older_corpus(small, full, tmp_path):
     expected = contents(small)
     again = tmp_path / "elsewhere"
     shutil.copytree(full, again)
@@ -166,13 +166,13 @@ def test_unknown_size_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("voice", [Voice("en-us"), Voice("en+f2", 150, 70)])
-def test_speech_does_not_depend_on_what_was_said_before(voice):
+def test_speech_does_not_depend_on_earlier_sentences(voice):
     first, other, again = synthesise_all([(OLD_BRIDGE, voice), (GARDEN, Voice("en+m3")), (OLD_BRIDGE, voice)])
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(other, synthesise(GARDEN, Voice("en+m3")))
 
 
-def test_voice_rate_and_pitch_are_heard():
+def test_voice_rate_and_pitch_have_an_effect():
     voices = [Voice("en-us"), Voice("en-us+f3"), Voice("en-us", words_per_minute=120), Voice("en-us", pitch=80)]
     plain, variant, slow, high = synthesise_all([(GARDEN, voice) for voice in voices])
     assert plain.dtype == np.float32
@@ -182,13 +182,13 @@ def test_voice_rate_and_pitch_are_heard():
 
 
 @pytest.mark.parametrize(("sentence", "voice"), [(GARDEN, "nobody"), ("", "en-us")])
-def test_what_espeak_cannot_say_is_an_error_that_names_it(sentence, voice):
-    with pytest.raises(FailedError, match=f"eSpeak NG.*'{voice}'"):
+def test_a_sentence_that_espeak_cannot_speak_is_an_error(sentence, voice):
+    with pytest.raises(FailedError, match=f"'{voice}'"):
         synthesise_all([(OLD_BRIDGE, Voice("en-us")), (sentence, Voice(voice))])
 
 
 def test_espeak_speaks_from_a_long_path(tmp_path, monkeypatch):
-    """Its own limit is about 160 characters; virtual environments lie deeper."""
+    """By itself eSpeak NG accepts about 160 characters; virtual environments can be deeper."""
     expected = synthesise(GARDEN, Voice("en-us"))
     deep = tmp_path / ("x" * 100) / ("y" * 100)
     shutil.copytree(Path(espeakng_loader.__file__).parent, deep / "espeakng_loader")

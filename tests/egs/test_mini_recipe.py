@@ -1,7 +1,8 @@
-"""egs/mini from stage 0 to 8 with small settings, as a user runs it; kaldiio and joblib read what the stages wrote."""
+"""egs/mini, stages 0 to 8, with small settings; kaldiio and joblib read the files that the stages write."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import kaldiio
 import numpy as np
 import pytest
 import yaml
+from helpers.recipes import says
 
 from distilmos.data.tables import read_floats
 
@@ -30,7 +32,7 @@ SMALL = [
 
 
 class Recipe:
-    """egs/mini with its output below `root`."""
+    """egs/mini with its output in `root`."""
 
     def __init__(self, root):
         self.data, self.dump, self.exp = root / "data", root / "dump", root / "exp"
@@ -84,10 +86,9 @@ def fresh(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_stage_tells_its_begin_and_end(recipe):
+def test_every_stage_announces_its_start_and_end(recipe):
     for stage in range(9):
-        assert f"stage {stage}: " in recipe.output
-        assert f"stage {stage}: done in " in recipe.output
+        assert len(re.findall(rf"^\S+ \S+ stage {stage}: ", recipe.output, re.MULTILINE)) == 2
 
 
 @pytest.mark.slow
@@ -190,7 +191,7 @@ def test_stage_8_exports_a_model_that_predicts_the_same_elsewhere(recipe, tmp_pa
     out = tmp_path / "utt2mos"
     done = execute(["distilmos", "predict", recipe.raw / "test", "--model", tmp_path / "model", "--out", out])
     assert done.returncode == 0, done.stdout
-    # The number of threads, which may differ here, changes the order of sums.
+    # Another number of threads changes the order of sums.
     assert read_floats(out) == pytest.approx(read_floats(recipe.model / "results" / "test" / "utt2mos"), abs=1e-4)
 
 
@@ -214,12 +215,12 @@ def test_sslmos_needs_no_tokens(recipe, tmp_path):
     done = baseline.run("--stage", 2, "--stop_stage", 5, "--train_opts", "model=sslmos")
     assert done.returncode == 0, done.stdout
     for stage in (2, 3, 4):
-        assert f"stage {stage} is skipped" in done.stdout
+        assert len(re.findall(rf"^stage {stage}\b.*sslmos", done.stdout, re.MULTILINE)) == 1
     assert (baseline.model / "final" / "model.safetensors").exists()
 
 
 def few_utterances(recipe, root):
-    """A recipe below `root` whose sets are the first two utterances of each of `recipe`'s."""
+    """A recipe in `root` whose sets are the first two utterances of each set of `recipe`."""
     few = Recipe(root)
     for name in SETS:
         (few.data / name).mkdir(parents=True)
@@ -249,7 +250,7 @@ def test_a_failing_shard_fails_its_stage_and_shows_its_log(recipe, tmp_path):
     assert done.returncode == 1
     assert f"{scp}:2: {second}" in done.stdout
     assert "dump_audio.2.log" in done.stdout
-    assert done.stdout.endswith("distilmos.sh: stage 1 failed\n")
+    assert "stage 1" in done.stdout.splitlines()[-1]
     assert not (few.raw / "dev" / "wav.scp").exists()
 
 
@@ -266,11 +267,10 @@ def test_a_failing_shard_fails_its_stage_and_shows_its_log(recipe, tmp_path):
         (8, "exp/small/final/config.yaml", 5),
     ],
 )
-def test_a_stage_without_its_input_says_which_stage_makes_it(fresh, tmp_path, stage, missing, maker):
+def test_a_stage_without_its_input_names_the_file_and_the_stage_that_makes_it(fresh, tmp_path, stage, missing, maker):
     done = fresh.stage(stage)
     assert done.returncode == 2
-    refusal = f"distilmos.sh: stage {stage} needs {tmp_path / missing}: run stage {maker} first"
-    assert done.stdout.splitlines()[-1] == refusal
+    assert says(done.stdout.splitlines()[-1], f"stage {stage}", tmp_path / missing, f"stage {maker}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -284,31 +284,31 @@ def test_help_lists_the_options_of_the_recipe_and_of_the_stages():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "values"),
     [
-        (["--stages", "3"], "unknown option --stages"),
-        (["--PATH", "/"], "unknown option --PATH"),
-        (["--nj", "two"], "--nj must be a whole number, not 'two'"),
-        (["--nj", "0"], "--nj must be at least 1"),
-        (["--clusters", "0"], "--clusters must be at least 1"),
-        (["--stage_to_tmpdir", "yes"], "--stage_to_tmpdir must be true or false, not 'yes'"),
-        (["--analyze", "yes"], "--analyze must be true or false, not 'yes'"),
-        (["--stage"], "option --stage needs a value"),
-        (["--stop_stage", "9"], "no stages from 0 to 9"),
-        (["3"], "unexpected argument '3'"),
-        (["--train_opts", "max_step=3"], "max_step: no such setting"),
-        (["--conf", "conf/no.yaml"], "conf/no.yaml: no such file"),
+        (["--stages", "3"], ["--stages"]),
+        (["--PATH", "/"], ["--PATH"]),
+        (["--nj", "two"], ["--nj", "'two'"]),
+        (["--nj", "0"], ["--nj", 1]),
+        (["--clusters", "0"], ["--clusters", 1]),
+        (["--stage_to_tmpdir", "yes"], ["--stage_to_tmpdir", "'yes'"]),
+        (["--analyze", "yes"], ["--analyze", "'yes'"]),
+        (["--stage"], ["--stage"]),
+        (["--stop_stage", "9"], [0, 9]),
+        (["3"], ["'3'"]),
+        (["--train_opts", "max_step=3"], ["max_step=3", "max_steps"]),
+        (["--conf", "conf/no.yaml"], ["conf/no.yaml"]),
     ],
 )
-def test_wrong_options_are_refused_before_anything_runs(fresh, tmp_path, options, message):
+def test_wrong_options_are_refused_before_anything_runs(fresh, tmp_path, options, values):
     done = fresh.run(*options)
     assert done.returncode == 2
-    assert message in done.stdout
+    assert says(done.stdout, *values)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_sweep_trains_settings_and_tokens_of_other_options_and_goes_on(recipe):
+def test_a_sweep_trains_settings_and_tokens_of_other_options_and_continues(recipe):
     directories = ["--datadir", recipe.data, "--dumpdir", recipe.dump, "--expdir", recipe.exp]
     models = "distilmos distilmos+token_weight=0 distilmos@clusters=5"
     options = [*SMALL, *directories, "--test_sets", "test"]
@@ -322,19 +322,19 @@ def test_a_sweep_trains_settings_and_tokens_of_other_options_and_goes_on(recipe)
     assert clusters == {**dict.fromkeys(models.split(), CLUSTERS), "distilmos@clusters=5": 5}
     page = (recipe.exp / "sweep.md").read_text()
     for model in models.split()[1:]:
-        assert f"Difference {model} - distilmos" in page
+        assert re.search(rf"^[^|\n]*{re.escape(model)} - distilmos\b", page, re.MULTILINE)
     tokens = recipe.dump / "tokens_hubert_tiny_k5" / "train" / "layer1.ark"
     before = [path.stat().st_mtime_ns for path in (tokens, trained["distilmos"] / "final" / "model.safetensors")]
     assert execute(command, RECIPE).returncode == 0
     after = [path.stat().st_mtime_ns for path in (tokens, trained["distilmos"] / "final" / "model.safetensors")]
     assert after == before
 
-    # Settings are chosen without a look at the test set.
+    # --dev true does not use the test set.
     chosen = [*command[:1], "--models", "distilmos+head_lr=2e-3", "--seeds", "1", "--dev", "true", *options]
     assert execute(chosen, RECIPE).returncode == 0
     assert not (recipe.exp / "distilmos+head_lr=2e-3_seed1" / "results").exists()
     log = (recipe.exp / "distilmos+head_lr=2e-3_seed1" / "log.jsonl").read_text().splitlines()
     page = (recipe.exp / "sweep.md").read_text()
     assert f"{json.loads(log[-1])['dev']['utterance']['MSE']:.3f}" in page
-    assert "Difference" not in page
-    assert "- commit: " in page
+    assert json.loads(log[0])["commit"] in page
+    assert " - distilmos" not in page

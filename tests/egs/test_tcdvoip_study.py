@@ -1,6 +1,7 @@
-"""The study's page is made of what is kept of its trainings."""
+"""The study on TCD-VoIP: keeping runs, checking them, and making pages from what is kept."""
 
 import json
+import lzma
 import re
 import shutil
 import subprocess
@@ -14,21 +15,45 @@ from helpers.recipes import EGS, link_recipe, run_script
 
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import write_table
+from distilmos.errors import InputError
 from distilmos.metrics import agreement
-from distilmos.scoring.results import score_results
+from distilmos.scoring.results import read_scored, score_results
 from distilmos.training.config import load_config
 
 RECIPE = EGS / "tcdvoip"
+sys.path.append(str(RECIPE / "study"))
+from records import check, missing, read_kept, read_study  # noqa: E402
+
 GROUPS = ("echo", "chop", "reference")
-MODELS = {"distilmos": 0.1, "sslmos": 1.0}  # and how far their guesses are off
+MODELS = {"distilmos": 0.1, "sslmos": 1.0}  # with the standard deviation of their errors
+PROTOCOLS = ("conditions", "echo", "chop")
 SEEDS = (1, 2)
-DEV_LCC = {1: (0.4, 0.9, 0.7), 2: (0.5, 0.7, 0.8)}  # of each seed, in the course of training
+DEV_LCC = {1: (0.4, 0.9, 0.7), 2: (0.5, 0.7, 0.8)}  # of each seed, in the course of a run
+RESULTS = ("trainings.jsonl.xz", "predictions.tsv.xz", "ratings.tsv")
+STUDY = {
+    "protocols": {
+        "conditions": {"options": "--split conditions"},
+        "echo": {"options": "--split leave_type_out --held_out echo", "held_out": "echo"},
+        "chop": {"options": "--split leave_type_out --held_out chop", "held_out": "chop"},
+        "folds": {"options": "--split conditions --dev_fold {seed}", "dev": True},
+    },
+    "models": {
+        **{model: {"conf": model} for model in MODELS},
+        "slow": {"conf": "sslmos", "overrides": ["encoder_lr=1e-4"]},
+        "fast": {"conf": "sslmos", "overrides": ["encoder_lr=3e-4"]},
+    },
+    "pages": {
+        "all": {"protocols": [*PROTOCOLS], "models": [*MODELS], "seeds": [*SEEDS], "published": ["distillmos"]},
+        "tuning": {"protocols": ["folds"], "models": ["slow", "fast"], "seeds": [*SEEDS]},
+    },
+}
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """A directory with conf/ and study/ of two models and two seeds: in domain, echo and chop held out."""
+    """A recipe with finished runs of two models and two seeds, in domain and with echo or chop held out, all kept."""
     tmp_path = tmp_path_factory.mktemp("study")
+    write_recipe(tmp_path)
     random = np.random.default_rng(0)
     soundfile.write(tmp_path / "x.wav", 0.1 * random.standard_normal(8000), 16000)
     utterances = [
@@ -39,49 +64,86 @@ def kept(tmp_path_factory):
     ]
     write_data_dir(tmp_path / "data", utterances)
 
-    def score(training, noise):
-        guess = {u.id: u.mos + noise * random.standard_normal() for u in utterances}
-        write_table(training / "results" / "test" / "utt2mos", guess)
-        score_results(tmp_path / "data", training / "results" / "test", samples=5)
+    def score(run, noise):
+        predicted = {u.id: u.mos + noise * random.standard_normal() for u in utterances}
+        write_table(run / "results" / "test" / "utt2mos", predicted)
+        score_results(tmp_path / "data", run / "results" / "test", samples=5)
 
-    for protocol in ("conditions", "leave_echo_out", "leave_chop_out"):
-        score(tmp_path / "study" / protocol / "zero_shot" / "distillmos", 2.0)
+    for protocol in PROTOCOLS:
+        score(tmp_path / "exp" / "study" / protocol / "distillmos", 2.0)
         for model, noise in MODELS.items():
             for seed in SEEDS:
-                training = tmp_path / "study" / protocol / f"{model}_seed{seed}"
-                score(training, noise)
-                write_log(training, _events(seed, protocol))
+                run = write_run(tmp_path, protocol, model, [], seed, _events(seed, protocol))
+                score(run, noise)
                 if protocol == "conditions":
-                    (training / "analysis").mkdir()
-                    (training / "analysis" / "analysis.json").write_text(json.dumps(_analysis(noise)))
-    (tmp_path / "conf").mkdir()
-    (tmp_path / "conf" / "common.yaml").write_text("max_steps: 30\n")
-    for model in MODELS:
-        (tmp_path / "conf" / f"{model}.yaml").write_text(f"base: common.yaml\nmodel: {model}\n")
+                    (run / "analysis").mkdir()
+                    (run / "analysis" / "analysis.json").write_text(json.dumps(_analysis(noise)))
+    done = study(tmp_path, "keep", "all")
+    assert done.returncode == 0, done.stderr
     return tmp_path
 
 
 @pytest.fixture(scope="module")
 def page(kept):
-    """The page of it, made once."""
-    done = gather(kept)
+    """The page of these runs, made once."""
+    return make_page(kept)
+
+
+def write_recipe(path):
+    (path / "conf").mkdir(parents=True)
+    (path / "conf" / "common.yaml").write_text("max_steps: 300\n")
+    for model in MODELS:
+        (path / "conf" / f"{model}.yaml").write_text(f"base: common.yaml\nmodel: {model}\n")
+    (path / "study").mkdir()
+    (path / "study" / "models.yaml").write_text(yaml.safe_dump(STUDY))
+
+
+def write_run(recipe, place, conf, overrides, seed, events):
+    """Write the settings and the log of a finished run, and return its directory."""
+    run = recipe / "exp" / "study" / place / f"{conf}{''.join(f'+{change}' for change in overrides)}_seed{seed}"
+    run.mkdir(parents=True, exist_ok=True)
+    settings = load_config(recipe / "conf" / f"{conf}.yaml", overrides).model_dump(mode="json")
+    (run / "config.yaml").write_text(yaml.safe_dump(settings | {"seed": seed}))
+    write_log(run, events)
+    (run / ".ended").touch()
+    return run
+
+
+def study(recipe, action, name):
+    command = [sys.executable, str(RECIPE / "study" / "study.py"), action, name]
+    return subprocess.run(command, cwd=recipe, text=True, capture_output=True, check=False)
+
+
+def make_page(recipe):
+    done = study(recipe, "page", "all")
     assert done.returncode == 0, done.stderr
-    return (kept / "R.md").read_text(encoding="utf-8")
+    return (recipe / "study" / "ALL.md").read_text(encoding="utf-8")
 
 
-def write_log(training, events):
-    (training / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+def copy_runs(kept, target):
+    """Return a copy of the recipe in which nothing is kept."""
+    return shutil.copytree(kept, target, ignore=shutil.ignore_patterns("ALL*", *RESULTS))
 
 
-def _start(seed):
+def keep_and_make_page(recipe):
+    done = study(recipe, "keep", "all")
+    assert done.returncode == 0, done.stderr
+    return make_page(recipe)
+
+
+def write_log(run, events):
+    (run / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def _start(seed, protocol):
     hardware = {"gpu": None, "cpu": "a CPU", "threads": 1, "torch": "2", "python": "3"}
     made = {"commit": f"abc{seed}", "time": f"2026-01-0{seed}", "precision": "float32"}
-    made |= {"encoder": "abc", "initial_model": "ghi", "kmeans": f"def{seed}"}
+    made |= {"encoder": "abc", "initial_model": "ghi", "kmeans": f"of_{protocol}"}
     return {"event": "start", "step": 0, **made, "hardware": hardware}
 
 
 def _events(seed, protocol):
-    yield _start(seed)
+    yield _start(seed, protocol)
     yield {"event": "train", "step": 30, "regression": 0.25}
     dev_loss = 0.65 if protocol == "conditions" else 0.75
     for step, value in zip((10, 20, 30), DEV_LCC[seed], strict=True):
@@ -115,61 +177,44 @@ def _analysis(noise):
     }
 
 
-def gather(study):
-    options = ["--protocols", "conditions echo chop", "--models", " ".join(MODELS), "--seeds", "1 2"]
-    options += ["--references", "distillmos", "--kept", "study", "--out", "R.md"]
-    command = [sys.executable, str(RECIPE / "local" / "gather.py"), *options]
-    return subprocess.run(command, cwd=study, text=True, capture_output=True)
-
-
 def cells(page, title, name, first="model"):
-    """Return the cells of the row `name` of the table that follows the line `title`."""
+    """Return column -> cell of the row `name` in the table after the line `title`."""
     table = page.partition(f"\n{title}\n\n")[2].partition("\n\n")[0]
     header, row = (next(line for line in table.splitlines() if line.startswith(f"| {n} ")) for n in (first, name))
     columns = [cell.strip() for cell in header.strip("|").split("|")]
     return dict(zip(columns, [cell.strip() for cell in row.strip("|").split("|")], strict=True))
 
 
-def rows_of(study, protocol, training, group=None):
-    text = (study / "study" / protocol / training / "results" / "test" / "scored.tsv").read_text()
-    fields = [line.split("\t") for line in text.splitlines()[1:]]
-    chosen = [(float(f[3]), float(f[4])) for f in fields if group in (None, f[2])]
-    return np.array(chosen).T
+def rows_of(recipe, protocol, run, group=None):
+    rows = read_scored(recipe / "exp" / "study" / protocol / run / "results" / "test")
+    return np.array([(row.mos, row.predicted) for row in rows if group in (None, row.group)]).T
 
 
 def test_scores_are_means_over_seeds_and_held_out_types_count_their_own_conditions(kept, page):
     counts = {"conditions": (36, 12), "echo": (12, 4), "chop": (12, 4)}
-    counted = ", ".join(f"{name} {n} recordings of {m} conditions" for name, (n, m) in counts.items())
-    assert f"\n- test: {counted}\n" in page
+    counted = next(line for line in page.splitlines() if line.startswith("- test: "))
+    assert re.findall(r"(\w+) (\d+) \D+ (\d+)", counted) == [(name, str(n), str(m)) for name, (n, m) in counts.items()]
     wanted = {}
-    for protocol, directory, group in (
-        ("conditions", "conditions", None),
-        ("echo", "leave_echo_out", "echo"),
-        ("chop", "leave_chop_out", "chop"),
-    ):
-        wanted[protocol] = [agreement(*rows_of(kept, directory, f"sslmos_seed{s}", group))["SRCC"] for s in SEEDS]
+    for protocol, group in (("conditions", None), ("echo", "echo"), ("chop", "chop")):
+        wanted[protocol] = [agreement(*rows_of(kept, protocol, f"sslmos_seed{s}", group))["SRCC"] for s in SEEDS]
     wanted["held-out types, mean"] = np.mean([wanted["echo"], wanted["chop"]], axis=0)
     found = cells(page, "utterance SRCC:", "sslmos")
     for name, values in wanted.items():
         assert found[name] == f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
-    published = agreement(*rows_of(kept, "leave_echo_out", "zero_shot/distillmos", "echo"))["MSE"]
+    published = agreement(*rows_of(kept, "echo", "distillmos", "echo"))["MSE"]
     assert cells(page, "utterance MSE:", "distillmos")["echo"] == f"{published:.3f}"
     assert "`abc1`, `abc2`" in page
     assert "2026-01-01 to 2026-01-02" in page
-    assert "\n- precision: float32\n- k-means: def1, def2\n" in page
-    assert page.count("max_steps: 30") == 1  # the settings that all have
+    assert "\n- precision: float32\n- k-means: of_chop, of_conditions, of_echo\n" in page
+    assert page.count("max_steps: 300") == 1  # the settings that all have
     assert all(f"model: {model}\n" in page for model in MODELS)
 
 
 def test_differences_are_those_of_the_means_and_tell_a_better_model_from_a_worse(kept, page):
     found = {}
-    for name, directory, group in (
-        ("conditions", "conditions", None),
-        ("echo", "leave_echo_out", "echo"),
-        ("chop", "leave_chop_out", "chop"),
-    ):
+    for name, group in (("conditions", None), ("echo", "echo"), ("chop", "chop")):
         means = [
-            np.mean([agreement(*rows_of(kept, directory, f"{model}_seed{s}", group))["LCC"] for s in SEEDS])
+            np.mean([agreement(*rows_of(kept, name, f"{model}_seed{s}", group))["LCC"] for s in SEEDS])
             for model in MODELS
         ]
         found[name] = means[0] - means[1]
@@ -186,16 +231,14 @@ def difference_of(page, protocol, level="utterance", other="sslmos"):
     return [float(value) for value in re.findall(r"[+-][0-9.]+", cell)]
 
 
-def changed(kept, target, trainings, change):
-    """Return the page of a copy of the study; `change` takes and returns the fields of each line of a scored.tsv."""
-    study = shutil.copytree(kept, target, ignore=shutil.ignore_patterns("R*"))
-    for path in study.glob(f"study/{trainings}/results/test/scored.tsv"):
+def changed(kept, target, runs, change):
+    """Return the page of changed scores; `change` takes and returns the fields of each line of a scored.tsv."""
+    recipe = copy_runs(kept, target)
+    for path in recipe.glob(f"exp/study/{runs}/results/test/scored.tsv"):
         header, *lines = path.read_text().splitlines()
         lines = ["\t".join(fields) for fields in change([line.split("\t") for line in lines])]
         path.write_text("\n".join([header, *lines]) + "\n")
-    done = gather(study)
-    assert done.returncode == 0, done.stderr
-    return (study / "R.md").read_text(encoding="utf-8")
+    return keep_and_make_page(recipe)
 
 
 def test_a_difference_is_as_unsure_as_seeds_differ(kept, page, tmp_path):
@@ -205,12 +248,14 @@ def test_a_difference_is_as_unsure_as_seeds_differ(kept, page, tmp_path):
     text = changed(kept, tmp_path / "copy", "conditions/sslmos_seed2", opposite)
     _, low, high = difference_of(text, "conditions")
     before = difference_of(page, "conditions")
-    assert high - low > 3 * (before[2] - before[1])  # one seed agrees with the ratings, the other says their opposite
+    assert high - low > 3 * (
+        before[2] - before[1]
+    )  # one seed agrees with the ratings, the other predicts their opposite
     assert low < 0.5 and high > 1.5
 
 
 def test_two_seeds_say_as_little_as_two_do(kept, tmp_path):
-    """Of one seed as good as the other model and one as bad as can be, half the resamples show no difference."""
+    """With one seed as good as the other model and one as bad as possible, half the resamples show no difference."""
 
     def perfect(lines):
         return [[*f[:4], f[3], *f[5:]] for f in lines]
@@ -229,25 +274,25 @@ def test_a_difference_is_no_surer_for_more_recordings_of_the_same_conditions(kep
         first = {system: fields for fields in reversed(lines) for system in fields[1:2]}
         return [[fields[0], *first[fields[1]][1:]] for fields in lines]
 
-    text = changed(kept, tmp_path / "copy", "conditions/**", repeated)
+    text = changed(kept, tmp_path / "copy", "**", repeated)
     assert difference_of(text, "conditions") == difference_of(text, "conditions", "system")
 
 
 def test_copies_of_a_condition_that_all_types_have_are_one_condition(kept, tmp_path):
-    """Of a single condition, all resamples are the same: there is no interval."""
+    """A single condition gives no interval, because all resamples are equal."""
 
     def references(lines):
         return [fields for fields in lines if fields[2] == "reference"]
 
     text = changed(kept, tmp_path / "copy", "conditions/**", references)
-    assert "conditions 12 recordings of 4 conditions" in text
+    assert re.search(r"^- test: conditions 12 \D+ 4 ", text, re.MULTILINE)
     for level in ("utterance", "system"):
         assert len(difference_of(text, "conditions", level)) == 1
 
 
 def test_a_published_model_is_compared_with_the_first(kept, page):
     value = np.mean([agreement(*rows_of(kept, "conditions", f"distilmos_seed{s}"))["LCC"] for s in SEEDS])
-    value -= agreement(*rows_of(kept, "conditions", "zero_shot/distillmos"))["LCC"]
+    value -= agreement(*rows_of(kept, "conditions", "distillmos"))["LCC"]
     difference, low, high = difference_of(page, "conditions", other="distillmos")
     assert difference == pytest.approx(value, abs=6e-4)
     assert 0 < low < value < high
@@ -265,14 +310,14 @@ def test_each_type_is_shown_by_itself(kept, page):
 
 
 def test_types_are_resampled_by_themselves(kept, tmp_path):
-    study = shutil.copytree(kept, tmp_path / "before", ignore=shutil.ignore_patterns("R*"))
-    shutil.rmtree(study / "study" / "leave_chop_out")
-    shutil.copytree(study / "study" / "leave_echo_out", study / "study" / "leave_chop_out")
+    recipe = copy_runs(kept, tmp_path / "before")
+    shutil.rmtree(recipe / "exp" / "study" / "chop")
+    shutil.copytree(recipe / "exp" / "study" / "echo", recipe / "exp" / "study" / "chop")
 
     def renamed(lines):
-        return [[*f[:2], {"echo": "chop", "chop": "echo"}.get(f[2], f[2]), *f[3:]] for f in lines]
+        return [[f"copy-{f[0]}", f[1], {"echo": "chop", "chop": "echo"}.get(f[2], f[2]), *f[3:]] for f in lines]
 
-    text = changed(study, tmp_path / "copy", "leave_chop_out/**", renamed)
+    text = changed(recipe, tmp_path / "copy", "chop/**", renamed)
     echo, both = difference_of(text, "echo"), difference_of(text, "held-out types")
     assert both[0] == echo[0]
     assert both[2] - both[1] < 0.85 * (echo[2] - echo[1])
@@ -285,104 +330,292 @@ def test_curves_and_layers(kept, page):
             *("distilmos", "0.850", "0.750"),  # best and last of the two seeds' evaluations
             *("0.100", *losses),
         ]
-    layers = cells(page, "![Linear CKA with the frozen layer](R_files/cka.svg)", "sslmos")
+    layers = cells(page, "![Linear CKA with the frozen layer](ALL_files/cka.svg)", "sslmos")
     assert layers == {
         **{"model": "sslmos", "CKA 1": "0.500 ± 0.000", "CKA 2": "0.300 ± 0.000", "tokens read": "0.400 ± 0.000"},
         **{"speaker read": "0.800 ± 0.000", "MOS read": "0.600 ± 0.000"},
     }
-    assert "tokens 0.500 ± 0.000, speaker 0.900 ± 0.000 (by chance 0.250), MOS 0.700 ± 0.000" in page
+    assert re.search(r"tokens 0\.500 ± 0\.000, speaker 0\.900 ± 0\.000 \(\D*0\.250\), MOS 0\.700 ± 0\.000", page)
     for name in ("dev_conditions", "dev_echo", "dev_chop", "cka"):
-        assert f"R_files/{name}.svg" in page
-        assert (kept / "R_files" / f"{name}.svg").read_text().startswith("<svg")
+        assert f"ALL_files/{name}.svg" in page
+        assert (kept / "study" / "ALL_files" / f"{name}.svg").read_text().startswith("<svg")
 
 
 def test_times_are_compared_within_commit_and_hardware(kept, tmp_path):
-    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    recipe = copy_runs(kept, tmp_path / "copy")
 
-    def change(protocol, training, minutes, **start):
-        path = tmp_path / "study" / protocol / training
+    def change(protocol, run, minutes, **start):
+        path = recipe / "exp" / "study" / protocol / run
         first, *events, end = map(json.loads, (path / "log.jsonl").read_text().splitlines())
         write_log(path, [first | start, *events, end | {"elapsed_seconds": 60 * minutes}])
 
     def times():
-        assert gather(tmp_path).returncode == 0
-        table = (tmp_path / "R.md").read_text(encoding="utf-8").partition("## Training time")[2]
+        for name in RESULTS:
+            (recipe / "study" / name).unlink(missing_ok=True)
+        table = keep_and_make_page(recipe).partition("## Training time")[2]
         rows = [line for line in table.splitlines() if line.startswith(("| distilmos", "| sslmos"))]
         return [[cell.strip() for cell in row.split("|")[2:-1]] for row in rows]
 
-    for protocol in ("conditions", "leave_echo_out", "leave_chop_out"):
+    for protocol in PROTOCOLS:
         change(protocol, "sslmos_seed1", 0.5)
-    change("conditions", "sslmos_seed2", 0.1, hardware=_start(2)["hardware"] | {"cpu": "another CPU"})
+    change("conditions", "sslmos_seed2", 0.1, hardware=_start(2, "")["hardware"] | {"cpu": "another CPU"})
     assert times() == [["1.0", "1", ""], ["0.5", "0.50", "5"]]
-    change("leave_echo_out", "sslmos_seed2", 0.1, commit="abc3")
+    change("echo", "sslmos_seed2", 0.1, commit="abc3")
     assert times() == []  # four pairs are too few
 
 
 def test_tokens_of_other_clusters_have_frozen_layers_of_their_own(kept, page, tmp_path):
-    assert ", of sslmos" not in page
-    study = shutil.copytree(kept, tmp_path / "copy", ignore=shutil.ignore_patterns("R*"))
+    assert "0.450 ± 0.000" not in page
+    recipe = copy_runs(kept, tmp_path / "copy")
     for seed in SEEDS:
-        path = study / "study" / "conditions" / f"sslmos_seed{seed}" / "analysis" / "analysis.json"
+        path = recipe / "exp" / "study" / "conditions" / f"sslmos_seed{seed}" / "analysis" / "analysis.json"
         analysis = json.loads(path.read_text())
         for layer in analysis["tokens"]:
             layer["before"]["probe"] = 0.45
         path.write_text(json.dumps(analysis))
-    assert gather(study).returncode == 0
-    assert "MOS 0.700 ± 0.000, of sslmos tokens 0.450 ± 0.000. Over" in (study / "R.md").read_text(encoding="utf-8")
+    assert "sslmos tokens 0.450 ± 0.000" in keep_and_make_page(recipe)
 
 
-def test_a_training_without_scores_is_named(kept, tmp_path):
-    study = shutil.copytree(kept, tmp_path / "copy", ignore=shutil.ignore_patterns("R*"))
-    (study / "study" / "conditions" / "sslmos_seed2" / "results" / "test" / "scored.tsv").unlink()
-    done = gather(study)
+def test_a_run_without_scores_is_named(kept, tmp_path):
+    recipe = copy_runs(kept, tmp_path / "copy")
+    shutil.rmtree(recipe / "exp" / "study" / "conditions" / "sslmos_seed2" / "results")
+    assert study(recipe, "keep", "all").returncode == 0
+    done = study(recipe, "page", "all")
     assert done.returncode == 2
-    assert "study/conditions/sslmos_seed2/results/test/scored.tsv" in done.stderr
-    assert not (study / "R.md").exists()
+    assert re.findall(r"(\S+), seed (\d)", done.stderr) == [("conditions/sslmos", "2")]
+    assert not (recipe / "study" / "ALL.md").exists()
 
 
-def test_tuning_shows_what_is_kept_without_training_again(kept, tmp_path):
-    for model in ("sslmos+encoder_lr=1e-4", "sslmos+encoder_lr=3e-4"):
-        for fold in (1, 2):
-            training = tmp_path / "tuning" / f"{model}_seed{fold}"
-            training.mkdir(parents=True)
-            value = 0.5 + 0.1 * fold + (0.05 if "3e-4" in model else 0)
+def test_kept_runs_are_read_back_as_they_were(kept):
+    found = read_kept(kept / "study")
+    assert len(found.runs) == len(PROTOCOLS) * len(MODELS) * len(SEEDS)
+    for (protocol, model, seed), run in found.runs.items():
+        path = kept / "exp" / "study" / protocol / f"{model}_seed{seed}"
+        assert found.scored[protocol, model, seed] == {"test": read_scored(path / "results" / "test")}
+        events = [*_events(seed, protocol)]
+        assert [run.start, *run.train, *run.dev, run.end] == events
+        assert run.config == yaml.safe_load((path / "config.yaml").read_text())
+        assert run.analysis == (_analysis(MODELS[model]) if protocol == "conditions" else {})
+    published = read_scored(kept / "exp" / "study" / "echo" / "distillmos" / "results" / "test")
+    assert found.scored["echo", "distillmos", None] == {"test": published}
+
+
+def test_what_is_kept_stays_and_only_finished_runs_are_added(kept, tmp_path):
+    recipe = copy_runs(kept, tmp_path / "copy")
+    ended = recipe / "exp" / "study" / "echo" / "sslmos_seed2" / ".ended"
+    ended.unlink()
+    assert re.findall(r"\d+", study(recipe, "keep", "all").stdout) == [
+        "14",
+        "0",
+        "1",
+    ]  # added, there already, not finished
+    first = read_kept(recipe / "study")
+    assert ("echo", "sslmos", 2) not in first.runs
+    lacking = study(recipe, "lacking", "all").stdout.splitlines()
+    assert [line.split("\t")[:5] for line in lacking] == [
+        ["sweep", "echo", "--split leave_type_out --held_out echo", "sslmos", "2"]
+    ]
+    assert study(recipe, "page", "all").returncode == 2
+    # A kept run does not need its directory.
+    shutil.rmtree(recipe / "exp" / "study" / "conditions")
+    ended.touch()
+    assert re.findall(r"\d+", study(recipe, "keep", "all").stdout) == ["1", "14", "0"]
+    second = read_kept(recipe / "study")
+    assert list(second.runs) == [*first.runs, ("echo", "sslmos", 2)]
+    assert {key: second.scored[key] for key in first.scored} == first.scored
+    files = {name: (recipe / "study" / name).read_bytes() for name in RESULTS}
+    assert re.findall(r"\d+", study(recipe, "keep", "all").stdout) == ["0", "15", "0"]
+    assert {name: (recipe / "study" / name).read_bytes() for name in RESULTS} == files
+
+
+def kept_faults(done):
+    """Return line number and words of each fault that stderr names in trainings.jsonl.xz."""
+    faults = re.findall(r"study/trainings\.jsonl\.xz:(\d+): (.*)", done.stderr)
+    return [(int(line), {word.strip(",;:") for word in text.split()}) for line, text in faults]
+
+
+def test_runs_on_other_ratings_are_refused_and_nothing_is_written(kept, tmp_path):
+    recipe = copy_runs(kept, tmp_path / "copy")
+    path = recipe / "exp" / "study" / "chop" / "sslmos_seed1" / "results" / "test" / "scored.tsv"
+    path.write_text(path.read_text().replace("echo2-1\techo2\techo\t4.0\t", "echo2-1\techo2\techo\t3.875\t"))
+    done = study(recipe, "keep", "all")
+    assert done.returncode == 2
+    assert all(found in done.stderr for found in ("chop/sslmos, seed 1", "echo2-1", "3.875"))
+    assert not any((recipe / "study" / name).exists() for name in RESULTS)
+
+
+def test_seeds_that_lack_the_same_models_are_one_array(kept, tmp_path):
+    recipe = copy_runs(kept, tmp_path / "copy")
+    shutil.rmtree(recipe / "exp" / "study" / "conditions" / "distilmos_seed2")
+    shutil.rmtree(recipe / "exp" / "study" / "echo")
+    assert study(recipe, "keep", "all").returncode == 0
+    lines = [line.split("\t") for line in study(recipe, "lacking", "all").stdout.splitlines()]
+    echo = "--split leave_type_out --held_out echo"
+    assert sorted(lines) == [
+        ["score", "echo", echo, "distillmos"],
+        ["sweep", "conditions", "--split conditions", "distilmos", "2", "false"],
+        ["sweep", "echo", echo, "distilmos sslmos", "1 2", "false"],
+    ]
+    lines = [line.split("\t") for line in study(recipe, "lacking", "tuning").stdout.splitlines()]
+    specs = "sslmos+encoder_lr=1e-4 sslmos+encoder_lr=3e-4"
+    assert lines == [
+        ["sweep", f"folds/{n}", f"--split conditions --dev_fold {n}", specs, str(n), "true"] for n in SEEDS
+    ]
+
+
+def _compressed(change):
+    return lambda path: path.write_bytes(lzma.compress(change(lzma.decompress(path.read_bytes()))))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "line", "value"),
+    [
+        ("trainings.jsonl.xz", _compressed(lambda b: b.replace(b'"seed": 2', b'"seed": "z"', 1)), 2, "'z'"),
+        ("trainings.jsonl.xz", _compressed(lambda b: b.replace(b'"seed": 2', b'"seed": 1', 1)), 2, "line 1"),
+        ("trainings.jsonl.xz", _compressed(lambda b: b.replace(b'"analysis"', b'"other"', 1)), 1, "analysis"),
+        ("trainings.jsonl.xz", lambda path: path.write_bytes(path.read_bytes()[:-50]), None, ""),
+        ("predictions.tsv.xz", _compressed(lambda b: b.replace(b"\techo1-2\t", b"\tunknown\t", 1)), 19, "unknown"),
+        ("predictions.tsv.xz", _compressed(lambda b: b.replace(b"\techo1-2\t", b"\techo1-1\t", 1)), 19, "echo1-1"),
+        ("predictions.tsv.xz", _compressed(lambda b: b.replace(b"\techo1-2\t", b"\techo1-2\tx", 1)), 19, "'x"),
+        ("predictions.tsv.xz", _compressed(lambda b: b.replace(b"\techo1-2\t", b"\techo1-2 ", 1)), 19, "utterance"),
+        ("predictions.tsv.xz", _compressed(lambda b: b[9:]), 1, "protocol"),
+        (
+            "ratings.tsv",
+            lambda path: path.write_text(path.read_text().replace("\tmos\t", "\tscore\t")),
+            1,
+            "system_mos",
+        ),
+    ],
+)
+def test_damaged_results_are_named_with_file_and_line(kept, tmp_path, name, change, line, value):
+    folder = shutil.copytree(kept / "study", tmp_path / "study")
+    change(folder / name)
+    with pytest.raises(InputError) as raised:
+        read_kept(folder)
+    assert str(raised.value).startswith(f"{folder / name}:" + ("" if line is None else f"{line}: "))
+    assert value in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        (lambda s: s["pages"]["all"]["models"].append("nobody"), "nobody"),
+        (lambda s: s["pages"]["all"]["protocols"].append("nowhere"), "nowhere"),
+        (lambda s: s["pages"]["tuning"]["protocols"].append("echo"), "tuning"),
+        (lambda s: s["models"]["slow"].update(override=[]), "models.slow.override"),
+        (lambda s: s["models"]["slow"].pop("conf"), "models.slow.conf"),
+    ],
+)
+def test_faults_of_models_yaml_are_named(tmp_path, change, value):
+    write_recipe(tmp_path)
+    text = yaml.safe_load(yaml.safe_dump(STUDY))
+    change(text)
+    (tmp_path / "study" / "models.yaml").write_text(yaml.safe_dump(text))
+    done = study(tmp_path, "page", "all")
+    assert done.returncode == 2
+    assert "study/models.yaml: " in done.stderr and value in done.stderr
+
+
+def test_a_page_must_be_known(tmp_path):
+    write_recipe(tmp_path)
+    done = study(tmp_path, "page", "unknown_page")
+    assert done.returncode == 2 and "unknown_page" in done.stderr
+    (tmp_path / "study" / "models.yaml").write_text("protocols: {}\nmodels: [}\n")
+    done = study(tmp_path, "page", "all")
+    assert done.returncode == 2 and "study/models.yaml:2: " in done.stderr
+
+
+def _write_folds(recipe):
+    """Write two candidates on two folds; the second is the better one."""
+    for model, change in (("slow", "encoder_lr=1e-4"), ("fast", "encoder_lr=3e-4")):
+        for fold in SEEDS:
+            value = 0.5 + 0.1 * fold + (0.05 if model == "fast" else 0)
             scores = dict.fromkeys(("MSE", "LCC", "SRCC", "KTAU"), value)
-            events = [*_events(fold, "conditions")][:-1]
+            events = [*_events(fold, f"fold{fold}")][:-1]
             events.append({"event": "end", "step": 30, "dev": {"utterance": scores, "system": scores}})
-            write_log(training, events)
-            settings = load_config(RECIPE / "conf" / "sslmos.yaml", [model.partition("+")[2]]).model_dump(mode="json")
-            (training / "config.yaml").write_text(yaml.safe_dump(settings | {"seed": fold}))
-    options = ["--models", "sslmos+encoder_lr=1e-4 sslmos+encoder_lr=3e-4", "--folds", "1 2"]
-    options += ["--kept", tmp_path / "tuning", "--out", tmp_path / "TUNING.md"]
-    done = run_script(RECIPE / "tune.sh", *options)
+            write_run(recipe, f"folds/{fold}", "sslmos", [change], fold, events)
+
+
+def test_tuning_shows_dev_scores(tmp_path):
+    write_recipe(tmp_path)
+    _write_folds(tmp_path)
+    assert study(tmp_path, "keep", "tuning").returncode == 0
+    done = study(tmp_path, "page", "tuning")
     assert done.returncode == 0, done.stderr
-    rows = [line.split("|")[1:4] for line in (tmp_path / "TUNING.md").read_text().splitlines() if "**" in line]
+    text = (tmp_path / "study" / "TUNING.md").read_text()
+    rows = [line.split("|")[1:4] for line in text.splitlines() if "**" in line]
     assert [[cell.strip() for cell in row] for row in rows] == [
         ["**sslmos+encoder_lr=1e-4**", "mean", "0.650 ± 0.071"],
         ["**sslmos+encoder_lr=3e-4**", "mean", "0.700 ± 0.071"],
     ]
-    # All of one page have been computed to the same precision, whichever, on the same encoder.
-    (tmp_path / "TUNING.md").unlink()
-    log = (training / "log.jsonl").read_text()
-    made = (("precision", "float32", "bfloat16"), ("encoder", "abc", "def"), ("initial_model", "ghi", "jkl"))
-    for key, before, value in made:
-        (training / "log.jsonl").write_text(log.replace(f'"{key}": "{before}"', f'"{key}": "{value}"'))
-        done = run_script(RECIPE / "tune.sh", *options)
+
+
+@pytest.mark.parametrize(
+    ("entry", "before", "after"),
+    [("precision", "float32", "bfloat16"), ("encoder", "abc", "xyz"), ("initial_model", "ghi", "jkl")],
+)
+def test_runs_of_a_page_are_made_alike(tmp_path, entry, before, after):
+    """They have one precision, and each name of an encoder or a model stands for the same weights."""
+    write_recipe(tmp_path)
+    _write_folds(tmp_path)
+    log = tmp_path / "exp/study/folds/2/sslmos+encoder_lr=3e-4_seed2/log.jsonl"
+    log.write_text(log.read_text().replace(f'"{entry}": "{before}"', f'"{entry}": "{after}"'))
+    assert study(tmp_path, "keep", "tuning").returncode == 0
+    done = study(tmp_path, "page", "tuning")
+    assert done.returncode == 2
+    other = 1 if entry != "initial_model" else 3  # the initial model is compared only within a model
+    (first, said), (last, said_last) = kept_faults(done)
+    assert (first, last) == (other, 4)
+    assert {entry, before} <= said and {entry, after} <= said_last
+    assert not (tmp_path / "study" / "TUNING.md").exists()
+
+
+def test_seeds_on_the_same_data_have_one_kmeans(kept, tmp_path):
+    """Each fold has its own, see `test_tuning_shows_dev_scores`."""
+    recipe = copy_runs(kept, tmp_path / "copy")
+    log = recipe / "exp" / "study" / "echo" / "sslmos_seed2" / "log.jsonl"
+    log.write_text(log.read_text().replace('"kmeans": "of_echo"', '"kmeans": "another"'))
+    assert study(recipe, "keep", "all").returncode == 0
+    done = study(recipe, "page", "all")
+    assert done.returncode == 2
+    said = [words for _, words in kept_faults(done)]
+    assert len(said) == 2 and all({"kmeans", "echo/sslmos"} <= words for words in said)
+    assert {"1", "of_echo"} <= said[0] and {"2", "another"} <= said[1]
+
+
+def test_a_run_with_settings_of_another_time_is_named(kept, tmp_path):
+    recipe = shutil.copytree(kept, tmp_path / "copy", ignore=shutil.ignore_patterns("ALL*"))
+    (recipe / "conf" / "sslmos.yaml").write_text("base: common.yaml\nmodel: sslmos\nmax_steps: 777\n")
+    for action in ("page", "lacking"):
+        done = study(recipe, action, "all")
         assert done.returncode == 2
-        assert f"{key}: {before} in {tmp_path / 'tuning'}/" in done.stderr
-        assert f"_seed1, {value} in {training}" in done.stderr
-    (training / "log.jsonl").write_text(log)
-    # Folds have k-means of their own; seeds of the same data have not.
-    check = [sys.executable, RECIPE / "local" / "check_kept.py", *options[:2], "--seeds", "1 2", "--kept", options[5]]
-    done = subprocess.run(check, cwd=RECIPE, text=True, capture_output=True)
-    assert done.returncode == 2
-    assert f"kmeans: def1 in {training.with_name(training.name[:-1] + '1')}, def2 in {training}" in done.stderr
-    # A training with settings that are no longer those of conf/ is not taken for what it would be now.
-    (training / "config.yaml").write_text(yaml.safe_dump(settings | {"max_steps": 77}))
-    done = run_script(RECIPE / "tune.sh", *options)
-    assert done.returncode == 2
-    assert f"{training}: max_steps was 77 and is {settings['max_steps']} now" in done.stderr
-    assert not (tmp_path / "TUNING.md").exists()
+        said = [words for _, words in kept_faults(done)]
+        runs = [(f"{protocol}/sslmos", str(seed)) for protocol in PROTOCOLS for seed in SEEDS]
+        assert len(said) == len(runs)
+        assert all({*run, "max_steps", "300", "777"} <= words for run, words in zip(runs, said, strict=True))
+    assert not (recipe / "study" / "ALL.md").exists()
+
+
+def test_the_committed_runs_are_those_of_the_pages_and_of_conf():
+    definition, found = read_study(RECIPE / "study"), read_kept(RECIPE / "study")
+    for page in definition.pages.values():
+        assert missing(page, found) == []
+        check(definition, page, found, RECIPE / "conf")
+    assert set(found.runs) == {key for page in definition.pages.values() for key in page.runs}
+    specs = [model.spec for model in definition.models.values()]
+    assert len(set(specs)) == len(specs)
+
+
+@pytest.mark.parametrize("name", ["spectral", "ablations"])
+def test_the_committed_pages_are_made_from_the_committed_results(tmp_path, name):
+    out = tmp_path / f"{name.upper()}.md"
+    command = [sys.executable, "study/study.py", "page", name, "--out", str(out)]
+    done = subprocess.run(command, cwd=RECIPE, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = [path.relative_to(tmp_path) for path in tmp_path.rglob("*.svg")]
+    assert figures
+    for path in (out.relative_to(tmp_path), *figures):
+        assert (tmp_path / path).read_bytes() == (RECIPE / "study" / path).read_bytes(), path
 
 
 @pytest.mark.slow
@@ -392,41 +625,63 @@ def test_what_is_kept_is_not_trained_again(tmp_path):
     for name, group in (("train", "chop"), ("dev", "chop"), ("test", "echo")):
         utterances = []
         for number in range(6):
-            soundfile.write(tmp_path / f"{name}{number}.wav", 0.02 * number * random.standard_normal(8000), 16000)
-            mos = 4.5 - number / 2
             wav = tmp_path / f"{name}{number}.wav"
-            utterances.append(Utterance(wav.stem, wav, f"{group}{number // 2}", mos=mos, group=group))
-        write_data_dir(recipe / "data" / "leave_echo_out" / name, utterances)
-    split = ["--split", "leave_type_out", "--held_out", "echo"]
-    done = run_script(recipe / "run.sh", *split, "--stage", "1", "--stop_stage", "1")
+            soundfile.write(wav, 0.02 * number * random.standard_normal(8000), 16000)
+            utterances.append(Utterance(wav.stem, wav, f"{group}{number // 2}", mos=4.5 - number / 2, group=group))
+        write_data_dir(recipe / "data" / "study" / "echo" / name, utterances)
+    directories = ["--datadir", "data/study/echo", "--dumpdir", "dump/study/echo"]
+    done = run_script(recipe / "run.sh", *directories, "--stage", "1", "--stop_stage", "1")
     assert done.returncode == 0, done.stdout + done.stderr
-    (recipe / "dump" / "leave_echo_out" / ".prepared").touch()
+    (recipe / "dump" / "study" / "echo" / ".prepared").touch()
 
-    model = "spectral+max_steps=2+warmup_steps=1+eval_every=2"
-    study = ["--protocols", "echo", "--models", model, "--seeds"]
-    done = run_script(recipe / "study.sh", *study, "1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    first = recipe / "study" / "leave_echo_out" / f"{model}_seed1"
-    files = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
-    assert {str(path.relative_to(first)) for path in files} == {
-        *("config.yaml", "log.jsonl", "results/test/metrics.json", "results/test/scored.tsv")
+    (recipe / "study").mkdir()
+    for path in (RECIPE / "study").iterdir():
+        if path.suffix in (".sh", ".py"):
+            (recipe / "study" / path.name).symlink_to(path)
+    short = {"conf": "spectral", "overrides": ["max_steps=2", "warmup_steps=1", "eval_every=2"]}
+    broken = short | {"overrides": [*short["overrides"], "max_seconds=0.1"]}
+    page = {"protocols": ["echo"], "models": ["short"]}
+    definition = {
+        "protocols": {"echo": STUDY["protocols"]["echo"]},
+        "models": {"short": short, "broken": broken},
+        "pages": {
+            "one": page | {"seeds": [1]},
+            "two": page | {"seeds": [1, 2]},
+            "failing": page | {"models": ["short", "broken"], "seeds": [3]},
+        },
     }
-    # On another machine, where only study/ is there.
-    shutil.rmtree(recipe / "exp")
-    done = run_script(recipe / "study.sh", *study, "1 2")
+    (recipe / "study" / "models.yaml").write_text(yaml.safe_dump(definition))
+    script, exp = recipe / "study" / "study.sh", recipe / "exp" / "study" / "echo"
+    done = run_script(script, "train", "one")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [path.name for path in (recipe / "exp" / "leave_echo_out").glob("*_seed*")] == [f"{model}_seed2"]
-    assert {path: path.read_bytes() for path in files} == files
-    assert "- seeds: 1, 2\n- test: echo 6 recordings of 3 conditions\n" in (recipe / "RESULTS.md").read_text()
-    # One that fails does not take the others of its array with it.
-    done = run_script(
-        recipe / "study.sh", "--protocols", "echo", "--models", f"{model} {model}+max_seconds=0.1", "--seeds", "3"
-    )
-    assert done.returncode != 0
-    assert sorted(path.name for path in first.parent.iterdir()) == [f"{model}_seed{seed}" for seed in (1, 2, 3)]
+    first = read_kept(recipe / "study")
+    assert list(first.runs) == [("echo", "short", 1)]
+    # On another machine, which has only the results.
+    shutil.rmtree(recipe / "exp")
+    done = run_script(script, "train", "two")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.name.rpartition("_")[2] for path in exp.glob("*_seed*")] == ["seed2"]
+    second = read_kept(recipe / "study")
+    assert second.runs["echo", "short", 1] == first.runs["echo", "short", 1]
+    facts = re.findall(r"^- (seeds|test): (.*)", (recipe / "study" / "TWO.md").read_text(), re.MULTILINE)
+    assert [re.findall(r"\d+", found) for _, found in facts] == [["1", "2"], ["6", "3"]]
+    # A run that fails does not take the others of its array with it.
+    assert run_script(script, "train", "failing").returncode != 0
+    assert list(read_kept(recipe / "study").runs) == [("echo", "short", seed) for seed in (1, 2, 3)]
+    assert not (recipe / "study" / "FAILING.md").exists()
+
+
+def test_help_lists_the_options():
+    done = run_script(RECIPE / "study" / "study.sh", "--help")
+    assert done.returncode == 0 and "--db_root" in done.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("page",), ("unknown", "results"), ("page", "results", "--unknown", "1")])
+def test_wrong_usage_of_the_script_is_refused(options):
+    assert run_script(RECIPE / "study" / "study.sh", *options).returncode == 2
 
 
 def test_a_model_is_the_name_of_a_directory():
-    done = run_script(RECIPE.parent / "TEMPLATE" / "sweep.sh", "--models", "distilmos+init_model=a/b")
+    done = run_script(EGS / "TEMPLATE" / "sweep.sh", "--models", "distilmos+init_model=a/b")
     assert done.returncode == 2
-    assert "a value with / belongs into a configuration" in done.stderr
+    assert "--models" in done.stderr

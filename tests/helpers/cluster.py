@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SHARED = REPOSITORY.parent / "shared"
+TESTS = Path(__file__).resolve().parents[1]
+REPOSITORY = TESTS.parent
 RUN = [sys.executable, "-m", "distilmos.cli", "run"]
 SHOW = "import json, sys; print(json.dumps(sys.argv[1:]))"
 # What shells, schedulers and file formats like to change.

@@ -1,7 +1,7 @@
 """Corpora in the layouts of BVCC, SOMOS, NISQA, HablaMOS and TTSDS2: eSpeak NG speech, degraded; simulated ratings.
 
-Only the layout is theirs. Systems, listeners and sizes are arguments, so that a corpus can be tiny or as large as the
-published one.
+Only the layout is that of the corpora. The numbers of systems, listeners and utterances are arguments, so a corpus can
+be tiny or as large as the published one.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ class Rated:
 
 @dataclass(frozen=True)
 class Design:
-    """How large a corpus is.
+    """Size of a corpus.
 
     Attributes:
-        systems: their number.
+        systems: number of systems.
         sizes: utterances of each split.
-        reach: how many of the systems, from the first on, are in each split; all where not named.
-        ratings: of each utterance.
-        listeners: in all.
+        reach: split -> number of its systems, counted from the first; all systems if missing.
+        ratings: ratings of each utterance.
+        listeners: number of listeners.
         seconds: longest duration; longer speech is cut.
-        seed: of everything that is random.
+        seed: seed of all random numbers.
     """
 
     systems: int = 6
@@ -86,11 +86,11 @@ FULL_BVCC = Design(
 
 
 def make_recordings(design: Design, names: Sequence[str]) -> Iterable[Rated]:
-    """Degrade, rate and yield the recordings; the systems take turns, so that each split has all of them if it can.
+    """Yield degraded and rated recordings; the systems alternate, so that each split has as many of them as possible.
 
     Args:
         design: the sizes.
-        names: of the systems; the first one is clean speech.
+        names: names of the systems; the first is clean speech.
     """
     draw = random.Random(design.seed)
     listeners = make_listeners(design.listeners, np.random.default_rng(design.seed))
@@ -127,7 +127,7 @@ def write_bvcc(root: Path, design: Design = Design()) -> Path:
             info = listener_info(listener)
             lists[item.split].append(f"{item.system},{wav},{score:.0f},X{item.number}_{order},{info}\n")
         means[item.split].append(f"{wav},{item.mean}\n")
-        if item.split != "test":  # the file averages train and dev
+        if item.split != "test":  # the file has means over train and dev
             by_system.setdefault(item.system, []).append(item.mean)
     for split, (ratings, mean) in zip(
         SPLITS, (("TRAINSET", "train"), ("DEVSET", "val"), ("TESTSET", "test")), strict=True
@@ -186,7 +186,7 @@ def write_nisqa(root: Path, design: Design = Design()) -> Path:
 
 
 def write_hablamos(root: Path, design: Design = Design()) -> Path:
-    """Write an unpacked HablaMOS.tar.gz below `root`; return `root/HablaMOS`. A voice stands for each system."""
+    """Write an unpacked HablaMOS.tar.gz below `root`; return `root/HablaMOS`. Each system is a voice."""
     directory = root / "HablaMOS"
     names = dict(zip(SPLITS, ("train", "val", "test"), strict=True))
     rows: dict[str, list[Sequence[str]]] = {split: [] for split in SPLITS}
@@ -221,7 +221,7 @@ def write_ttsds2(root: Path, design: Design = Design()) -> Path:
 
 
 def one_set(design: Design, seed: int) -> Design:
-    """Return the design of a corpus that is a test set."""
+    """Return a design with only the test set."""
     return replace(design, sizes={"test": design.sizes["test"]}, seed=seed)
 
 

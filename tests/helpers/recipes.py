@@ -1,8 +1,9 @@
-"""Running scripts of recipes as a user does."""
+"""Run scripts of recipes as a user does, and look for values in their messages."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ EGS = Path(__file__).resolve().parents[2] / "egs"
 
 
 def link_recipe(name: str, root: Path) -> Path:
-    """Make root/egs/NAME of links to a recipe's scripts, so that its data, dump and exp are not the user's."""
+    """Make root/egs/NAME with links to the scripts of a recipe, so that its output is not in the source tree."""
     recipe = root / "egs" / name
     recipe.mkdir(parents=True)
     (recipe.parent / "TEMPLATE").symlink_to(EGS / "TEMPLATE")
@@ -30,3 +31,9 @@ def run_script(script: Path, *options: str | Path) -> subprocess.CompletedProces
     recipe = script.parent.parent if script.parent.name == "local" else script.parent
     command = [str(script), *map(str, options)]
     return subprocess.run(command, cwd=recipe, env=environment, capture_output=True, text=True, check=False)
+
+
+def says(text: str, *values: object) -> bool:
+    """Return whether one line of `text` contains all values, each as a whole word."""
+    patterns = [re.compile(rf"(?<!\w){re.escape(str(value))}(?!\w)") for value in values]
+    return any(all(pattern.search(line) for pattern in patterns) for line in text.splitlines())

@@ -14,6 +14,8 @@ import yaml
 from entmax import entmax15
 from torch import Tensor, nn
 
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"  # small models in the format of the release, with outputs
+
 
 class Mix(nn.Module):
     def __init__(self, layers: int, width: int) -> None:

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import torch
 from helpers.hub import Hub, serve_hub
+from helpers.released import GOLDEN
 
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
@@ -98,9 +99,9 @@ def test_what_the_hub_refuses_is_said(tmp_path, hub, model):
     assert hub.files == {}
 
 
-def test_the_released_models_come_from_the_hub(tmp_path, hub, golden_root):
+def test_the_released_models_come_from_the_hub(tmp_path, hub):
     for kind in ("wavlm", "w2v2"):
-        folder = golden_root / f"official_{kind}_small"
+        folder = GOLDEN / f"official_{kind}_small"
         stored = {f"{kind}/{name}": (folder / name).read_bytes() for name in ("model.pth.tar", "model_cfg.yaml")}
         hub.files.setdefault("BaleYang/DistilMOS", {}).update(stored)
     for kind in ("wavlm", "w2v2"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers.released import write_released
+from helpers.released import GOLDEN, write_released
 
 from distilmos.cli import main
 from distilmos.model.package import load_model_dir
@@ -31,8 +31,8 @@ def outputs(model, audio):
 
 
 @pytest.mark.parametrize("kind", ["w2v2", "wavlm"])
-def test_golden_files(golden_root, tmp_path, kind):
-    folder = golden_root / f"official_{kind}_small"
+def test_golden_files(tmp_path, kind):
+    folder = GOLDEN / f"official_{kind}_small"
     assert import_official(folder, tmp_path / "model") == 0
     model = load_model_dir(tmp_path / "model")
     expected = np.load(folder / "expected.npz")

@@ -1,4 +1,4 @@
-"""Schedulers to test with: real ones where they can be had."""
+"""Schedulers for the tests: real ones if possible."""
 
 from __future__ import annotations
 
@@ -10,14 +10,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.cluster import REPOSITORY, SHARED, Cluster
+from helpers.cluster import REPOSITORY, TESTS, Cluster
+
+CLUSTERS = TESTS / "clusters"
 
 
-def _tool(name: str) -> Path:
-    tool = SHARED / "tools" / name
-    if not tool.exists() or os.getuid() != 0:
-        pytest.skip(f"no scheduler here, and no {name} in ../shared/tools that root could start one with")
-    return tool
+def _start(name: str, directory: Path, config: pytest.Config, prefix: list[str]) -> dict[str, str]:
+    """Start a throw-away scheduler in `directory` and return the variables that its commands need."""
+    if os.getuid() != 0:
+        pytest.skip("only root starts a scheduler")
+    commands = [[*prefix, str(CLUSTERS / f"{name}_up.sh"), str(directory)]]
+    if config.getoption("--install-schedulers"):
+        commands.insert(0, [str(CLUSTERS / "install.sh"), name])  # without the prefix: its network may be isolated
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"{name} does not start: {done.stderr[-500:]}")
+    words = (directory / "env.sh").read_text().split()
+    return dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def _stop(name: str, directory: Path, prefix: list[str]) -> None:
+    """Stop a throw-away scheduler and remove its directory."""
+    if directory.joinpath("env.sh").exists():
+        subprocess.run([*prefix, CLUSTERS / f"{name}_down.sh", directory], capture_output=True, check=False)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _answers(*command: str) -> bool:
@@ -26,62 +43,44 @@ def _answers(*command: str) -> bool:
     return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
 
 
-def _exports(file: Path) -> dict[str, str]:
-    """Return the variables that a shell script exports."""
-    words = file.read_text().split()
-    return dict(word.split("=", 1) for word in words if "=" in word)
-
-
 @pytest.fixture(scope="session")
-def slurm_environment() -> Iterator[dict[str, str]]:
-    """The variables of a Slurm: the one that there is, or a throw-away one of two nodes."""
+def slurm_environment(pytestconfig: pytest.Config) -> Iterator[dict[str, str]]:
+    """The variables of a Slurm: the one on this machine, or a throw-away one with two nodes."""
     if _answers("sinfo"):
         yield {}
         return
-    up = _tool("slurm_up.sh")
     directory = Path(tempfile.mkdtemp(prefix="slurm-"))
     try:
-        done = subprocess.run([up, directory], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"Slurm does not start here: {done.stderr[-500:]}")
-        yield _exports(directory / "env.sh")
+        yield _start("slurm", directory, pytestconfig, [])
     finally:
-        subprocess.run([_tool("slurm_down.sh"), directory, "--purge"], capture_output=True, check=False)
+        _stop("slurm", directory, [])
 
 
 @pytest.fixture(scope="session")
-def sge_parts() -> Iterator[tuple[dict[str, str], list[str]]]:
-    """The variables of a Grid Engine, and how to run a command beside it.
+def sge_parts(pytestconfig: pytest.Config) -> Iterator[tuple[dict[str, str], list[str]]]:
+    """The variables of a Grid Engine, and a prefix for commands that use it.
 
-    A throw-away one listens on all addresses: it gets a network of its own.
+    A throw-away one listens on all addresses, so it gets its own network namespace.
     """
     if _answers("qconf", "-sm"):
         yield {}, []
         return
-    up = _tool("sge_up.sh")
     directory = Path(tempfile.mkdtemp(prefix="sge-"))
-    if shutil.which("sge_qmaster") is None:  # the network of its own has no packages
-        names = ["gridengine-master", "gridengine-exec", "gridengine-client"]
-        install = ["apt-get", "-q", "-y", "install", "--no-install-recommends", *names]
-        environment = os.environ | {"RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}
-        if shutil.which("apt-get"):
-            subprocess.run(install, env=environment, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     network = subprocess.Popen(
         ["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"],
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
     )
     inside = ["nsenter", f"--target={network.pid}", "--net", "--"]
     try:
         if network.stdout is None or network.stdout.readline() != "up\n":
-            pytest.skip("no private network namespace for Grid Engine")
-        done = subprocess.run([*inside, up, directory], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"Grid Engine does not start here: {done.stderr[-500:]}")
-        yield _exports(directory / "env.sh"), inside
-        subprocess.run([*inside, _tool("sge_down.sh"), directory, "--purge"], capture_output=True, check=False)
+            pytest.skip("no network namespace for Grid Engine")
+        yield _start("sge", directory, pytestconfig, inside), inside
     finally:
+        _stop("sge", directory, inside)
         network.kill()
+        network.wait()
 
 
 def _config(backend: str, directory: Path) -> Path:

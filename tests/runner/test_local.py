@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.recipes import says
 
 RUN = [sys.executable, "-m", "distilmos.cli", "run"]
 SHOW = "import json, sys; print(json.dumps(sys.argv[1:]))"
@@ -27,7 +28,7 @@ def output(log: Path) -> list[str]:
 
 def test_arguments_arrive_exactly_as_given(tmp_path: Path) -> None:
     arguments = ["a b", "", "'", '"', "$HOME", "*", "`x`", "\\n", "new\nline", ";", "|", "ä", "--num-threads", "7"]
-    # `--=` abbreviates all of our options, and what follows `--` is another case.
+    # `--=` abbreviates all options of `distilmos run`; words after `--` are another case.
     arguments += ["-h", "--help", "--m", "--=", "--", "--n", "JOB=1:3"]
     done = run("log/one.log", sys.executable, "-c", SHOW, *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -35,7 +36,7 @@ def test_arguments_arrive_exactly_as_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", ["--", "-x", "--max-jobs-run"])
-def test_options_of_the_command_are_its_own(tmp_path: Path, first: str) -> None:
+def test_options_of_the_command_go_to_the_command(tmp_path: Path, first: str) -> None:
     assert run("--num-threads", "2", "one.log", sys.executable, "-c", SHOW, first, "3", cwd=tmp_path).returncode == 0
     assert json.loads(output(tmp_path / "one.log")[0]) == [first, "3"]
 
@@ -63,7 +64,7 @@ def test_no_more_jobs_than_allowed_run_at_a_time(tmp_path: Path) -> None:
     assert max(seen) == 2
 
 
-def test_a_gpu_is_of_one_job_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_has_one_job_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7,9")
     script = (
         "echo $CUDA_VISIBLE_DEVICES; for g in $(echo $CUDA_VISIBLE_DEVICES | tr , ' '); do mkdir gpu$g || exit 1; done"
@@ -75,7 +76,7 @@ def test_a_gpu_is_of_one_job_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
     assert set(held) == {"3,5", "7,9"}
     done = run("--gpu", "5", "x.log", "true", cwd=tmp_path)
     assert done.returncode == 2
-    assert "--gpu 5: there are only 4 here" in done.stderr
+    assert says(done.stderr, "--gpu 5", 4)
 
 
 def test_a_machine_without_gpus_runs_jobs_that_ask_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,11 +104,11 @@ def test_log_format(tmp_path: Path) -> None:
     assert len(lines) == 7
 
 
-def test_failed_elements_show_their_last_lines_and_the_others_run(tmp_path: Path) -> None:
+def test_failed_elements_show_their_last_lines_and_the_others_continue(tmp_path: Path) -> None:
     script = "for i in $(seq 30); do echo line $i of JOB; done; [ JOB != 2 ]"
     done = run("--max-jobs-run", "1", "JOB=1:4", "x.JOB.log", "sh", "-c", script, cwd=tmp_path)
     assert done.returncode == 1
-    assert "1 of 4 jobs failed: 2" in done.stderr
+    assert says(done.stderr, 1, 4, 2)
     assert "x.2.log" in done.stderr
     assert "line 30 of 2" in done.stderr
     assert "exit status 1" in done.stderr
@@ -122,40 +123,41 @@ def test_a_killed_job_has_failed(tmp_path: Path) -> None:
     assert "exit status 137" in (tmp_path / "a.log").read_text()
 
 
-def test_a_command_that_is_not_there_has_failed(tmp_path: Path) -> None:
+def test_a_missing_command_has_failed(tmp_path: Path) -> None:
     done = run("JOB=1:2", "a.JOB.log", "no-such-command-JOB", cwd=tmp_path)
     assert done.returncode == 1
-    assert "2 of 2 jobs failed: 1 2" in done.stderr
-    assert "cannot start no-such-command-2" in (tmp_path / "a.2.log").read_text()
+    assert says(done.stderr, 2, "1 2")
+    assert any("no-such-command-2" in line for line in output(tmp_path / "a.2.log"))
     assert "exit status 127" in (tmp_path / "a.2.log").read_text()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "values"),
     [
-        ([], "expected [JOB=1:n] LOG COMMAND"),
-        (["a.log"], "expected [JOB=1:n] LOG COMMAND"),
-        (["JOB=1:2", "a.JOB.log"], "expected [JOB=1:n] LOG COMMAND"),
-        (["JOB=2:1", "a.JOB.log", "true"], "JOB=2:1"),
-        (["JOB=0:1", "a.JOB.log", "true"], "JOB=0:1"),
-        (["JOB=1:2", "a.log", "true"], "a.log: the log file's name lacks JOB"),
-        (["JOB=1:2", "--max-jobs-run", "2", "a.JOB.log", "true"], "--max-jobs-run"),
-        (["--num", "2", "a.log", "true"], "unrecognized arguments: --num"),
-        (["--max-jobs-run", "0", "a.log", "true"], "at least 1"),
-        (["file/a.log", "true"], "file/a.log: cannot write the log"),
-        (["--time", "60", "a.log", "true"], "--time 60: expected H:MM:SS"),
-        (["--mem", "lots", "a.log", "true"], "--mem lots: expected such as 4G"),
-        (["--num-nodes", "2", "a.log", "true"], "--num-nodes: this machine is only one"),
-        (["--backend", "slurm", "a.log", "true"], "conf/slurm.conf: no such file"),
-        (["--backend", "slurm", "--config", "no.conf", "a.log", "true"], "no.conf: no such file"),
+        ([], ["LOG COMMAND"]),
+        (["a.log"], ["LOG COMMAND"]),
+        (["JOB=1:2", "a.JOB.log"], ["LOG COMMAND"]),
+        (["JOB=2:1", "a.JOB.log", "true"], ["JOB=2:1"]),
+        (["JOB=0:1", "a.JOB.log", "true"], ["JOB=0:1"]),
+        (["JOB=1:2", "a.log", "true"], ["a.log", "JOB", 2]),
+        (["JOB=1:2", "--max-jobs-run", "2", "a.JOB.log", "true"], ["'--max-jobs-run'"]),
+        (["--num", "2", "a.log", "true"], ["--num"]),
+        (["--max-jobs-run", "0", "a.log", "true"], ["--max-jobs-run", "'0'"]),
+        (["file/a.log", "true"], ["file/a.log"]),
+        (["--time", "60", "a.log", "true"], ["--time 60", "H:MM:SS"]),
+        (["--mem", "lots", "a.log", "true"], ["--mem lots", "4G"]),
+        (["--num-nodes", "2", "a.log", "true"], ["--num-nodes 2", "slurm"]),
+        (["--backend", "slurm", "a.log", "true"], ["conf/slurm.conf"]),
+        (["--backend", "slurm", "--config", "no.conf", "a.log", "true"], ["no.conf"]),
     ],
 )
-def test_bad_usage(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_bad_usage(tmp_path: Path, arguments: list[str], values: list[object]) -> None:
     (tmp_path / "file").touch()
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 2
-    assert message in done.stderr
+    assert says(done.stderr, *values)
     assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def wait_for(condition, seconds: float = 10) -> None:
@@ -175,7 +177,7 @@ def alive(pid: int) -> bool:
 def test_a_signal_ends_all_jobs_and_what_they_started(tmp_path: Path, number: int, status: int) -> None:
     script = "sleep 60 & echo $! > pid.JOB.child; echo $$ > pid.JOB; wait"
     command = [*RUN, "--max-jobs-run", "2", "JOB=1:3", "x.JOB.log", "sh", "-c", script]
-    # The tests themselves may run in the background of a script, where SIGINT is ignored: a user's terminal does not.
+    # Tests may run in the background of a script, which ignores SIGINT; a terminal does not.
     process = subprocess.Popen(
         command,
         cwd=tmp_path,

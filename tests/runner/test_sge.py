@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from helpers import cluster as checks
 from helpers.cluster import Cluster, output, wait_for
+from helpers.recipes import says
 
 
 def is_alive(cluster: Cluster, job_id: str) -> bool:
@@ -42,7 +44,7 @@ def test_a_large_array_is_submitted_in_parts(sge: Cluster, tmp_path: Path) -> No
     checks.check_chunks(sge, tmp_path)
 
 
-def test_a_killed_run_whose_job_id_got_lost(sge: Cluster, tmp_path: Path) -> None:
+def test_a_killed_run_with_a_lost_job_id(sge: Cluster, tmp_path: Path) -> None:
     command = ["one.log", "sh", "-c", "echo run >>count; echo up; sleep 5"]
     process = sge.start(*command, cwd=tmp_path)
     wait_for_start(tmp_path / "one.log")
@@ -60,19 +62,19 @@ def test_a_deleted_job_is_noticed(sge: Cluster, tmp_path: Path) -> None:
     sge.tool("qdel", job_id(tmp_path, "x.JOB"), "-t", "2")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "1 of 2 jobs failed: 2\njob 2: failed " in err
-    assert "Grid Engine job" in (tmp_path / "x.2.log").read_text().splitlines()[-1]
+    assert re.search(r"^job 2: failed \d+", err, re.MULTILINE)  # the words of qacct
+    assert says((tmp_path / "x.2.log").read_text().splitlines()[-1], job_id(tmp_path, "x.JOB"), "failed")
 
 
 @pytest.mark.slow
 def test_the_time_limit_is_noticed(sge: Cluster, tmp_path: Path) -> None:
     done = sge.run("--time", "0:00:08", "x.log", "sleep", "200", cwd=tmp_path)
     assert done.returncode == 1
-    assert "the command: failed" in done.stderr
+    assert re.search(r"^the command: failed \d+", done.stderr, re.MULTILINE)  # the words of qacct
 
 
 @pytest.mark.slow
-def test_a_soft_limit_comes_ahead_and_the_job_is_queued_again(sge: Cluster, tmp_path: Path) -> None:
+def test_at_the_soft_limit_the_job_is_queued_again(sge: Cluster, tmp_path: Path) -> None:
     text = sge.config.read_text()
     sge.config.write_text(f"{text}option time=0:00:40 -l s_rt=0:00:08,h_rt=0:00:40\n")
     script = "import signal, sys, time; from pathlib import Path; p = Path('saved'); d = p.exists()\n"
@@ -81,7 +83,7 @@ def test_a_soft_limit_comes_ahead_and_the_job_is_queued_again(sge: Cluster, tmp_
     done = sge.run("--time", "0:00:40", "x.log", sys.executable, "-c", script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "x.log").read_text().splitlines()
-    assert "# Signals SIGUSR1 came from the scheduler" in lines
+    assert any(says(line, "SIGUSR1") for line in lines if line.startswith("# Signals"))
     assert [line.rpartition(" ")[2] for line in lines if line.startswith("# Ended")] == ["75", "0"]
 
 
@@ -98,7 +100,7 @@ def test_a_job_that_asks_for_it_is_queued_again(sge: Cluster, tmp_path: Path) ->
 def test_resources_reach_the_job(sge: Cluster, tmp_path: Path) -> None:
     options = ["--num-threads", "2", "--mem", "100M", "--gpu", "1", "--time", "0:10:00"]
     text = sge.config.read_text()
-    # mem_free is a measured load, which says nothing of a request.
+    # mem_free is a measured load; it does not show the request.
     sge.config.write_text(text.replace("# prologue module load cuda/12.8", "prologue export GREETING='a  b'"))
     show = 'echo "$GREETING $OMP_NUM_THREADS $NSLOTS"; qstat -j $JOB_ID | grep hard'
     done = sge.run(*options, "x.log", "sh", "-c", show, cwd=tmp_path)

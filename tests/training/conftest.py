@@ -1,4 +1,4 @@
-"""A small corpus whose degradation a tiny encoder can hear, taken through the real stages 1 to 4."""
+"""A small corpus with degradations that a tiny encoder can detect, processed by the real stages 1 to 4."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Corpus:
-    """Where stages 1 to 4 wrote."""
+    """The output of stages 1 to 4."""
 
     root: Path
     encoder: Path
@@ -54,7 +54,7 @@ class Corpus:
         return self.root / "tokens" / name
 
     def arguments(self, out: Path, *sets: str, **settings: object) -> list[str]:
-        """Return the arguments of `distilmos train`, with a settings file written beside `out`."""
+        """Return the arguments of `distilmos train`; write its settings to `out`.yaml."""
         out.parent.mkdir(parents=True, exist_ok=True)
         config = out.with_name(f"{out.name}.yaml")
         config.write_text(yaml.safe_dump({"ssl_model": str(self.encoder), **SETTINGS, **settings}))
@@ -67,7 +67,7 @@ class Corpus:
 
 
 def write_set(root: Path, name: str, count: int, random: np.random.Generator) -> None:
-    """Write tones in noise: the louder the noise, the lower the score; one system for each level."""
+    """Write tones in noise: louder noise means a lower score; one system for each level."""
     utterances = []
     for number in range(count):
         level = number % 4

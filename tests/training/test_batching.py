@@ -1,4 +1,4 @@
-"""Batches: under the budget, everything once an epoch, reproducible, little padding."""
+"""Batches: within the budget, each recording once in an epoch, reproducible, little padding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_recording_once_and_never_over_the_budget(seed, budget):
     batches = epoch_batches(lengths, budget, seed, epoch=3)
     assert sorted(member for batch in batches for member in batch) == list(range(len(lengths)))
     assert all(max(lengths[m] for m in batch) * len(batch) <= budget for batch in batches)
-    # The budget holds two of the longest, so nothing has to be alone.
+    # Two of the longest recordings fit the budget, so none is alone.
     assert min(map(len, batches)) >= 2
 
 
@@ -50,7 +50,7 @@ def test_order_follows_from_seed_and_epoch_alone():
     assert first != epoch_batches(lengths, 1_000_000, seed=2, epoch=0)
 
 
-def test_companions_change_from_epoch_to_epoch():
+def test_batches_change_from_epoch_to_epoch():
     lengths = some_lengths(0)
     groups = [{frozenset(b) for b in epoch_batches(lengths, 1_000_000, 1, epoch)} for epoch in range(2)]
     assert len(groups[0] & groups[1]) < len(groups[0]) / 10
@@ -99,7 +99,7 @@ def padded(part: tuple[int, ...], lengths: list[int]) -> int:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_dealing_is_as_even_as_cuts_of_the_sorted_batch_can_be(seed):
+def test_shares_are_as_even_as_cuts_of_the_sorted_batch_allow(seed):
     random = np.random.default_rng(seed)
     count, parts = int(random.integers(1, 9)), int(random.integers(2, 5))
     lengths = random.integers(8000, 160000, count).tolist()

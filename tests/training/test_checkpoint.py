@@ -1,4 +1,4 @@
-"""The best models: how they are chosen, kept and averaged; checkpoints execute nothing."""
+"""The selection and the average of the best models; reading a checkpoint executes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_best_are_kept_in_order_and_patience_counts_since_the_best():
     outcome = []
     for step, (value, loss) in enumerate(zip(values, losses, strict=True), start=1):
         outcome.append((state.note(Evaluation(step, value, loss), keep=3), state.stale))
-    # Step 5 equals step 3 but for its lower loss; NaN is worse than everything.
+    # Step 5 differs from step 3 only by its lower loss; NaN is worse than any value.
     assert outcome == [(True, 0), (False, 1), (True, 0), (False, 1), (True, 0), (False, 1)]
     assert [evaluation.step for evaluation in state.best] == [5, 3, 6]
 
@@ -61,7 +61,7 @@ def test_a_checkpoint_comes_back_whole(tmp_path):
 def test_other_files_are_not_checkpoints(tmp_path):
     for content in (1, [2], {"state": 3}, {"state": {"best": [4]}}):
         torch.save(content, tmp_path / "last.pt")
-        with pytest.raises(InputError, match="not a checkpoint"):
+        with pytest.raises(InputError, match=r"last\.pt: "):
             load_checkpoint(tmp_path / "last.pt")
 
 
@@ -72,8 +72,8 @@ class Exploit:
 
 def test_a_checkpoint_executes_nothing(tmp_path):
     (tmp_path / "last.pt").write_bytes(pickle.dumps(Exploit()))
-    with pytest.raises(InputError, match="not a checkpoint"):
+    with pytest.raises(InputError, match=r"last\.pt: "):
         load_checkpoint(tmp_path / "last.pt")
     torch.save({"state": Exploit()}, tmp_path / "last.pt")
-    with pytest.raises(InputError, match="not a checkpoint"):
+    with pytest.raises(InputError, match=r"last\.pt: "):
         load_checkpoint(tmp_path / "last.pt")

@@ -1,4 +1,4 @@
-"""log.jsonl: what is done again is logged once; a restart stays."""
+"""log.jsonl: repeated steps appear once; restarts stay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def logged(directory):
     return [tuple(json.loads(line).values())[:2] for line in (directory / "log.jsonl").read_text().splitlines()]
 
 
-def test_events_behind_the_checkpoint_are_cut_off_but_for_resumes(tmp_path):
+def test_events_after_the_checkpoint_are_removed_except_resumes(tmp_path):
     first = Monitor(tmp_path, 0, 0, 10)
     first.event("start", 0, {})
     size = first.sync()

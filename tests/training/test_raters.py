@@ -1,8 +1,9 @@
-"""Several corpora with scales of their own, and listeners with biases: what is learned, and what is predicted."""
+"""Several corpora with different scales, and listeners with biases: training and prediction."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from distilmos.data.tables import read_floats, read_table, write_table
 from distilmos.data.transform import combine_data
 from distilmos.model.package import load_model_dir
 
-SHIFT = 0.8  # the second corpus' listeners give so much less
+SHIFT = 0.8  # listeners of the second corpus rate lower by this much
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,7 @@ def test_corpora_keep_their_scales(joint, corpus, tmp_path, capsys) -> None:
     capsys.readouterr()
     command = ["predict", str(corpus.raw("dev")), "--model", str(final), "--corpus", "third"]
     assert main(command) == 2
-    error = capsys.readouterr().err
-    assert "'third'" in error and "first, second" in error
+    assert {"third", "first", "second"} <= set(re.findall(r"\w+", capsys.readouterr().err))
 
 
 @pytest.mark.slow
@@ -69,19 +69,22 @@ def test_offsets_can_be_switched_off(joint) -> None:
     assert load_model_dir(root / "exp" / "without" / "final").corpus_offsets is None
 
 
-def test_a_weight_of_no_corpus_is_refused(joint, corpus, tmp_path, capsys) -> None:
+def test_a_weight_of_an_unknown_corpus_is_refused(joint, corpus, tmp_path, capsys) -> None:
     arguments, root = joint
     assert main([*arguments, "--set", "corpus_weights={third: 2}"]) == 2
-    assert f"{root / 'train'}: corpus_weights names third; there is first, second" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert f"{root / 'train'}: " in message
+    assert {"third", "first", "second"} <= set(re.findall(r"\w+", message))
     assert main(corpus.arguments(tmp_path / "out", "corpus_weights={third: 2}")) == 2
-    assert "there is no utt2corpus, it is a single corpus" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert f"{corpus.raw('train')}: " in message and "third" in message and "utt2corpus" in message
     assert main([*arguments, "--set", "corpus_weights={first: 0}"]) == 2
-    assert "corpus_weights: input should be greater than 0, found 0" in capsys.readouterr().err
+    assert "--set corpus_weights={first: 0}: corpus_weights: " in capsys.readouterr().err
 
 
 @pytest.fixture
 def with_ratings(corpus, tmp_path) -> list[str]:
-    """The training set rated by a severe listener, a lenient one and one in between, each two of three utterances."""
+    """The training set with ratings of a severe, a middle and a lenient listener, each of two thirds of the set."""
     train = tmp_path / "train"
     assert main(["subset-data", str(corpus.raw("train")), str(train), "--count", "24"]) == 0
     mos = read_floats(train / "utt2mos")
@@ -108,7 +111,7 @@ def test_listeners_are_told_apart(with_ratings, corpus, tmp_path) -> None:
     lenient, middle, severe = (weights["listener_offsets.values"] - weights["listener_offsets.values"].mean()).tolist()
     assert severe < middle < lenient
     assert lenient - severe > 0.2
-    # Prediction is that of the mean listener: the final model has no listeners.
+    # The final model has no listeners: it predicts for the mean listener.
     assert "listener_offsets.values" not in load_file(tmp_path / "exp" / "final" / "model.safetensors")
     command = ["predict", str(corpus.raw("dev")), "--model", str(tmp_path / "exp" / "final")]
     assert main([*command, "--out", str(tmp_path / "utt2mos")]) == 0
@@ -117,4 +120,4 @@ def test_listeners_are_told_apart(with_ratings, corpus, tmp_path) -> None:
 def test_listener_offsets_need_ratings(corpus, tmp_path, capsys) -> None:
     assert main(corpus.arguments(tmp_path / "out", "listener_offsets=true", "regression_loss=mse")) == 2
     said = capsys.readouterr().err
-    assert f"{corpus.raw('train')}/ratings: no such file, which listener_offsets needs" in said
+    assert f"{corpus.raw('train')}/ratings: " in said and "listener_offsets" in said

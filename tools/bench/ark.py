@@ -36,7 +36,7 @@ def _compare(work: Path, name: str, lengths: list[float], repeats: int, speech: 
     audio = make_corpus(work / "wav", lengths, speech)
     paths = sorted((work / "wav").iterdir())
     pack_audio([Utterance(path.stem, path, "system") for path in paths], work / "raw")
-    files = [(path, None) for path in paths]
+    files: list[tuple[Path, int | None]] = [(path, None) for path in paths]
     packed = list(read_scp(work / "raw" / "wav.scp").values())
     shuffle = np.random.default_rng(0).permutation(len(files)).tolist()
     report = Report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,9 +34,11 @@ def write_hubert(path: Path, *, base: bool) -> str:
     config = HubertConfig(label_rate=50, **({} if base else tiny))
     task = OmegaConf.structured(HubertPretrainingConfig(data=str(path.parent), labels=["km"], label_rate=50))
     model = HubertModel(config, task, [dictionary])
+    structured = {"hubert": OmegaConf.structured(config), "hubert_pretraining": task}
+    plain: dict[str, Any] = {name: OmegaConf.to_container(one, enum_to_str=True) for name, one in structured.items()}
     cfg = {
-        "model": {**OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True), "_name": "hubert"},
-        "task": {**OmegaConf.to_container(task, enum_to_str=True), "_name": "hubert_pretraining"},
+        "model": {**plain["hubert"], "_name": "hubert"},
+        "task": {**plain["hubert_pretraining"], "_name": "hubert_pretraining"},
     }
     state = {
         "args": None,

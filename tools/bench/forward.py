@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from checkpoints import write_hubert
@@ -106,7 +107,7 @@ def _compare(work: Path, size: str, seconds: float, repeats: int, speech: Path |
     report.finish()
 
 
-def _modules(checkpoint: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
+def _modules(checkpoint: Path) -> tuple[Any, Any]:
     """Load fairseq's module and torchaudio's."""
     from fairseq import checkpoint_utils
     from fairseq.data.dictionary import Dictionary

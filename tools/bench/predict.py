@@ -43,7 +43,7 @@ def main() -> None:
 
         def ours(budget: int) -> dict[str, float]:
             out = work / f"budget{budget}.jsonl"
-            options = ["--batch-seconds", str(budget), "--out", out]
+            options: list[str | Path] = ["--batch-seconds", str(budget), "--out", out]
             figures = run_process(["distilmos", "predict", work / "wav", *options])
             found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
             scores[f"budget{budget}"] = {one["utterance"]: one["mos"] for one in found}

@@ -43,8 +43,8 @@ def _stand_ins() -> None:
     for name in ("sheet.evaluation", "sheet.evaluation.metrics", "sheet.evaluation.plot", "torchaudio.sox_effects"):
         sys.modules[name] = _Empty(name)
     torchaudio.sox_effects = sys.modules["torchaudio.sox_effects"]
-    torchaudio.load = _load  # type: ignore[assignment]
-    torchaudio.set_audio_backend = lambda name: None  # type: ignore[attr-defined]
+    torchaudio.load = _load
+    torchaudio.set_audio_backend = lambda name: None
 
 
 def main(checkpoint: Path, csv: Path, steps: int, width: int) -> None:

@@ -19,7 +19,7 @@ SCRIPTS = Path(fairseq.__file__).parent / "examples" / "hubert" / "simple_kmeans
 
 if __name__ == "__main__":
     if not torch.cuda.is_available():
-        torch.Tensor.cuda = torch.nn.Module.cuda = lambda self: self  # type: ignore[method-assign, assignment]
+        torch.Tensor.cuda = torch.nn.Module.cuda = lambda self: self  # type: ignore[method-assign, assignment, misc]
     sys.modules.setdefault("torchaudio.sox_effects", ModuleType("torchaudio.sox_effects"))
     script = SCRIPTS / f"{sys.argv[1]}.py"
     sys.path.insert(0, str(SCRIPTS))

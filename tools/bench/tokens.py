@@ -197,7 +197,7 @@ def token_stages(raw: Path, checkpoint: Path, out: Path, others: Sequence[Path] 
     done = {}
     for name, (count, words) in steps.items():
         log = out / "log" / f"{name.replace(' ', '_')}.JOB.log"
-        array = ["--max-jobs-run", str(JOBS), f"JOB=1:{count or 1}", log]
+        array: list[str | Path] = ["--max-jobs-run", str(JOBS), f"JOB=1:{count or 1}", log]
         done[name] = run_process(["distilmos", "run", *array, "distilmos", *map(str, words)])
     return done
 

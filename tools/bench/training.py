@@ -148,7 +148,8 @@ def _train(work: Path, model: str, budget: float, steps: int) -> tuple[dict[str,
         "eval_every": steps + 3,
         "checkpoint_every": steps + 3,
     }
-    command = ["distilmos", "train", "--config", CONF / f"{model}.yaml", "--out", out, "--device", "cpu"]
+    command: list[str | Path | int] = ["distilmos", "train", "--config", CONF / f"{model}.yaml"]
+    command += ["--out", out, "--device", "cpu"]
     for name, raw in (("train", "raw"), ("dev", "dev")):
         command += [f"--{name}", work / raw]
         command += [f"--{name}-tokens", work / "tokens"] if model == "distilmos" else []

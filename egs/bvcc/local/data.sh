@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Stage 0: fetches BVCC unless --db_root says where it is, and writes data directories. Run in the recipe's directory.
+# Stage 0: downloads BVCC, unless --db_root names a copy, and writes data directories. Run this in the recipe's
+# directory.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR/..
@@ -8,13 +9,13 @@ set -euo pipefail
 . ../TEMPLATE/options.sh
 
 # Options
-datadir=data            # where to write
-db_root=                # the unpacked corpus; if empty, it is downloaded
-download_dir=downloads  # where to
+datadir=data            # data directories to write
+db_root=                # the unpacked corpus; if empty, stage 0 downloads it
+download_dir=downloads  # directory of the download
 base_url=https://zenodo.org/records/6572573/files  # of main.tar.gz: Zenodo, or a mirror
-silent=drop             # what to do with the silent utterance of the training set: drop or keep
-system_truth="split"    # MOS of a system: split (mean of its utterances in the set) or corpus (mydata_system.csv)
-allow_partial=false     # true prepares what there is, and lists what is missing
+silent=drop             # drop or keep the silent utterance of the training set
+system_truth="split"    # true MOS of a system: split (mean of its utterances in the set) or corpus (mydata_system.csv)
+allow_partial=false     # true prepares an incomplete corpus, and lists the missing parts
 # End of options
 take_all_options "$0" "$@"
 
@@ -23,5 +24,5 @@ if [ -z "${db_root}" ]; then
     distilmos download --md5 fc880c2a208c3285a47bd9a64f34eb11 --unpack "${db_root}" \
         "${base_url}/main.tar.gz" "${download_dir}/main.tar.gz"
 fi
-exec python3 local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}" \
+exec distilmos python local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}" \
     --silent "${silent}" --system_truth "${system_truth}"

@@ -1,7 +1,7 @@
 """Prepare the data directories train, dev and test of BVCC (VoiceMOS Challenge 2022, main track).
 
-Reads DB_ROOT/DATA (DB_ROOT may also be the directory above `main` or `phase1-main`). Every rating of every listener is
-kept; what is known of the listeners goes to DATADIR/listeners.tsv.
+Reads DB_ROOT/DATA (DB_ROOT may also be the directory that contains `main` or `phase1-main`). Every rating of every
+listener is kept. DATADIR/listeners.tsv has age, gender and hearing impairment of each listener.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from distilmos.files import write_text
 
 RATING_LISTS = {"train": "TRAINSET", "dev": "DEVSET", "test": "TESTSET"}
 MEAN_LISTS = {"train": "train_mos_list.txt", "dev": "val_mos_list.txt", "test": "test_mos_list.txt"}
-TEST_NAMES = "test.scp"  # some packages have the names of the test set alone
+TEST_NAMES = "test.scp"  # some packages have only the names of the test set
 UTTERANCES = {"train": 4974, "dev": 1066, "test": 1066}
 SYSTEMS = {"train": 175, "dev": 181, "test": 187}
 RATINGS = 8
@@ -28,22 +28,22 @@ SILENT = "sys4bafa-uttc2e86f6.wav"
 COLUMNS = ("system", "name", "rating", "ignored", "listener_info")
 GENDERS = ("Male", "Female", "Others")
 GATHERING = """\
-The Blizzard Challenge wavs are not in the archive. With a Blizzard licence, run its own scripts in {root}:
-  01_get.py           downloads what the challenges publish
-  02_gather.py        puts the wavs of BVCC together, under their names
-  03_preprocess.py    makes them 16 kHz mono (sox) and brings them to one level (sv56, which install_sv56.sh builds)
-then run stage 0 again with --db_root {root}; or prepare what is there with --allow_partial true."""
+The archive does not contain the Blizzard Challenge wavs. With a Blizzard licence, run the archive's scripts in {root}:
+  01_get.py           downloads the data of the challenges
+  02_gather.py        collects the wavs of BVCC under their names
+  03_preprocess.py    converts them to 16 kHz mono (sox) and to one level (sv56, which install_sv56.sh builds)
+Then run stage 0 again with --db_root {root}. Or prepare only the existing wavs with --allow_partial true."""
 
 
 def main() -> None:
     """Read the command line and write the data directories."""
     parser = corpus_parser(__doc__, "unpacked main.tar.gz")
-    parser.add_argument("--silent", choices=("drop", "keep"), default="drop", help=f"what to do with {SILENT}")
+    parser.add_argument("--silent", choices=("drop", "keep"), default="drop", help=f"drop or keep {SILENT}")
     parser.add_argument(
         "--system_truth",
         choices=("split", "corpus"),
         default="split",
-        help="a system's true MOS: mean of its utterances in the set, or mydata_system.csv (default: %(default)s)",
+        help="true MOS of a system: mean of its utterances in the set, or mydata_system.csv (default: %(default)s)",
     )
     args = parser.parse_args()
 
@@ -55,23 +55,23 @@ def main() -> None:
 
 
 def find_root(root: Path) -> Path:
-    """Return the directory that holds DATA.
+    """Return the directory that contains DATA.
 
     Raises:
-        InputError: if there is none.
+        InputError: if no such directory exists.
     """
     candidates = [root, root / "main", root / "phase1-main"]
     for candidate in candidates:
         if (candidate / "DATA" / "sets").is_dir():
             return candidate
-    raise InputError(f"{root}: has no DATA/sets, main/DATA/sets or phase1-main/DATA/sets: not an unpacked main.tar.gz")
+    raise InputError(f"{root}: not an unpacked main.tar.gz: no DATA/sets, main/DATA/sets or phase1-main/DATA/sets")
 
 
 class BVCC:
-    """The corpus while it is read."""
+    """Reads the corpus."""
 
     def __init__(self, root: Path, preparation: Preparation) -> None:
-        """Read from `root`, the directory that holds DATA."""
+        """Read from `root`, the directory that contains DATA."""
         self.root = root
         self.preparation = preparation
         self.listeners: dict[str, tuple[str, ...]] = {}
@@ -88,8 +88,9 @@ class BVCC:
             for item in items.values()
             if item.ratings and len(item.ratings) != RATINGS
         ]
-        if drop_silent and items.pop(SILENT, None):
-            preparation.remarks.append(f"{name}: {SILENT} is digital silence, and left out (--silent keep keeps it)")
+        if drop_silent and SILENT in items:
+            del items[SILENT]
+            preparation.remarks.append(f"{name}: left out {SILENT}, which is digital silence (--silent keep keeps it)")
             preparation.leave_out(self.root / "DATA" / "wav" / SILENT)
         if items:
             preparation.begin(name)
@@ -102,7 +103,7 @@ class BVCC:
             preparation.add(name, utterance, item.row.where)
 
     def _rated(self, set_name: str) -> dict[str, RatedItem]:
-        """Return the recordings of a set with their ratings; without ratings where the package has none."""
+        """Return the recordings of a set, with ratings if the package has them."""
         faults, gaps, remarks = self.preparation.faults, self.preparation.gaps, self.preparation.remarks
         path = self.root / "DATA" / "sets" / RATING_LISTS[set_name]
         if path.exists() or set_name != "test":
@@ -111,29 +112,29 @@ class BVCC:
             return gather_ratings(map(self._with_listener, rows), columns, faults, gaps)
         means, names = path.with_name(MEAN_LISTS[set_name]), path.with_name(TEST_NAMES)
         if means.exists():
-            remarks.append(f"{set_name}: no {path.name}: the means of {means.name}, without single ratings")
+            remarks.append(f"{set_name}: no {path.name}: used the means of {means.name}, without single ratings")
             rows = read_rows(means, ("name", "mean"), faults, header=False)
         elif names.exists():
-            remarks.append(f"{set_name}: no {path.name}, and {names.name} has names alone: there is nothing to score")
+            remarks.append(f"{set_name}: no {path.name}, and {names.name} has only names: the set cannot be scored")
             rows = read_rows(names, ("name",), faults, header=False)
         else:
             # The package of the challenge's first phase has no test set.
-            gaps.append(f"{path}: no such file, and neither {means.name} nor {names.name}: there is no test set")
+            gaps.append(f"{path}: no such file, and neither {means.name} nor {names.name}: no test set")
             return {}
         items: dict[str, RatedItem] = {}
         for row in rows:
             name = file_name(row["name"])
             item = items.setdefault(name, RatedItem(name, system_of(name), row))
             if item.row.line != row.line:
-                faults.append(f"{row.where}: {name} is in line {item.row.line} already")
+                faults.append(f"{row.where}: {name} is also in line {item.row.line}")
         return items
 
     def _with_listener(self, row: Row) -> Row:
-        """Check the ids of a line and note its listener; return it with a column for the listener's id."""
+        """Check the ids of a line, note its listener, and return the line with a column for the listener's id."""
         faults = self.preparation.faults
         name = file_name(row["name"])
         if row["system"] != system_of(name):
-            faults.append(f"{row.where}: {name} in a line of system {row['system']}")
+            faults.append(f"{row.where}: {name} is listed with system {row['system']}")
         fields = row["listener_info"].split("_")
         if len(fields) != 7 or fields[3] not in GENDERS or fields[6] not in ("Yes", "No"):
             faults.append(
@@ -144,18 +145,18 @@ class BVCC:
         known = self.listeners.setdefault(listener, (age, gender, impaired))
         if known != (age, gender, impaired):
             self.preparation.remarks.append(
-                f"{row.where}: listener {listener} is {age} {gender} {impaired}, before {' '.join(known)}"
+                f"{row.where}: listener {listener} is {age} {gender} {impaired}, but was {' '.join(known)} before"
             )
         return Row(row.path, row.line, row.values | {"name": name, "listener": listener})
 
     def _with_means(self, name: str, items: dict[str, RatedItem]) -> list[tuple[RatedItem, float | None]]:
-        """Return the recordings, each with the listed mean if it has no ratings; note where the two disagree."""
+        """Return each recording with its listed mean, or None if it has ratings; note where the two disagree."""
         preparation = self.preparation
         path = self.root / "DATA" / "sets" / MEAN_LISTS[name]
         if not path.exists():
             return [(item, None) for item in items.values()]
         listed: dict[str, float] = {}
-        # Where these are the lines of the set itself, their faults are noted already.
+        # If the recordings themselves come from this file, its faults are noted already.
         faults = [] if any(item.row.path == path for item in items.values()) else preparation.faults
         for row in read_rows(path, ("name", "mean"), faults, header=False):
             mos = score(row, "mean", preparation.faults)
@@ -166,13 +167,13 @@ class BVCC:
             item = items.get(key)
             if item is None:
                 if key != SILENT:
-                    preparation.gaps.append(f"{row.where}: {key} has a mean, but no line in {RATING_LISTS[name]}")
+                    preparation.gaps.append(f"{row.where}: {key} has a mean, but no rating in {RATING_LISTS[name]}")
             else:
                 compare_mean(row, mos, item, preparation.gaps)
         return [(item, None if item.ratings else listed.get(item.name)) for item in items.values()]
 
     def finish(self, corpus_truth: bool) -> None:
-        """Write what was read."""
+        """Report missing recordings; write the data directories and listeners.tsv."""
         preparation = self.preparation
         if self.missing:
             systems = Counter(system for _, system in self.missing)
@@ -194,7 +195,7 @@ class BVCC:
         rows = read_rows(path, ("system_ID", "mean"), faults, header=True)
         listed = {row["system_ID"]: score(row, "mean", faults) for row in rows}
         means = {system: mean for system, mean in listed.items() if mean is not None}
-        # The file averages train and dev: six systems are in test alone.
+        # The file has the means over train and dev; six systems are only in test.
         scores: dict[str, list[float]] = {}
         for members in self.preparation.sets.values():
             for utterance in members.values():
@@ -203,17 +204,17 @@ class BVCC:
                     scores.setdefault(utterance.system, []).append(mos)
         if scores:
             listing = ", ".join(sorted(scores))
-            self.preparation.remarks.append(f"{path.name}: without {listing}: theirs is the mean of their utterances")
+            self.preparation.remarks.append(f"{path.name}: no line for {listing}: used the mean of their utterances")
         return means | {system: fmean(values) for system, values in scores.items()}
 
 
 def file_name(name: str) -> str:
-    """Return the name of the wav: the out-of-domain lists leave `.wav` out."""
+    """Return the name of the wav; the out-of-domain lists omit `.wav`."""
     return name if name.endswith(".wav") else f"{name}.wav"
 
 
 def system_of(name: str) -> str:
-    """Return the system in an utterance's name: what is before the hyphen, of whatever width."""
+    """Return the system, the part of an utterance's name before the hyphen; its length differs."""
     return name.partition("-")[0]
 
 

@@ -1,6 +1,6 @@
-"""Make the data directories train, dev and test of degraded plain speech, the audio in DATADIR/wav.
+"""Make the data directories train, dev and test of degraded plain speech, with the audio in DATADIR/wav.
 
-Every recording is degraded once, by one of KINDS at one of STRENGTHS, which are its system. The ratings are simulated.
+Every recording is degraded once, by one of KINDS at one of STRENGTHS: its system. The ratings are simulated.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from distilmos.simulation.listeners import true_quality
 
 NOTES = "The ratings are simulated."
 SEED = 1
-# Without what a small model does not learn to hear, for which the ratings would be noise. What it is slow to learn, and
-# clean speech come four times as often as the others.
+# Without `warble`, which a small model does not learn to hear, so that its ratings would be noise. Kinds that the model
+# is slow to learn, and clean speech, are four times as frequent as the others.
 EVEN = (TALKER, *(kind for kind in DEGRADATIONS if kind != "warble"))
 KINDS = EVEN + 3 * (TALKER, "mnru", "loss", "stutter", "skip", "clean")
 STRENGTHS = tuple(tenth / 10 for tenth in range(11))
-HELD_OUT = 50  # one recording of so many is in dev, another one in test
-LONGEST = 15.0  # about so many seconds of a recording are used
-BAND_LIMITED = 1 / 3  # share of recordings that end below 8 kHz, as converters and codecs leave them
+HELD_OUT = 50  # one recording in HELD_OUT is in dev, another one in test
+LONGEST = 15.0  # seconds; the rest of a longer recording is not used
+BAND_LIMITED = 1 / 3  # share of recordings with an upper limit below 8 kHz, as after many converters and codecs
 LOWEST_LIMIT = 6500.0  # Hz
 
 
 def main() -> None:
     """Read the command line and make the corpus."""
     parser = corpus_parser(__doc__, "directory of recordings")
-    parser.add_argument("--jobs", type=int, required=True, metavar="N", help="processes that degrade")
+    parser.add_argument("--jobs", type=int, required=True, metavar="N", help="parallel processes")
     args = parser.parse_args()
     source, wav = args.db_root.resolve(), (args.datadir / "wav").resolve()
     if source in (wav, *wav.parents) or wav in source.parents:
-        raise InputError(f"{args.db_root}: {wav}, which will be replaced, must not be below it, nor above it")
+        raise InputError(f"{args.db_root}: must not contain, or be in, {wav}, which this script replaces")
 
     preparation = Preparation(f"degraded speech of {args.db_root}", args.datadir, allow_partial=args.allow_partial)
     for name in ("train", "dev", "test"):
@@ -71,14 +71,14 @@ def main() -> None:
 
 
 def set_of(recording: PlainRecording) -> str:
-    """Return the set that a recording is in."""
+    """Return the set of a recording."""
     if recording.one_in(HELD_OUT):
         return "dev"
     return "test" if recording.one_in(HELD_OUT, 1) else "train"
 
 
 def draw(recording: PlainRecording) -> tuple[str, float, np.random.Generator]:
-    """Return how a recording is degraded: kind, strength, and a generator for what else is random."""
+    """Draw the degradation of a recording: kind, strength, and a generator for its other random numbers."""
     rng = generator_of(recording.id, SEED)
     kind = str(rng.choice(KINDS))
     strength = float(rng.choice(STRENGTHS))
@@ -86,21 +86,21 @@ def draw(recording: PlainRecording) -> tuple[str, float, np.random.Generator]:
 
 
 def rated(recording: PlainRecording) -> Utterance:
-    """Describe a recording as it will be, and rate it."""
+    """Return the utterance for a recording after its degradation, with its rating."""
     kind, strength, _ = draw(recording)
     mos = true_quality(kind, strength, 0.0)
     return Utterance(recording.id, recording.path, system_name(kind, strength), mos, group=kind)
 
 
 def next_talkers(ring: Ring, recordings: dict[str, PlainRecording], name: str) -> list[Path]:
-    """Return whom else to listen to where `name` is degraded by another talker: some, for one may be silent."""
+    """Return recordings of other talkers for `name`, if one degrades it: several, because some may be silent."""
     if draw(recordings[name])[0] != TALKER:
         return []
     return [recordings[other].path for other in islice(ring.after(name, SEED), 10)]
 
 
 def make(recording: PlainRecording, others: list[Path], path: Path) -> tuple[float, str]:
-    """Write a recording to `path`, degraded, all at the same level; return its seconds, and what is wrong with it."""
+    """Write a degraded recording to `path`, at the level of all others; return its seconds, and its fault or ""."""
     kind, strength, rng = draw(recording)
     try:
         samples = at_level(read_beginning(recording.path))
@@ -111,7 +111,7 @@ def make(recording: PlainRecording, others: list[Path], path: Path) -> tuple[flo
         else:
             samples = DEGRADATIONS[kind](samples, strength, rng)
         if not samples.any():
-            raise InputError(f"{recording.path}: silent after {kind}: too little of it sounds")
+            raise InputError(f"{recording.path}: silent after {kind}: it has too little sound")
     except InputError as error:
         return 0.0, str(error)
     if rng.random() < BAND_LIMITED:
@@ -121,7 +121,7 @@ def make(recording: PlainRecording, others: list[Path], path: Path) -> tuple[flo
 
 
 def low_pass(samples: np.ndarray, limit: float) -> np.ndarray:
-    """Leave nothing above `limit` Hz. Hardly anyone hears that, so that the rating stays as it is."""
+    """Remove frequencies above `limit` Hz. Hardly audible, so the rating does not change."""
     spectrum = np.fft.rfft(samples)
     spectrum[np.fft.rfftfreq(samples.size, 1 / SAMPLE_RATE) > limit] = 0
     return np.fft.irfft(spectrum, samples.size).astype(np.float32)
@@ -131,13 +131,13 @@ def first_sounding(paths: list[Path]) -> np.ndarray:
     """Return the first recording that is not silent.
 
     Raises:
-        InputError: if all are.
+        InputError: if all are silent.
     """
     for path in paths:
         samples = read_beginning(path)
         if samples.any():
             return samples
-    raise InputError(f"{', '.join(map(str, paths))}: silent, and needed as another talker")
+    raise InputError(f"{', '.join(map(str, paths))}: silent, but needed as another talker")
 
 
 def read_beginning(path: Path) -> np.ndarray:

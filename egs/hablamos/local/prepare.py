@@ -1,6 +1,6 @@
 """Prepare the test set of HablaMOS (Spanish) as data directory hablamos; its list has one score for each recording.
 
-Its system_id is that of the recording, so that a system is a voice (speaker_id) here, as in SHEET.
+The list's system_id differs for every recording, so a system is a voice (speaker_id) here, as in SHEET.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Stage 0: data directories train and valid of plain speech: LibriSpeech, fetched, or the recordings below --data_dir.
-# Run in the recipe's directory.
+# Stage 0: writes data directories train and valid of plain speech (downloaded LibriSpeech, or the recordings below
+# --data_dir). Run this in the recipe's directory.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR/..
@@ -11,13 +11,13 @@ set -euo pipefail
 . ../TEMPLATE/speech.sh
 
 # Options
-datadir=data            # where to write
-data_dir=               # directory of recordings, with what is below it; if empty, LibriSpeech is downloaded
-download_dir=downloads  # where to
+datadir=data            # data directories to write
+data_dir=               # directory of recordings, searched recursively; if empty, stage 0 downloads LibriSpeech
+download_dir=downloads  # directory of the download
 base_url=https://www.openslr.org/resources/12  # of train-clean-100.tar.gz: OpenSLR, or a mirror
-allow_partial=false     # true leaves out unreadable recordings, and lists them
+allow_partial=false     # true skips unreadable recordings, and lists them
 # End of options
 take_all_options "$0" "$@"
 
 find_speech "${data_dir}" "${download_dir}" "${base_url}"
-exec python3 local/prepare.py --db_root "${speech}" --datadir "${datadir}" --allow_partial "${allow_partial}"
+exec distilmos python local/prepare.py --db_root "${speech}" --datadir "${datadir}" --allow_partial "${allow_partial}"

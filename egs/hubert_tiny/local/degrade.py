@@ -1,6 +1,6 @@
-"""Write one job's share of a degraded copy of every recording of a set, for `distilmos merge-archives` to join.
+"""Write degraded copies of one job's share of a set; `distilmos merge-archives` joins the shares.
 
-A recording gets one of KINDS, and now and then two, one after the other. A copy is as loud as its recording.
+A copy has one of KINDS, sometimes two, one after the other. A copy is as loud as its recording.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from distilmos.simulation.degrade import DEGRADATIONS, TALKER, add_talker, at_le
 from distilmos.simulation.draw import Ring, generator_of
 
 KINDS = (TALKER, *(kind for kind in DEGRADATIONS if kind != "clean"))
-SECOND = 0.3  # of the copies are degraded twice
+SECOND = 0.3  # share of copies with two degradations
 
 
 def main() -> None:
     """Read the command line and write the share."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data directory of stage 1")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
-    parser.add_argument("--seed", type=int, required=True, metavar="N", help="of what is random")
-    parser.add_argument("--job", type=int, required=True, metavar="J", help="1 to the number of jobs")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the shares")
+    parser.add_argument("--seed", type=int, required=True, metavar="N", help="seed of the degradations")
+    parser.add_argument("--job", type=int, required=True, metavar="J", help="number of this job, from 1")
     parser.add_argument("--jobs", type=int, required=True, metavar="N", help="number of jobs")
     args = parser.parse_args()
 
@@ -53,7 +53,7 @@ def degraded_copy(data: DataDir, ring: Ring, utterance: str, seed: int) -> np.nd
     rng = generator_of(utterance, seed)
     samples = recording
     for kind in rng.choice(KINDS, size=2 if rng.random() < SECOND else 1, replace=False):
-        if not samples.any():  # all that sounded was lost
+        if not samples.any():  # the first degradation removed all sound
             break
         samples, strength = at_level(samples), rng.uniform()
         if kind == TALKER:

@@ -1,4 +1,4 @@
-"""Write the encoder of the second iteration in the package's form, and a page: how far pretraining came."""
+"""Convert the encoder of the second iteration to the package's format, and report the progress of pretraining."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from distilmos.ssl.store import save_encoder
 
 EVENT = re.compile(r"\[(\S+ \S+?),\d+\]\[(\w+)\]\[INFO\] - (\{\".*\})")
 TIME = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
-PAUSE = 600  # seconds between two lines of a log that are no training
-ROWS = 12  # of the table of a course: as many, or up to twice as many, where there are so many validations
-# What an iteration predicts, in the order of task.labels in run.sh.
+PAUSE = 600  # seconds between two lines of a log; a longer time counts as an interruption
+ROWS = 12  # a table has ROWS to 2 * ROWS validations, if the log has as many
+# The labels that an iteration predicts, in the order of task.labels in run.sh.
 LABELS = {"first": ("sound",), "second": ("sound", "content")}
 
 
 @dataclass
 class Course:
-    """What the log of an iteration says: events of epochs and of validations, and seconds that it ran."""
+    """The log of an iteration: events of epochs and of validations, and seconds of training."""
 
     train: list[dict[str, Any]] = field(default_factory=list)
     valid: list[dict[str, Any]] = field(default_factory=list)
@@ -39,10 +39,10 @@ class Course:
 
 
 def main() -> None:
-    """Read the command line and write both."""
+    """Read the command line; write the encoder and the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--expdir", type=Path, required=True, metavar="DIR", help="with both iterations")
-    parser.add_argument("--dumpdir", type=Path, required=True, metavar="DIR", help="with the audio of stage 1")
+    parser.add_argument("--expdir", type=Path, required=True, metavar="DIR", help="directory of both iterations")
+    parser.add_argument("--dumpdir", type=Path, required=True, metavar="DIR", help="directory of the audio of stage 1")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="encoder to write")
     parser.add_argument("--page", type=Path, required=True, metavar="FILE", help="page to write")
     args = parser.parse_args()
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def read_course(path: Path) -> Course:
-    """Read the log that fairseq goes on writing whenever the iteration is continued."""
+    """Read fairseq's log of an iteration; a continued run appends to the same log."""
     course = Course()
     before: datetime | None = None
     for line in read_lines(path):

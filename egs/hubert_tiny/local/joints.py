@@ -1,8 +1,8 @@
-"""Say how well the frames of an encoder tell where packets were lost: whether a model on it can hear that at all.
+"""Measure how well single frames of an encoder show lost packets, and so whether a model on it can hear them.
 
 In each recording three packets of 20 ms a second are silenced, repeated or skipped. A logistic regression of single
-frames then looks for those that hold a joint, in other recordings than it has learned from. 0.5 is chance, 1 means that
-all joints are found; what log mel spectra of the same frames tell is there to compare with.
+frames detects the frames with a joint, in other recordings than those it was fitted on. The scores are areas under the
+ROC curve: 0.5 is chance, 1 is perfect. Log mel spectra of the same frames are the reference.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from distilmos.ssl.load import load_ssl
 
 KINDS = ("silence", "repeat", "skip")
 LOSSES = 3  # packets a second
-LONGEST = 6 * SAMPLE_RATE  # samples of a recording that are used
+LONGEST = 6 * SAMPLE_RATE  # samples; the rest of a longer recording is not used
 SHORTEST = SAMPLE_RATE
-LOUD = 1e-2  # a frame counts if its energy is at least so much of the loudest one's
-SPECTRUM, FILTERS = 400, 40  # window of the log mel spectra, which is what a frame of HuBERT covers, and their number
-LEARNED = 2 / 3  # of the recordings; the others are looked at
+LOUD = 1e-2  # a frame counts if its energy is above this share of the loudest frame's
+SPECTRUM, FILTERS = 400, 40  # log mel spectra: window in samples, as long as a frame of HuBERT, and number of filters
+LEARNED = 2 / 3  # share of the recordings to fit on; the others are scored
 
 
 def main() -> None:
     """Read the command line and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ssl", default="hubert_tiny", metavar="NAME", help="encoder (default: %(default)s)")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="such as dump/raw/valid")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the packets (default: %(default)s)")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="for example dump/raw/valid")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the packets (default: %(default)s)")
     args = parser.parse_args()
     encoder = load_ssl(args.ssl).eval()
     locations = read_data_dir(args.data, rated=False).wavs
@@ -73,7 +73,7 @@ def kind_scores(
             frames.setdefault(name, []).append(rows[:count][loud])
     learned = round(LEARNED * len(labels))
     if not 0 < learned < len(labels):
-        raise InputError(f"{len(labels)} recordings of {SHORTEST / SAMPLE_RATE:g} s or more: at least two are needed")
+        raise InputError(f"{len(labels)} recordings of {SHORTEST / SAMPLE_RATE:g} s or more; at least two are needed")
     reader = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     scores = {}
     for name, parts in frames.items():
@@ -84,7 +84,7 @@ def kind_scores(
 
 
 def lose(samples: np.ndarray, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return speech (N,) with packets silenced, repeated or skipped, and the samples at which it was cut and joined."""
+    """Return speech (N,) with packets silenced, repeated or skipped, and the positions of the joints in samples."""
     starts = np.sort(rng.integers(PACKET, samples.size - PACKET, size=LOSSES * samples.size // SAMPLE_RATE))
     if kind == "skip":
         kept = np.ones(samples.size, bool)
@@ -99,7 +99,7 @@ def lose(samples: np.ndarray, kind: str, rng: np.random.Generator) -> tuple[np.n
 
 @torch.inference_mode()
 def all_frames(encoder: SSLEncoder, samples: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what there is of each frame, (T, width), by name; its length may differ by one."""
+    """Return name -> frames (T, width) of the spectrum, the front end and each layer; T may differ by one."""
     hop = encoder.config.hop
     _, _, spectrum = stft(samples, nperseg=SPECTRUM, noverlap=SPECTRUM - hop, boundary=None, padded=False)
     filters = melscale_fbanks(SPECTRUM // 2 + 1, 0.0, SAMPLE_RATE / 2, FILTERS, SAMPLE_RATE).numpy()

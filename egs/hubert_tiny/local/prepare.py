@@ -7,7 +7,7 @@ from distilmos.data.plain import find_plain_speech
 from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import run_main
 
-VALID = 50  # one recording of so many is held out
+VALID = 50  # one recording in VALID is held out
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     for name in ("train", "valid"):
         preparation.begin(name)
     for recording in find_plain_speech(args.db_root):
-        # What a system is to rated speech, the folder is here: it is shown in summaries alone.
+        # Plain speech has no systems; the folder takes their place, which only summaries show.
         preparation.add(
             "valid" if recording.one_in(VALID) else "train",
             Utterance(id=recording.id, audio=recording.path, system=recording.folder),

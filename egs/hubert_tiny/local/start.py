@@ -1,7 +1,7 @@
-"""Write a checkpoint from which the second iteration starts: the first one's weights, with a new output for new labels.
+"""Write the checkpoint that the second iteration starts from: the weights of the first, with a new output layer.
 
-fairseq goes on from a checkpoint whose tensors all have the right shape, or not at all. What it predicts labels with (a
-projection for each kind of label, an embedding for each label) is drawn as fairseq itself draws it.
+fairseq continues only from a checkpoint whose tensors all have the right shape. The output layer (a projection for each
+kind of label, an embedding for each label) is initialised as in fairseq.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from distilmos.errors import InputError, run_main
 from distilmos.files import atomic_path
 from distilmos.ssl.pickles import read_pickle
 
-SPECIAL = 4  # entries that fairseq's dictionaries have beside those of the file
+SPECIAL = 4  # entries of fairseq's dictionaries in addition to those of the file
 KEPT = ("args", "cfg", "model", "criterion", "optimizer_history", "extra_state")  # not the dictionaries of the first
 
 
@@ -25,8 +25,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="of the first iteration")
     parser.add_argument("--dictionaries", type=Path, nargs="+", required=True, metavar="FILE", help="of the labels")
-    parser.add_argument("--seed", type=int, required=True, metavar="N", help="of the new weights")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write")
+    parser.add_argument("--seed", type=int, required=True, metavar="N", help="seed of the new weights")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="checkpoint to write")
     args = parser.parse_args()
 
     state = read_pickle(args.checkpoint)
@@ -35,7 +35,7 @@ def main() -> None:
         width = model["label_embs_concat"].shape[1]
         embed_dim = model["final_proj.weight"].shape[1]
     except (KeyError, TypeError):
-        raise InputError(f"{args.checkpoint}: not a checkpoint of HuBERT's pretraining") from None
+        raise InputError(f"{args.checkpoint}: not a checkpoint of HuBERT pretraining") from None
     torch.manual_seed(args.seed)
     labels = sum(len(read_lines(path)) + SPECIAL for path in args.dictionaries)
     output = torch.nn.Linear(embed_dim, width * len(args.dictionaries))

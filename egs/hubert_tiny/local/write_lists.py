@@ -1,7 +1,7 @@
-"""Write what fairseq's HuBERT task reads of a set: recordings, SET.tsv, and labels, SET.LABELS and dict.LABELS.txt.
+"""Write the files of a set for fairseq's HuBERT task: recordings, SET.tsv, and labels, SET.LABELS and dict.LABELS.txt.
 
-The audio stays in the archive of stage 1, whose entries are WAV files: fairseq reads parts of a file whose name ends in
-.zip, so that a link of such a name is enough.
+The audio stays in the archive of stage 1, whose entries are WAV files. fairseq reads parts of a file if its name ends
+in .zip, so a link with such a name is enough.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def main() -> None:
         action="append",
         required=True,
         metavar="WORD",
-        help="NAME LAYER DIR...: token ids of LAYER, for each data directory those of its DIR; several times",
+        help="NAME LAYER DIR...: token ids of LAYER, one DIR for each data directory; several times",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the lists")
     args = parser.parse_args()
 
     args.out.mkdir(parents=True, exist_ok=True)
@@ -52,15 +52,15 @@ def main() -> None:
         write_text(args.out / f"{args.set}.{name}", "\n".join(lines) + "\n")
         clusters = TokenInfo.read(directories[0]).clusters
         write_text(args.out / f"dict.{name}.txt", "".join(f"{label} 1\n" for label in range(clusters)))
-    # Last, for it is what later stages look for.
+    # Last, because later stages take this file as the sign that the lists are complete.
     write_text(args.out / f"{args.set}.tsv", "\n".join(list_audio(args.set, sets, args.out)) + "\n")
 
 
 def list_audio(name: str, sets: list[DataDir], directory: Path) -> list[str]:
-    """Return the lines of NAME.tsv, and make the links that they name: the directory, and where each recording is."""
+    """Return the lines of NAME.tsv (the directory, then the place of each recording), and make the links in them."""
     rows = [str(directory.resolve())]
     for number, data in enumerate(sets, start=1):
-        # fairseq takes valid1.* for a further set to validate on.
+        # Not valid1.*: fairseq would validate on that as another set.
         linked = directory / f"audio{number}_{name}.zip"
         linked.unlink(missing_ok=True)
         linked.symlink_to((data.path / "wav.ark").resolve())
@@ -74,7 +74,7 @@ def list_audio(name: str, sets: list[DataDir], directory: Path) -> list[str]:
 
 
 def wav_size(path: Path, offset: int) -> int:
-    """Return the bytes of the WAV file at `offset` of an archive: what its RIFF header says, and the header's start."""
+    """Return the size in bytes of the WAV file at `offset` of an archive: the size in its RIFF header, plus 8."""
     with path.open("rb") as stream:
         stream.seek(offset)
         tag, size = struct.unpack("<4sI", stream.read(8))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Stage 0: speaks, degrades and rates (simulated) the embedded corpus. Run in the recipe's directory.
+# Stage 0: makes the embedded corpus: degraded synthetic speech with simulated ratings. Run this in the recipe's
+# directory.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR/..
@@ -8,9 +9,9 @@ set -euo pipefail
 . ../TEMPLATE/options.sh
 
 # Options
-datadir=data  # where to write
-size=full     # of the corpus: full or small
+datadir=data  # data directories to write
+size=full     # size of the corpus: full or small
 # End of options
 take_all_options "$0" "$@"
 
-exec python3 local/prepare.py --datadir "${datadir}" --size "${size}"
+exec distilmos python local/prepare.py --datadir "${datadir}" --size "${size}"

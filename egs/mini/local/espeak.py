@@ -17,7 +17,7 @@ from distilmos.data.audio import SAMPLE_RATE
 from distilmos.errors import FailedError, InputError
 
 WORKER = Path(__file__).with_name("espeak_worker.py")
-SILENCE = 0.01  # of the peak: what is below before the first and after the last sound is a pause
+SILENCE = 0.01  # of the peak; quieter samples at the start and the end are a pause
 PAUSE_SECONDS = 0.1
 
 
@@ -42,17 +42,17 @@ def synthesise(sentence: str, voice: Voice) -> np.ndarray:
 
 
 def synthesise_all(requests: Sequence[tuple[str, Voice]]) -> list[np.ndarray]:
-    """Speak sentences; each result depends on its own sentence and voice alone.
+    """Speak sentences; each result depends only on its own sentence and voice.
 
     Args:
         requests: (sentence, voice) pairs.
 
     Returns:
-        for each, 16 kHz float32 samples, shape (N,), full scale is -1..1, with 0.1 s of pause before and after.
+        for each, 16 kHz float32 samples, shape (N,), full scale -1..1, with a pause of 0.1 s before and after.
 
     Raises:
         InputError: if the package espeakng-loader is not installed.
-        FailedError: if eSpeak NG does not start, has no such voice or finds nothing to say.
+        FailedError: if eSpeak NG does not start, lacks a voice or cannot speak a sentence.
     """
     if importlib.util.find_spec("espeakng_loader") is None:
         raise InputError("needs the Python package espeakng_loader: pip install 'distilmos[recipes]'")
@@ -74,11 +74,12 @@ def synthesise_all(requests: Sequence[tuple[str, Voice]]) -> list[np.ndarray]:
 def _resampled(samples: np.ndarray, rate: int) -> np.ndarray:
     """Convert int16 samples at `rate` to float32 at 16 kHz."""
     divisor = int(np.gcd(rate, SAMPLE_RATE))
-    return resample_poly(samples / 32768, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)
+    resampled: np.ndarray = resample_poly(samples / 32768, SAMPLE_RATE // divisor, rate // divisor)
+    return resampled.astype(np.float32)
 
 
 def _without_long_pauses(samples: np.ndarray) -> np.ndarray:
-    """Leave 0.1 s of silence before the first and after the last sound."""
+    """Trim the silence before the first and after the last sound to 0.1 s."""
     loud = np.flatnonzero(np.abs(samples) > SILENCE * np.abs(samples).max())
     pause = np.zeros(round(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
     return np.concatenate([pause, samples[loud[0] : loud[-1] + 1], pause])

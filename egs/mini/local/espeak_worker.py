@@ -1,11 +1,11 @@
-"""Speaks sentences with eSpeak NG: a JSON list of [voice, words a minute, pitch, sentence] in, raw audio out.
+"""Speak sentences with eSpeak NG: a JSON list of [voice, words per minute, pitch, sentence] on stdin, audio on stdout.
 
 Output: the sample rate, then for each sentence the number of samples and the samples; all little endian, the rate and
-the numbers of 32 bits, the samples of 16 bits.
+the numbers with 32 bits, the samples with 16 bits.
 
-eSpeak NG keeps state from one sentence to the next (the phase of the voice's flutter, which nothing resets), so what it
-says depends on what it said before. Each sentence is therefore spoken in a fork of the freshly started library. This is
-a program of its own because forking is safe only where no other thread runs.
+eSpeak NG keeps state between sentences (the phase of the voice's flutter, which nothing resets), so a sentence sounds
+different after another one. Therefore a fork of the freshly started library speaks each sentence. This is a separate
+program because forking is safe only in a process without other threads.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import struct
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import espeakng_loader
 
@@ -40,7 +41,7 @@ def start_library(directory: Path) -> tuple[ctypes.CDLL, int]:
     """Load eSpeak NG.
 
     Args:
-        directory: an empty one, needed as long as the library is used.
+        directory: an empty directory; it must exist as long as the library is in use.
 
     Returns:
         the library, and its sample rate in Hz.
@@ -51,7 +52,7 @@ def start_library(directory: Path) -> tuple[ctypes.CDLL, int]:
         *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint),
         *(ctypes.c_void_p, ctypes.c_void_p),
     ]
-    # eSpeak NG does not take a data path of more than about 160 characters, which a virtual environment's can exceed.
+    # eSpeak NG refuses data paths of more than about 160 characters, which a virtual environment can exceed.
     link = directory / "espeak-ng-data"
     link.symlink_to(espeakng_loader.get_data_path())
     rate = library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, os.fsencode(link), INITIALIZE_DONT_EXIT)
@@ -64,7 +65,7 @@ def speak(library: ctypes.CDLL, voice: str, words_per_minute: int, pitch: int, s
     """Return the 16-bit samples of a sentence; reproducible only for the first sentence of a process.
 
     Raises:
-        RequestError: for a voice that eSpeak NG does not have, or a sentence in which nothing can be said.
+        RequestError: if eSpeak NG lacks the voice or cannot speak the sentence.
     """
     if library.espeak_SetVoiceByName(voice.encode()) != 0:
         raise RequestError(f"eSpeak NG has no voice {voice!r}")
@@ -73,7 +74,7 @@ def speak(library: ctypes.CDLL, voice: str, words_per_minute: int, pitch: int, s
     library.espeak_ng_SetRandSeed(SEED)
     audio = bytearray()
 
-    def collect(samples, count, _events) -> int:  # noqa: ANN001 (a ctypes pointer)
+    def collect(samples: Any, count: int, _events: Any) -> int:  # pointers of ctypes
         if samples and count > 0:
             audio.extend(ctypes.string_at(samples, 2 * count))
         return 0
@@ -88,8 +89,8 @@ def speak(library: ctypes.CDLL, voice: str, words_per_minute: int, pitch: int, s
 
 
 def write_in_fork(library: ctypes.CDLL, voice: str, words_per_minute: int, pitch: int, sentence: str) -> None:
-    """Write the number of samples and the samples of a sentence to stdout, without using up `library`."""
-    sys.stdout.buffer.flush()  # the fork would write again what it finds in the buffer
+    """Write the number of samples and the samples of a sentence to stdout; the state of `library` does not change."""
+    sys.stdout.buffer.flush()  # otherwise the fork would write the buffer, too
     child = os.fork()
     if child == 0:
         status = 1

@@ -1,6 +1,7 @@
-"""Make the embedded corpus: the data directories train, dev, test and test_ood below DATADIR, the audio in DATADIR/wav.
+"""Make the embedded corpus: data directories train, dev, test and test_ood in DATADIR, audio in DATADIR/wav.
 
-Voices of eSpeak NG speak, graded degradations are the systems, and simulated listeners rate. The same bytes every time.
+Voices of eSpeak NG speak, graded degradations are the systems, and simulated listeners rate. Every run makes the same
+bytes.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ VOICES = (
 )
 LISTENERS = 24
 RATINGS = 8  # of each utterance
-FLOOR = 10 ** (-75 / 20)  # noise of the recording (root mean square): eSpeak NG's own pauses are digital silence
+FLOOR = 10 ** (-75 / 20)  # root mean square of added noise, because eSpeak NG's pauses are digital silence
 SENTENCES = Path(__file__).with_name("sentences.txt")
 
 
@@ -60,7 +61,7 @@ class System:
 
     @property
     def name(self) -> str:
-        """Such as noise_040; `clean` where nothing is degraded."""
+        """Name of the system, for example noise_040, or `clean`."""
         return system_name(self.kind, self.strength)
 
 
@@ -69,8 +70,8 @@ class Subset:
     """The plan of one set.
 
     Attributes:
-        name: of the data directory.
-        systems: all that are in it.
+        name: name of the data directory.
+        systems: its systems.
         repeats: utterances of each system.
         sentences: number of different sentences.
     """
@@ -99,7 +100,7 @@ def grid(kinds: Sequence[str], strengths: Sequence[float]) -> tuple[System, ...]
 CLEAN = grid(("clean",), (0.0,))
 KNOWN = CLEAN + grid(TRAINED, (0.1, 0.4, 0.7, 1.0))
 KNOWN_SMALL = CLEAN + grid(TRAINED, (0.1, 1.0))
-# Test sets have systems of train, and systems between those of train.
+# test has systems of train, and strengths between those of train.
 DESIGNS = {
     "full": (
         Subset("train", KNOWN, 8, 56),
@@ -120,7 +121,7 @@ def main() -> None:
     """Read the command line and make the corpus."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datadir", type=Path, default=Path("data"), help="default: %(default)s")
-    parser.add_argument("--size", choices=sorted(DESIGNS), default="full", help="small is a fourth, for tests")
+    parser.add_argument("--size", choices=sorted(DESIGNS), default="full", help="small, for tests, is about a fourth")
     args = parser.parse_args()
 
     plan = draw_items(DESIGNS[args.size])
@@ -147,12 +148,12 @@ def main() -> None:
 
 
 def random_for(purpose: str) -> np.random.Generator:
-    """Return a generator whose numbers depend on nothing but SEED and `purpose`."""
+    """Return a generator whose numbers depend only on SEED and `purpose`."""
     return generator_of(purpose, SEED)
 
 
 def draw_items(design: Sequence[Subset]) -> dict[str, list[Item]]:
-    """Decide who says what through which system; no sentence is in two sets."""
+    """Assign a sentence and a voice to each utterance of each system; no sentence is in two sets."""
     wanted = sum(subset.sentences for subset in design)
     shortest = sorted(read_lines(SENTENCES), key=lambda sentence: (len(sentence), sentence))[:wanted]
     pool = deal(shortest, wanted, random_for("sentences"))
@@ -171,7 +172,7 @@ def draw_items(design: Sequence[Subset]) -> dict[str, list[Item]]:
 
 
 def deal(things: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
-    """Return `count` of the things in random order, all used equally often (or once more)."""
+    """Return `count` of the things in random order, each equally often, some once more."""
     dealt: list[T] = []
     while len(dealt) < count:
         dealt += [things[n] for n in rng.permutation(len(things))]
@@ -179,7 +180,7 @@ def deal(things: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
 
 
 def record(items: Sequence[Item]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Speak and degrade.
+    """Speak and degrade the items.
 
     Returns:
         utterance id -> 16 kHz float32 samples, and utterance id -> true quality.
@@ -193,7 +194,7 @@ def record(items: Sequence[Item]) -> tuple[dict[str, np.ndarray], dict[str, floa
         degraded = DEGRADATIONS[item.system.kind](reference, item.system.strength, rng)
         snr[item.id] = segmental_snr(reference, degraded)
         snr_of_system[item.system].append(snr[item.id])
-        # All systems are equally loud, so that loudness tells nothing about quality.
+        # All systems are equally loud, so that loudness does not reveal the quality.
         audio[item.id] = at_level(degraded)
     quality = {
         item.id: true_quality(
@@ -205,7 +206,7 @@ def record(items: Sequence[Item]) -> tuple[dict[str, np.ndarray], dict[str, floa
 
 
 def write_audio(directory: Path, sets: dict[str, list[tuple[str, np.ndarray]]]) -> None:
-    """Write `directory`/SET/UTTERANCE.wav (16 bits), replacing an older directory as a whole."""
+    """Write `directory`/SET/UTTERANCE.wav (16 bits); the new directory replaces an older one."""
     with replaced_directory(directory) as new:
         for name, recordings in sets.items():
             (new / name).mkdir(parents=True)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Stage 0: fetches the NISQA corpus unless --db_root says where it is, and writes data directories. Run in the recipe's directory.
+# Stage 0: downloads the NISQA corpus, unless --db_root names a copy, and writes data directories. Run this in the
+# recipe's directory.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR/..
@@ -8,11 +9,11 @@ set -euo pipefail
 . ../TEMPLATE/options.sh
 
 # Options
-datadir=data            # where to write
-db_root=                # the unpacked corpus; if empty, it is downloaded
-download_dir=downloads  # where to
+datadir=data            # data directories to write
+db_root=                # the unpacked corpus; if empty, stage 0 downloads it
+download_dir=downloads  # directory of the download
 base_url=https://depositonce.tu-berlin.de/bitstream/11303/13012.5/9  # of NISQA_Corpus.zip
-allow_partial=false     # true prepares what there is, and lists what is missing
+allow_partial=false     # true prepares an incomplete corpus, and lists the missing parts
 # End of options
 take_all_options "$0" "$@"
 
@@ -21,4 +22,4 @@ if [ -z "${db_root}" ]; then
         "${base_url}/NISQA_Corpus.zip" "${download_dir}/NISQA_Corpus.zip"
     db_root=${download_dir}/nisqa/NISQA_Corpus
 fi
-exec python3 local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}"
+exec distilmos python local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}"

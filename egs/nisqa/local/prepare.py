@@ -1,4 +1,4 @@
-"""Prepare the test sets of NISQA as data directories nisqa_for, nisqa_p501 and nisqa_livetalk; the lists have means."""
+"""Prepare the test sets of NISQA as data directories nisqa_for, nisqa_p501 and nisqa_livetalk; scores are means."""
 
 from __future__ import annotations
 

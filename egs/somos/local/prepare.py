@@ -18,7 +18,7 @@ RATING_LISTS = {"train": "TRAINSET", "dev": "VALIDSET", "test": "TESTSET"}
 MEAN_LISTS = {"train": "train_mos_list.txt", "dev": "valid_mos_list.txt", "test": "test_mos_list.txt"}
 UTTERANCES = {"train": 14100, "dev": 3000, "test": 3000}
 COLUMNS = RatingColumns(name="utteranceId", system="systemId", score="choice", listener="listenerId")
-NATURAL = "000"  # the system that is no system
+NATURAL = "000"  # natural speech
 
 
 def main() -> None:
@@ -28,14 +28,14 @@ def main() -> None:
         "--variant",
         choices=("full", "clean"),
         default="clean",
-        help="all ratings, or those of listeners who passed the checks (default: %(default)s)",
+        help="all ratings, or only those of listeners who passed the checks (default: %(default)s)",
     )
     args = parser.parse_args()
 
     lists = args.db_root / "training_files" / "split1" / args.variant
     for needed in (lists, args.db_root / "audios"):
         if not needed.is_dir():
-            raise InputError(f"{needed}: no such directory: {args.db_root} is not an unpacked somos.zip and audios.zip")
+            raise InputError(f"{needed}: no such directory: {args.db_root} lacks an unpacked somos.zip or audios.zip")
     preparation = Preparation(f"SOMOS ({args.variant})", args.datadir, allow_partial=args.allow_partial)
     for name in RATING_LISTS:
         add_set(preparation, name, lists, args.db_root / "audios")
@@ -55,7 +55,7 @@ def add_set(preparation: Preparation, name: str, lists: Path, audios: Path) -> N
     for item in items.values():
         sentence, _, system = Path(item.name).stem.rpartition("_")
         if system != item.system:
-            faults.append(f"{item.row.where}: {item.name} in a line of system {item.system}")
+            faults.append(f"{item.row.where}: {item.name} is listed with system {item.system}")
         utterance = Utterance(
             id=Path(item.name).stem,
             audio=audios / item.name,
@@ -68,10 +68,10 @@ def add_set(preparation: Preparation, name: str, lists: Path, audios: Path) -> N
 
 
 def number_repeats(rows: list[Row]) -> list[Row]:
-    """Return the rows with a number behind the listener of a natural recording who has rated it before.
+    """Append a number to the listener in repeated ratings of a natural recording by the same listener.
 
-    A natural recording was on every page of the test, so that a listener of several pages has rated it several times;
-    the corpus' means count all of it. Of other recordings this does not happen, and is left to be found.
+    Natural recordings were on every page of the test, so a listener of several pages rated them several times; the
+    corpus' means count all these ratings. A repeated rating of another recording stays, and is reported as a fault.
     """
     seen: Counter[tuple[str, str]] = Counter()
     result = []
@@ -85,9 +85,9 @@ def number_repeats(rows: list[Row]) -> list[Row]:
 
 
 def check_means(preparation: Preparation, path: Path, items: dict[str, RatedItem]) -> None:
-    """Note where the list of means, if there is one, does not agree with the ratings."""
+    """Note where the list of means, if it exists, disagrees with the ratings."""
     if not path.exists():
-        preparation.remarks.append(f"{path}: no such file; the means are those of the ratings")
+        preparation.remarks.append(f"{path}: no such file; used the means of the ratings")
         return
     for row in read_rows(path, ("utteranceId", "mean"), preparation.faults, header=True):
         name = row["utteranceId"] if row["utteranceId"].endswith(".wav") else f"{row['utteranceId']}.wav"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Stage 0: TCD-VoIP to Kaldi-style data directories. Run in the recipe's directory; --help lists the options.
+# Stage 0: makes Kaldi-style data directories from TCD-VoIP. Run it in the recipe's directory; --help lists the options.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR/..
 . ./path.sh
 
-exec python3 local/prepare.py "$@"
+exec distilmos python local/prepare.py "$@"

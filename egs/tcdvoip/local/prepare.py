@@ -1,9 +1,9 @@
 """Prepare the data directories train, dev and test of TCD-VoIP from the release's workbook and audio.
 
 --split conditions: no degradation condition is in two of train, dev and test.
---split leave_type_out: all files of the type --held_out are in test, those of the other types in train and dev.
+--split leave_type_out: test has all files of the type --held_out, train and dev have those of the other types.
 
-Whatever does not match between the workbook and the audio is printed and written to DATADIR/report.txt.
+All mismatches between the workbook and the audio are printed and written to DATADIR/report.txt.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ FILENAME = re.compile(rf"(C_(\d\d)_({'|'.join(TYPES).upper()}))_([FM][A-Z])\.wav
 # and the four levels of a Modulated Noise Reference Unit (Q in dB) that anchor the scale.
 REPEATED = {1: "reference", 21: "mnru_q48", 22: "mnru_q36", 23: "mnru_q24", 24: "mnru_q12"}
 SETS = ("train", "dev", "test")
-# One round of dealing: to test (0), and to the folds 1, 2, ... of which one is dev and the others train. A round cut
-# short by the end of the conditions still serves test and the first folds.
+# One round of dealing to test (0) and to the folds 1, 2, ...: one fold is dev, the others are train. If the conditions
+# run out in the last round, test and the first folds still get theirs.
 TEST = 0
 DEAL_CONDITIONS = (2, TEST, 1, 3, 4)
 DEAL_LEAVE_TYPE_OUT = (2, 1, 3, 4, 5)
@@ -40,7 +40,7 @@ DEFAULT_ROOT = Path(__file__).resolve().parents[1] / "downloads" / "tcdvoip"
 WHERE_FROM = f"""\
 Get TCD-VoIP from the Sigmedia group, Trinity College Dublin (sigmedia.tv), and unpack it to
   {DEFAULT_ROOT}
-or give --db_root DIR, the directory that holds '{WORKBOOK}' and '{AUDIO}/'.
+or give --db_root DIR, the directory with '{WORKBOOK}' and '{AUDIO}/'.
 Reference: N. Harte, E. Gillen, A. Hines, "TCD-VoIP, a research database of degraded speech for assessing quality
 in VoIP applications", QoMEX 2015."""
 
@@ -51,9 +51,9 @@ class Recording:
 
     Attributes:
         name: file name.
-        system: the condition within its type, such as C_01_ECHO.
+        system: the condition within its type, for example C_01_ECHO.
         kind: degradation type, one of TYPES.
-        talker: such as FA.
+        talker: for example FA.
         condition_id: the number that the workbook gives the condition.
         ratings: (listener, score) pairs.
         listed_mean: the MOS in the workbook.
@@ -86,7 +86,7 @@ class Recording:
 
     @property
     def group(self) -> str:
-        """What the errors of the report are grouped by: the type, or `reference` or `mnru`."""
+        """Group of the report's errors: the type, or `reference` or `mnru`."""
         return self.kind if self.condition == self.system else self.condition.split("_")[0]
 
 
@@ -95,22 +95,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--db_root", type=Path, default=DEFAULT_ROOT, metavar="DIR", help="default: %(default)s")
     parser.add_argument("--split", choices=("conditions", "leave_type_out"), default="conditions", help="the protocol")
-    parser.add_argument("--held_out", choices=TYPES, help="the type that only test has, for --split leave_type_out")
+    parser.add_argument("--held_out", choices=TYPES, help="the type of test, for --split leave_type_out")
     parser.add_argument("--datadir", type=Path, default=Path("data"), help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=1, help="of the split alone; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=1, help="of the split only; default: %(default)s")
     parser.add_argument(
         "--dev_fold",
         type=int,
         default=1,
         metavar="N",
-        help="the part of the rest that is dev; default: %(default)s",
+        help="the fold that is dev; default: %(default)s",
     )
     args = parser.parse_args()
     folds = len(DEAL_CONDITIONS) - 1 if args.split == "conditions" else len(DEAL_LEAVE_TYPE_OUT)
     if not 1 <= args.dev_fold <= folds:
         parser.error(f"--dev_fold must be in 1..{folds} with --split {args.split}")
     if (args.split == "leave_type_out") != (args.held_out is not None):
-        parser.error("--held_out goes with --split leave_type_out, and only with it")
+        parser.error("--split leave_type_out needs --held_out, and no other split accepts it")
 
     recordings, mismatches = read_release(args.db_root)
     sets = split_conditions(recordings, args.seed, args.held_out, args.dev_fold)
@@ -128,10 +128,10 @@ def read_release(root: Path) -> tuple[list[Recording], list[str]]:
     """Read the workbook and compare it with the audio.
 
     Returns:
-        the rated recordings, and one line for each mismatch that leaves no doubt about a rating.
+        the rated recordings, and one line for each mismatch that does not affect a rating.
 
     Raises:
-        InputError: naming all that cannot be used: bad cells, missing or unreadable audio.
+        InputError: naming all bad cells and all missing or unreadable audio.
     """
     workbook = root / WORKBOOK
     for needed in (workbook, root / AUDIO):
@@ -166,10 +166,10 @@ def read_scores(workbook: Path) -> tuple[list[Recording], list[str]]:
     """Read the ratings.
 
     Returns:
-        the recordings of all good rows, and a line for each fault of the others.
+        the recordings of all good rows, and a line for each fault of the other rows.
 
     Raises:
-        InputError: if the workbook or its heading is not what the release has.
+        InputError: if the workbook is unreadable, or its heading differs from the release's.
     """
     import openpyxl
     from openpyxl.utils.exceptions import InvalidFileException
@@ -230,16 +230,16 @@ def score_faults(cells: tuple, row: int, listeners: dict[str, int]) -> list[str]
 def split_conditions(recordings: list[Recording], seed: int, held_out: str | None, dev_fold: int) -> dict[str, str]:
     """Assign every condition to train, dev or test.
 
-    Within each type the conditions are sorted by MOS and dealt in rounds of five neighbours, in a random order that
-    depends on the seed and the type alone: so each set has its share of each type and of each range of quality.
-    Conditions that several types repeat are one unit, dealt by themselves, but for the undegraded recordings, which are
-    no degradation: they go to train, because a model that has never heard clean speech cannot place it.
+    Within each type, conditions are sorted by MOS and dealt in rounds of five neighbours, in a random order that
+    depends only on the seed and the type. So each set has its share of each type and of each range of quality. The
+    copies of a condition that several types repeat are one unit; these units are dealt among themselves. The undegraded
+    recordings go to train instead, because a model that never heard clean speech cannot score it.
 
     Args:
         recordings: all rated files.
         seed: of the random order.
-        held_out: a type that goes to test as a whole, with the others in train and dev; None deals all types to all.
-        dev_fold: which part of the others is dev, from 1; test is the same for all.
+        held_out: the type that goes to test as a whole, the others to train and dev; None deals all types to all sets.
+        dev_fold: the fold that is dev, from 1; it does not change test.
 
     Returns:
         system -> set.
@@ -269,7 +269,7 @@ def split_conditions(recordings: list[Recording], seed: int, held_out: str | Non
 
 
 def utterance(root: Path, recording: Recording) -> Utterance:
-    """Return the data directory's entry for a recording."""
+    """Return the entry of a recording in a data directory."""
     return Utterance(
         id=Path(recording.name).stem,
         audio=root / recording.path,
@@ -283,7 +283,7 @@ def utterance(root: Path, recording: Recording) -> Utterance:
 def describe(
     root: Path, protocol: str, recordings: list[Recording], mismatches: list[str], sets: dict[str, str]
 ) -> str:
-    """Return the report: counts of every set and type, and all mismatches."""
+    """Return the report: counts for each set and type, and all mismatches."""
     lines = [
         f"TCD-VoIP in {root}",
         f"split: {protocol}",

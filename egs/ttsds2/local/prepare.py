@@ -1,4 +1,4 @@
-"""Prepare the listening test of TTSDS2 as data directory ttsds2; a system is counted once for each of its data sets."""
+"""Prepare the listening test of TTSDS2 as data directory ttsds2; a system counts once for each of its data sets."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def main() -> None:
         utterance = Utterance(name, args.db_root / item.name, item.system, None, tuple(item.ratings), group=group)
         preparation.add(SET, utterance, item.row.where)
     for row in rows:
-        preparation.leave_out(args.db_root / row["audio"])  # of the ratings that are no MOS
+        preparation.leave_out(args.db_root / row["audio"])  # so that recordings without a MOS rating count as listed
     preparation.unlisted(args.db_root.rglob("*.wav"))
     preparation.write()
 
 
 def with_system(row: Row) -> Row:
-    """Return the row with the system as the corpus counts it: on one of its data sets."""
+    """Return the row with the system as the corpus counts it: DATASET-SYSTEM."""
     dataset = one_word(row["dataset"])
     system = one_word(f"{dataset}-{row['system']}")
     return Row(row.path, row.line, row.values | {"dataset": dataset, COLUMNS.system: system})
 
 
 def one_word(name: str) -> str:
-    """Return a name without blanks, which Kaldi's tables cannot hold."""
+    """Return a name with its blanks replaced, because Kaldi's tables cannot contain them."""
     return "_".join(name.split())
 
 

@@ -1,0 +1,1 @@
+"""Estimates of what a recipe will need."""

@@ -1,0 +1,235 @@
+"""Plan a recipe: the sizes, disk, time and memory of stages 1 to 6.
+
+Time and memory come from short measurements on this machine.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from distilmos.data.audio import SAMPLE_RATE
+from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.markdown import markdown_table
+from distilmos.model.networks import EncoderNetwork, build_model
+from distilmos.planning.measure import (
+    KMEANS_ITERATIONS,
+    cpu_threads,
+    measure_forward,
+    measure_kmeans,
+    measure_prediction,
+    measure_training,
+    peak_memory,
+)
+from distilmos.ssl.load import load_ssl
+from distilmos.tokens.features import SPREAD
+from distilmos.tokens.forward import BATCH_SECONDS
+from distilmos.training.config import TrainConfig
+from distilmos.training.optimizer import freeze
+from distilmos.training.ratedset import refuse_long
+
+SAMPLE_BYTES = 2  # stage 1 stores 16 bits
+FEATURE_BYTES = 2  # Kaldi's compressed matrix
+TOKEN_BYTES = 5  # Kaldi's int32 vector stores the size in front of each number
+WEIGHT_BYTES = 4
+ADAM_STATES = 2
+# On a CPU, training keeps freed memory, with gaps that later batches do not fill. Its peak was 1.3 times the memory of
+# the largest batch after 18 steps of hubert_tiny, and 1.7 to 1.9 times after 72.
+KEPT = 1.9
+FORWARD_KEPT = 1.25  # stages 2 and 4: the same factor; it was at most 1.09
+KMEANS_LIBRARIES = 250e6  # bytes of a stage 3 process without frames: measured 190e6, and a margin
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """How the user will run the stages.
+
+    Attributes:
+        clusters: K.
+        max_frames: training frames sampled for k-means.
+        batch_seconds: padded seconds of a batch in stages 2 and 4.
+        jobs: parallel jobs of stages 2 to 4, each with one CPU thread or GPU.
+        threads: CPU threads of stages 5 and 6.
+    """
+
+    clusters: int = 200
+    max_frames: int = 40000
+    batch_seconds: float = BATCH_SECONDS
+    jobs: int = 1
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The estimate for one stage.
+
+    Attributes:
+        stage: number and name.
+        audio: seconds that go through the network; None without a network.
+        seconds: wall time; None if negligible.
+        memory: upper bound for the largest process, in bytes; None if negligible.
+        disk: bytes written.
+    """
+
+    stage: str
+    audio: float | None = None
+    seconds: float | None = None
+    memory: float | None = None
+    disk: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of a recipe.
+
+    Attributes:
+        title: one line about model and data.
+        stages: in order.
+        notes: how to read the figures.
+    """
+
+    title: str
+    stages: list[Stage]
+    notes: list[str]
+
+    def as_text(self) -> str:
+        """Return the plan as Markdown."""
+        rows = [
+            [
+                stage.stage,
+                "" if stage.audio is None else f"{stage.audio / 3600:.2f}",
+                "" if stage.seconds is None else _duration(stage.seconds),
+                "" if stage.memory is None else _bytes(stage.memory),
+                _bytes(stage.disk),
+            ]
+            for stage in self.stages
+        ]
+        seconds = sum(stage.seconds or 0 for stage in self.stages)
+        rows.append(["all", "", _duration(seconds), "", _bytes(sum(stage.disk for stage in self.stages))])
+        header = ["stage", "hours of audio", "time", "memory, at most", "disk"]
+        return "\n".join([self.title + "\n", markdown_table(header, rows), *(note + "\n" for note in self.notes)])
+
+
+def make_plan(
+    config: TrainConfig,
+    train: str | Path,
+    dev: str | Path,
+    tests: Sequence[str | Path],
+    options: PlanOptions,
+    device: torch.device,
+) -> Plan:
+    """Plan stages 1 to 6.
+
+    Args:
+        config: the settings of training.
+        train: training set, a data directory of stage 1.
+        dev: dev set, another one.
+        tests: test sets, others.
+        options: how the user will run the stages.
+        device: where to measure.
+
+    Raises:
+        InputError: if a data directory is faulty, a recording of `train` or `dev` is longer than max_seconds, or the
+            encoder cannot be loaded.
+    """
+    used = [read_data_dir(path, rated=False) for path in (train, dev)]
+    for data in used:
+        refuse_long(data, config.max_seconds)
+    training, held_out, *testing = map(_lengths, [*used, *(read_data_dir(path, rated=False) for path in tests)])
+    encoder = load_ssl(config.ssl_model).to(device)
+    model = build_model(config, encoder, options.clusters).to(device)
+    freeze(model, config)
+    start = time.process_time()  # what a command takes before its work starts, as this one did
+    shape, layers = encoder.config, encoder.config.num_layers
+    frames = [sum(map(shape.num_frames, samples)) for samples in (training, held_out)]
+    sampled = min(options.max_frames, frames[0])
+    seconds = [sum(samples) / SAMPLE_RATE for samples in (training, held_out, *testing)]
+    drawn = seconds[0] * min(1.0, SPREAD * options.max_frames / frames[0])
+    stepped = config.max_steps * config.accumulate * config.batch_seconds
+    evaluated = seconds[1] * (1 + -(-config.max_steps // config.eval_every))
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+    stages = [Stage("1 audio", disk=sum(seconds) * SAMPLE_RATE * SAMPLE_BYTES)]
+    # From the least memory to the most: on a CPU the peak of a process never falls.
+    with cpu_threads(1):
+        forward = measure_forward(encoder, training, options.clusters, options.batch_seconds, device)
+        forward_memory = peak_memory(device) * FORWARD_KEPT
+        fit = measure_kmeans(shape.embed_dim, options.clusters) * sampled + start
+    if model.target_layers:
+        stages += [
+            Stage(
+                "2 features",
+                audio=drawn,
+                seconds=drawn / forward / options.jobs + start,
+                memory=forward_memory,
+                disk=sampled * layers * shape.embed_dim * FEATURE_BYTES,
+            ),
+            Stage(
+                "3 k-means",
+                seconds=-(-layers // options.jobs) * fit,
+                memory=KMEANS_LIBRARIES + 1.5 * sampled * shape.embed_dim * WEIGHT_BYTES,
+                disk=2 * layers * options.clusters * shape.embed_dim * WEIGHT_BYTES,
+            ),
+            Stage(
+                "4 tokens",
+                audio=sum(seconds[:2]),
+                seconds=sum(seconds[:2]) / forward / options.jobs + 2 * start,
+                memory=forward_memory,
+                disk=sum(frames) * layers * TOKEN_BYTES,
+            ),
+        ]
+    with cpu_threads(options.threads):
+        predict = measure_prediction(model, training, device)
+        predict_memory = peak_memory(device)
+        step = measure_training(model, config, training, device)
+    stages += [
+        Stage(
+            "5 training",
+            audio=stepped,
+            seconds=stepped / step + evaluated / predict + start,
+            memory=peak_memory(device) * (KEPT if device.type == "cpu" else 1),
+            disk=WEIGHT_BYTES * (weights * (1 + config.n_best + 1) + ADAM_STATES * trained),
+        ),
+        Stage(
+            "6 prediction",
+            audio=sum(seconds[2:]),
+            seconds=sum(seconds[2:]) / predict + len(tests) * start,
+            memory=predict_memory,
+        ),
+    ]
+    on = f" on {config.ssl_model}, {layers} layers of width {shape.embed_dim}" * isinstance(model, EncoderNetwork)
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
+    counts = f"frames: train {frames[0]:,}, dev {frames[1]:,}"
+    return Plan(
+        f"Plan for {config.model}{on} ({weights / 1e6:.1f} M parameters); {counts}",
+        stages,
+        [
+            f"Time: measured on this machine ({machine}), in seconds of audio a second: {forward:.1f} in each of "
+            f"{options.jobs} parallel jobs of stages 2 and 4, {step:.1f} in training and {predict:.1f} in prediction "
+            f"with {options.threads} CPU threads. Training without early stopping. Waiting for a scheduler or a slow "
+            "file system is not included.",
+            f"Memory: of the largest process{', with libraries' if device.type == 'cpu' else ' on the GPU'}. k-means: "
+            f"{KMEANS_ITERATIONS} iterations. Stages 2 and 4: the encoder of the model in float32.",
+        ],
+    )
+
+
+def _lengths(data: DataDir) -> list[int]:
+    """Return the number of samples of each utterance."""
+    return [round(seconds * SAMPLE_RATE) for seconds in data.durations.values()]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _bytes(amount: float) -> str:
+    return "" if not amount else f"{amount / 1e6:.1f} MB" if amount < 1e9 else f"{amount / 1e9:.2f} GB"

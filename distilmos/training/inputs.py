@@ -1,0 +1,134 @@
+"""Reads and checks the inputs of a run: data, tokens, encoder and initial model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from distilmos.errors import InputError
+from distilmos.model.networks import MOSNetwork, SpectralMOS
+from distilmos.model.package import load_model_dir
+from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.load import load_ssl
+from distilmos.tokens.info import TokenInfo
+from distilmos.training.config import TrainConfig
+from distilmos.training.ratedset import RatedSet, read_rated_set, with_tokens
+
+
+@dataclass(frozen=True)
+class InputPaths:
+    """The files of a run, besides those that its settings name.
+
+    Attributes:
+        train: training set, a data directory of stage 1.
+        dev: dev set, another one; it selects the best models.
+        train_tokens: token directory of stage 4; None for a baseline.
+        dev_tokens: token directory of stage 4; None for a baseline.
+    """
+
+    train: Path
+    dev: Path
+    train_tokens: Path | None
+    dev_tokens: Path | None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of a run.
+
+    Attributes:
+        encoder: the SSL encoder to fine-tune.
+        train: the training set.
+        dev: the dev set.
+        tokens: origin of the tokens; None for a model without tokens.
+        initial: the model of `init_model`; None without it.
+    """
+
+    encoder: SSLEncoder
+    train: RatedSet
+    dev: RatedSet
+    tokens: TokenInfo | None
+    initial: MOSNetwork | None
+
+
+def read_inputs(config: TrainConfig, paths: InputPaths) -> Inputs:
+    """Read and check all inputs.
+
+    Raises:
+        InputError: if one is missing or faulty, or they do not fit each other or the settings.
+    """
+    encoder = load_ssl(config.ssl_model)
+    train = read_rated_set(paths.train, config.max_seconds)
+    dev = read_rated_set(paths.dev, config.max_seconds)
+    _check_metric(dev, config)
+    _check_raters(train, config)
+    tokens = None
+    if config.model == "distilmos":
+        train, dev, tokens = _add_tokens(config, paths, train, dev, encoder)
+    return Inputs(encoder, train, dev, tokens, _read_initial(config, encoder) if config.init_model else None)
+
+
+def _read_initial(config: TrainConfig, encoder: SSLEncoder) -> MOSNetwork:
+    """Load `init_model`; its frames must be those of `encoder`, which made the tokens."""
+    initial = load_model_dir(config.init_model)
+    ours, theirs = initial.encoder_config, encoder.config
+    if isinstance(initial, SpectralMOS) and ours.hop == theirs.hop:
+        return initial
+    if (ours.num_layers, ours.conv_layers) != (theirs.num_layers, theirs.conv_layers):
+        raise InputError(
+            f"{config.init_model}: its encoder has {ours.num_layers} layers and convolutions {ours.conv_layers}; "
+            f"ssl_model {config.ssl_model} has {theirs.num_layers} and {theirs.conv_layers}"
+        )
+    return initial
+
+
+def _check_metric(dev: RatedSet, config: TrainConfig) -> None:
+    level, metric = config.best_metric.split("_")
+    value = dev.agreement(dict(zip(dev.utterances, dev.mos, strict=True)))[level][metric]
+    if value != value:
+        where = " in one of its corpora" if len(set(dev.corpora)) > 1 else ""
+        raise InputError(
+            f"{dev.path}: best_metric {config.best_metric} is undefined{where}: it needs two {level}s with "
+            f"different scores ({len(dev.utterances)} utterances, {len(set(dev.systems))} systems)"
+        )
+
+
+def _check_raters(train: RatedSet, config: TrainConfig) -> None:
+    known = set(train.corpora)
+    unknown = [name for name in config.corpus_weights if name not in known]
+    if unknown:
+        listing = f"its corpora are {', '.join(sorted(known))}" if known else "it has no utt2corpus"
+        raise InputError(f"{train.path}: no corpus {', '.join(unknown)}, which corpus_weights names; {listing}")
+    if config.listener_offsets and not any(train.ratings):
+        raise InputError(f"{train.path / 'ratings'}: no such file; listener_offsets needs it")
+
+
+def _add_tokens(
+    config: TrainConfig, paths: InputPaths, train: RatedSet, dev: RatedSet, encoder: SSLEncoder
+) -> tuple[RatedSet, RatedSet, TokenInfo]:
+    """Return both sets with their tokens, and the origin of the tokens."""
+    if paths.train_tokens is None or paths.dev_tokens is None:
+        raise InputError("model distilmos needs --train-tokens and --dev-tokens")
+    # Without self-distillation only the number of clusters is needed: it shapes the network.
+    layers = _target_layers(config, encoder) if config.token_weight > 0 else ()
+    foreign = config.foreign_tokens
+    train, info = with_tokens(train, paths.train_tokens, layers, encoder, foreign=foreign)
+    dev, dev_info = with_tokens(dev, paths.dev_tokens, layers, encoder, foreign=foreign)
+    if (info.clusters, info.kmeans) != (dev_info.clusters, dev_info.kmeans):
+        raise InputError(
+            f"{paths.dev_tokens}: tokens of another k-means ({dev_info.clusters} clusters, {dev_info.kmeans}) than in "
+            f"{paths.train_tokens} ({info.clusters} clusters, {info.kmeans})"
+        )
+    return train, dev, info
+
+
+def _target_layers(config: TrainConfig, encoder: SSLEncoder) -> tuple[int, ...]:
+    try:
+        return config.layers(encoder.config.num_layers)
+    except ValueError as error:
+        raise InputError(f"settings: {error} ({config.ssl_model})") from None
+
+
+def move_audio(inputs: Inputs, copies: dict[Path, Path]) -> Inputs:
+    """Return the inputs with audio that is read from copies (file -> copy)."""
+    return replace(inputs, train=inputs.train.moved(copies), dev=inputs.dev.moved(copies))

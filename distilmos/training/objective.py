@@ -1,0 +1,102 @@
+"""The objective: the loss that an optimiser step minimises, and its parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from distilmos.model.losses import ScorePairs, contrastive_loss, regression_loss, token_loss, utterance_pairs
+from distilmos.model.networks import MOSNetwork, Prediction
+from distilmos.training.config import TrainConfig
+from distilmos.training.loader import Batch
+
+
+class StepSize(NamedTuple):
+    """Number of utterances, and of frames with tokens, in all batches of a step in all processes."""
+
+    utterances: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a batch and its parts, as this batch contributes to the mean over the step.
+
+    Attributes:
+        total: the loss to minimise, regression + token_weight * token + contrastive_weight * contrastive.
+        regression, token, contrastive: scalar tensors; 0 where the settings or the data have no such loss.
+        mos: scores of the B utterances on the scales of their corpora, (B,).
+        correct: number of correctly classified frames of each target layer, long (L,); None without tokens.
+        frames: number of frames with tokens.
+    """
+
+    total: Tensor
+    regression: Tensor
+    token: Tensor
+    contrastive: Tensor
+    mos: Tensor
+    correct: Tensor | None
+    frames: int
+
+
+def compute_objective(model: MOSNetwork, batch: Batch, config: TrainConfig, step: StepSize | None = None) -> Objective:
+    """Compute the objective of a batch.
+
+    Each batch is weighted by its share of the step's utterances and frames. Splitting a batch in two therefore changes
+    only rounding, and the pairs of the contrastive loss.
+
+    Args:
+        model: in training mode it may use bfloat16 autocast; in evaluation mode it computes in float32, as prediction
+            does.
+        batch: at least one recording, on the device of `model`.
+        config: the settings.
+        step: size of the step; None if the batch is the whole step.
+    """
+    device = batch.audio.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=model.training and uses_bfloat16(config, batch.audio.device)):
+        prediction = model(batch.audio, batch.num_samples, with_tokens=batch.tokens is not None)
+        pairs = _score_pairs(model, prediction, batch)
+        regression = regression_loss(pairs, config.regression_loss, config.regression_clip)
+        tokens = None if batch.tokens is None else token_loss(prediction.token_logits, batch.tokens)
+    share = 1.0 if step is None else len(batch.utterances) / step.utterances
+    regression = regression * share
+    token = contrastive = torch.zeros_like(regression)
+    if tokens is not None:
+        token = tokens.loss * (1.0 if step is None else tokens.frames / step.frames)
+    mos = _on_own_scale(model, prediction.mos, batch.corpora)
+    if config.contrastive_weight:
+        contrastive = contrastive_loss(mos, batch.mos, config.regression_clip) * share
+    return Objective(
+        total=regression + config.token_weight * token + config.contrastive_weight * contrastive,
+        regression=regression,
+        token=token,
+        contrastive=contrastive,
+        mos=mos,
+        correct=None if tokens is None else tokens.correct,
+        frames=0 if tokens is None else tokens.frames,
+    )
+
+
+def uses_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+    """Return whether training on `device` runs under bfloat16 autocast."""
+    # GPUs older than Ampere emulate bfloat16, which is slower than float32.
+    return config.precision == "bfloat16" or (
+        config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+
+
+def _on_own_scale(model: MOSNetwork, mos: Tensor, corpora: Tensor) -> Tensor:
+    """Move scores (B,) to the scales of their corpora (B,)."""
+    return mos if model.corpus_offsets is None else mos + model.corpus_offsets(corpora)
+
+
+def _score_pairs(model: MOSNetwork, prediction: Prediction, batch: Batch) -> ScorePairs:
+    """Return the targets of the regression: mean scores, or single ratings with the offsets of their listeners."""
+    mos = _on_own_scale(model, prediction.mos, batch.corpora)
+    if batch.ratings is None or model.listener_offsets is None:
+        return utterance_pairs(mos, batch.mos)
+    ratings = batch.ratings
+    return ScorePairs(mos[ratings.member] + model.listener_offsets(ratings.listener), ratings.score, ratings.weight)

@@ -1,0 +1,170 @@
+"""A set of recordings with their mean scores and the tokens of the frozen encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from distilmos.data.audio import SAMPLE_RATE
+from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.errors import InputError, raise_faults
+from distilmos.metrics import agreement, level_scores
+from distilmos.ssl.encoder import SSLEncoder
+from distilmos.tokens.info import TokenInfo
+from distilmos.tokens.labels import read_tokens
+
+
+@dataclass(frozen=True)
+class RatedSet:
+    """The recordings of a data directory, in the C locale's order of their ids.
+
+    Attributes:
+        path: the data directory.
+        utterances: ids.
+        locations: audio file or archive, and byte offset, of each.
+        num_samples: exact lengths at 16 kHz.
+        mos: mean scores.
+        systems: the system of each.
+        system_mos: true MOS of the systems whose MOS is not the mean of their recordings in this set.
+        notes: caveats to show with results on this set, such as simulated ratings.
+        tokens: of each recording, integers (target layers, frames); None without tokens.
+        corpora: the corpus of each; empty for a single corpus.
+        ratings: (listener, score) pairs of each; an empty list where they are unknown.
+    """
+
+    path: Path
+    utterances: list[str]
+    locations: list[tuple[Path, int | None]]
+    num_samples: list[int]
+    mos: list[float]
+    systems: list[str]
+    system_mos: dict[str, float]
+    notes: str
+    tokens: list[np.ndarray] | None
+    corpora: list[str]
+    ratings: list[list[tuple[str, float]]]
+
+    @property
+    def seconds(self) -> float:
+        """Total duration."""
+        return sum(self.num_samples) / SAMPLE_RATE
+
+    def num_token_frames(self, members: Iterable[int]) -> int:
+        """Return the number of frames with tokens in the recordings `members`."""
+        return 0 if self.tokens is None else sum(self.tokens[member].shape[1] for member in members)
+
+    def agreement(self, predicted: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """Return the agreement of predicted scores with this set: level -> metric -> value.
+
+        With several corpora, each value is the mean over corpora. Over all recordings together, a model that only
+        distinguishes the corpora would correlate too, because each corpus has its own scale and quality.
+
+        Args:
+            predicted: utterance -> score, for every recording.
+        """
+        members: dict[str, list[int]] = {}
+        for index in range(len(self.utterances)):
+            members.setdefault(self.corpora[index] if self.corpora else "", []).append(index)
+        each = []
+        for chosen in members.values():
+            names = [self.utterances[index] for index in chosen]
+            rated = {name: self.mos[index] for name, index in zip(names, chosen, strict=True)}
+            systems = {name: self.systems[index] for name, index in zip(names, chosen, strict=True)}
+            levels = level_scores(rated, predicted, systems, self.system_mos)
+            each.append({level: agreement(*scores) for level, scores in levels.items()})
+        return {
+            level: {metric: fmean(one[level][metric] for one in each) for metric in values}
+            for level, values in each[0].items()
+        }
+
+    def moved(self, copies: Mapping[Path, Path]) -> RatedSet:
+        """Return the same set with audio that is read from copies (file -> copy)."""
+        return replace(self, locations=[(copies[file], offset) for file, offset in self.locations])
+
+    def digest(self) -> str:
+        """Return a hash of ids, lengths, scores, ratings, systems and tokens.
+
+        The hash does not cover the audio, which would take minutes to read in a large corpus: changed samples of
+        exactly the same length go unnoticed.
+        """
+        rows = zip(self.utterances, self.num_samples, self.mos, self.systems, strict=True)
+        systems = sorted(self.system_mos.items())
+        digest = hashlib.sha256(json.dumps([list(rows), self.corpora, self.ratings, systems]).encode())
+        for tokens in self.tokens or ():
+            digest.update(np.ascontiguousarray(tokens).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
+    """Read a data directory of stage 1, whose utt2dur is exact.
+
+    Raises:
+        InputError: if the directory is faulty or has no scores, or if recordings are longer than `max_seconds`, since
+            recordings are never cut.
+    """
+    data: DataDir = read_data_dir(directory)
+    refuse_long(data, max_seconds)
+    utterances = data.utterances
+    return RatedSet(
+        path=data.path,
+        utterances=utterances,
+        locations=[data.wavs[u] for u in utterances],
+        num_samples=[round(data.durations[u] * SAMPLE_RATE) for u in utterances],
+        mos=[data.mos[u] for u in utterances],
+        systems=[data.systems[u] for u in utterances],
+        system_mos=data.system_mos,
+        notes=data.notes,
+        tokens=None,
+        corpora=[data.corpora[u] for u in utterances] if data.corpora else [],
+        ratings=[data.ratings.get(u, []) for u in utterances],
+    )
+
+
+def refuse_long(data: DataDir, max_seconds: float) -> None:
+    """Check that no recording of a data directory is longer than `max_seconds`.
+
+    Raises:
+        InputError: naming each longer recording, with file and line.
+    """
+    lines = {utterance: line for line, utterance in enumerate(data.durations, start=1)}
+    faults = [
+        f"{data.path / 'utt2dur'}:{lines[utterance]}: {utterance} lasts {data.durations[utterance]:.2f} s"
+        for utterance in data.utterances
+        if data.durations[utterance] > max_seconds
+    ]
+    raise_faults(
+        faults, f"{data.path}: recordings longer than max_seconds ({max_seconds:g}): leave them out, or raise it"
+    )
+
+
+def with_tokens(
+    data: RatedSet, directory: str | Path, layers: tuple[int, ...], encoder: SSLEncoder, *, foreign: bool = False
+) -> tuple[RatedSet, TokenInfo]:
+    """Read the tokens of `data` into memory (four bytes for each frame and layer).
+
+    Args:
+        data: the recordings.
+        directory: token directory of stage 4.
+        layers: target layers, counted from 1; empty leaves the set without tokens.
+        encoder: the encoder to fine-tune.
+        foreign: accept tokens of another encoder with as many layers.
+
+    Returns:
+        the set with tokens, and the origin of the tokens.
+
+    Raises:
+        InputError: if another encoder made the tokens (unless `foreign`), or a recording does not have exactly one
+            valid token for each frame.
+    """
+    frames = map(encoder.config.num_frames, data.num_samples)
+    counts = dict(zip(data.utterances, frames, strict=True))
+    tokens, info = read_tokens(directory, layers, counts, None if foreign else encoder.fingerprint())
+    if info.layers != encoder.config.num_layers:
+        raise InputError(f"{directory}: tokens of {info.layers} layers; the encoder has {encoder.config.num_layers}")
+    return replace(data, tokens=[tokens[u] for u in data.utterances] if layers else None), info

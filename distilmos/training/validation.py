@@ -1,0 +1,104 @@
+"""Scores a model on the dev set."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from distilmos.data.audio import SAMPLE_RATE
+from distilmos.model.networks import MOSNetwork
+from distilmos.training.batching import evaluation_plans
+from distilmos.training.config import TrainConfig
+from distilmos.training.distributed import World
+from distilmos.training.loader import Batch, BatchReader, checked, make_loader
+from distilmos.training.objective import compute_objective
+from distilmos.training.ratedset import RatedSet
+
+# Largest padded duration of a dev batch: enough to fill a GPU, and little next to the memory of training, even if many
+# processes share a large batch_seconds.
+DEV_BATCH_SECONDS = 80.0
+
+
+class _DevBatch(NamedTuple):
+    """The results of one dev batch.
+
+    Attributes:
+        place: of the batch among all dev batches.
+        predicted: utterance -> score.
+        regression: sum of the losses of its utterances.
+        token: sum of the token losses of its frames.
+        correct: number of correctly classified frames of each target layer; None without tokens.
+        frames: number of frames with tokens.
+    """
+
+    place: int
+    predicted: dict[str, float]
+    regression: float
+    token: float
+    correct: Tensor | None
+    frames: int
+
+
+class DevScorer:
+    """Scores models on the dev set in float32, as prediction does; each process scores some of the batches."""
+
+    def __init__(
+        self, dev: RatedSet, corpora: tuple[str, ...], config: TrainConfig, device: torch.device, world: World
+    ) -> None:
+        """Prepare the batches.
+
+        Args:
+            dev: the dev set.
+            corpora: names of the model's corpora, by number.
+            config: the settings.
+            device: of the models.
+            world: this process and the others.
+        """
+        self._dev = dev
+        self._config = config
+        self._device = device
+        self._world = world
+        # Each process scores whole batches, the same ones for any number of processes, so that scores do not change.
+        plans = evaluation_plans(dev.num_samples, round(min(config.batch_seconds, DEV_BATCH_SECONDS) * SAMPLE_RATE))
+        own = plans[world.rank :: world.size]
+        self._loader = make_loader(BatchReader(dev, corpora), own, config.num_workers, device.type == "cuda")
+
+    @torch.no_grad()
+    def score(self, model: MOSNetwork) -> dict[str, Any]:
+        """Return losses, metrics and layer weights as log.jsonl has them; the model is left in evaluation mode.
+
+        Raises:
+            InputError: if a recording cannot be read.
+        """
+        model.eval()
+        with self._world.together():
+            scored = [self._score_batch(model, checked(item)) for item in self._loader]
+        parts = self._world.gather(scored)
+        batches = sorted((batch for part in parts for batch in part), key=lambda batch: batch.place)
+        # The first process computes this for all: after different rounding, processes could disagree on the best model.
+        return self._world.from_first(lambda: self._summarize(model, batches))
+
+    def _score_batch(self, model: MOSNetwork, batch: Batch) -> _DevBatch:
+        objective = compute_objective(model, batch.to(self._device), self._config)
+        return _DevBatch(
+            place=batch.plan.place,
+            predicted=dict(zip(batch.utterances, objective.mos.tolist(), strict=True)),
+            regression=float(objective.regression) * len(batch.utterances),
+            token=float(objective.token) * objective.frames,
+            correct=None if objective.correct is None else objective.correct.cpu(),
+            frames=objective.frames,
+        )
+
+    def _summarize(self, model: MOSNetwork, batches: list[_DevBatch]) -> dict[str, Any]:
+        frames = sum(batch.frames for batch in batches)
+        correct = [batch.correct for batch in batches if batch.correct is not None]
+        weights = model.layer_weights()
+        return {
+            "regression": sum(batch.regression for batch in batches) / len(self._dev.utterances),
+            "token": sum(batch.token for batch in batches) / frames if frames else None,
+            "token_accuracy": (torch.stack(correct).sum(0) / frames).tolist() if frames else None,
+            "layer_weights": None if weights is None else weights.tolist(),
+            **self._dev.agreement({name: mos for batch in batches for name, mos in batch.predicted.items()}),
+        }

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# The study on TCD-VoIP. PAGE is a page of models.yaml.
+#   ./study.sh page PAGE             makes PAGE.md from the kept results
+#   ./study.sh train PAGE [OPTIONS]  trains and keeps the runs that the page lacks, then makes the page
+# After an interruption, start the same command again to continue.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=egs/TEMPLATE/options.sh
+. ../TEMPLATE/options.sh
+
+# Options
+db_root=downloads/tcdvoip  # the release
+jobs=2                     # runs at a time, each with one CPU thread
+# End of options
+action=${1-} page=${2-}
+case ${action} in
+    page | train) [ -n "${page}" ] || usage_error study.sh "${action} needs the name of a page" ;;
+    --help)
+        echo "study.sh page PAGE, or study.sh train PAGE [OPTIONS]"
+        take_all_options study/study.sh --help
+        ;;
+    *) usage_error study.sh "expected 'page PAGE' or 'train PAGE'" ;;
+esac
+take_all_options study/study.sh "${@:3}"
+# shellcheck source=egs/tcdvoip/path.sh
+. ./path.sh
+
+# prepare: runs stages 0 to 4 for the data in `split` and `place`, unless this has been done.
+prepare() {
+    if [ ! -e "dump/study/${place}/.prepared" ]; then
+        ./run.sh "${split[@]}" --expdir "exp/study/${place}" --stage 0 --stop_stage 4
+        touch "dump/study/${place}/.prepared"
+    fi
+}
+
+failed=0 # status of the last array with a failed run
+if [ "${action}" = train ]; then
+    lacking=$(distilmos python study/study.py lacking "${page}")
+    while IFS=$'\t' read -r -u 3 kind place options models seeds dev; do
+        [ -n "${kind}" ] || continue
+        read -ra split <<<"${options}"
+        split+=(--db_root "${db_root}" --datadir "data/study/${place}" --dumpdir "dump/study/${place}")
+        prepare
+        case ${kind} in
+            score)
+                results=exp/study/${place}/${models}/results/test
+                distilmos python study/published.py --model "${models}" --data "dump/study/${place}/raw/test" \
+                    --out "${results}/utt2mos"
+                distilmos score --data "dump/study/${place}/raw/test" --results "${results}"
+                ;;
+            sweep)
+                # The finished runs of an array are kept even if others fail, but not after a signal.
+                ../TEMPLATE/sweep.sh --models "${models}" --seeds "${seeds}" --jobs "${jobs}" \
+                    --expdir "exp/study/${place}" --dev "${dev}" "${split[@]}" || failed=$?
+                ((failed < 128)) || exit "${failed}"
+                ;;
+        esac
+    done 3<<<"${lacking}"
+    distilmos python study/study.py keep "${page}"
+    ((failed == 0)) || exit "${failed}"
+fi
+distilmos python study/study.py page "${page}"
