@@ -203,7 +203,9 @@ class _Resampler:
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._step = rate // math.gcd(rate, SAMPLE_RATE)  # input samples between two that coincide with an output sample
+        self._step = rate // math.gcd(
+            rate, SAMPLE_RATE
+        )  # input samples between two that coincide with an output sample
         margin = self.MARGIN * max(1.0, rate / SAMPLE_RATE)
         self._margin = math.ceil(margin / self._step) * self._step
         self._held = np.zeros(0, np.float32)
