@@ -117,8 +117,10 @@ def _correct_means(data: DataDir, fewer: set[str], changes: list[str]) -> None:
     for utterance in sorted(fewer & means.keys() & data.rating_texts.keys()):
         mean = _mean(data.rating_texts[utterance])
         if mean != float(means[utterance]):
-            where = f"{data.path / 'utt2mos'}: {utterance}"
-            changes.append(f"{where}: now {mean:g}, the mean of the remaining ratings; was {means[utterance]}")
+            path = data.path / "utt2mos"
+            changes.append(
+                f"{path}: {utterance}: set to {mean:g}, the mean of the remaining ratings; was {means[utterance]}"
+            )
             means[utterance] = str(mean)
 
 

@@ -59,7 +59,7 @@ class Preparation:
         self.faults += [f"{where}: {what} is not one word; rename it" for what in bad]
         first, elsewhere = self._listed.setdefault(utterance.id, (name, where))
         if elsewhere != where:
-            self.faults.append(f"{where}: {utterance.id} is also in {elsewhere} ({first})")
+            self.faults.append(f"{where}: {utterance.id} is in {elsewhere} ({first}) too")
             return
         self._files.add(Path(utterance.audio))
         try:
