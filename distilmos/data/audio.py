@@ -243,9 +243,7 @@ class _Resampler:
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._step = rate // math.gcd(
-            rate, SAMPLE_RATE
-        )  # input samples between two that coincide with output
+        self._step = rate // math.gcd(rate, SAMPLE_RATE)  # period, in input samples, of the filter's phase
         margin = self.MARGIN * max(1.0, rate / SAMPLE_RATE)
         self._margin = math.ceil(margin / self._step) * self._step
         self._held = np.zeros(0, np.float32)
