@@ -3,31 +3,76 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
+from distilmos.data.containers import SLACK, UNKNOWN_SIZE, View, open_archived, open_streams
 from distilmos.errors import InputError
 
 SAMPLE_RATE = 16000
 RATES = (1000, 768000)  # accepted sampling rates: lower ones hold no speech, and no recorder writes higher ones
 # Receptive field of the convolutional front end of HuBERT, wav2vec 2.0 and WavLM; fewer samples give no frame.
 MIN_SAMPLES = 400
-# From this number of bytes on, the size in a WAV header means "until the end"; programs that write to a pipe set it.
-UNKNOWN_SIZE = 0x7FFFF000
-_WRONG_SIZE = re.compile(r"^data : (\d+) \(should be", re.MULTILINE)  # in libsndfile's log
+BLOCK_FRAMES = 1 << 20  # samples per channel to read at a time if the header gives no length
+_UNKNOWN_FRAMES = (1 << 63) - 1  # libsndfile's SF_COUNT_MAX
+# The size of the audio in AIFF, AU and W64 in libsndfile's log, if it is not that of the file.
+_WRONG_SIZE = re.compile(r"^\s*(?:SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 MAX_TABLE = 1 << 20  # largest number of filter values to hold in memory
 
 
+def _open_sound(view: View, path: Path) -> _Sound:
+    """Open a stream for decoding.
+
+    Raises:
+        InputError: if its sampling rate is outside RATES, or it ends early.
+        soundfile.LibsndfileError: if it is not audio.
+    """
+    sound = _Sound(view)
+    require_rate(sound.samplerate, str(path))
+    wrong = _WRONG_SIZE.search(sound.extra_info)
+    if wrong and int(wrong[2]) + SLACK < int(wrong[1]) < UNKNOWN_SIZE:
+        raise InputError(f"{path}: cut off: the header gives {wrong[1]} bytes, the file has {wrong[2]}")
+    return sound
+
+
+class _Sound(soundfile.SoundFile):
+    """Audio that is decoded from its start to its end, once.
+
+    soundfile seeks after every read of a seekable file. Seeking in MP3 loses the bits that a frame borrows from earlier
+    ones, so the samples around it are wrong, and in FLAC of unknown length it fails.
+    """
+
+    def seekable(self) -> bool:
+        """Make soundfile not seek."""
+        return False
+
+    @property
+    def known_frames(self) -> int | None:
+        """Samples per channel by the header; None if it does not say."""
+        return None if self.frames == _UNKNOWN_FRAMES else self.frames
+
+    def blocks_of(self, frames: int, path: Path) -> Iterator[np.ndarray]:
+        """Read to the end in blocks of `frames` samples, float32 (N, C).
+
+        Raises:
+            InputError: if there are fewer samples than the header gives.
+        """
+        read = 0
+        while (samples := self.read(frames, dtype="float32", always_2d=True)).size:
+            read += len(samples)
+            yield samples
+        if self.known_frames is not None and read < self.known_frames:
+            raise InputError(f"{path}: cut off: {read} of {self.known_frames} samples can be read")
+
+
 @contextmanager
-def _open(path: Path, offset: int | None) -> Iterator[soundfile.SoundFile]:
-    """Open an audio file, or audio inside an archive at a byte offset.
+def _open(path: Path, offset: int | None) -> Iterator[list[View]]:
+    """Open an audio file, or audio inside an archive at a byte offset; give the streams that it consists of.
 
     Raises:
         InputError: for every error of opening or reading the file.
@@ -36,15 +81,7 @@ def _open(path: Path, offset: int | None) -> Iterator[soundfile.SoundFile]:
         if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
             raise InputError(f"{path}: {'a directory' if path.is_dir() else 'a pipe or device'}, not a regular file")
         with path.open("rb") as stream:
-            stream.seek(offset or 0)
-            with soundfile.SoundFile(_FromHere(stream)) as sound:
-                require_rate(sound.samplerate, str(path))
-                # libsndfile reads a file that is cut off without an error; only its log shows the mismatch.
-                # (Inside an archive, other data follow the recording, and the writer has checked it.)
-                size = _WRONG_SIZE.search(sound.extra_info) if offset is None else None
-                if size and int(size[1]) < UNKNOWN_SIZE:
-                    raise InputError(f"{path}: cut off: the header gives more audio than the file holds")
-                yield sound
+            yield open_streams(stream, path) if offset is None else open_archived(stream, offset, path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (soundfile.LibsndfileError, OSError) as error:
@@ -55,24 +92,6 @@ def _open(path: Path, offset: int | None) -> Iterator[soundfile.SoundFile]:
         raise InputError(f"{path}: not readable as audio{where}: {reason}") from None
 
 
-class _FromHere:
-    """View of a binary file that starts at its current position, because libsndfile seeks from the start."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._start = stream.tell()
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        position = offset + self._start if whence == os.SEEK_SET else offset
-        return self._stream.seek(position, whence) - self._start
-
-    def tell(self) -> int:
-        return self._stream.tell() - self._start
-
-    def read(self, size: int = -1) -> bytes:
-        return self._stream.read(size)
-
-
 def audio_seconds(path: str | Path, offset: int | None = None) -> float:
     """Return the duration in seconds from the header of an audio file, or of audio in an archive.
 
@@ -80,12 +99,21 @@ def audio_seconds(path: str | Path, offset: int | None = None) -> float:
         InputError: if the file is missing, empty, cut off, not audio, has a sampling rate outside RATES, or is shorter
             than one encoder frame (25 ms).
     """
-    with _open(Path(path), offset) as sound:
-        if sound.frames == 0:
-            raise InputError(f"{path}: holds no samples")
-        # The number of samples after resampling.
-        _require_frame(path, -(-sound.frames * SAMPLE_RATE // sound.samplerate))
-        return float(sound.frames / sound.samplerate)
+    path = Path(path)
+    seconds = 0.0
+    samples = 0  # after resampling
+    with _open(path, offset) as streams:
+        for view in streams:
+            with _open_sound(view, path) as sound:
+                frames = sound.known_frames
+                if frames is None:
+                    frames = sum(map(len, sound.blocks_of(BLOCK_FRAMES, path)))
+                seconds += frames / sound.samplerate
+                samples += -(-frames * SAMPLE_RATE // sound.samplerate)
+    if seconds == 0:
+        raise InputError(f"{path}: holds no samples")
+    _require_frame(path, samples)
+    return seconds
 
 
 def read_audio(path: str | Path, offset: int | None = None) -> np.ndarray:
@@ -122,27 +150,39 @@ def stream_audio(path: str | Path, block_seconds: float, offset: int | None = No
         InputError: as `read_audio`, but only when reading reaches the fault.
     """
     path = Path(path)
-    with _open(path, offset) as sound:
-        resampler = _Resampler(sound.samplerate)
-        size = max(1, round(min(block_seconds * sound.samplerate, sound.frames)))
-        read = given = 0
-        while read < sound.frames or read == 0:
-            samples = sound.read(size, dtype="float32", always_2d=True)
-            if not samples.size:
-                break
-            read += len(samples)
-            if not np.isfinite(samples).all():
-                raise InputError(f"{path}: holds samples that are not finite numbers")
-            part = resampler.add(to_mono(samples), last=read == sound.frames)
+    resampler: _Resampler | None = None
+    given = 0
+    held = np.zeros(0, np.float32)  # the last block is resampled to its end, and only the next one tells which is last
+    with _open(path, offset) as streams:
+        for rate, samples in _mono_blocks(streams, block_seconds, path):
+            resampler = resampler or _Resampler(rate)
+            part = resampler.add(held, last=False)
+            held = samples
             given += part.size
-            if read == sound.frames:
-                _require_frame(path, given)
             if part.size:
                 yield part
-        if read == 0:
+        if resampler is None:
             raise InputError(f"{path}: holds no samples")
-        if read < sound.frames:
-            raise InputError(f"{path}: cut off: {read} of {sound.frames} samples can be read")
+        part = resampler.add(held, last=True)
+        _require_frame(path, given + part.size)
+        yield part
+
+
+def _mono_blocks(streams: Iterable[View], block_seconds: float, path: Path) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the sampling rate and blocks of mono samples (N,), of all streams one after the other."""
+    first: tuple[int, int] | None = None
+    for view in streams:
+        with _open_sound(view, path) as sound:
+            shape = sound.samplerate, sound.channels
+            first = first or shape
+            if shape != first:
+                raise InputError(f"{path}: joined from streams that differ in sampling rate or channels")
+            frames = BLOCK_FRAMES if sound.known_frames is None else sound.known_frames
+            size = max(1, round(min(block_seconds * sound.samplerate, frames)))
+            for samples in sound.blocks_of(size, path):
+                if not np.isfinite(samples).all():
+                    raise InputError(f"{path}: holds samples that are not finite numbers")
+                yield sound.samplerate, to_mono(samples)
 
 
 def to_mono(samples: np.ndarray) -> np.ndarray:
