@@ -140,6 +140,8 @@ def test_a_small_problem_is_learned(trained):
     dev = [event for event in log if event["event"] == "dev"]
     assert train[-1]["regression"] < train[0]["regression"] / 2
     assert train[-1]["token"] < train[0]["token"] - 0.2
+    for event in train:
+        assert event["loss"] == pytest.approx(event["regression"] + 0.3 * event["token"])
     assert dev[-1]["utterance"]["LCC"] > 0.7
     assert dev[-1]["utterance"]["LCC"] > dev[0]["utterance"]["LCC"]
     assert max(dev[-1]["token_accuracy"]) > 1.5 / 8
