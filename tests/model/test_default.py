@@ -1,4 +1,4 @@
-"""The model that ships with the package predicts offline, without being named, as egs/tcdvoip measured."""
+"""The default model of the package predicts offline, with the scores that egs/tcdvoip measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ sys.path.append(str(STUDY))
 from records import read_kept  # noqa: E402
 
 
-def test_it_is_there_with_a_card():
+def test_it_ships_with_a_card():
     assert DEFAULT in model_names()
     assert "Not good for" in (MODELS / DEFAULT / "README.md").read_text()
     assert sum(path.stat().st_size for path in (MODELS / DEFAULT).iterdir()) < 1e6
@@ -33,13 +33,13 @@ def test_the_command_and_the_package_need_no_name(tmp_path, capsys):
     assert distilmos.load(DEFAULT).predict(tmp_path / "x.wav").mos == pytest.approx(mos, abs=1e-3)
 
 
-def test_an_experiment_is_told_from_its_model(tmp_path, capsys):
+def test_an_experiment_is_not_a_model(tmp_path, capsys):
     (tmp_path / "exp" / "final").mkdir(parents=True)
     (tmp_path / "exp" / "final" / "config.yaml").touch()
     assert main(["predict", "x.wav", "--model", str(tmp_path / "exp")]) == 2
     (tmp_path / "x.wav").write_bytes(b"")
     assert main(["predict", str(tmp_path / "x.wav"), "--model", str(tmp_path / "exp")]) == 2
-    assert f"its model is {tmp_path}/exp/final" in capsys.readouterr().err
+    assert f"{tmp_path}/exp/final" in capsys.readouterr().err
 
 
 def test_it_scores_the_release_as_its_card_says(tcdvoip_release: Path):

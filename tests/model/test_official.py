@@ -22,7 +22,7 @@ def import_official(folder, out):
 
 
 def outputs(model, audio):
-    """What our network says of a waveform (N,) alone."""
+    """Return the outputs of our network for a single waveform (N,)."""
     with torch.no_grad():
         layers, _ = model.encoder(audio[None], torch.tensor([len(audio)]))
         found = model(audio[None], torch.tensor([len(audio)]))
@@ -54,7 +54,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
-def test_what_the_golden_files_do_not_cover(tmp_path, changes):
+def test_variants_without_golden_files(tmp_path, changes):
     settings = {"hidden_dim": 24, "downsample_strides": [1, 1, 1], "downsample_kernels": [5, 3, 3], **changes}
     settings |= {"ssl_backbone": "w2v2", "w2v2_cfg": {**SMALL, **changes.get("w2v2_cfg", {})}}
     reference = write_released(tmp_path / "released", settings)
@@ -71,7 +71,7 @@ def test_what_the_golden_files_do_not_cover(tmp_path, changes):
         torch.testing.assert_close(together[index], expected["mos"], atol=1e-5, rtol=0)
 
 
-def test_what_is_not_a_released_model_is_named(tmp_path, capsys):
+def test_other_checkpoints_are_refused(tmp_path, capsys):
     settings = {"ssl_backbone": "w2v2", "w2v2_cfg": SMALL, "hidden_dim": 24}
     settings |= {"downsample_strides": [1, 1, 1], "downsample_kernels": [5, 3, 3]}
     model = write_released(tmp_path / "good", settings)
@@ -86,24 +86,25 @@ def test_what_is_not_a_released_model_is_named(tmp_path, capsys):
     weights = model.state_dict()
     missing = {name: value for name, value in weights.items() if name != "decoder.cnn.bias"}
     cases = {
-        folder("backbone", ssl_backbone="hubert"): "model_cfg.yaml: ssl_backbone 'hubert'; wavlm and w2v2 are known",
-        folder("kernels", downsample_kernels=[5, 3]): "kernels and strides must have the same length",
-        folder("even", downsample_kernels=[5, 3, 4]): "kernels must be odd",
-        folder("width", hidden_dim=32): "does not fit",
-        folder("layer", target_layers=[9]): "target_layers [9] must be different layers in 1..3",
-        folder("targets", target_layers=[1]): "are unknown, such as predictors.1.layers.0.bias",
-        folder("fewer", w2v2_cfg={**SMALL, "num_hidden_layers": 2}): "more than the 2 layers of its configuration",
-        folder("missing", {"model": missing}): "1 weights are missing, such as decoder.cnn.bias",
-        folder("settings", w2v2_cfg=[1]): "model_cfg.yaml: the settings of the encoder are list, not a mapping",
-        folder("wavlm", ssl_backbone="wavlm", wavlm_cfg="x"): "the settings of WavLM are str, not a mapping",
+        folder("backbone", ssl_backbone="hubert"): "model_cfg.yaml: |'hubert'",
+        folder("kernels", downsample_kernels=[5, 3]): "model_cfg.yaml: |kernels and strides",
+        folder("even", downsample_kernels=[5, 3, 4]): "model_cfg.yaml: |odd",
+        folder("width", hidden_dim=32): "model.pth.tar: |model_cfg.yaml",
+        folder("layer", target_layers=[9]): "model_cfg.yaml: |[9]|1..3",
+        folder("targets", target_layers=[1]): "model.pth.tar: |predictors.1.layers.0.bias",
+        folder("fewer", w2v2_cfg={**SMALL, "num_hidden_layers": 2}): "model.pth.tar: |2 layers",
+        folder("missing", {"model": missing}): "model.pth.tar: |1 |decoder.cnn.bias",
+        folder("settings", w2v2_cfg=[1]): "model_cfg.yaml: |list",
+        folder("wavlm", ssl_backbone="wavlm", wavlm_cfg="x"): "model_cfg.yaml: |WavLM|str",
         folder("further", {"model": weights | {"ssl.adapter.weight": weights["decoder.cnn.bias"]}}): "adapter.weight",
-        folder("list", [1, 2]): "holds no weights under 'model'",
+        folder("list", [1, 2]): "model.pth.tar: |'model'",
     }
     (tmp_path / "good" / "model_cfg.yaml").write_text("- a\n")
-    cases[tmp_path / "good"] = "model_cfg.yaml: expected lines of 'key: value'"
-    for path, message in cases.items():
+    cases[tmp_path / "good"] = "model_cfg.yaml: |key: value"
+    # Each error names the file, and values that only this fault shows.
+    for path, values in cases.items():
         assert import_official(path, tmp_path / "out") == 2
         error = capsys.readouterr().err
-        assert message in error, error
+        assert all(value in error for value in values.split("|")), error
         assert not (tmp_path / "out").exists()
     assert main(["import-official", "--hub", "a/b", "--config", "x", "--out", str(tmp_path / "out")]) == 2

@@ -142,6 +142,8 @@ def test_a_small_problem_is_learned(trained):
     dev = [event for event in log if event["event"] == "dev"]
     assert train[-1]["regression"] < train[0]["regression"] / 2
     assert train[-1]["token"] < train[0]["token"] - 0.2
+    for event in train:
+        assert event["loss"] == pytest.approx(event["regression"] + 0.3 * event["token"])
     assert dev[-1]["utterance"]["LCC"] > 0.7
     assert dev[-1]["utterance"]["LCC"] > dev[0]["utterance"]["LCC"]
     assert max(dev[-1]["token_accuracy"]) > 1.5 / 8
@@ -344,7 +346,7 @@ def test_a_trained_model_is_trained_further(corpus, trained, tmp_path, capsys):
     assert changed() == {"predictors"}
     wide = corpus.arguments(tmp_path / "wide", init_model=str(initial), **frozen, hidden_dim=24)
     message = failure(wide, capsys)
-    assert str(initial) in message and "(16," in message and "(24," in message
+    assert str(initial) in message and "(1, 16)" in message and "(1, 24)" in message
     other_encoder = corpus.arguments(
         tmp_path / "other", init_model=str(initial), ssl_model="hubert_tiny", model="sslmos"
     )
@@ -496,5 +498,5 @@ def test_a_loss_that_is_not_finite_names_step_and_utterances(corpus, tmp_path, c
     sets = (f"ssl_model={tmp_path / 'nan.safetensors'}", "model=sslmos", "token_weight=0")
     assert main(corpus.arguments(tmp_path / "out", *sets, num_workers=0)) == 1
     message = capsys.readouterr().err
-    assert "step 1: " in message and "loss nan" in message
+    assert "step 1: " in message and "nan" in message
     assert re.search(r"\butt\d\d\b", message)
