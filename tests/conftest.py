@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,21 +57,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads its marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that need a scheduler; put the longest first; keep those together that share fixtures.
-
-    The tests of a file share fixtures, and all of tests/runner share the schedulers.
-    """
+    """Mark the tests that need a scheduler; put the longest first."""
     ranks = {TESTS / name: rank for rank, name in enumerate(LONGEST)}
     for item in items:
         if {"slurm", "sge"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.cluster)
     if config.pluginmanager.hasplugin("xdist"):
-        runner = TESTS / "runner"
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(str(runner if runner in item.path.parents else item.path)))
         items.sort(key=lambda item: min(ranks.get(path, len(ranks)) for path in (item.path, item.path.parent)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep tests together that share fixtures: those of a file, and all of tests/runner, which share the schedulers.
+
+    xdist's own `--dist loadgroup` does not group with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "tests/runner" if file.startswith("tests/runner/") else file
+
+    return Together(config, log)
 
 
 def skips_not_allowed(reports: list[pytest.TestReport | pytest.CollectReport]) -> list[str]:
