@@ -144,7 +144,7 @@ def check_stop(cluster: Cluster, directory: Path, is_alive: Callable[[str], bool
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     job_id = (directory / "q/x.JOB/1/id").read_text()
-    assert len(re.findall(rf"\b{job_id}\b", err)) >= 2  # submitted, and cancelled
+    assert err.count(job_id) >= 2  # submitted, and cancelled
     assert "Traceback" not in err
     wait_for(lambda: not is_alive(job_id))
 
@@ -160,7 +160,7 @@ def check_adoption(cluster: Cluster, directory: Path) -> None:
     done = cluster.run(*command, cwd=directory)
     assert done.returncode == 0, done.stderr
     job_id = (directory / "q/x.JOB/1/id").read_text()
-    assert re.search(rf"\b{job_id}\b", done.stderr)
+    assert job_id in done.stderr
     assert [count.read_text() for count in counts] == ["run\n", "run\n"]
     assert "over" in output(directory / "x.2.log")
 
