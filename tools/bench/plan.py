@@ -21,7 +21,7 @@ from distilmos.data.datadir import Utterance
 
 THREADS = 2
 TOLERANCE = 0.2
-MEMORY_BOUND = 2.0  # the plan gives an upper bound of memory, at most this many times the real one
+MEMORY_BOUND = 2.5  # the plan gives an upper bound of memory, at most this many times the real one
 STEPS_PER_SECOND = 0.02  # training steps per second of audio
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
 
