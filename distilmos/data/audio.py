@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from distilmos.data.containers import SLACK, UNKNOWN_SIZE, View, open_archived, open_streams
+from distilmos.data.containers import SLACK, UNKNOWN_SIZE, View, cut_off, open_archived, open_streams
 from distilmos.errors import InputError
 
 SAMPLE_RATE = 16000
@@ -25,21 +25,6 @@ _WRONG_SIZE = re.compile(r"^\s*(?:SSND|Data Size|riff)\s*: (\d+) \(should be (\d
 MAX_TABLE = 1 << 20  # largest number of filter values to hold in memory
 
 
-def _open_sound(view: View, path: Path) -> _Sound:
-    """Open a stream for decoding.
-
-    Raises:
-        InputError: if its sampling rate is outside RATES, or it ends early.
-        soundfile.LibsndfileError: if it is not audio.
-    """
-    sound = _Sound(view)
-    require_rate(sound.samplerate, str(path))
-    wrong = _WRONG_SIZE.search(sound.extra_info)
-    if wrong and int(wrong[2]) + SLACK < int(wrong[1]) < UNKNOWN_SIZE:
-        raise InputError(f"{path}: cut off: the header gives {wrong[1]} bytes, the file has {wrong[2]}")
-    return sound
-
-
 class _Sound(soundfile.SoundFile):
     """Audio that is decoded from its start to its end, once.
 
@@ -50,6 +35,17 @@ class _Sound(soundfile.SoundFile):
     def seekable(self) -> bool:
         """Make soundfile not seek."""
         return False
+
+    def check(self, path: Path) -> None:
+        """Refuse a sampling rate outside RATES, and a size of the audio that the file does not have.
+
+        Raises:
+            InputError: naming `path`.
+        """
+        require_rate(self.samplerate, str(path))
+        wrong = _WRONG_SIZE.search(self.extra_info)
+        if wrong and int(wrong[2]) + SLACK < int(wrong[1]) < UNKNOWN_SIZE:
+            raise cut_off(path, int(wrong[1]), int(wrong[2]))
 
     @property
     def known_frames(self) -> int | None:
@@ -104,7 +100,8 @@ def audio_seconds(path: str | Path, offset: int | None = None) -> float:
     samples = 0  # after resampling
     with _open(path, offset) as streams:
         for view in streams:
-            with _open_sound(view, path) as sound:
+            with _Sound(view) as sound:
+                sound.check(path)
                 frames = sound.known_frames
                 if frames is None:
                     frames = sum(map(len, sound.blocks_of(BLOCK_FRAMES, path)))
@@ -172,7 +169,8 @@ def _mono_blocks(streams: Iterable[View], block_seconds: float, path: Path) -> I
     """Yield the sampling rate and blocks of mono samples (N,), of all streams one after the other."""
     first: tuple[int, int] | None = None
     for view in streams:
-        with _open_sound(view, path) as sound:
+        with _Sound(view) as sound:
+            sound.check(path)
             shape = sound.samplerate, sound.channels
             first = first or shape
             if shape != first:

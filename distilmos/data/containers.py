@@ -16,9 +16,8 @@ import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import BinaryIO
 
-from distilmos.data.mpeg import id3_size, mp3_streams
+from distilmos.data.mpeg import ByteFile, id3_size, mp3_streams
 from distilmos.errors import InputError
 
 SLACK = 256  # bytes: some programs count the header of a WAV file as data
@@ -28,7 +27,7 @@ UNKNOWN_SIZE = 0x7FFFF000  # 32-bit data sizes from here on mean "to the end of 
 class View:
     """A read-only binary file made from parts of another file and inserted bytes."""
 
-    def __init__(self, stream: BinaryIO | View, parts: Sequence[range | bytes]) -> None:
+    def __init__(self, stream: ByteFile, parts: Sequence[range | bytes]) -> None:
         """Join `parts`: ranges of bytes of `stream`, and bytes."""
         self._stream = stream
         self._parts = parts
@@ -68,7 +67,7 @@ class View:
         return b"".join(found)
 
 
-def open_streams(file: BinaryIO | View, path: object) -> list[View]:
+def open_streams(file: ByteFile, path: object) -> list[View]:
     """Return the streams of an audio file, which are decoded one after the other. Unknown formats are one stream.
 
     Args:
@@ -97,7 +96,7 @@ def open_streams(file: BinaryIO | View, path: object) -> list[View]:
     return [View(file, [range(size)])]
 
 
-def open_archived(file: BinaryIO, offset: int, path: object) -> list[View]:
+def open_archived(file: ByteFile, offset: int, path: object) -> list[View]:
     """Return the streams of audio inside an archive at a byte offset.
 
     kaldiio, and so ESPnet, stores formats other than WAV after "AUDIO" and their size (one byte gives the length of the
@@ -118,9 +117,9 @@ def open_archived(file: BinaryIO, offset: int, path: object) -> list[View]:
     return open_streams(View(file, [range(offset + start, offset + start + length)]), path)
 
 
-def _mp3(file: BinaryIO | View, size: int, path: object) -> list[View]:
+def _mp3(file: ByteFile, size: int, path: object) -> list[View]:
     streams = []
-    for one in mp3_streams(file, size):  # type: ignore[arg-type]
+    for one in mp3_streams(file, size):
         if one.end > size or (one.announced is not None and one.frames + 1 < one.announced):
             raise InputError(f"{path}: cut off: an MP3 stream of {one.announced or one.frames} frames ends early")
         if one.announced == one.frames:
@@ -130,11 +129,12 @@ def _mp3(file: BinaryIO | View, size: int, path: object) -> list[View]:
     return streams
 
 
-def _cut_off(path: object, wanted: int, found: int) -> InputError:
+def cut_off(path: object, wanted: int, found: int) -> InputError:
+    """Return the error of a file that ends before its audio; sizes are in bytes."""
     return InputError(f"{path}: cut off: the header gives {wanted} bytes of audio, the file has {found}")
 
 
-def _ogg_streams(file: BinaryIO | View, size: int, path: object) -> list[range]:
+def _ogg_streams(file: ByteFile, size: int, path: object) -> list[range]:
     """Return the byte ranges of chained streams: each starts with pages that begin a logical stream."""
     starts: list[int] = []
     beginning = False  # whether the last page began a logical stream; multiplexed streams begin together
@@ -155,7 +155,7 @@ def _ogg_streams(file: BinaryIO | View, size: int, path: object) -> list[range]:
     return [range(a, b) for a, b in zip(starts, [*starts[1:], size], strict=True)] or [range(size)]
 
 
-def _wave(file: BinaryIO | View, size: int, path: object) -> View:
+def _wave(file: ByteFile, size: int, path: object) -> View:
     """Return a WAV or RF64 file with the right data size."""
     position, long_size = 12, None
     while position + 8 <= size:
@@ -180,11 +180,11 @@ def _wave(file: BinaryIO | View, size: int, path: object) -> View:
     if (length <= rest and not unknown) or rest >= 1 << (8 * width):
         return View(file, [range(size)])
     if not unknown and length > rest + SLACK:
-        raise _cut_off(path, length, rest)
+        raise cut_off(path, length, rest)
     return View(file, [range(field), rest.to_bytes(width, "little"), range(field + width, size)])
 
 
-def _check_caf(file: BinaryIO | View, size: int, path: object) -> None:
+def _check_caf(file: ByteFile, size: int, path: object) -> None:
     """Refuse a Core Audio file whose data chunk is longer than the file; a size of -1 means up to the end."""
     position = 8
     while position + 12 <= size:
@@ -193,12 +193,12 @@ def _check_caf(file: BinaryIO | View, size: int, path: object) -> None:
         position += 12
         if name == b"data":
             if length > size - position + SLACK:
-                raise _cut_off(path, length, size - position)
+                raise cut_off(path, length, size - position)
             return
         position += max(0, length)
 
 
-def _check_sphere(file: BinaryIO | View, size: int, path: object) -> None:
+def _check_sphere(file: ByteFile, size: int, path: object) -> None:
     """Refuse an uncompressed NIST SPHERE file with fewer bytes than its header of text lines gives."""
     file.seek(0)
     lines = [line.split() for line in file.read(1024).split(b"\n")]
@@ -210,10 +210,10 @@ def _check_sphere(file: BinaryIO | View, size: int, path: object) -> None:
         return  # libsndfile says what is wrong
     wanted = counts[0] * counts[1] * counts[2]
     if fields.get(b"sample_coding", b"pcm") in (b"pcm", b"ulaw", b"alaw") and wanted > size - header:
-        raise _cut_off(path, wanted, size - header)
+        raise cut_off(path, wanted, size - header)
 
 
-def _chunks(file: BinaryIO | View, position: int, size: int) -> bool:
+def _chunks(file: ByteFile, position: int, size: int) -> bool:
     """Return whether all that follows is a sequence of chunks, and so no audio of unknown size."""
     while position + 8 <= size:
         file.seek(position)

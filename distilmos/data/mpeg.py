@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 # kbit/s by the index in a frame header (from 1), for MPEG 1 or not, and layer.
 _BIT_RATES = {
@@ -25,6 +25,16 @@ _HERTZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 
 _COMMON = 0x7FF << 21 | 3 << 19 | 3 << 17 | 3 << 10
 _HEAD = 64  # bytes that hold the header, the side information and the tag of an Info frame
 _BLOCK = 1 << 16
+
+
+class ByteFile(Protocol):
+    """A seekable binary file, or a view of one."""
+
+    def seek(self, offset: int, whence: int = ..., /) -> int:
+        """Move to a byte; return its position."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """Read up to `size` bytes."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ def _parse(data: bytes) -> _Header | None:
     return _Header(word, size, layer, 4 + side)
 
 
-def mp3_streams(stream: BinaryIO, size: int) -> list[MP3Stream]:
+def mp3_streams(stream: ByteFile, size: int) -> list[MP3Stream]:
     """Return the streams of an MP3 file of `size` bytes, each from one Info frame to the next; none without frames."""
     found: list[MP3Stream] = []
     for position, head, header in _frames(stream, size):
@@ -116,7 +126,7 @@ def _info(head: bytes, header: _Header) -> tuple[bool, int | None]:
     return False, None
 
 
-def _frames(stream: BinaryIO, size: int) -> Iterator[tuple[int, bytes, _Header]]:
+def _frames(stream: ByteFile, size: int) -> Iterator[tuple[int, bytes, _Header]]:
     """Yield position, first bytes and header of each frame. Tags and damaged parts between frames are skipped."""
     position, common = 0, None
     while position < size:
@@ -144,7 +154,7 @@ def id3_size(data: bytes) -> int:
     return 10 + size + (10 if data[5] & 0x10 else 0)  # a footer repeats the header
 
 
-def _next_frame(stream: BinaryIO, position: int, size: int) -> int:
+def _next_frame(stream: ByteFile, position: int, size: int) -> int:
     """Return the position of the next two frames in a row, or of the next ID3v2 tag; `size` if there is none."""
     while position < size:
         stream.seek(position)
