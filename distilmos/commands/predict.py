@@ -23,6 +23,7 @@ from distilmos.commands.options import add_forward_options, positive_float, posi
 from distilmos.data.recordings import Recording, find_recordings
 from distilmos.data.tables import as_text
 from distilmos.errors import InputError
+from distilmos.files import written_in_place
 from distilmos.inference.frames import write_frames, write_plot
 from distilmos.inference.output import Journal, record
 from distilmos.inference.predict import PredictOptions, Score, predict
@@ -98,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
             total, failed = journal.done, journal.finish()
         finally:
             journal.close()
-        print(f"{args.out}: {total - failed} recordings")
+        # The scores may have gone to standard output.
+        print(f"{args.out}: {total - failed} recordings", file=sys.stderr if written_in_place(args.out) else sys.stdout)
     if failed:
         print(f"distilmos predict: {failed} recordings could not be used", file=sys.stderr)
     return 1 if failed else 0

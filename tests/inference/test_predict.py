@@ -332,6 +332,25 @@ def test_without_out_scores_are_printed_in_the_order_of_the_inputs_with_4_decima
     assert all(len(mos.partition(".")[2]) == 4 for _, mos in lines)
 
 
+def test_out_may_be_a_pipe_or_a_link(tmp_path, model_dir, wavs, capsys):
+    """Standard output then holds the scores alone, and nothing is written next to it."""
+    (tmp_path / "out").mkdir()
+    for name, leads_to in {"l.csv": "/proc/self/fd/1", "f.csv": "file"}.items():
+        (tmp_path / "out" / name).symlink_to(leads_to)
+    options = [str(wavs[0]), "--model", str(model_dir)]
+    command = [sys.executable, "-m", "distilmos.cli", "predict", *options, "--out"]
+    done = subprocess.run([*command, str(tmp_path / "out" / "l.csv")], check=True, capture_output=True, text=True)
+    assert main(["predict", *options, "--out", str(tmp_path / "out" / "f.csv")]) == 0
+    assert done.stdout == (tmp_path / "out" / "file").read_text()
+    assert [row["utterance"] for row in read_csv(tmp_path / "out" / "f.csv")] == [str(wavs[0])]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["f.csv", "file", "l.csv"]
+    assert (tmp_path / "out" / "f.csv").is_symlink()
+    capsys.readouterr()
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["predict", *options, "--out", str(tmp_path / "pipe"), "--resume"]) == 2
+    assert f"{tmp_path}/pipe: " in capsys.readouterr().err
+
+
 def test_export_is_loadable_and_its_card_has_data_scores_and_notes(tmp_path, model_dir, wavs):
     exp = model_dir.parent
     start = {"event": "start", "seed": 7, "commit": "abc123", "data": {"train": {"utterances": 12, "seconds": 3600.0}}}
