@@ -1,14 +1,17 @@
 """Predict the MOS of recordings (stage 6).
 
 An input is an audio file (wav, flac, ogg, opus, mp3, ...), a directory (searched with its subdirectories), a list of
-files (.txt or .lst, one path per line), a wav.scp, or a Kaldi-style data directory. Audio of any sampling rate is
-resampled to 16 kHz; channels are averaged. A recording longer than --window is scored in overlapping windows of that
-length; its score is the mean over all its frames. A score depends on the recording alone, not on the other inputs.
+files (.txt or .lst, one path per line), a CSV or TSV file with a column of paths (--column), a wav.scp, a Kaldi-style
+data directory, a pipe such as <(sox ...) with the audio of one recording, or - for one recording on standard input.
+Audio of any sampling rate is resampled to 16 kHz; channels are averaged. A recording longer than --window is scored in
+overlapping windows of that length; its score is the mean over all its frames. A score depends on the recording alone,
+not on the other inputs.
 
 --out FILE.csv or FILE.jsonl lists the recordings in the order of the inputs, with the reason where one cannot be used.
 Any other name is written as a Kaldi-style table `utterance MOS` without those. Without --out, the scores are printed.
 The exit status is 1 if any recording could not be used. OUT.partial holds the scores until all are done; --resume
-continues an interrupted run from it.
+continues an interrupted run from it. If OUT is a pipe or a device such as /dev/stdout, the scores are written into it
+at the end, and --resume is not possible.
 """
 
 from __future__ import annotations
@@ -37,7 +40,10 @@ from distilmos.ssl.forward import choose_device
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     defaults = PredictOptions()
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="audio file, directory, list or wav.scp")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="audio file, directory, list, CSV, wav.scp, or -")
+    parser.add_argument(
+        "--column", metavar="NAME", help="column of paths in CSV and TSV files; relative to the directory of the file"
+    )
     parser.add_argument(
         "--model",
         default=DEFAULT,
@@ -74,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict, then print the scores or write them to a file."""
     use_huge_pages()
-    recordings = find_recordings(args.inputs)
+    recordings = find_recordings(args.inputs, args.column)
     device = choose_device(args.device)
     model = load_model_dir(find_model(args.model)).to(device)
     options = PredictOptions(
