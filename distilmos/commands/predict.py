@@ -21,6 +21,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tqdm import tqdm
+
 from distilmos import __version__
 from distilmos.commands.options import add_forward_options, positive_float, positive_int
 from distilmos.data.recordings import Recording, find_recordings
@@ -30,6 +32,7 @@ from distilmos.files import written_in_place
 from distilmos.inference.frames import write_frames, write_plot
 from distilmos.inference.output import Journal, record
 from distilmos.inference.predict import PredictOptions, Score, predict
+from distilmos.inference.progress import with_progress
 from distilmos.memory import use_huge_pages
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import DEFAULT, find_model, load_model_dir
@@ -100,7 +103,11 @@ def run(args: argparse.Namespace) -> int:
         journal = _open_journal(args, model, options)
         try:
             rest = _skip_done(journal, recordings)
-            for score in _with_frames(predict(model, rest, device, options), args):
+            scores = _with_frames(predict(model, rest, device, options), args)
+            if sys.stderr.isatty():
+                total = sum(1 for _ in find_recordings(args.inputs, args.column))
+                scores = with_progress(scores, journal.done, total)
+            for score in scores:
                 journal.add(record(score))
             total, failed = journal.done, journal.finish()
         finally:
@@ -138,7 +145,7 @@ def _with_frames(scores: Iterable[Score], args: argparse.Namespace) -> Iterator[
     """Print the error of each score, or write the table and plot that --frames and --plots ask for; pass it on."""
     for score in scores:
         if score.error:
-            print(as_text(score.error), file=sys.stderr)
+            tqdm.write(as_text(score.error), file=sys.stderr)  # above the line of progress, if one is shown
         else:
             if args.frames is not None:
                 write_frames(args.frames, score)
