@@ -64,9 +64,11 @@ class Predictor:
         self.options = options or PredictOptions()
 
     @overload
-    def predict(self, x: str | Path | Array, sampling_rate: int | None = None) -> Score | list[Score]: ...
+    def predict(self, x: str | Path) -> Score | list[Score]: ...
     @overload
-    def predict(self, x: BinaryIO | AudioDict | Decoder, sampling_rate: int | None = None) -> Score: ...
+    def predict(self, x: Array, sampling_rate: int) -> Score | list[Score]: ...
+    @overload
+    def predict(self, x: BinaryIO | AudioDict | Decoder) -> Score: ...
     @overload
     def predict(self, x: list[Any] | tuple[Any, ...], sampling_rate: int | None = None) -> list[Score]: ...
 
@@ -132,14 +134,11 @@ class Predictor:
 
     def _score(self, items: Iterable[object], sampling_rate: int | None) -> list[Score]:
         """Score paths, open files and waveforms in their order; utterance ids of the latter two are their numbers."""
-        found = [source for number, item in enumerate(items) for source in self._sources(item, number, sampling_rate)]
-        recordings = [source for source in found if isinstance(source, Recording)]
-        waveforms = [(source[0], [source[1]]) for source in found if not isinstance(source, Recording)]
-        scores = {
-            Recording: iter(list(self.score(recordings))),
-            tuple: iter(list(score_audio(self.model, waveforms, self.device, self.options))),
-        }
-        return [next(scores[type(source)]) for source in found]
+        sources = [source for number, item in enumerate(items) for source in self._sources(item, number, sampling_rate)]
+        recordings = iter(list(self.score(source for source in sources if isinstance(source, Recording))))
+        audio = ((source[0], [source[1]]) for source in sources if not isinstance(source, Recording))
+        waveforms = iter(list(score_audio(self.model, audio, self.device, self.options)))
+        return [next(recordings if isinstance(source, Recording) else waveforms) for source in sources]
 
     def _sources(
         self, item: object, number: int, sampling_rate: int | None
@@ -160,7 +159,7 @@ def _is_waveform(x: object) -> bool:
 
 
 def _is_file(x: object) -> bool:
-    return callable(getattr(x, "read", None)) and not isinstance(x, Path)
+    return callable(getattr(x, "read", None))
 
 
 def _copy(file: Any, number: int) -> Copy:

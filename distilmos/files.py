@@ -35,13 +35,11 @@ def written_in_place(path: str | Path) -> bool:
         OSError: if `path` cannot be examined, for example because its links form a loop.
     """
     path = Path(path)
-    if _descriptor(path) is not None:
-        return True
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _descriptor(path) is not None
 
 
 def _descriptor(path: Path) -> int | None:

@@ -55,7 +55,7 @@ class Recording:
         try:
             yield from stream_audio(path, block_seconds, self.offset)
         except InputError as error:
-            raise InputError(str(error).replace(str(path), str(self.path))) from None
+            raise type(error)(str(error).replace(str(path), str(self.path))) from None
 
 
 def find_recordings(inputs: Iterable[str], column: str | None = None) -> Iterator[Recording]:
