@@ -25,7 +25,6 @@ RECIPES = [
     "openpyxl>=3.1",
     "scikit-learn>=1.4",
     "tensorboard>=2.16",
-    "tqdm>=4.66",
 ]
 WEB = ["gradio>=6.0", "matplotlib>=3.8"]
 TEST = [
@@ -66,6 +65,7 @@ setup(
         # The newest torchaudio wheel (2.11, CUDA 13.0) does not import with torch 2.15 (CUDA 13.2).
         "torch>=2.7,<2.15",
         "torchaudio>=2.7",
+        "tqdm>=4.66",  # huggingface_hub needs it too
     ],
     extras_require={"recipes": RECIPES, "web": WEB, "test": RECIPES + WEB + TEST},
     entry_points={"console_scripts": ["distilmos = distilmos.cli:main"]},

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import overload
+from typing import Any, BinaryIO, Protocol, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distilmos.data.audio import require_rate, resample
+from distilmos.data.audio import require_rate, resample, to_mono
+from distilmos.data.copies import Copy
 from distilmos.data.recordings import Recording, find_recordings
 from distilmos.errors import InputError
 from distilmos.inference.predict import PredictOptions, Score, predict, score_audio, too_short
@@ -20,11 +22,30 @@ from distilmos.model.package import find_model, load_model_dir
 from distilmos.ssl.forward import choose_device
 
 MAX_CHANNELS = 16  # an array (N, C) with at most this many columns is one recording with C channels, not a batch
+# Full scale of other types is ambiguous: numpy makes int64 of the values of int16.
+INTEGERS = ("int8", "int16", "int32")
 
 Array = np.ndarray | Tensor
-# Not Sequence: a str is a sequence of str.
-Paths = list[str] | list[Path] | list[str | Path]
-Arrays = list[np.ndarray] | list[Tensor]
+# A waveform as Hugging Face datasets up to version 3 give it: "array" and "sampling_rate".
+AudioDict = Mapping[str, Array | int | str | None]
+
+
+class Samples(Protocol):
+    """Decoded audio of torchcodec: samples (C, N) and their sampling rate."""
+
+    data: Tensor
+    sample_rate: int
+
+
+class Decoder(Protocol):
+    """An audio decoder of torchcodec, as Hugging Face datasets give it from version 4 on."""
+
+    def get_all_samples(self) -> Samples:
+        """Decode the recording."""
+
+
+Waveform = Array | AudioDict | Decoder
+One = str | Path | BinaryIO | Waveform
 
 
 class Predictor:
@@ -45,23 +66,30 @@ class Predictor:
     @overload
     def predict(self, x: str | Path) -> Score | list[Score]: ...
     @overload
-    def predict(self, x: Paths) -> list[Score]: ...
-    @overload
     def predict(self, x: Array, sampling_rate: int) -> Score | list[Score]: ...
     @overload
-    def predict(self, x: Arrays, sampling_rate: int) -> list[Score]: ...
+    def predict(self, x: BinaryIO | AudioDict | Decoder) -> Score: ...
+    @overload
+    def predict(self, x: list[Any] | tuple[Any, ...], sampling_rate: int | None = None) -> list[Score]: ...
 
-    def predict(self, x: str | Path | Array | Paths | Arrays, sampling_rate: int | None = None) -> Score | list[Score]:
+    def predict(self, x: One | Collection[One], sampling_rate: int | None = None) -> Score | list[Score]:
         """Score one recording or several.
 
         Args:
-            x: the path of an audio file; a directory, list file or wav.scp (see `stream`); a waveform (N,); a batch of
-                waveforms (B, N); or a list of paths or of waveforms (N,) of any lengths. Waveforms are mono: floating
-                point with full scale -1..1, or signed integers with the full scale of their type.
-            sampling_rate: sampling rate of waveforms in Hz.
+            x: one of
+
+                - the path of an audio file, or a directory, list file or wav.scp (see `stream`);
+                - a binary file object with the bytes of an audio file, such as io.BytesIO, read from its start if it is
+                  seekable;
+                - a waveform (N,), or a batch of waveforms (B, N): numpy or torch, mono, floating point with full scale
+                  -1..1, or int8, int16 or int32 with the full scale of the type;
+                - an item of a Hugging Face data set: a dictionary with "array" (N,) and "sampling_rate", or a decoder
+                  of torchcodec, whose channels are averaged;
+                - a list of these except batches, of any lengths.
+            sampling_rate: sampling rate in Hz of waveforms without one of their own.
 
         Returns:
-            the score of a single audio file or waveform, otherwise a list of scores.
+            the score of a single recording, otherwise a list of scores.
 
         Raises:
             InputError: if x does not exist or has another type or shape; if a single recording cannot be used; or if a
@@ -70,31 +98,26 @@ class Predictor:
         """
         if isinstance(x, str | Path):
             scores = list(self.stream(x))
-            single = Path(x).is_file() and [score.utterance for score in scores] == [str(x)]
+            single = not Path(x).is_dir() and [score.utterance for score in scores] == [str(x)]
             return _usable(scores[0]) if single else scores
-        if isinstance(x, np.ndarray | Tensor):
-            if x.ndim == 2:
-                if x.shape[1] <= MAX_CHANNELS < x.shape[0]:
-                    raise InputError(
-                        f"shape {tuple(x.shape)} looks like (N, channels), not a batch (B, N); average the channels"
-                    )
-                return self._score_arrays(list(x), sampling_rate)
-            return _usable(self._score_arrays([x], sampling_rate)[0])
-        if not isinstance(x, Collection):
-            raise InputError(f"{type(x).__name__} is not a path, a waveform, or a list of them")
-        paths = [item for item in x if isinstance(item, str | Path)]
-        arrays = [item for item in x if isinstance(item, np.ndarray | Tensor)]
-        if len(paths) == len(x):
-            return list(self.stream(paths))
-        if len(arrays) == len(x):
-            return self._score_arrays(arrays, sampling_rate)
-        raise InputError("a list must hold only paths or only waveforms")
+        if isinstance(x, np.ndarray | Tensor) and x.ndim == 2:
+            if x.shape[1] <= MAX_CHANNELS < x.shape[0]:
+                raise InputError(
+                    f"shape {tuple(x.shape)} looks like (N, channels), not a batch (B, N); average the channels"
+                )
+            return self._score(list(x), sampling_rate)
+        if _is_waveform(x) or _is_file(x):
+            return _usable(self._score([x], sampling_rate)[0])
+        if isinstance(x, bytes | bytearray | memoryview) or not isinstance(x, Collection):
+            raise InputError(f"{type(x).__name__} is not a path, an open file, a waveform, or a list of them")
+        return self._score(x, sampling_rate)
 
-    def stream(self, inputs: str | Path | Iterable[str | Path]) -> Iterator[Score]:
+    def stream(self, inputs: str | Path | Iterable[str | Path], column: str | None = None) -> Iterator[Score]:
         """Score any number of recordings in bounded memory; accepts the inputs of `distilmos predict`.
 
         Args:
-            inputs: one or several of: audio file, directory, list of files (.txt, .lst), wav.scp.
+            inputs: one or several of: audio file, directory, list of files (.txt, .lst, .csv, .tsv), wav.scp.
+            column: the column of CSV and TSV files that holds paths, relative to the directory of the file.
 
         Yields:
             scores in the order of the inputs; a recording that cannot be used has an `error`.
@@ -103,18 +126,73 @@ class Predictor:
             InputError: if an input does not exist.
         """
         several = [inputs] if isinstance(inputs, str | Path) else inputs
-        return self.score(find_recordings(map(str, several)))
+        return self.score(find_recordings(map(str, several), column))
 
     def score(self, recordings: Iterable[Recording]) -> Iterator[Score]:
         """Score recordings as `stream` does, but read every path as audio, whatever its suffix."""
         return predict(self.model, recordings, self.device, self.options)
 
-    def _score_arrays(self, arrays: Sequence[Array], sampling_rate: int | None) -> list[Score]:
-        rate = _whole_rate(sampling_rate)
-        shortest = self.model.encoder_config.receptive_field
-        waveforms = [_waveform(array, number, rate, shortest) for number, array in enumerate(arrays)]
-        named = ((str(number), [waveform]) for number, waveform in enumerate(waveforms))
-        return list(score_audio(self.model, named, self.device, self.options))
+    def _score(self, items: Iterable[object], sampling_rate: int | None) -> list[Score]:
+        """Score paths, open files and waveforms in their order; utterance ids of the latter two are their numbers."""
+        sources = [source for number, item in enumerate(items) for source in self._sources(item, number, sampling_rate)]
+        recordings = iter(list(self.score(source for source in sources if isinstance(source, Recording))))
+        audio = ((source[0], [source[1]]) for source in sources if not isinstance(source, Recording))
+        waveforms = iter(list(score_audio(self.model, audio, self.device, self.options)))
+        return [next(recordings if isinstance(source, Recording) else waveforms) for source in sources]
+
+    def _sources(
+        self, item: object, number: int, sampling_rate: int | None
+    ) -> Iterable[Recording | tuple[str, np.ndarray]]:
+        """Convert one item to recordings, or to its id and samples at 16 kHz."""
+        if isinstance(item, str | Path):
+            return find_recordings([str(item)])
+        if _is_file(item):
+            return [Recording(str(number), Path(str(number)), copy=_copy(item, number))]
+        if not _is_waveform(item):
+            raise InputError(f"item {number}: {type(item).__name__} is not a path, an open file or a waveform")
+        array, rate = _array_and_rate(item, number, sampling_rate)
+        return [(str(number), _waveform(array, number, rate, self.model.encoder_config.receptive_field))]
+
+
+def _is_waveform(x: object) -> bool:
+    return isinstance(x, np.ndarray | Tensor | Mapping) or hasattr(x, "get_all_samples")
+
+
+def _is_file(x: object) -> bool:
+    return callable(getattr(x, "read", None))
+
+
+def _copy(file: Any, number: int) -> Copy:
+    """Copy an open file, from its start if it is seekable. The caller may close the file, or give it twice."""
+    try:
+        if getattr(file, "seekable", lambda: False)():
+            file.seek(0)
+        copy = Copy(lambda: nullcontext(file))
+        copy.path  # noqa: B018  # reads the file
+    except TypeError:
+        raise InputError(f"file {number}: gives no bytes; open it in binary mode") from None
+    except (OSError, ValueError) as error:  # such as a closed file
+        raise InputError(f"file {number}: cannot be read: {error}") from None
+    return copy
+
+
+def _array_and_rate(item: Any, number: int, sampling_rate: int | None) -> tuple[Array, int]:
+    """Return the array of a waveform and its own sampling rate, or `sampling_rate` if it has none."""
+    if isinstance(item, Mapping):
+        if missing := [key for key in ("array", "sampling_rate") if item.get(key) is None]:
+            keys = ", ".join(map(str, item))
+            raise InputError(f"waveform {number}: no {' and no '.join(missing)} in a dictionary of {keys or 'nothing'}")
+        array, rate = item["array"], item["sampling_rate"]
+        if not isinstance(array, np.ndarray | Tensor):
+            raise InputError(f"waveform {number}: its array is a {type(array).__name__}, not of numpy or torch")
+        return array, _whole_rate(rate)
+    if isinstance(item, np.ndarray | Tensor):
+        return item, _whole_rate(sampling_rate)
+    try:
+        samples = item.get_all_samples()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"waveform {number}: cannot be decoded: {error}") from None
+    return to_mono(samples.data.cpu().float().numpy().T), _whole_rate(samples.sample_rate)
 
 
 def _whole_rate(rate: int | None) -> int:
@@ -140,15 +218,16 @@ def _usable(score: Score) -> Score:
 
 def _waveform(array: Array, number: int, rate: int, shortest: int) -> np.ndarray:
     """Convert a waveform (N,) to float32 at 16 kHz; refuse one with fewer than `shortest` samples."""
-    samples = array.detach().cpu().numpy() if isinstance(array, Tensor) else array
+    samples = _as_numpy(array, number) if isinstance(array, Tensor) else array
     if samples.ndim != 1:
         raise InputError(
             f"waveform {number}: shape {samples.shape}; expected (N,) for a recording or (B, N) for a batch"
         )
-    if np.issubdtype(samples.dtype, np.signedinteger):
+    if samples.dtype in INTEGERS:
         samples = samples / -float(np.iinfo(samples.dtype).min)
     elif not np.issubdtype(samples.dtype, np.floating):
-        raise InputError(f"waveform {number}: type {samples.dtype} is neither floating point nor signed integer")
+        known = ", ".join(INTEGERS)
+        raise InputError(f"waveform {number}: type {samples.dtype} is neither floating point nor one of {known}")
     with np.errstate(over="ignore"):  # a value too large for float32 becomes infinite and is refused below
         samples = np.ascontiguousarray(samples, np.float32)
     if not np.isfinite(samples).all():
@@ -157,6 +236,16 @@ def _waveform(array: Array, number: int, rate: int, shortest: int) -> np.ndarray
     if resampled.size < shortest:
         raise InputError(f"waveform {number}: {too_short(resampled.size, shortest)}")
     return resampled
+
+
+def _as_numpy(tensor: Tensor, number: int) -> np.ndarray:
+    """Convert a tensor of any device; numpy has no bfloat16, so smaller floating point types become float32."""
+    try:
+        small = tensor.is_floating_point() and tensor.dtype != torch.float64
+        samples: np.ndarray = (tensor.float() if small else tensor).detach().cpu().numpy()
+    except (RuntimeError, TypeError) as error:  # such as a sparse tensor, or one without data
+        raise InputError(f"waveform {number}: {tensor.dtype} tensor on {tensor.device}: {error}") from None
+    return samples
 
 
 def load_predictor(name: str | Path, device: str = "auto", **options: float | int | str | None) -> Predictor:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and output to pipes, devices and open descriptors."""
 
 from __future__ import annotations
 
@@ -7,21 +7,70 @@ import json
 import math
 import os
 import secrets
+import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 NAME_BYTES = 255  # longest file name on the usual Linux file systems
+MAX_LINKS = 40  # symbolic links that Linux follows in a path
+
+
+def followed(path: str | Path) -> Path:
+    """Return the file or directory that the symbolic link `path` leads to; return other paths unchanged.
+
+    Code that replaces a file or directory by renaming renames to this path; otherwise it would replace the link.
+    """
+    path = Path(path)
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def written_in_place(path: str | Path) -> bool:
+    """Return whether to write into `path`, not to replace it: a pipe, a device or an open descriptor (/dev/stdout).
+
+    Raises:
+        OSError: if `path` cannot be examined, for example because its links form a loop.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _descriptor(path) is not None
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return N if `path` leads to the open descriptor N of this process, as /dev/stdout and /dev/fd/N do on Linux."""
+    descriptors = Path(f"/proc/{os.getpid()}/fd")
+    for _ in range(MAX_LINKS):
+        path = Path(os.path.realpath(path.parent)) / path.name
+        if path.parent == descriptors and path.name.isdecimal():
+            return int(path.name)
+        if not path.is_symlink():
+            return None
+        path = path.parent / path.readlink()
+    return None
+
+
+def _open_in_place(path: Path) -> BinaryIO:
+    """Open what `written_in_place` is true of.
+
+    A descriptor is duplicated: opening its path again would truncate a file that standard output is redirected to.
+    """
+    descriptor = _descriptor(path)
+    return path.open("wb") if descriptor is None else os.fdopen(os.dup(descriptor), "wb")
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a unique hidden name in the directory of `path`.
+    """Return a unique hidden name in the directory of `path`, or of its target if it is a symbolic link.
 
     The process id shows which process wrote the file. It is not enough to make the name unique: jobs on other machines
     or in containers that share the file system may have the same id.
     """
+    path = followed(path)
     end = f".{os.getpid()}.{secrets.token_hex(8)}.tmp"
     start = os.fsencode(path.name)[: NAME_BYTES - 1 - len(end)].decode("utf-8", "ignore")
     return path.with_name(f".{start}{end}")
@@ -32,9 +81,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the directory of `path`; on success, flush the file to disk and rename it to `path`.
 
     On an exception, remove the temporary file and leave an existing `path` unchanged. Jobs that write the same path at
-    the same time have a temporary file each; the last job to finish wins.
+    the same time have a temporary file each; the last job to finish wins. A symbolic link stays; its target is
+    replaced. If `path` is `written_in_place`, copy the temporary file, which is elsewhere, into it.
     """
     path = Path(path)
+    if written_in_place(path):
+        with TemporaryDirectory() as directory:
+            temporary = Path(directory) / "new"
+            yield temporary
+            with temporary.open("rb") as source, _open_in_place(path) as target:
+                shutil.copyfileobj(source, target)
+        return
+    path = followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
@@ -61,9 +119,10 @@ def _sync_directory(directory: Path) -> None:
 def replaced_directory(path: str | Path) -> Iterator[Path]:
     """Yield an empty directory in the parent of `path`; on success, replace `path` by it, with its content.
 
-    On an exception, remove the new directory and leave an existing `path` unchanged.
+    On an exception, remove the new directory and leave an existing `path` unchanged. A symbolic link stays; the
+    directory that it leads to is replaced.
     """
-    path = Path(path)
+    path = followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
         new = Path(temporary) / "new"
@@ -77,7 +136,7 @@ def replaced_directory(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def exclusive(path: str | Path) -> Iterator[None]:
     """Run the block in one process at a time for `path`; others wait. The lock is `.NAME.lock` next to `path`."""
-    path = Path(path)
+    path = followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     while True:

@@ -1,14 +1,17 @@
 """Predict the MOS of recordings (stage 6).
 
 An input is an audio file (wav, flac, ogg, opus, mp3, ...), a directory (searched with its subdirectories), a list of
-files (.txt or .lst, one path per line), a wav.scp, or a Kaldi-style data directory. Audio of any sampling rate is
-resampled to 16 kHz; channels are averaged. A recording longer than --window is scored in overlapping windows of that
-length; its score is the mean over all its frames. A score depends on the recording alone, not on the other inputs.
+files (.txt or .lst, one path per line), a CSV or TSV file with a column of paths (--column), a wav.scp, a Kaldi-style
+data directory, a pipe such as <(sox ...) with the audio of one recording, or - for one recording on standard input.
+Audio of any sampling rate is resampled to 16 kHz; channels are averaged. A recording longer than --window is scored in
+overlapping windows of that length; its score is the mean over all its frames. A score depends on the recording alone,
+not on the other inputs.
 
 --out FILE.csv or FILE.jsonl lists the recordings in the order of the inputs, with the reason where one cannot be used.
 Any other name is written as a Kaldi-style table `utterance MOS` without those. Without --out, the scores are printed.
 The exit status is 1 if any recording could not be used. OUT.partial holds the scores until all are done; --resume
-continues an interrupted run from it.
+continues an interrupted run from it. If OUT is a pipe or a device such as /dev/stdout, the scores are written into it
+at the end, and --resume is not possible.
 """
 
 from __future__ import annotations
@@ -18,14 +21,18 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tqdm import tqdm
+
 from distilmos import __version__
 from distilmos.commands.options import add_forward_options, positive_float, positive_int
 from distilmos.data.recordings import Recording, find_recordings
 from distilmos.data.tables import as_text
 from distilmos.errors import InputError
+from distilmos.files import written_in_place
 from distilmos.inference.frames import write_frames, write_plot
 from distilmos.inference.output import Journal, record
 from distilmos.inference.predict import PredictOptions, Score, predict
+from distilmos.inference.progress import with_progress
 from distilmos.memory import use_huge_pages
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import DEFAULT, find_model, load_model_dir
@@ -36,7 +43,10 @@ from distilmos.ssl.forward import choose_device
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     defaults = PredictOptions()
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="audio file, directory, list or wav.scp")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="audio file, directory, list, CSV, wav.scp, or -")
+    parser.add_argument(
+        "--column", metavar="NAME", help="column of paths in CSV and TSV files; relative to the directory of the file"
+    )
     parser.add_argument(
         "--model",
         default=DEFAULT,
@@ -73,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict, then print the scores or write them to a file."""
     use_huge_pages()
-    recordings = find_recordings(args.inputs)
+    recordings = find_recordings(args.inputs, args.column)
     device = choose_device(args.device)
     model = load_model_dir(find_model(args.model)).to(device)
     options = PredictOptions(
@@ -93,12 +103,17 @@ def run(args: argparse.Namespace) -> int:
         journal = _open_journal(args, model, options)
         try:
             rest = _skip_done(journal, recordings)
-            for score in _with_frames(predict(model, rest, device, options), args):
+            scores = _with_frames(predict(model, rest, device, options), args)
+            if sys.stderr.isatty():
+                total = sum(1 for _ in find_recordings(args.inputs, args.column))
+                scores = with_progress(scores, journal.done, total)
+            for score in scores:
                 journal.add(record(score))
             total, failed = journal.done, journal.finish()
         finally:
             journal.close()
-        print(f"{args.out}: {total - failed} recordings")
+        # The scores may have gone to standard output.
+        print(f"{args.out}: {total - failed} recordings", file=sys.stderr if written_in_place(args.out) else sys.stdout)
     if failed:
         print(f"distilmos predict: {failed} recordings could not be used", file=sys.stderr)
     return 1 if failed else 0
@@ -130,7 +145,7 @@ def _with_frames(scores: Iterable[Score], args: argparse.Namespace) -> Iterator[
     """Print the error of each score, or write the table and plot that --frames and --plots ask for; pass it on."""
     for score in scores:
         if score.error:
-            print(as_text(score.error), file=sys.stderr)
+            tqdm.write(as_text(score.error), file=sys.stderr)  # above the line of progress, if one is shown
         else:
             if args.frames is not None:
                 write_frames(args.frames, score)

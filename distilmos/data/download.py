@@ -19,7 +19,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from distilmos.errors import FailedError, InputError
-from distilmos.files import exclusive, temporary_name
+from distilmos.files import exclusive, followed, temporary_name
 
 CHUNK = 1 << 20
 TIMEOUT = 60.0  # seconds without a byte
@@ -56,7 +56,7 @@ def download(url: str, path: str | Path, *, size: int | None = None, md5: str | 
         InputError: if `path` exists but does not match `size` and `md5`.
         FailedError: if the download fails, or its result does not match `size` and `md5`; the result is then removed.
     """
-    path = Path(path)
+    path = followed(path)
     with exclusive(path):  # recipes that start together share checkpoints
         return _download(url, path, size, md5)
 

@@ -1,22 +1,28 @@
-"""Recordings for prediction, from audio files, directories, lists and wav.scp files."""
+"""Recordings for prediction, from audio files, pipes, directories, lists and wav.scp files."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from distilmos.data.archive import read_scp
 from distilmos.data.audio import stream_audio
+from distilmos.data.copies import Copy
 from distilmos.data.datadir import read_data_dir
+from distilmos.data.lists import read_rows
 from distilmos.data.tables import read_lines
-from distilmos.errors import InputError
+from distilmos.errors import InputError, raise_faults
 
 # Formats of libsndfile that have their own suffix.
 SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav")
 LISTS = (".lst", ".txt")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
@@ -25,15 +31,17 @@ class Recording:
 
     Attributes:
         utterance: id from the wav.scp, otherwise the path as the user gave it.
-        path: the audio file, or an archive.
+        path: the audio file, or an archive; the name in messages if there is a copy.
         offset: byte offset of the recording in the archive.
         fault: why the recording cannot be read, if already known; empty otherwise.
+        copy: holds the audio in place of `path`, if that is a pipe or an open file.
     """
 
     utterance: str
     path: Path
     offset: int | None = None
     fault: str = ""
+    copy: Copy | None = field(default=None, repr=False)
 
     def stream(self, block_seconds: float) -> Iterator[np.ndarray]:
         """Read the recording as 16 kHz mono; see `stream_audio`.
@@ -43,25 +51,39 @@ class Recording:
         """
         if self.fault:
             raise InputError(self.fault)
-        yield from stream_audio(self.path, block_seconds, self.offset)
+        path = self.path if self.copy is None else self.copy.path
+        try:
+            yield from stream_audio(path, block_seconds, self.offset)
+        except InputError as error:
+            raise type(error)(str(error).replace(str(path), str(self.path))) from None
 
 
-def find_recordings(inputs: Iterable[str]) -> Iterator[Recording]:
+def find_recordings(inputs: Iterable[str], column: str | None = None) -> Iterator[Recording]:
     """Resolve the inputs of a user to recordings, in the order of the inputs.
 
     An input is an audio file; a directory, searched recursively for audio files (SUFFIXES) in order of their names; a
-    Kaldi-style data directory (it has a wav.scp); a list of audio files (.txt, .lst; one path per line); or a wav.scp.
+    Kaldi-style data directory (it has a wav.scp); a list of audio files (.txt, .lst; one path per line); a wav.scp; a
+    CSV or TSV file with a header; a pipe with the audio of one recording; or "-", which is standard input as a pipe.
     All inputs are checked before the first recording is returned. Directories are searched step by step, so that memory
     does not grow with the number of files.
 
+    Args:
+        inputs: the names of the inputs.
+        column: the column of the CSV and TSV files that holds paths, relative to the directory of the file.
+
     Raises:
-        InputError: if an input does not exist or is a faulty list.
+        InputError: if an input does not exist or is a faulty list, or if `column` is given without a CSV or TSV file.
     """
-    sources = [_source(name) for name in inputs]
+    names = list(inputs)
+    if column is not None and not any(Path(name).suffix.lower() in DELIMITERS for name in names):
+        raise InputError(f"column {column!r}: no input is a {' or '.join(DELIMITERS)} file")
+    sources = [_source(name, column) for name in names]
     return (recording for source in sources for recording in source)
 
 
-def _source(name: str) -> Iterable[Recording]:
+def _source(name: str, column: str | None) -> Iterable[Recording]:
+    if name == STANDARD_INPUT:
+        return [_standard_input()]
     path = Path(name)
     if path.is_dir():
         if (path / "wav.scp").exists():
@@ -75,7 +97,28 @@ def _source(name: str) -> Iterable[Recording]:
         return _located(read_scp(path))
     if path.suffix in LISTS:
         return [Recording(line, Path(line)) for line in map(str.strip, read_lines(path)) if line]
-    return [Recording(name, path)]
+    if path.suffix.lower() in DELIMITERS:
+        return _listed(path, column)
+    return [Recording(name, path, copy=Copy(partial(path.open, "rb")) if path.is_fifo() else None)]
+
+
+def _standard_input() -> Recording:
+    if sys.stdin is None or sys.stdin.isatty():
+        where = "closed" if sys.stdin is None else "a terminal"
+        raise InputError(f"{STANDARD_INPUT}: standard input is {where}; it must hold the audio of one recording")
+    descriptor = sys.stdin.fileno()
+    return Recording(STANDARD_INPUT, Path(STANDARD_INPUT), copy=Copy(partial(open, descriptor, "rb", closefd=False)))
+
+
+def _listed(path: Path, column: str | None) -> list[Recording]:
+    """Return the recordings of a CSV or TSV file, in its order."""
+    if column is None:
+        header = next(iter(read_lines(path)), "")
+        raise InputError.at(path, 1, f"choose the column of paths (--column NAME); the header is {header!r}")
+    faults: list[str] = []
+    rows = read_rows(path, [column], faults, header=True, delimiter=DELIMITERS[path.suffix.lower()])
+    raise_faults(faults, str(path))
+    return [Recording(row[column], path.parent / row[column]) for row in rows]
 
 
 def _located(wavs: dict[str, tuple[Path, int | None]]) -> list[Recording]:

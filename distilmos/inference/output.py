@@ -2,6 +2,7 @@
 
 The journal `OUT.partial` is JSON lines: first the settings that determine the scores, then one line per recording in
 the order of the inputs. The file itself (CSV, JSON lines or utt2mos, by its suffix) is written when all are scored.
+If OUT is a pipe, a device or an open descriptor, the journal is a temporary file, and the run cannot be continued.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from distilmos.data.tables import as_text, is_utf8, write_table
 from distilmos.errors import InputError
-from distilmos.files import atomic_path
+from distilmos.files import atomic_path, written_in_place
 from distilmos.inference.predict import Score
 
 DECIMALS = 4  # of scores in CSV; more is noise
@@ -40,14 +42,19 @@ class Journal:
             resume: whether to continue from an existing journal.
 
         Raises:
-            InputError: if `out` is a directory, or if a journal exists and `resume` is not set or its identity differs.
+            InputError: if `out` is a directory, if `resume` is set and `out` is not a regular file, or if a journal
+                exists and `resume` is not set or its identity differs.
         """
         if out.is_dir():
             raise InputError(f"{out}: is a directory; name a file")
         self.out = out
         self._is_table = out.suffix not in (".csv", ".jsonl")
         self._admitted: set[str] = set()
-        self.path = out.with_name(f"{out.name}.partial")
+        self._scratch = TemporaryDirectory() if written_in_place(out) else None
+        if self._scratch is not None and resume:
+            raise InputError(f"{out}: is not a regular file; --resume needs one")
+        directory = out.parent if self._scratch is None else Path(self._scratch.name)
+        self.path = directory / f"{out.name}.partial"
         self.done = 0
         out.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
@@ -93,7 +100,7 @@ class Journal:
             self._admitted.add(utterance)
             return
         advice = "write .csv or .jsonl, or use a wav.scp"
-        if self.done:
+        if self.done and self._scratch is None:
             advice += f"; to keep the scores, rename {self.path} to NAME.csv.partial and use --out NAME.csv --resume"
         raise InputError(f"{self.out}: {fault}, so a Kaldi table cannot hold it; {advice}")
 
@@ -103,10 +110,12 @@ class Journal:
         self.done += 1
 
     def close(self) -> None:
-        """Close the journal; remove it if it holds no score."""
+        """Close the journal; remove it if it holds no score or is a temporary file."""
         self._stream.close()
         if self.done == 0:
             self.path.unlink(missing_ok=True)
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def finish(self) -> int:
         """Write the file, remove the journal, and return the number of recordings that could not be used."""

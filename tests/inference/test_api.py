@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,6 +61,75 @@ def test_batches_of_waveforms_and_integers(predictor):
         assert score.mos == pytest.approx(float(score.frame_mos.mean()), abs=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_tensors_of_every_floating_point_type(predictor, waveforms, dtype):
+    samples, rate = waveforms[0]
+    given = torch.from_numpy(samples[:, 0]).to(dtype).requires_grad_()
+    rounded = given.detach().double().numpy()
+    assert predictor.predict(given, rate).mos == pytest.approx(predictor.predict(rounded, rate).mos, abs=1e-5)
+    (batched,) = predictor.predict(given[None], rate)
+    assert batched.mos == pytest.approx(predictor.predict(rounded, rate).mos, abs=1e-5)
+
+
+class Decoder:
+    """The interface of torchcodec's AudioDecoder that Hugging Face datasets give."""
+
+    def __init__(self, samples: np.ndarray, rate: int) -> None:
+        self.samples = SimpleNamespace(data=torch.from_numpy(samples.T), sample_rate=rate)
+
+    def get_all_samples(self) -> SimpleNamespace:
+        return self.samples
+
+
+def test_hugging_face_items_and_open_files_have_the_score_of_the_path(predictor, wavs, waveforms, tmp_path):
+    """Also in a list of all kinds, where each recording keeps its place."""
+    given, expected = [], []
+    for path, (samples, rate) in zip(wavs, waveforms, strict=True):
+        mos = predictor.predict(path).mos
+        mono = samples.mean(axis=1)
+        kept = io.BytesIO(path.read_bytes())
+        kept.seek(0, os.SEEK_END)  # as after writing
+        kinds = [
+            kept,
+            io.BytesIO(path.read_bytes()),
+            {"path": str(path), "array": mono, "sampling_rate": rate},
+            {"array": torch.from_numpy(mono).double(), "sampling_rate": torch.tensor(rate)},
+            Decoder(samples, rate),
+        ]
+        for item in kinds:
+            assert predictor.predict(item).mos == pytest.approx(mos, abs=1e-4)
+        with path.open("rb") as stream:
+            assert predictor.predict(stream).mos == pytest.approx(mos, abs=1e-4)
+        given += [*kinds, kept, path, str(path)]
+        expected += [mos] * 8
+    given.append(waveforms[0][0][:, 0])
+    expected.append(expected[0])
+    scores = predictor.predict(given, waveforms[0][1])
+    assert [score.mos for score in scores] == pytest.approx(expected, abs=1e-4)
+    assert [scores[0].utterance, scores[6].utterance, scores[10].utterance] == ["0", str(wavs[0]), "10"]
+    assert [score.mos for score in predictor.predict(tuple(given), waveforms[0][1])] == pytest.approx(
+        expected, abs=1e-4
+    )
+
+
+def test_a_file_object_that_cannot_be_rewound(predictor, wavs):
+    with subprocess.Popen(["cat", wavs[1]], stdout=subprocess.PIPE) as process:
+        assert predictor.predict(process.stdout).mos == pytest.approx(predictor.predict(wavs[1]).mos, abs=1e-4)
+
+
+def test_bad_audio_in_an_open_file(predictor, wavs):
+    """Alone it raises, in a list its score has the error; messages name its number, not a temporary file."""
+    with pytest.raises(InputError, match=r"^0: "):
+        predictor.predict(io.BytesIO(b"not audio"))
+    good, bad = predictor.predict([wavs[0], io.BytesIO(b"")])
+    assert (good.error, bad.error.partition(":")[0]) == ("", "1")
+
+
+def test_a_list_with_a_column_of_paths(predictor, wavs, tmp_path):
+    (tmp_path / "l.csv").write_text("file\nu1.wav\n")
+    assert [score.recording.path for score in predictor.stream(tmp_path / "l.csv", column="file")] == [wavs[1]]
+
+
 def test_threads_share_a_predictor(predictor, wavs):
     expected = [predictor.predict(path).mos for path in wavs]
     with ThreadPoolExecutor(4) as executor:
@@ -81,8 +153,24 @@ def test_unusable_input_is_named_with_its_value(predictor, wavs, tmp_path):
         ((np.stack([good, good], axis=1), 16000), r"\(16000, 2\)"),
         ((good.astype(complex), 16000), "waveform 0.*complex128"),
         ((good[None, None], 16000), r"waveform 0.*\(1, 1, 16000\)"),
+        ((torch.from_numpy(good)[None, None].bfloat16(), 16000), r"waveform 0.*\(1, 1, 16000\)"),
+        ((good.astype(np.int64), 16000), "waveform 0.*int64"),
+        ((good.astype(np.uint8), 16000), "waveform 0.*uint8"),
+        ((torch.zeros(16000, dtype=torch.int64), 16000), "waveform 0.*int64"),
+        ((torch.zeros(16000, device="meta"), 16000), "waveform 0.*meta"),
+        ((torch.zeros(16000).to_sparse(), 16000), "waveform 0.*float32"),
         ((None,), "NoneType"),
-        (([wavs[0], good],), "list"),
+        ((b"RIFF",), "bytes"),
+        ((3.5,), "float"),
+        (([wavs[0], good],), "sampling_rate"),
+        (([wavs[0], None],), "1: NoneType"),
+        (([[wavs[0]]],), "0: list"),
+        (({},), "waveform 0.*array.*sampling_rate"),
+        (({"audio": good, "rate": 16000},), "waveform 0.*array.*sampling_rate.*audio, rate"),
+        (({"array": good},), "waveform 0.*sampling_rate"),
+        (({"array": "x", "sampling_rate": 16000},), "waveform 0.*str"),
+        (({"array": good, "sampling_rate": "16000"},), "sampling_rate.*'16000'"),
+        ((io.StringIO("text"),), "file 0"),
     ):
         with pytest.raises(InputError, match=value):
             predictor.predict(*arguments)

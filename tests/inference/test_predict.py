@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -330,6 +335,111 @@ def test_without_out_scores_are_printed_in_the_order_of_the_inputs_with_4_decima
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [name for name, _ in lines] == chosen
     assert all(len(mos.partition(".")[2]) == 4 for _, mos in lines)
+
+
+def test_out_may_be_a_pipe_or_a_link(tmp_path, model_dir, wavs, capsys):
+    """Standard output then holds the scores alone, and nothing is written next to it."""
+    (tmp_path / "out").mkdir()
+    for name, leads_to in {"l.csv": "/proc/self/fd/1", "f.csv": "file"}.items():
+        (tmp_path / "out" / name).symlink_to(leads_to)
+    options = [str(wavs[0]), "--model", str(model_dir)]
+    command = [sys.executable, "-m", "distilmos.cli", "predict", *options, "--out"]
+    done = subprocess.run([*command, str(tmp_path / "out" / "l.csv")], check=True, capture_output=True, text=True)
+    assert main(["predict", *options, "--out", str(tmp_path / "out" / "f.csv")]) == 0
+    assert done.stdout == (tmp_path / "out" / "file").read_text()
+    assert [row["utterance"] for row in read_csv(tmp_path / "out" / "f.csv")] == [str(wavs[0])]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["f.csv", "file", "l.csv"]
+    assert (tmp_path / "out" / "f.csv").is_symlink()
+    capsys.readouterr()
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["predict", *options, "--out", str(tmp_path / "pipe"), "--resume"]) == 2
+    assert f"{tmp_path}/pipe: " in capsys.readouterr().err
+
+
+def run_predict(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "distilmos.cli", "predict", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def test_standard_input_and_pipes_hold_the_audio_of_one_recording(tmp_path, model_dir, wavs):
+    options = ("--model", model_dir, "--plots", tmp_path / "p")
+    expected = run_predict(wavs[1], *options).stdout.split()[1]
+    with wavs[1].open("rb") as stream:
+        assert run_predict("-", *options, stdin=stream).stdout == f"- {expected}\n"
+    for name in ("-", "/dev/stdin"):
+        with subprocess.Popen(["cat", wavs[1]], stdout=subprocess.PIPE) as cat:
+            assert run_predict(name, *options, stdin=cat.stdout).stdout == f"{name} {expected}\n"
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cp", wavs[1], tmp_path / "pipe"]):
+        # A pipe is read in its turn.
+        found = run_predict(wavs[1], tmp_path / "pipe", *options).stdout
+    assert found == f"{wavs[1]} {expected}\n{tmp_path}/pipe {expected}\n"
+    assert {path.name for path in (tmp_path / "p").rglob("*.png")} >= {"-.png", "stdin.png", "pipe.png"}
+
+
+def test_standard_input_without_audio_is_an_error(model_dir, wavs):
+    done = run_predict("-", "--model", model_dir, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout, done.stderr[:3]) == (1, "", "-: ")
+    terminal, end = pty.openpty()
+    try:
+        done = run_predict("-", "--model", model_dir, stdin=end)
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert done.returncode == 2 and " -: " in done.stderr
+
+
+def test_a_csv_or_tsv_file_with_a_column_of_paths(tmp_path, model_dir, wavs, monkeypatch, capsys):
+    """Paths are relative to the file; the output has them as the file does, in its order."""
+    (tmp_path / "l.csv").write_bytes(
+        b'\xef\xbb\xbfid,"path, of wav"\r\n1,u2.wav\r\n\r\n2,"u0.wav"\r\n3,' + os.fsencode(wavs[0]) + b"\r\n"
+    )
+    (tmp_path / "l.tsv").write_text("a b\tid\nu2.wav\t1\nu0.wav\t2\nnone.wav\t3\n")
+    options = ("--model", model_dir, "--out", tmp_path / "o.csv")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert predict("../l.csv", "--column", "path, of wav", *options) == 0
+    rows = read_csv(tmp_path / "o.csv")
+    assert [row["utterance"] for row in rows] == ["u2.wav", "u0.wav", str(wavs[0])]
+    assert [float(row["seconds"]) for row in rows] == [3, 1, 1]
+    assert predict(tmp_path / "l.tsv", "--column", "a b", *options) == 1
+    rows = read_csv(tmp_path / "o.csv")
+    assert [row["utterance"] for row in rows if not row["error"]] == ["u2.wav", "u0.wav"]
+    assert f"{tmp_path}/none.wav" in rows[2]["error"]
+    capsys.readouterr()
+    for given in ((), ("--column", "wav")):
+        assert predict(tmp_path / "l.csv", *given, *options) == 2
+        said = capsys.readouterr().err
+        assert f"{tmp_path}/l.csv:1: " in said and 'id,"path, of wav"' in said
+    for line, value in ((b'4,"u1.wav', "l.csv:6: "), (b"4,", "l.csv:6: "), (b"4,u1.wav,5", "l.csv:6: ")):
+        (tmp_path / "bad").mkdir(exist_ok=True)
+        (tmp_path / "bad" / "l.csv").write_bytes((tmp_path / "l.csv").read_bytes() + line)
+        assert predict(tmp_path / "bad" / "l.csv", "--column", "path, of wav", *options) == 2
+        assert value in capsys.readouterr().err
+    assert predict(wavs[0], "--column", "wav", *options) == 2
+    assert "'wav'" in capsys.readouterr().err
+
+
+def test_progress_is_shown_on_a_terminal_alone(tmp_path, model_dir, wavs):
+    (tmp_path / "x.wav").write_text("not audio")
+    arguments = [*wavs, tmp_path / "x.wav", "--model", model_dir, "--out", tmp_path / "o.csv"]
+    plain = run_predict(*arguments)
+    assert (plain.returncode, len(plain.stderr.splitlines())) == (1, 2)
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, 120))
+    command = [sys.executable, "-m", "distilmos.cli", "predict", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end):
+        os.close(end)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of the terminal
+            while data := os.read(terminal, 1 << 16):
+                shown += data
+        os.close(terminal)
+    lines = [line for line in re.split(r"[\r\n]+", shown.decode()) if line.strip()]
+    assert any("0/4" in line for line in lines)
+    assert re.search(r"4/4 .*, [0-9.]+ s ", "\n".join(lines))
+    for line in plain.stderr.splitlines():
+        assert line in [line.strip() for line in lines]
 
 
 def test_export_is_loadable_and_its_card_has_data_scores_and_notes(tmp_path, model_dir, wavs):
