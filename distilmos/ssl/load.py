@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from distilmos.data.hub import HUB_ID, fetch_hub
+from distilmos.data.hub import HUB_ID, Files, fetch_hub
 from distilmos.errors import InputError
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq import as_fairseq, from_fairseq, from_microsoft, is_wavlm
@@ -85,7 +85,7 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     if HUB_ID.fullmatch(name):
         # Only the first kind of weights that exists; other files of a repository are not needed.
         names = [(weights, weights.replace(".", "-*."), f"{weights}.index.json") for weights in WEIGHTS]
-        return fetch_hub(name, [CONFIG, EXTRACTOR, PROCESSOR], names)
+        return fetch_hub(name, Files([[CONFIG], [EXTRACTOR, PROCESSOR]], names))
     raise InputError(
         f"{name}: not a file, an embedded encoder ({', '.join(embedded_names())}), one known by name "
         f"({', '.join(KNOWN)}), or a hub id (OWNER/NAME)"
