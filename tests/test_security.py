@@ -58,6 +58,7 @@ CHECKPOINTS = {
     "the command line": lambda trap: {"model": {}, "args": argparse.Namespace(arch="wav2vec2", encoder_layers=trap)},
     "what is not used": lambda trap: {"model": {}, "cfg": {"model": FAIRSEQ}, "optimizer_history": [trap]},
     "WavLM": lambda trap: {"model": {}, "cfg": {"relative_position_embedding": trap}},
+    "an array of numpy": lambda trap: {"model": {}, "best": np.array([trap], dtype=object)},
     "weights alone": lambda trap: {"encoder.layer_norm.weight": trap},
 }
 

@@ -1,7 +1,8 @@
 """Empty DIR, the output of a stage, unless an interrupted run of the same stage left it.
 
 A stage is the same if the files of --input, each WORD and this package are unchanged. Scheduler jobs that still write
-to DIR are cancelled first. Call this with --finish at the end of the stage.
+to DIR are cancelled first. If DIR is a symbolic link, the directory that it points to is emptied and the link stays.
+Call this with --finish at the end of the stage.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 from torch import Tensor
 
-from distilmos.data.hub import fetch_hub
+from distilmos.data.hub import Files, fetch_hub
 from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
 from distilmos.model.config import ModelConfig
@@ -45,7 +45,7 @@ def fetch_official(repository: str, backbone: str) -> tuple[Path, Path]:
     Raises:
         FailedError: if they cannot be fetched.
     """
-    root = fetch_hub(repository, [f"{backbone}/{SETTINGS}"], [[f"{backbone}/{CHECKPOINT}"]])
+    root = fetch_hub(repository, Files([[f"{backbone}/{SETTINGS}"]], [[f"{backbone}/{CHECKPOINT}"]]))
     return root / backbone / CHECKPOINT, root / backbone / SETTINGS
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from distilmos.data.hub import HUB_ID, fetch_hub, push_hub
+from distilmos.data.hub import HUB_ID, Files, fetch_hub, push_hub
 from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, temporary_name, write_text
@@ -22,6 +22,7 @@ from distilmos.ssl.config import EncoderConfig
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
 MODELS = Path(__file__).parents[1] / "models"
+PUBLISHED = Files(settings=[[CONFIG]], weights=[[WEIGHTS]], extra=[CARD])
 DEFAULT = "tcdvoip"  # the model that predicts if the user names none
 
 
@@ -75,7 +76,7 @@ def find_model(name_or_path: str | Path) -> Path:
             raise InputError(f"{name}: is an experiment; use its model, {name}/final, or {name}/model from stage 8")
         return Path(name)
     if HUB_ID.fullmatch(name):
-        return fetch_hub(name, [CARD, CONFIG], [[WEIGHTS]])
+        return fetch_hub(name, PUBLISHED)
     known = ", ".join(model_names())
     raise InputError(f"{name}: is not a directory, a model that ships with distilmos ({known}), or a hub id")
 
@@ -151,7 +152,7 @@ def pull_model(repository: str, directory: str | Path) -> None:
     directory = Path(directory)
     if directory.exists():
         raise InputError(f"{directory}: already exists")
-    source = fetch_hub(repository, [CARD, CONFIG], [[WEIGHTS]], newest=True)
+    source = fetch_hub(repository, PUBLISHED, newest=True)
     load_model_dir(source)
     temporary = temporary_name(directory)
     try:

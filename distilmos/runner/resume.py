@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import distilmos
+from distilmos.errors import FailedError, InputError
 from distilmos.files import write_text
 from distilmos.runner.jobs import Array, Job
 from distilmos.runner.queue import cancel_all
@@ -31,7 +32,8 @@ def renew(directory: str | Path, words: Iterable[str] = (), inputs: Iterable[str
         whether the stage continues with the existing files; False if `inputs` is empty.
 
     Raises:
-        FailedError: if jobs cannot be cancelled.
+        InputError: if `directory` is a file.
+        FailedError: if jobs cannot be cancelled, or a file cannot be removed.
     """
     directory = Path(directory)
     mark = directory / "log" / QUEUE / INPUTS
@@ -41,11 +43,29 @@ def renew(directory: str | Path, words: Iterable[str] = (), inputs: Iterable[str
         if mark.exists() and mark.read_text(encoding="utf-8") == now:
             return True
     cancel_all(State.below(directory), f"{directory} starts again")
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True, exist_ok=True)
+    _make_empty(directory)
     if paths:
         write_text(mark, now)
     return False
+
+
+def _make_empty(directory: Path) -> None:
+    """Create a directory, or remove all files in it. A symbolic link to a directory, say on a larger disk, is kept.
+
+    A file that stays could be taken for a result of the new stage, so it is an error.
+    """
+    try:
+        target = directory.resolve()  # creates the target of a link that points to nothing
+        target.mkdir(parents=True, exist_ok=True)
+        for entry in target.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{directory}: is not a directory; remove it, or choose another output") from None
+    except OSError as error:
+        raise FailedError(f"{directory}: cannot be emptied: {error}") from None
 
 
 def finish(directory: str | Path) -> None:

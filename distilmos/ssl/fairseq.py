@@ -1,4 +1,8 @@
-"""Load checkpoints of fairseq (HuBERT, wav2vec 2.0, XLS-R) and of Microsoft's WavLM, which is derived from it."""
+"""Load checkpoints of fairseq (HuBERT, wav2vec 2.0, XLS-R) and of Microsoft's WavLM, which is derived from it.
+
+The encoder of a model that fairseq fine-tuned for recognition is loaded too, and files that s3prl converted from those
+of fairseq.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,12 @@ from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.weights import FAIRSEQ, build_encoder
 
 _CONV_LAYERS = re.compile(r"[\[\]()0-9,*+ ]+")
+# Name of the encoder in fairseq's models for recognition (Wav2VecCtc, HubertCtc, Wav2Vec2Seq2SeqModel, ...).
+_WRAPPED = re.compile(r"^(?:w2v_encoder|encoder)\.w2v_model\.")
+# Settings of the encoder that fairseq's Wav2VecEncoder replaces by those of fine-tuning.
+_REPLACED = ("layer_type", "adp_num", "adp_dim", "adp_act_fn", "adp_trf_idx")
+# Sections of a file of s3prl's `upstream/hubert/convert.py` and `upstream/wav2vec2/convert.py`.
+_S3PRL = ("model_cfg", "task_cfg", "model_weight")
 
 # fairseq's command line and WavLMConfig leave out settings with these default values.
 _DEFAULTS: dict[str, Any] = {
@@ -41,8 +51,51 @@ _WAVLM_DEFAULTS: dict[str, Any] = {
 }
 
 
+def as_fairseq(content: Any) -> Any:
+    """Return the content of a file of s3prl in fairseq's layout; any other content unchanged."""
+    if not isinstance(content, dict) or not content.keys() >= set(_S3PRL):
+        return content
+    model, task, weights = (content[section] for section in _S3PRL)
+    return {"cfg": {"model": model, "task": task}, "model": weights}
+
+
+def unwrap(checkpoint: dict[str, Any], where: str) -> tuple[dict[str, Any], bool]:
+    """Take the encoder out of a model that fairseq fine-tuned for recognition.
+
+    Args:
+        checkpoint: content of the file, in fairseq's layout.
+        where: its path, for errors.
+
+    Returns:
+        a checkpoint of the encoder, and whether it was part of such a model; if not, it is `checkpoint` itself.
+
+    Raises:
+        InputError: if the settings of the encoder are missing.
+    """
+    weights = checkpoint["model"]
+    inner = {_WRAPPED.sub("", name): weights[name] for name in weights if _WRAPPED.match(str(name))}
+    if not inner:
+        return checkpoint, False
+    outer, _ = _settings(checkpoint, where)
+    # Settings of the pretraining. Its task says whether waveforms are normalised; fairseq demands the same of
+    # fine-tuning. They are sections, or in older versions a command line.
+    settings = _section(outer, "w2v_args", where)
+    if not settings:
+        raise InputError(
+            f"{where}: has no settings of the encoder (w2v_args), which was fine-tuned from {outer.get('w2v_path')}; "
+            "use that file"
+        )
+    replaced = {key: outer[key] for key in _REPLACED if outer.get(key) is not None}
+    found: dict[str, Any]
+    if model := _section(settings, "model", where):
+        found = {"args": None, "cfg": {**settings, "model": {**model, **replaced}}}
+    else:
+        found = {"args": argparse.Namespace(**{str(key): settings[key] for key in settings} | replaced), "cfg": None}
+    return {**checkpoint, **found, "model": inner}, True
+
+
 def from_fairseq(checkpoint: dict[str, Any], where: str) -> SSLEncoder:
-    """Build the encoder from fairseq's checkpoint of a HuBERT or wav2vec 2.0.
+    """Build the encoder from fairseq's checkpoint of a HuBERT or wav2vec 2.0, also of one fine-tuned for recognition.
 
     Args:
         checkpoint: content of the file.
@@ -51,14 +104,18 @@ def from_fairseq(checkpoint: dict[str, Any], where: str) -> SSLEncoder:
     Raises:
         InputError: if it is a checkpoint of another model, or incomplete.
     """
+    checkpoint, _ = unwrap(checkpoint, where)
     model, task = _settings(checkpoint, where)
     name = model.get("_name")
     if name not in ("hubert", "wav2vec2"):
         raise InputError(
             f"{where}: a fairseq checkpoint of {name or 'an unknown model'}; only HuBERT and wav2vec 2.0 are supported "
-            "(others for tokens only, with --backend fairseq)"
+            "(others for tokens only, with --backend fairseq and the file that fairseq wrote)"
         )
-    config = _config({**_DEFAULTS, **model}, where, normalize=bool(task.get("normalize")))
+    normalize = task.get("normalize", model.get("normalize"))
+    if isinstance(normalize, str):  # such as an unresolved reference to another setting
+        raise InputError(f"{where}: normalize is {normalize!r}, neither true nor false")
+    config = _config({**_DEFAULTS, **model}, where, normalize=bool(normalize))
     return build_encoder(config, checkpoint["model"], FAIRSEQ, where)
 
 

@@ -1,9 +1,10 @@
 """Run fairseq's own module in place of our encoder, for SSL models that ours does not support (--backend fairseq).
 
-The module computes hidden states for tokens (stages 2 and 4); it is not fine-tuned. It needs fairseq, and for a model
-outside fairseq, such as data2vec, a directory with the model's code (fairseq's --user-dir). Only then is code executed
-that is not part of an installed package. fairseq calls `eval` on some settings of a checkpoint, depending on the model.
-A checkpoint with a setting that would call anything is refused.
+The module computes hidden states for tokens (stages 2 and 4); it is not fine-tuned. Only the encoder of a
+model for recognition is used. This needs fairseq, and for a model outside fairseq, such as data2vec, a directory with
+the model's code (fairseq's --user-dir). Only then is code executed that is not part of an installed package. fairseq
+calls `eval` on some settings of a checkpoint, depending on the model. A checkpoint with a setting that would call
+anything is refused.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 from distilmos.errors import InputError
 from distilmos.ssl.config import count_frames
 from distilmos.ssl.encoder import weights_hash
+from distilmos.ssl.fairseq import unwrap
 from distilmos.ssl.pickles import read_pickle
 
 # Evaluating these calls no function; they cover `[(512,10,5)] + [(512,3,2)] * 4` and every plain name.
@@ -150,6 +152,9 @@ def load_fairseq_module(path: str | Path, user_dir: str | Path | None = None) ->
         raise InputError(f"{path}: holds {type(state).__name__}, not a fairseq checkpoint")
     for section in ("cfg", "args"):
         _refuse_code(state.get(section), section, path)
+    if not isinstance(state.get("model"), dict):
+        raise InputError(f"{path}: has no 'model'; use a checkpoint that fairseq wrote")
+    state, wrapped = unwrap(state, str(path))
     if user_dir is not None:
         import_user_module(argparse.Namespace(user_dir=str(user_dir)))
     try:
@@ -165,6 +170,8 @@ def load_fairseq_module(path: str | Path, user_dir: str | Path | None = None) ->
             task.load_state_dict(state.get("task_state") or {})
             module = task.build_model(config.model, from_checkpoint=True)
         weights = {name: value for name, value in state["model"].items() if name != "_ema"}
+        if wrapped:
+            module.remove_pretraining_modules()
         module.load_state_dict(weights, strict=True, model_cfg=config.model)
     except Exception as error:  # fairseq and its models raise many types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -209,7 +216,7 @@ def _is_harmless(text: str) -> bool:
 def _no_other_checkpoint() -> Iterator[None]:
     """Keep fairseq from reading another checkpoint that this one names: its settings would be evaluated unchecked.
 
-    Models that need another one, such as those fine-tuned for recognition, wrap a model and have no layers themselves.
+    Models that need another one wrap a model and have no layers themselves.
     """
     from fairseq import checkpoint_utils
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def load_huggingface(directory: Path) -> SSLEncoder:
     """Load the encoder of a directory that `save_pretrained` of transformers wrote, with or without a head.
 
     The states equal the hidden_states of transformers 5.0 and later. The waveform is normalised first if the settings
-    of the feature extractor (preprocessor_config.json or processor_config.json) say so; without these files it is not.
+    of the feature extractor (preprocessor_config.json or processor_config.json) say so. Without these settings a
+    message says that the waveform is normalised as in the pretraining of the published models.
 
     Raises:
         InputError: if a file is missing, damaged or of another model.
@@ -64,7 +66,7 @@ def load_huggingface(directory: Path) -> SSLEncoder:
     kind = settings.get("model_type")
     if kind not in MODEL_TYPES:
         raise InputError(f"{directory / CONFIG}: a model of type {kind!r}; only {', '.join(MODEL_TYPES)} are supported")
-    normalize = _normalizes(directory)
+    normalize = _normalizes(directory, settings)
     config = transformers_config(settings, str(directory / CONFIG), wavlm=kind == "wavlm", normalize=normalize)
     weights = _read_weights(directory)
     prefix = f"{kind}."
@@ -119,15 +121,27 @@ def transformers_config(settings: dict[str, Any], where: str, *, wavlm: bool, no
         raise InputError(f"{where}: the configuration is incomplete or unknown: {error}") from None
 
 
-def _normalizes(directory: Path) -> bool:
-    """Return whether a model has a feature extractor that normalises waveforms; its default is to normalise."""
+def _normalizes(directory: Path, settings: dict[str, Any]) -> bool:
+    """Return whether a model's feature extractor normalises waveforms; the default of an extractor is to normalise.
+
+    HuBERT, wav2vec 2.0 and WavLM were pretrained on normalised waveforms if their front end has layer norms (Large,
+    XLS-R), and on others if it has a group norm (Base): the recipes of fairseq and Microsoft. This holds if `directory`
+    has no settings of an extractor, with a message.
+    """
+    extractor: Any = None
     if (directory / EXTRACTOR).exists():
-        extractor: Any = _read_json(directory / EXTRACTOR)
+        extractor = _read_json(directory / EXTRACTOR)
     elif (directory / PROCESSOR).exists():
         extractor = _read_json(directory / PROCESSOR).get("feature_extractor")
-    else:
-        extractor = None
-    return isinstance(extractor, dict) and bool(extractor.get("do_normalize", True))
+    if isinstance(extractor, dict):
+        return bool(extractor.get("do_normalize", True))
+    norm = settings.get("feat_extract_norm", _DEFAULTS["feat_extract_norm"])
+    print(
+        f"{directory}: neither {EXTRACTOR} nor {PROCESSOR} says whether waveforms are normalised; "
+        f"they are{'' if norm == 'layer' else ' not'}, as in the pretraining of published models with {norm} norm",
+        file=sys.stderr,
+    )
+    return bool(norm == "layer")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

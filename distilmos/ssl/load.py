@@ -6,10 +6,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from distilmos.data.hub import HUB_ID, fetch_hub
+from distilmos.data.hub import HUB_ID, Files, fetch_hub
 from distilmos.errors import InputError
 from distilmos.ssl.encoder import SSLEncoder
-from distilmos.ssl.fairseq import from_fairseq, from_microsoft, is_wavlm
+from distilmos.ssl.fairseq import as_fairseq, from_fairseq, from_microsoft, is_wavlm
 from distilmos.ssl.huggingface import CONFIG, EXTRACTOR, PROCESSOR, WEIGHTS, load_huggingface
 from distilmos.ssl.known import KNOWN, find_known
 from distilmos.ssl.pickles import read_pickle
@@ -18,8 +18,8 @@ from distilmos.ssl.store import ENCODER, load_encoder
 ASSETS = Path(__file__).with_name("assets")
 
 SUPPORTED = (
-    "supported are fairseq's HuBERT and wav2vec 2.0, Microsoft's WavLM, transformers directories with config.json "
-    "and weights, and encoders that distilmos saved"
+    "supported are fairseq's HuBERT and wav2vec 2.0 (also fine-tuned for recognition, or converted by s3prl), "
+    "Microsoft's WavLM, transformers directories with config.json and weights, and encoders that distilmos saved"
 )
 
 
@@ -33,8 +33,8 @@ def load_ssl(name_or_path: str | Path) -> SSLEncoder:
 
     Args:
         name_or_path: the name of an embedded encoder (`hubert_tiny`) or of a downloaded one (see `known`); a checkpoint
-            of fairseq (HuBERT, wav2vec 2.0) or Microsoft (WavLM); a transformers directory, one of its weight files, or
-            a hub id (`microsoft/wavlm-base-plus`); or a file that `save_encoder` wrote.
+            of fairseq or s3prl (HuBERT, wav2vec 2.0) or Microsoft (WavLM); a transformers directory, one of its weight
+            files, or a hub id (`microsoft/wavlm-base-plus`); or a file that `save_encoder` wrote.
 
     Raises:
         InputError: if the encoder does not exist or its file cannot be used.
@@ -46,7 +46,7 @@ def load_ssl(name_or_path: str | Path) -> SSLEncoder:
     with path.open("rb") as stream:
         head = stream.read(9)
     if head.startswith((b"PK", b"\x80")):  # torch.save writes a zip file; older versions write a bare pickle
-        checkpoint = read_pickle(path)
+        checkpoint = as_fairseq(read_pickle(path))
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get("model"), dict):
             return (from_microsoft if is_wavlm(checkpoint) else from_fairseq)(checkpoint, str(path))
     elif head.endswith(b"{"):  # safetensors: the JSON header after eight bytes of its length
@@ -85,7 +85,7 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     if HUB_ID.fullmatch(name):
         # Only the first kind of weights that exists; other files of a repository are not needed.
         names = [(weights, weights.replace(".", "-*."), f"{weights}.index.json") for weights in WEIGHTS]
-        return fetch_hub(name, [CONFIG, EXTRACTOR, PROCESSOR], names)
+        return fetch_hub(name, Files([[CONFIG], [EXTRACTOR, PROCESSOR]], names))
     raise InputError(
         f"{name}: not a file, an embedded encoder ({', '.join(embedded_names())}), one known by name "
         f"({', '.join(KNOWN)}), or a hub id (OWNER/NAME)"

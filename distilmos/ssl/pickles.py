@@ -9,15 +9,51 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from distilmos.errors import InputError
 
 
 class _Placeholder:
-    """Stands in for classes in a checkpoint that we do not need."""
+    """Stands in for objects in a checkpoint that we do not need."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
+class _NumpyType:
+    """Stands in for numpy.dtype."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        self.code = code
+        self.byte_order: Any = "="
+
+    def __setstate__(self, state: Any) -> None:
+        self.byte_order = state[1]
+
+
+def _scalar(kind: _NumpyType, data: Any = None) -> Any:
+    """Stand in for numpy's function that restores a scalar from its bytes: only of truth values and real numbers."""
+    if isinstance(data, bytes) and re.fullmatch("b1|[iu][1248]|f[248]", kind.code):
+        return np.frombuffer(data, np.dtype(kind.code).newbyteorder(kind.byte_order), 1)[0].item()
+    return _Placeholder()
+
+
+# Numbers of numpy become those of Python. The functions of numpy that a pickle names are not called, because they also
+# restore objects of any type. Their module is numpy.core up to numpy 1, and numpy._core from 2 on.
+_NUMPY: list[Any] = [
+    (_NumpyType, "numpy.dtype"),
+    (_Placeholder, "numpy.ndarray"),
+    *(
+        (stand_in, f"numpy.{module}.multiarray.{name}")
+        for module in ("core", "_core")
+        for name, stand_in in (("scalar", _scalar), ("_reconstruct", _Placeholder))
+    ),
+]
 # Types in fairseq's checkpoints that are not on torch's own list of safe types: the dictionary of `task_state`, and the
 # command line of older versions, which holds only plain values.
 _ALLOWED: list[Any] = [(_Placeholder, "fairseq.data.dictionary.Dictionary"), argparse.Namespace]
@@ -30,13 +66,14 @@ def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
 
     Args:
         path: the file.
-        allowed: classes in addition to those that torch regards as safe; they must only hold values.
+        allowed: classes in addition to those that torch regards as safe; they must only hold values. Numbers of numpy
+            are always allowed.
 
     Raises:
         InputError: if the file is missing or damaged, or holds anything but weights and plain settings.
     """
     try:
-        with torch.serialization.safe_globals(list(allowed)):
+        with torch.serialization.safe_globals([*_NUMPY, *allowed]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

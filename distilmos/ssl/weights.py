@@ -167,14 +167,18 @@ def convert_weights(
         take_pair("projection", names.projection)
     if not config.norm_first:
         take_pair("norm", "encoder.layer_norm")
-    take("pos_conv.bias", f"{names.pos_conv}.bias")
-    # The newer and the older parameter names of torch's weight normalisation.
-    new_form = f"{names.pos_conv}.parametrizations.weight.original"
-    forms = (f"{new_form}0", f"{new_form}1") if f"{new_form}0" in weights else None
-    for part, source in zip("gv", forms or (f"{names.pos_conv}.weight_g", f"{names.pos_conv}.weight_v"), strict=True):
-        take(part, source)
-    gain, direction = result.pop("g"), result.pop("v")
-    result["pos_conv.weight"] = gain * direction / direction.norm(dim=(0, 1), keepdim=True)
+    if f"{names.pos_conv}.weight" in weights:  # the weight normalisation is folded already
+        take_pair("pos_conv", names.pos_conv)
+    else:
+        take("pos_conv.bias", f"{names.pos_conv}.bias")
+        # The newer and the older parameter names of torch's weight normalisation.
+        new_form = f"{names.pos_conv}.parametrizations.weight.original"
+        forms = (f"{new_form}0", f"{new_form}1") if f"{new_form}0" in weights else None
+        sources = forms or (f"{names.pos_conv}.weight_g", f"{names.pos_conv}.weight_v")
+        for part, source in zip("gv", sources, strict=True):
+            take(part, source)
+        gain, direction = result.pop("g"), result.pop("v")
+        result["pos_conv.weight"] = gain * direction / direction.norm(dim=(0, 1), keepdim=True)
     if config.relative_buckets:
         take("relative.values", f"encoder.layers.0.{names.relative}.weight")
     for index in range(config.num_layers):

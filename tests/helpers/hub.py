@@ -88,10 +88,10 @@ def serve_hub() -> Iterator[Hub]:
                 return self.send_json({"id": repository, "sha": sha, "siblings": siblings})
             owner, name, _, _, *path = self.path.strip("/").split("/")
             found = hub.files.get(f"{owner}/{name}", {}).get("/".join(path))
+            commit = {"X-Repo-Commit": hub.commit(f"{owner}/{name}")} if f"{owner}/{name}" in hub.files else {}
             if found is None:
-                return self.send_json({"error": "Entry not found"}, 404)
-            headers = {"ETag": f'"{hashlib.sha1(found).hexdigest()}"', "X-Repo-Commit": hub.commit(f"{owner}/{name}")}
-            self.send(found, 200, headers)
+                return self.send(b"", 404, {"X-Error-Code": "EntryNotFound", **commit})
+            self.send(found, 200, {"ETag": f'"{hashlib.sha1(found).hexdigest()}"', **commit})
 
         do_HEAD = do_GET  # noqa: N815
 

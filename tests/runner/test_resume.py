@@ -11,6 +11,9 @@ import pytest
 from helpers.cluster import RUN, Cluster, wait_for
 from helpers.recipes import says
 
+from distilmos.errors import FailedError
+from distilmos.runner.resume import renew as prepare
+
 SCRIPT = "echo run >>count.JOB; [ JOB != 2 ] || [ -e repaired ]"
 RENEW = [sys.executable, "-m", "distilmos.cli", "renew"]
 
@@ -85,6 +88,42 @@ def test_another_command_starts_from_nothing(failed: Path) -> None:
     renew(failed)
     assert array(failed, f"{SCRIPT} # another") == 0
     assert counts(failed) == [2, 2, 2]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_linked_directory_is_emptied_and_the_link_stays(tmp_path: Path, exists: bool) -> None:
+    (tmp_path / "data").mkdir()
+    if exists:
+        (tmp_path / "disk" / "log").mkdir(parents=True)
+        (tmp_path / "disk" / "layer1.ark").write_bytes(b"of another encoder")
+        (tmp_path / "disk" / "link").symlink_to(tmp_path / "data")
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    assert renew(tmp_path) == ""
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "data").is_dir()
+    assert sorted(str(path.relative_to(tmp_path / "disk")) for path in (tmp_path / "disk").rglob("*")) == [
+        "log",
+        "log/q",
+        "log/q/inputs",
+    ]
+    assert renew(tmp_path).startswith("out: ")  # an interrupted run continues there
+
+
+def test_a_file_in_place_of_the_directory_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("precious")
+    done = subprocess.run([*RENEW, "out"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, (tmp_path / "out").read_text()) == (2, "precious")
+    assert says(done.stderr, "out")
+
+
+def test_files_that_cannot_be_removed_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "layer1.ark").touch()
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "refused", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(FailedError, match=r"layer1\.ark"):
+        prepare(tmp_path)
 
 
 def test_the_same_on_a_scheduler(failed: Path, slurm: Cluster) -> None:

@@ -165,6 +165,72 @@ def test_layers_of_the_embedded_encoder_equal_those_of_fairseqs_module(tmp_path)
             assert_same_layers(encoder, module, normalize=False)
 
 
+def as_s3prl(state: dict) -> dict:
+    """As s3prl's upstream/hubert/convert.py writes it."""
+    cfg = state["cfg"]
+    converted = {"task_cfg": cfg["task"], "model_cfg": cfg["model"], "model_weight": state["model"]}
+    return {**converted, "dictionaries_symbols": [["<s>", "</s>"]]}
+
+
+def as_recognizer(state: dict, name: str, prefix: str) -> dict:
+    """As fairseq saves a HuBERT that is fine-tuned for recognition."""
+    weights = {f"{prefix}.w2v_model.{key}": value for key, value in state["model"].items()}
+    cfg = {
+        "model": {"_name": name, "w2v_path": "x.pt", "w2v_args": state["cfg"]},
+        "task": {"_name": "audio_finetuning"},
+    }
+    return {"args": None, "cfg": cfg, "model": {**weights, f"{prefix}.proj.weight": torch.zeros(12, 48)}}
+
+
+def as_numpy(state: dict) -> dict:
+    """With numbers and an array of numpy."""
+    numpy = {bool: np.bool_, int: np.int64, float: np.float32}
+    settings = {key: numpy.get(type(value), type(value))(value) for key, value in state["cfg"]["model"].items()}
+    task = {**state["cfg"]["task"], "normalize": np.bool_(state["cfg"]["task"]["normalize"])}
+    extra = {"best": np.float64(3.2), "losses": np.arange(3), "name": np.str_("x")}
+    return {**state, "cfg": {"model": settings, "task": task}, "extra_state": extra}
+
+
+LAYOUTS = {
+    "s3prl": as_s3prl,
+    "CTC": lambda state: as_recognizer(state, "hubert_ctc", "w2v_encoder"),
+    "encoder and decoder": lambda state: as_recognizer(state, "hubert_seq2seq", "encoder"),
+    "numpy": as_numpy,
+}
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["base", "large, normalised waveforms"])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_other_layouts_have_the_encoder_of_the_original_checkpoint(tmp_path, layout, large):
+    state = fairseq_state(random_encoder(CONFIGS[large]))
+    torch.save(state, tmp_path / "original.pt")
+    torch.save(layout(state), tmp_path / "other.pt")
+    original, other = load_ssl(tmp_path / "original.pt"), load_ssl(tmp_path / "other.pt")
+    assert other.config == original.config == CONFIGS[large]
+    assert other.fingerprint() == original.fingerprint()
+
+
+def test_numbers_of_numpy_1(tmp_path):
+    """Their module was numpy.core."""
+    state = fairseq_state(random_encoder(CONFIGS[False]))
+    torch.save(as_numpy(state), tmp_path / "new.pt", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "new.pt").read_bytes()
+    assert b"cnumpy._core.multiarray\n" in content
+    (tmp_path / "old.pt").write_bytes(content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+    assert load_ssl(tmp_path / "old.pt").config == CONFIGS[False]
+
+
+def test_position_embedding_of_fairseq_without_weight_normalisation(tmp_path):
+    encoder = random_encoder(CONFIGS[False])
+    state = fairseq_state(encoder)
+    names = [name for name in state["model"] if name.endswith(("weight_g", "weight_v"))]
+    assert len(names) == 2
+    state["model"] = {name: value for name, value in state["model"].items() if name not in names}
+    state["model"]["encoder.pos_conv.0.weight"] = encoder.pos_conv.weight.detach()
+    torch.save(state, tmp_path / "hubert.pt")
+    assert load_ssl(tmp_path / "hubert.pt").fingerprint() == encoder.fingerprint()
+
+
 def test_half_precision_changes_layers_by_less_than_1_percent(tmp_path):
     encoder = random_encoder(CONFIGS[True])
     save_encoder(encoder, tmp_path / "half.safetensors", half=True)
@@ -255,6 +321,14 @@ MALFORMED = {
     "weights are text": ({"model": "text"}, "'model'"),
     "a weight is text": ({"weights": {"layer_norm.weight": "text"}}, r"'layer_norm\.weight'"),
     "a weight of another rank": ({"weights": {"encoder.pos_conv.0.weight_v": torch.zeros(3)}}, r"\(16\) .*\(3\)"),
+    "normalize is a reference": ({"task": {"normalize": "${model.normalize}"}}, r"\$\{model\.normalize\}"),
+    "arguments of an encoder with CTC are a list": (
+        {
+            "cfg": {"model": {"_name": "hubert_ctc", "w2v_args": [1]}},
+            "weights": {"w2v_encoder.w2v_model.x": torch.zeros(1)},
+        },
+        "'w2v_args'.* list",
+    ),
     "no convolutions": ({"settings": {"conv_feature_layers": "[]"}}, r"conv_layers .*\(\)"),
     "a convolution without stride": ({"settings": {"conv_feature_layers": "[(32,10,0)]"}}, r"\(32, 10, 0\)"),
     "no layers": ({"settings": {"encoder_layers": 0}}, "num_layers .*0"),

@@ -62,9 +62,33 @@ def test_layers_equal_those_of_the_module_in_any_batch(data2vec):
             torch.testing.assert_close(layer[row, : frames[row]], states[: frames[row], 0])
 
 
-def test_our_encoder_refuses_the_model_and_names_the_option_that_helps(data2vec):
-    with pytest.raises(InputError, match=rf"^{data2vec[0]}: .*data2vec_audio.*--backend fairseq"):
-        load_ssl(data2vec[0])
+@pytest.fixture(scope="module")
+def recognizer(data2vec):
+    """The data2vec checkpoint fine-tuned with CTC."""
+    path, _, _ = data2vec
+    state = torch.load(path, weights_only=True)
+    encoder = dict(state["cfg"])
+    weights = {f"w2v_encoder.w2v_model.{k}": v for k, v in state["model"].items() if not k.startswith("final_proj")}
+    state["cfg"]["model"] = {"_name": "wav2vec_ctc", "w2v_path": "/elsewhere/data2vec.pt", "w2v_args": encoder}
+    state["cfg"]["task"] = {"_name": "audio_finetuning", "data": ""}
+    ctc = path.parent / "ctc.pt"
+    torch.save({**state, "model": {**weights, "w2v_encoder.proj.weight": torch.zeros(12, 48)}}, ctc)
+    return ctc
+
+
+def test_the_encoder_of_a_ctc_model_has_the_layers_of_the_original(data2vec, recognizer):
+    path, code, _ = data2vec
+    original, other = load_fairseq_module(path, code), load_fairseq_module(recognizer, code)
+    assert other.normalize is original.normalize is True
+    audio = torch.randn(1, 16000, generator=torch.Generator().manual_seed(1))
+    for found, expected in zip(*(module(audio, torch.tensor([16000]))[0] for module in (other, original)), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_our_encoder_refuses_the_model_and_names_the_option_that_helps(data2vec, recognizer):
+    for path in (data2vec[0], recognizer):
+        with pytest.raises(InputError, match=rf"^{path}: .*data2vec_audio.*--backend fairseq"):
+            load_ssl(path)
 
 
 def test_files_that_fairseq_cannot_load_are_named(tmp_path):

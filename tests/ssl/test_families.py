@@ -35,12 +35,19 @@ def make_model(kind, large=False, head=None, **changes):
     torch.manual_seed(0)
     cls = getattr(transformers, head or CLASSES[kind])
     # Few buckets, so that the recordings reach the logarithmic and the clamped ones.
-    relative = {"num_buckets": 24, "max_bucket_distance": 60} if kind == "wavlm" else {}
+    wavlm = cls.config_class.model_type == "wavlm"
+    relative = {"num_buckets": 24, "max_bucket_distance": 60} if wavlm else {}
     settings = {**SHAPE, **relative, **(LARGE if large else {}), **changes}
     model = cls(cls.config_class(**settings)).eval()
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
     return model
+
+
+def save(model, directory, normalize):
+    """Write a model with its feature extractor."""
+    model.save_pretrained(directory)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=normalize).save_pretrained(directory)
 
 
 def recordings():
@@ -76,15 +83,15 @@ def hidden_states(model, normalize=None):
 @pytest.mark.parametrize("kind", CLASSES)
 def test_all_layers_equal_those_of_transformers(tmp_path, kind, large):
     model = make_model(kind, large)
-    model.save_pretrained(tmp_path)
-    assert deviation(load_ssl(tmp_path), hidden_states(model)) < 1e-5
+    save(model, tmp_path, normalize=large)
+    assert deviation(load_ssl(tmp_path), hidden_states(model, 1e-7 if large else None)) < 1e-5
 
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_each_norm_order_works_with_each_front_end(tmp_path, kind):
     for settings in ({"do_stable_layer_norm": True}, {"feat_extract_norm": "layer"}):
         model = make_model(kind, **settings)
-        model.save_pretrained(tmp_path)
+        save(model, tmp_path, normalize=False)
         assert deviation(load_ssl(tmp_path), hidden_states(model)) < 1e-5
 
 
@@ -101,6 +108,31 @@ def test_the_preprocessor_decides_whether_the_waveform_is_normalised(tmp_path, n
     else:
         extractor.save_pretrained(tmp_path)
     assert deviation(load_ssl(tmp_path), hidden_states(model, 1e-7 if normalize else None)) < 1e-5
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["base", "large"])
+def test_without_a_preprocessor_the_front_end_decides_and_a_message_says_so(tmp_path, capfd, large):
+    model = make_model("wavlm", large)
+    model.save_pretrained(tmp_path)
+    capfd.readouterr()
+    assert deviation(load_ssl(tmp_path), hidden_states(model, 1e-7 if large else None)) < 1e-5
+    assert capfd.readouterr().err.startswith(f"{tmp_path}: ")
+
+
+@pytest.mark.parametrize("head", ["HubertForCTC", "Wav2Vec2ForCTC", "WavLMForCTC", "WavLMForSequenceClassification"])
+def test_models_with_a_head(tmp_path, head):
+    model = make_model(None, head=head, vocab_size=12)
+    save(model, tmp_path, normalize=True)
+    assert deviation(load_ssl(tmp_path), hidden_states(model.base_model, 1e-7)) < 1e-5
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_position_embedding_without_weight_normalisation(tmp_path, kind):
+    model = make_model(kind)
+    torch.nn.utils.parametrize.remove_parametrizations(model.encoder.pos_conv_embed.conv, "weight")
+    assert "encoder.pos_conv_embed.conv.weight" in model.state_dict()
+    save(model, tmp_path, normalize=False)
+    assert deviation(load_ssl(tmp_path), hidden_states(model)) < 1e-5
 
 
 def test_shards_pickled_weights_and_models_with_a_head(tmp_path):
@@ -246,31 +278,82 @@ FAIRSEQ = {
 }
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["cfg", "command line"])
-@pytest.mark.parametrize("large", [False, True], ids=["group norm, post-norm", "layer norm, pre-norm"])
-def test_wav2vec2_of_fairseq(tmp_path, large, older):
-    """Older checkpoints, such as the published wav2vec_small.pt, have the command line in `args` instead of `cfg`."""
+def make_wav2vec2(large):
+    """A wav2vec 2.0 of fairseq with random weights, and its settings."""
     wav2vec2 = pytest.importorskip("fairseq.models.wav2vec.wav2vec2", reason="fairseq is not installed")
     torch.manual_seed(0)
-    settings = {
-        **FAIRSEQ,
-        **({"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True} if large else {}),
-    }
+    changes = {"extractor_mode": "layer_norm", "layer_norm_first": True, "conv_bias": True} if large else {}
+    settings = {**FAIRSEQ, **changes}
     module = wav2vec2.Wav2Vec2Model(wav2vec2.Wav2Vec2Config(**settings)).eval()
     for parameter in module.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
-    if older:
-        about = {"args": argparse.Namespace(arch="wav2vec2", task="audio_pretraining", normalize=large, **settings)}
-    else:
-        about = {"args": None, "cfg": {"model": {"_name": "wav2vec2", **settings}, "task": {"normalize": large}}}
-    torch.save({**about, "model": module.state_dict()}, tmp_path / "wav2vec2.pt")
-    encoder = load_ssl(tmp_path / "wav2vec2.pt")
+    return module, settings
 
-    def expected(audio):
+
+def described(settings, normalize, older):
+    """The settings in a checkpoint of fairseq.
+
+    Older ones, such as the published wav2vec_small.pt, have the command line in `args` instead of `cfg`.
+    """
+    if older:
+        arguments = {"arch": "wav2vec2", "task": "audio_pretraining", "normalize": normalize, **settings}
+        return {"args": argparse.Namespace(**arguments)}
+    task = {"_name": "audio_pretraining", "data": "", "normalize": normalize}
+    return {"args": None, "cfg": {"model": {"_name": "wav2vec2", **settings}, "task": task}}
+
+
+def states_of_fairseq(module, encoder, normalize):
+    def states(audio):
         frames = encoder.config.num_frames(len(audio))  # fairseq pads to an even number with masked frames
-        if large:
+        if normalize:
             audio = torch.nn.functional.layer_norm(audio, audio.shape)
         results = module.extract_features(audio[None], padding_mask=None)["layer_results"]
         return [result[0][:frames, 0] for result in results]
 
-    assert deviation(encoder, expected) < 1e-5
+    return states
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["cfg", "command line"])
+@pytest.mark.parametrize("large", [False, True], ids=["group norm, post-norm", "layer norm, pre-norm"])
+def test_wav2vec2_of_fairseq(tmp_path, large, older):
+    module, settings = make_wav2vec2(large)
+    torch.save({**described(settings, large, older), "model": module.state_dict()}, tmp_path / "wav2vec2.pt")
+    encoder = load_ssl(tmp_path / "wav2vec2.pt")
+    assert deviation(encoder, states_of_fairseq(module, encoder, large)) < 1e-5
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["cfg", "command line"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_encoder_of_fairseqs_ctc_model(tmp_path, normalize, older):
+    """The model of fairseq. The settings of pretraining in it say whether waveforms are normalised."""
+    asr = pytest.importorskip("fairseq.models.wav2vec.wav2vec2_asr", reason="fairseq is not installed")
+    from omegaconf import OmegaConf
+
+    module, settings = make_wav2vec2(large=True)
+    pretraining = described(settings, normalize, older=False)["cfg"]
+    config = OmegaConf.structured(
+        asr.Wav2Vec2CtcConfig(w2v_path="/elsewhere/wav2vec2.pt", data="", normalize=normalize, dropout=0.1)
+    )
+    OmegaConf.set_struct(config, False)
+    config.w2v_args = pretraining
+    model = asr.Wav2VecCtc(config, asr.Wav2VecEncoder(config, output_size=12)).eval()
+    encoder = model.w2v_encoder.w2v_model
+    missing, unknown = encoder.load_state_dict(module.state_dict(), strict=False)
+    assert missing == [] and all(name.startswith(("quantizer", "project_q", "final_proj")) for name in unknown)
+    if older:
+        inner = described(settings, normalize, older=True)["args"]
+        arguments = {"arch": "wav2vec_ctc", "task": "audio_finetuning", "w2v_args": inner, "w2v_path": config.w2v_path}
+        about = {"args": argparse.Namespace(**arguments)}
+    else:
+        outer = {**OmegaConf.to_container(config, enum_to_str=True), "_name": "wav2vec_ctc", "normalize": normalize}
+        about = {"args": None, "cfg": {"model": outer, "task": {"_name": "audio_finetuning"}}}
+    path = tmp_path / "ctc.pt"
+    torch.save({**about, "model": model.state_dict()}, path)
+    loaded = load_ssl(path)
+    assert deviation(loaded, states_of_fairseq(encoder, loaded, normalize)) < 1e-5
+    if not older:
+        for change, value in ({"w2v_args": None}, "/elsewhere/wav2vec2.pt"), ({"layer_type": "trf_adp"}, "trf_adp"):
+            changed = {**about["cfg"], "model": {**outer, **change}}
+            torch.save({"cfg": changed, "model": model.state_dict()}, path)
+            with pytest.raises(InputError, match=f"^{path}: .*{value}"):
+                load_ssl(path)
