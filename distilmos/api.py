@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distilmos.data.audio import require_rate, resample
+from distilmos.data.audio import require_channel, require_rate, resample
+from distilmos.data.checks import Checks
 from distilmos.data.recordings import Recording, find_recordings
-from distilmos.errors import InputError
+from distilmos.errors import InputError, InputWarning
 from distilmos.inference.predict import PredictOptions, Score, predict, score_audio, too_short
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import find_model, load_model_dir
@@ -63,8 +65,11 @@ class Predictor:
         Returns:
             the score of a single audio file or waveform, otherwise a list of scores.
 
+        An InputWarning names each recording that is silent or clipped, whose channels cancel, or whose header is wrong.
+
         Raises:
-            InputError: if x does not exist or has another type or shape; if a single recording cannot be used; or if a
+            InputError: if x does not exist or has another type or shape; if a single recording cannot be used; if a
+                recording does not have the channel that `options` choose; or if a
                 waveform is shorter than one frame (25 ms) or not finite. Among several files, one that cannot be used
                 raises nothing: its score has an `error`.
         """
@@ -111,6 +116,8 @@ class Predictor:
 
     def _score_arrays(self, arrays: Sequence[Array], sampling_rate: int | None) -> list[Score]:
         rate = _whole_rate(sampling_rate)
+        if arrays and self.options.channel is not None:
+            require_channel(self.options.channel, 1, "a waveform")
         shortest = self.model.encoder_config.receptive_field
         waveforms = [_waveform(array, number, rate, shortest) for number, array in enumerate(arrays)]
         named = ((str(number), [waveform]) for number, waveform in enumerate(waveforms))
@@ -156,6 +163,10 @@ def _waveform(array: Array, number: int, rate: int, shortest: int) -> np.ndarray
     resampled = resample(samples, rate)
     if resampled.size < shortest:
         raise InputError(f"waveform {number}: {too_short(resampled.size, shortest)}")
+    checks = Checks()
+    checks.add(samples[:, None], samples)
+    if found := checks.warnings():
+        warnings.warn(f"waveform {number}: {'; '.join(found)}", InputWarning, stacklevel=2)
     return resampled
 
 
