@@ -100,7 +100,7 @@ def test_a_channel_that_does_not_exist_is_bad_usage(tmp_path, model_dir, stereo,
     predictor = distilmos.load(model_dir, channel=3)
     with pytest.raises(InputError, match=r"both\.wav: .*\b2 channels.*\b3\b"):
         predictor.predict([stereo["both"]])
-    with pytest.raises(InputError, match="waveform.*1 channel.*3"):
+    with pytest.raises(InputError, match=r"waveform.*1 channel.*3"):
         predictor.predict(np.zeros(16000), 16000)
     for bad in (0, -1, 1.5, "1"):
         with pytest.raises(InputError, match=f"channel {bad!r}"):
@@ -111,8 +111,13 @@ def test_a_channel_that_does_not_exist_is_bad_usage(tmp_path, model_dir, stereo,
 
 
 def test_another_channel_does_not_continue_a_run(tmp_path, model_dir, stereo, capsys):
-    arguments = (stereo["both"], tmp_path / "none.lst", "--model", model_dir, "--out", tmp_path / "o.csv")
-    (tmp_path / "none.lst").write_text(f"{stereo['left']}\n")
+    """The run ends at the last file, after many scored recordings."""
+    (tmp_path / "in").mkdir()
+    for index in range(40):
+        (tmp_path / "in" / f"{index:02d}.wav").symlink_to(stereo["both"])
+    (tmp_path / "in" / "z.wav").symlink_to(stereo["left"])
+    options = ("--batch-seconds", "1", "--workers", "1", "--out", tmp_path / "o.csv")
+    arguments = (tmp_path / "in", "--model", model_dir, *options)
     assert predict(*arguments, "--channel", "2") == 2
     assert predict(*arguments, "--channel", "1", "--resume") == 2
     assert f"{tmp_path}/o.csv.partial:1: " in capsys.readouterr().err.splitlines()[-1]
