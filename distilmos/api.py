@@ -56,6 +56,8 @@ class Predictor:
     def predict(self, x: str | Path | Array | Paths | Arrays, sampling_rate: int | None = None) -> Score | list[Score]:
         """Score one recording or several.
 
+        An InputWarning names each recording that is silent or clipped, whose channels cancel, or whose header is wrong.
+
         Args:
             x: the path of an audio file; a directory, list file or wav.scp (see `stream`); a waveform (N,); a batch of
                 waveforms (B, N); or a list of paths or of waveforms (N,) of any lengths. Waveforms are mono: floating
@@ -65,13 +67,10 @@ class Predictor:
         Returns:
             the score of a single audio file or waveform, otherwise a list of scores.
 
-        An InputWarning names each recording that is silent or clipped, whose channels cancel, or whose header is wrong.
-
         Raises:
             InputError: if x does not exist or has another type or shape; if a single recording cannot be used; if a
-                recording does not have the channel that `options` choose; or if a
-                waveform is shorter than one frame (25 ms) or not finite. Among several files, one that cannot be used
-                raises nothing: its score has an `error`.
+                recording does not have `options.channel`; or if a waveform is shorter than one frame (25 ms) or not
+                finite. Among several files, one that cannot be used raises nothing: its score has an `error`.
         """
         if isinstance(x, str | Path):
             scores = list(self.stream(x))

@@ -102,7 +102,7 @@ def _open(path: Path, offset: int | None) -> Iterator[Iterator[_Sound | ffmpeg.D
         raise InputError(f"{path}: not readable as audio{where}: {reason}") from None
 
 
-def _streams(path: Path, file: BinaryIO, offset: int | None) -> Generator[_Sound | ffmpeg.Decoder]:
+def _streams(path: Path, file: BinaryIO, offset: int | None) -> Generator[_Sound | ffmpeg.Decoder, None, None]:
     """Yield the streams of an open file; each is closed when the next one is asked for.
 
     Raises:
@@ -226,7 +226,8 @@ def _mono_blocks(
         size = max(1, round(min(block_seconds * sound.samplerate, frames)))
         for samples in sound.blocks_of(size):
             chosen = samples if channel is None else samples[:, channel - 1 : channel]
-            mono = to_mono(chosen)
+            with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused below
+                mono = to_mono(chosen)
             if not checks.add(chosen, mono):
                 raise InputError(f"{path}: holds samples that are not finite numbers")
             yield sound.samplerate, mono
