@@ -27,6 +27,7 @@ _AU_HEADER = 24  # bytes of an AU header without its annotation
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA_HEADER = 50  # bytes of a data object without its packets, as a live stream gives its size
+_JOINED = "joined from several files, of which ffmpeg decodes only the first"
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675  # elements of Matroska whose size may be unknown
 
 
@@ -37,13 +38,13 @@ class Format:
     Attributes:
         name: its name for errors.
         demuxer: ffmpeg's name of it.
-        end: returns the position where a file has to end at the earliest, from the file and its size in bytes; None if
-            the file does not say it.
+        end: returns the position where a file has to end at the earliest, from the file and its size in bytes. Raises
+            ValueError with the reason if it cannot tell.
     """
 
     name: str
     demuxer: str
-    end: Callable[[ByteFile, int], int | None]
+    end: Callable[[ByteFile, int], int]
 
 
 def available() -> bool:
@@ -82,9 +83,10 @@ class Decoder:
         if not available():
             raise InputError(f"{path}: the format is {form.name}; install ffmpeg to read it")
         size = file.seek(0, os.SEEK_END)
-        end = form.end(file, size)
-        if end is None:
-            raise InputError(f"{path}: a live stream in {form.name} does not say where it ends; convert it")
+        try:
+            end = form.end(file, size)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}; convert it to another format") from None
         if end > size:
             raise InputError(f"{path}: cut off: the {form.name} file has {size} bytes of at least {end}")
         self._path = path
@@ -161,6 +163,8 @@ def _mp4_end(file: ByteFile, size: int) -> int:
     while position + 8 <= size:
         file.seek(position)
         head = file.read(16)
+        if head[4:8] == b"ftyp" and position:
+            raise ValueError(_JOINED)
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
@@ -179,10 +183,10 @@ def _matroska_end(file: ByteFile, size: int) -> int:
         name_width = _vint_width(head)
         width = _vint_width(head[name_width:])
         start = name_width + width
-        if len(head) < start or len(head) <= name_width:
-            return size + 1  # the file ends within an element's header
-        if name_width > 4 or width > 8:
+        if name_width > 4 or (len(head) > name_width and width > 8):
             return size  # no element: ffmpeg says what is wrong
+        if len(head) < start or len(head) == name_width:
+            return size + 1  # the file ends within an element's header
         length = int.from_bytes(head[name_width:start], "big") & ((1 << 7 * width) - 1)
         if length == (1 << 7 * width) - 1 and int.from_bytes(head[:name_width], "big") in (_SEGMENT, _CLUSTER):
             length = 0
@@ -195,15 +199,17 @@ def _vint_width(data: bytes) -> int:
     return 9 - data[0].bit_length() if data else 0
 
 
-def _asf_end(file: ByteFile, size: int) -> int | None:
+def _asf_end(file: ByteFile, size: int) -> int:
     """Follow the objects of a Windows Media file: 16 bytes of identifier, 8 of size."""
     position = 0
     while position + 24 <= size:
         file.seek(position)
         head = file.read(24)
+        if head[:16] == _ASF and position:
+            raise ValueError(_JOINED)
         length = int.from_bytes(head[16:], "little")
         if length <= _ASF_DATA_HEADER and head[:16] == _ASF_DATA:
-            return None
+            raise ValueError("a Windows Media file of a live stream does not say where it ends")
         position += max(24, length)
     return position
 

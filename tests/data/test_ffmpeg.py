@@ -99,6 +99,26 @@ def test_a_file_that_is_cut_off_or_damaged_is_never_read_in_part(whole: Path, tm
             assert found == size
 
 
+def test_what_follows_the_audio(whole: Path, tmp_path: Path) -> None:
+    tag = b"TAG".ljust(128, b" ")
+    for name, rest in {"a.m4a": bytes(5), "start.m4a": bytes(999), "a.webm": bytes(999), "a.aac": tag}.items():
+        (tmp_path / name).write_bytes((whole / name).read_bytes() + rest)
+        assert np.array_equal(read_audio(tmp_path / name), read_audio(whole / name))
+    (tmp_path / "id3.aac").write_bytes(b"ID3\4\0\0\0\0\0\5title" + (whole / "a.aac").read_bytes())
+    assert np.array_equal(read_audio(tmp_path / "id3.aac"), read_audio(whole / "a.aac"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_joined_files_are_read_whole_or_refused(whole: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / kind).write_bytes(2 * (whole / kind).read_bytes())
+    try:
+        found = read_audio(tmp_path / kind).size
+    except InputError as error:
+        assert str(error).startswith(f"{tmp_path / kind}: ")
+    else:
+        assert found == pytest.approx(2 * read_audio(whole / kind).size, abs=LOSSY_EDGE * SAMPLE_RATE)
+
+
 def test_a_track_without_audio_and_a_live_stream_are_refused(whole: Path, tmp_path: Path) -> None:
     subprocess.run(["ffmpeg", "-loglevel", "error", *VIDEO, "-c:v", "mpeg4", tmp_path / "silent.mp4"], check=True)
     live = subprocess.run(
