@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distilmos.data.audio import require_rate, resample, to_mono
+from distilmos.data.audio import require_channel, require_rate, resample, to_mono
+from distilmos.data.checks import Checks
 from distilmos.data.copies import Copy
 from distilmos.data.recordings import Recording, find_recordings
-from distilmos.errors import InputError
+from distilmos.errors import InputError, InputWarning
 from distilmos.inference.predict import PredictOptions, Score, predict, score_audio, too_short
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import find_model, load_model_dir
@@ -75,6 +77,8 @@ class Predictor:
     def predict(self, x: One | Collection[One], sampling_rate: int | None = None) -> Score | list[Score]:
         """Score one recording or several.
 
+        An InputWarning names each recording that is silent or clipped, whose channels cancel, or whose header is wrong.
+
         Args:
             x: one of
 
@@ -84,7 +88,7 @@ class Predictor:
                 - a waveform (N,), or a batch of waveforms (B, N): numpy or torch, mono, floating point with full scale
                   -1..1, or int8, int16 or int32 with the full scale of the type;
                 - an item of a Hugging Face data set: a dictionary with "array" (N,) and "sampling_rate", or a decoder
-                  of torchcodec, whose channels are averaged;
+                  of torchcodec, whose channels are averaged unless `options.channel` chooses one;
                 - a list of these except batches, of any lengths.
             sampling_rate: sampling rate in Hz of waveforms without one of their own.
 
@@ -92,9 +96,9 @@ class Predictor:
             the score of a single recording, otherwise a list of scores.
 
         Raises:
-            InputError: if x does not exist or has another type or shape; if a single recording cannot be used; or if a
-                waveform is shorter than one frame (25 ms) or not finite. Among several files, one that cannot be used
-                raises nothing: its score has an `error`.
+            InputError: if x does not exist or has another type or shape; if a single recording cannot be used; if a
+                recording does not have `options.channel`; or if a waveform is shorter than one frame (25 ms) or not
+                finite. Among several files, one that cannot be used raises nothing: its score has an `error`.
         """
         if isinstance(x, str | Path):
             scores = list(self.stream(x))
@@ -150,7 +154,7 @@ class Predictor:
             return [Recording(str(number), Path(str(number)), copy=_copy(item, number))]
         if not _is_waveform(item):
             raise InputError(f"item {number}: {type(item).__name__} is not a path, an open file or a waveform")
-        array, rate = _array_and_rate(item, number, sampling_rate)
+        array, rate = _array_and_rate(item, number, sampling_rate, self.options.channel)
         return [(str(number), _waveform(array, number, rate, self.model.encoder_config.receptive_field))]
 
 
@@ -176,8 +180,10 @@ def _copy(file: Any, number: int) -> Copy:
     return copy
 
 
-def _array_and_rate(item: Any, number: int, sampling_rate: int | None) -> tuple[Array, int]:
-    """Return the array of a waveform and its own sampling rate, or `sampling_rate` if it has none."""
+def _array_and_rate(item: Any, number: int, sampling_rate: int | None, channel: int | None) -> tuple[Array, int]:
+    """Return the array (N,) of a waveform and its own sampling rate, or `sampling_rate` if it has none."""
+    if channel is not None and isinstance(item, np.ndarray | Tensor | Mapping):
+        require_channel(channel, 1, f"waveform {number}")
     if isinstance(item, Mapping):
         if missing := [key for key in ("array", "sampling_rate") if item.get(key) is None]:
             keys = ", ".join(map(str, item))
@@ -192,7 +198,11 @@ def _array_and_rate(item: Any, number: int, sampling_rate: int | None) -> tuple[
         samples = item.get_all_samples()
     except (RuntimeError, ValueError) as error:
         raise InputError(f"waveform {number}: cannot be decoded: {error}") from None
-    return to_mono(samples.data.cpu().float().numpy().T), _whole_rate(samples.sample_rate)
+    decoded = samples.data.cpu().float().numpy().T
+    if channel is not None:
+        require_channel(channel, decoded.shape[1], f"waveform {number}")
+        decoded = decoded[:, channel - 1 : channel]
+    return to_mono(decoded), _whole_rate(samples.sample_rate)
 
 
 def _whole_rate(rate: int | None) -> int:
@@ -235,6 +245,10 @@ def _waveform(array: Array, number: int, rate: int, shortest: int) -> np.ndarray
     resampled = resample(samples, rate)
     if resampled.size < shortest:
         raise InputError(f"waveform {number}: {too_short(resampled.size, shortest)}")
+    checks = Checks()
+    checks.add(samples[:, None], samples)
+    if found := checks.warnings():
+        warnings.warn(f"waveform {number}: {'; '.join(found)}", InputWarning, stacklevel=2)
     return resampled
 
 

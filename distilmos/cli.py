@@ -6,9 +6,13 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 from distilmos import __version__
-from distilmos.errors import FailedError, InputError
+from distilmos.errors import FailedError, InputError, InputWarning
 
 # Groups as `distilmos --help` lists them, each in the order of the pipeline. The module of a command is imported only
 # when it is called, so that `--help` and light commands do not wait for torch.
@@ -73,7 +77,8 @@ def main(argv: list[str] | None = None) -> int:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
-        status = module.run(command.parse_args(arguments[1:]))
+        with _warnings_in_one_line(name):
+            status = module.run(command.parse_args(arguments[1:]))
         return int(status or 0)
     except InputError as error:
         print(f"distilmos {name}: error: {error}", file=sys.stderr)
@@ -98,6 +103,30 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+@contextmanager
+def _warnings_in_one_line(command: str) -> Iterator[None]:
+    """Print every InputWarning as one line, like an error; leave other warnings as they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        show = warnings.showwarning
+
+        def show_in_one_line(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, InputWarning):
+                print(f"distilmos {command}: warning: {message}", file=sys.stderr)
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show_in_one_line
+        yield
 
 
 def _main_parser() -> argparse.ArgumentParser:

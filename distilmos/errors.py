@@ -24,6 +24,10 @@ class FailedError(Exception):
     """The input is acceptable, but the work failed: exit status 1."""
 
 
+class InputWarning(UserWarning):
+    """Input that can be used, but is probably not as the user wants it. The message is one line that names the file."""
+
+
 MAX_FAULTS_SHOWN = 50
 
 

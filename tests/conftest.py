@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -44,10 +46,10 @@ MAY_BE_SKIPPED = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this suite."""
     parser.addoption(
-        "--install-schedulers",
+        "--install-packages",
         action="store_true",
         default=IN_CI,
-        help="install Slurm and Grid Engine with apt-get if they are missing (as root; default with CI=true)",
+        help="install Slurm, Grid Engine and ffmpeg with apt-get if they are missing (as root; default with CI=true)",
     )
     parser.addoption(
         "--tcdvoip",
@@ -116,3 +118,13 @@ def tcdvoip_release(request: pytest.FixtureRequest) -> Path:
     if not root.exists():
         pytest.skip("TCD-VoIP is not here")
     return root
+
+
+@pytest.fixture(scope="session")
+def ffmpeg(pytestconfig: pytest.Config) -> str:
+    """The command ffmpeg, which is on PATH."""
+    if shutil.which("ffmpeg") is None and pytestconfig.getoption("--install-packages"):
+        subprocess.run([TESTS / "install.sh", "ffmpeg"], capture_output=True, check=False)
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    return "ffmpeg"

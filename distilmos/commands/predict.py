@@ -1,11 +1,12 @@
 """Predict the MOS of recordings (stage 6).
 
-An input is an audio file (wav, flac, ogg, opus, mp3, ...), a directory (searched with its subdirectories), a list of
-files (.txt or .lst, one path per line), a CSV or TSV file with a column of paths (--column), a wav.scp, a Kaldi-style
-data directory, a pipe such as <(sox ...) with the audio of one recording, or - for one recording on standard input.
-Audio of any sampling rate is resampled to 16 kHz; channels are averaged. A recording longer than --window is scored in
-overlapping windows of that length; its score is the mean over all its frames. A score depends on the recording alone,
-not on the other inputs.
+An input is an audio file (wav, flac, ogg, opus, mp3, ...; with ffmpeg on PATH also m4a, mp4, webm, aac, wma, ...), a
+directory (searched with its subdirectories), a list of files (.txt or .lst, one path per line), a CSV or TSV file with
+a column of paths (--column), a wav.scp, a Kaldi-style data directory, a pipe such as <(sox ...) with the audio of one
+recording, or - for one recording on standard input. Audio of any sampling rate is resampled to 16 kHz; channels are
+averaged, unless --channel chooses one. A recording longer than --window is scored in overlapping windows of that
+length; its score is the mean over all its frames. A score depends on the recording alone, not on the other inputs. A
+warning names each recording that is silent or clipped, whose channels cancel, or whose header gives a wrong size.
 
 --out FILE.csv or FILE.jsonl lists the recordings in the order of the inputs, with the reason where one cannot be used.
 Any other name is written as a Kaldi-style table `utterance MOS` without those. Without --out, the scores are printed.
@@ -57,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--corpus", metavar="NAME", help="predict on the scale of this corpus, for a model trained on several"
     )
+    parser.add_argument(
+        "--channel",
+        type=positive_int,
+        metavar="N",
+        help="score channel N, counted from 1 (default: the mean of all)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write: .csv, .jsonl or utt2mos")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run from OUT.partial")
     parser.add_argument("--frames", type=Path, metavar="DIR", help="write the frame scores, one table per recording")
@@ -91,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         window_seconds=args.window,
         workers=args.workers,
         corpus=args.corpus,
+        channel=args.channel,
     )
     if args.out is None:
         failed = 0
@@ -125,6 +133,7 @@ def _open_journal(args: argparse.Namespace, model: MOSNetwork, options: PredictO
         "model": weights_hash(model),
         "window_seconds": options.window_seconds,
         "corpus": options.corpus,
+        "channel": options.channel,
     }
     return Journal(args.out, identity, resume=args.resume)
 

@@ -1,17 +1,20 @@
-"""Audio input: any format of libsndfile, any rate and number of channels, converted to 16 kHz mono float32."""
+"""Audio input: formats of libsndfile and ffmpeg, any rate and number of channels, converted to 16 kHz mono float32."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
-from distilmos.data.containers import SLACK, UNKNOWN_SIZE, View, cut_off, open_archived, open_streams
+from distilmos.data import ffmpeg
+from distilmos.data.checks import Checks
+from distilmos.data.containers import SLACK, UNKNOWN_SIZE, View, cut_off, open_archived, open_streams, wrong_size
 from distilmos.errors import InputError
 
 SAMPLE_RATE = 16000
@@ -25,34 +28,45 @@ _WRONG_SIZE = re.compile(r"^\s*(?:SSND|Data Size|riff)\s*: (\d+) \(should be (\d
 MAX_TABLE = 1 << 20  # largest number of filter values to hold in memory
 
 
+class ChannelError(InputError):
+    """A channel that a recording does not have: the user's choice is wrong, not the recording."""
+
+
 class _Sound(soundfile.SoundFile):
     """Audio that is decoded from its start to its end, once.
 
     soundfile seeks after every read of a seekable file. Seeking in MP3 loses the bits that a frame borrows from earlier
     ones, so the samples around it are wrong, and in FLAC of unknown length it fails.
+
+    Attributes:
+        remark: a fault in the header that the user should know; empty if it has none.
     """
+
+    def __init__(self, view: View, path: Path) -> None:
+        """Open a stream of the file `path`.
+
+        Raises:
+            InputError: if the header gives a larger size of the audio than the file has.
+        """
+        super().__init__(view)
+        self._path = path
+        self.remark = view.remark
+        wrong = _WRONG_SIZE.search(self.extra_info)
+        if wrong and int(wrong[2]) < int(wrong[1]) < UNKNOWN_SIZE:
+            if int(wrong[2]) + SLACK < int(wrong[1]):
+                raise cut_off(path, int(wrong[1]), int(wrong[2]))
+            self.remark = wrong_size(int(wrong[1]), int(wrong[2]))
 
     def seekable(self) -> bool:
         """Make soundfile not seek."""
         return False
-
-    def check(self, path: Path) -> None:
-        """Refuse a sampling rate outside RATES, and a size of the audio that the file does not have.
-
-        Raises:
-            InputError: naming `path`.
-        """
-        require_rate(self.samplerate, str(path))
-        wrong = _WRONG_SIZE.search(self.extra_info)
-        if wrong and int(wrong[2]) + SLACK < int(wrong[1]) < UNKNOWN_SIZE:
-            raise cut_off(path, int(wrong[1]), int(wrong[2]))
 
     @property
     def known_frames(self) -> int | None:
         """Samples per channel by the header; None if it does not say."""
         return None if self.frames == _UNKNOWN_FRAMES else self.frames
 
-    def blocks_of(self, frames: int, path: Path) -> Iterator[np.ndarray]:
+    def blocks_of(self, frames: int) -> Iterator[np.ndarray]:
         """Read to the end in blocks of `frames` samples, float32 (N, C).
 
         Raises:
@@ -63,12 +77,12 @@ class _Sound(soundfile.SoundFile):
             read += len(samples)
             yield samples
         if self.known_frames is not None and read < self.known_frames:
-            raise InputError(f"{path}: cut off: {read} of {self.known_frames} samples can be read")
+            raise InputError(f"{self._path}: cut off: {read} of {self.known_frames} samples can be read")
 
 
 @contextmanager
-def _open(path: Path, offset: int | None) -> Iterator[list[View]]:
-    """Open an audio file, or audio inside an archive at a byte offset; give the streams that it consists of.
+def _open(path: Path, offset: int | None) -> Iterator[Iterator[_Sound | ffmpeg.Decoder]]:
+    """Open an audio file, or audio inside an archive at a byte offset; give its streams one after the other.
 
     Raises:
         InputError: for every error of opening or reading the file.
@@ -76,8 +90,8 @@ def _open(path: Path, offset: int | None) -> Iterator[list[View]]:
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
             raise InputError(f"{path}: {'a directory' if path.is_dir() else 'a pipe or device'}, not a regular file")
-        with path.open("rb") as stream:
-            yield open_streams(stream, path) if offset is None else open_archived(stream, offset, path)
+        with path.open("rb") as file, closing(_streams(path, file, offset)) as sounds:
+            yield sounds
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (soundfile.LibsndfileError, OSError) as error:
@@ -88,8 +102,25 @@ def _open(path: Path, offset: int | None) -> Iterator[list[View]]:
         raise InputError(f"{path}: not readable as audio{where}: {reason}") from None
 
 
+def _streams(path: Path, file: BinaryIO, offset: int | None) -> Generator[_Sound | ffmpeg.Decoder, None, None]:
+    """Yield the streams of an open file; each is closed when the next one is asked for.
+
+    Raises:
+        InputError: if one has a sampling rate outside RATES.
+    """
+    if offset is None and (form := ffmpeg.find_format(file)):
+        sounds: Iterator[_Sound | ffmpeg.Decoder] = iter([ffmpeg.Decoder(path, file, form)])
+    else:
+        views = open_streams(file, path) if offset is None else open_archived(file, offset, path)
+        sounds = (_Sound(view, path) for view in views)
+    for sound in sounds:
+        with sound:
+            require_rate(sound.samplerate, str(path))
+            yield sound
+
+
 def audio_seconds(path: str | Path, offset: int | None = None) -> float:
-    """Return the duration in seconds from the header of an audio file, or of audio in an archive.
+    """Return the duration in seconds of an audio file, or of audio in an archive: from its header if that gives it.
 
     Raises:
         InputError: if the file is missing, empty, cut off, not audio, has a sampling rate outside RATES, or is shorter
@@ -98,60 +129,73 @@ def audio_seconds(path: str | Path, offset: int | None = None) -> float:
     path = Path(path)
     seconds = 0.0
     samples = 0  # after resampling
-    with _open(path, offset) as streams:
-        for view in streams:
-            with _Sound(view) as sound:
-                sound.check(path)
-                frames = sound.known_frames
-                if frames is None:
-                    frames = sum(map(len, sound.blocks_of(BLOCK_FRAMES, path)))
-                seconds += frames / sound.samplerate
-                samples += -(-frames * SAMPLE_RATE // sound.samplerate)
+    with _open(path, offset) as sounds:
+        for sound in sounds:
+            frames = sound.known_frames
+            if frames is None:
+                frames = sum(map(len, sound.blocks_of(BLOCK_FRAMES)))
+            seconds += frames / sound.samplerate
+            samples += -(-frames * SAMPLE_RATE // sound.samplerate)
     if seconds == 0:
         raise InputError(f"{path}: holds no samples")
     _require_frame(path, samples)
     return seconds
 
 
-def read_audio(path: str | Path, offset: int | None = None) -> np.ndarray:
+def read_audio(
+    path: str | Path, offset: int | None = None, *, channel: int | None = None, checks: Checks | None = None
+) -> np.ndarray:
     """Read a recording as 16 kHz mono.
 
-    Channels are averaged. Other rates are resampled by torchaudio's windowed sinc interpolation (see `resample`).
+    Other rates are resampled by torchaudio's windowed sinc interpolation (see `resample`).
 
     Args:
         path: an audio file, or an archive.
         offset: byte offset of the recording in the archive.
+        channel: the channel to read, counted from 1; None for the mean of all.
+        checks: checks the recording, at its own sampling rate.
 
     Returns:
         float32 samples, shape (N,), full scale -1..1.
 
     Raises:
+        ChannelError: if the recording does not have the channel.
         InputError: if the file is missing, empty, not audio, cut off, has a sampling rate outside RATES, holds values
             that are not finite, or is shorter than one encoder frame (25 ms).
     """
-    return np.concatenate(list(stream_audio(path, math.inf, offset)))
+    return np.concatenate(list(stream_audio(path, math.inf, offset, channel=channel, checks=checks)))
 
 
-def stream_audio(path: str | Path, block_seconds: float, offset: int | None = None) -> Iterator[np.ndarray]:
+def stream_audio(
+    path: str | Path,
+    block_seconds: float,
+    offset: int | None = None,
+    *,
+    channel: int | None = None,
+    checks: Checks | None = None,
+) -> Iterator[np.ndarray]:
     """Read a recording as 16 kHz mono, part by part; the joined parts equal the result of `read_audio`.
 
     Args:
         path: an audio file, or an archive.
         block_seconds: approximate duration to hold in memory.
         offset: byte offset of the recording in the archive.
+        channel: the channel to read, counted from 1; None for the mean of all.
+        checks: checks the recording, at its own sampling rate; complete when all parts are read.
 
     Yields:
         float32 samples, shape (N,), full scale -1..1.
 
     Raises:
-        InputError: as `read_audio`, but only when reading reaches the fault.
+        ChannelError, InputError: as `read_audio`, but only when reading reaches the fault.
     """
     path = Path(path)
+    checks = checks or Checks()
     resampler: _Resampler | None = None
     given = 0
     held = np.zeros(0, np.float32)  # the last block is resampled to its end, and only the next one tells which is last
-    with _open(path, offset) as streams:
-        for rate, samples in _mono_blocks(streams, block_seconds, path):
+    with _open(path, offset) as sounds:
+        for rate, samples in _mono_blocks(sounds, block_seconds, path, channel, checks):
             resampler = resampler or _Resampler(rate)
             part = resampler.add(held, last=False)
             held = samples
@@ -165,28 +209,40 @@ def stream_audio(path: str | Path, block_seconds: float, offset: int | None = No
         yield part
 
 
-def _mono_blocks(streams: Iterable[View], block_seconds: float, path: Path) -> Iterator[tuple[int, np.ndarray]]:
+def _mono_blocks(
+    sounds: Iterable[_Sound | ffmpeg.Decoder], block_seconds: float, path: Path, channel: int | None, checks: Checks
+) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the sampling rate and blocks of mono samples (N,), of all streams one after the other."""
     first: tuple[int, int] | None = None
-    for view in streams:
-        with _Sound(view) as sound:
-            sound.check(path)
-            shape = sound.samplerate, sound.channels
-            first = first or shape
-            if shape != first:
-                raise InputError(f"{path}: joined from streams that differ in sampling rate or channels")
-            frames = BLOCK_FRAMES if sound.known_frames is None else sound.known_frames
-            size = max(1, round(min(block_seconds * sound.samplerate, frames)))
-            for samples in sound.blocks_of(size, path):
-                if not np.isfinite(samples).all():
-                    raise InputError(f"{path}: holds samples that are not finite numbers")
-                yield sound.samplerate, to_mono(samples)
+    for sound in sounds:
+        checks.note(sound.remark)
+        shape = sound.samplerate, sound.channels
+        first = first or shape
+        if shape != first:
+            raise InputError(f"{path}: joined from streams that differ in sampling rate or channels")
+        if channel is not None:
+            require_channel(channel, sound.channels, str(path))
+        frames = BLOCK_FRAMES if sound.known_frames is None else sound.known_frames
+        size = max(1, round(min(block_seconds * sound.samplerate, frames)))
+        for samples in sound.blocks_of(size):
+            chosen = samples if channel is None else samples[:, channel - 1 : channel]
+            with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused below
+                mono = to_mono(chosen)
+            if not checks.add(chosen, mono):
+                raise InputError(f"{path}: holds samples that are not finite numbers")
+            yield sound.samplerate, mono
 
 
 def to_mono(samples: np.ndarray) -> np.ndarray:
     """Average the channels of (N, C) samples to (N,), float32."""
     mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def require_channel(channel: int, channels: int, where: str) -> None:
+    """Raise ChannelError, with `where` at the start of its message, if there is no such channel, counted from 1."""
+    if channel > channels:
+        raise ChannelError(f"{where}: has {channels} channel{'s' * (channels > 1)}; channel {channel} does not exist")
 
 
 def require_rate(rate: int, where: str) -> None:

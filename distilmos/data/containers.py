@@ -25,10 +25,15 @@ UNKNOWN_SIZE = 0x7FFFF000  # 32-bit data sizes from here on mean "to the end of 
 
 
 class View:
-    """A read-only binary file made from parts of another file and inserted bytes."""
+    """A read-only binary file made from parts of another file and inserted bytes.
 
-    def __init__(self, stream: ByteFile, parts: Sequence[range | bytes]) -> None:
+    Attributes:
+        remark: a fault in the header of the other file that the user should know; empty if it has none.
+    """
+
+    def __init__(self, stream: ByteFile, parts: Sequence[range | bytes], remark: str = "") -> None:
         """Join `parts`: ranges of bytes of `stream`, and bytes."""
+        self.remark = remark
         self._stream = stream
         self._parts = parts
         self._starts = [0, *accumulate(map(len, parts))]
@@ -131,7 +136,12 @@ def _mp3(file: ByteFile, size: int, path: object) -> list[View]:
 
 def cut_off(path: object, wanted: int, found: int) -> InputError:
     """Return the error of a file that ends before its audio; sizes are in bytes."""
-    return InputError(f"{path}: cut off: the header gives {wanted} bytes of audio, the file has {found}")
+    return InputError(f"{path}: cut off: {wrong_size(wanted, found)}")
+
+
+def wrong_size(wanted: int, found: int) -> str:
+    """Return the text on a header that gives another size of the audio than the file has, in bytes."""
+    return f"the header gives {wanted} bytes of audio, the file has {found}"
 
 
 def _ogg_streams(file: ByteFile, size: int, path: object) -> list[range]:
@@ -181,7 +191,8 @@ def _wave(file: ByteFile, size: int, path: object) -> View:
         return View(file, [range(size)])
     if not unknown and length > rest + SLACK:
         raise cut_off(path, length, rest)
-    return View(file, [range(field), rest.to_bytes(width, "little"), range(field + width, size)])
+    remark = "" if unknown else wrong_size(length, rest)
+    return View(file, [range(field), rest.to_bytes(width, "little"), range(field + width, size)], remark)
 
 
 def _check_caf(file: ByteFile, size: int, path: object) -> None:

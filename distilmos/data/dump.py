@@ -11,6 +11,7 @@ import numpy as np
 
 from distilmos.data.archive import merge_archives, open_archive, shard_of
 from distilmos.data.audio import SAMPLE_RATE, read_audio
+from distilmos.data.checks import Checks
 from distilmos.data.datadir import read_data_dir, write_files
 from distilmos.data.tables import read_table, write_table
 from distilmos.errors import InputError, raise_faults
@@ -27,7 +28,7 @@ class DumpSummary:
     Attributes:
         utterances: number of recordings written.
         seconds: their total duration.
-        warnings: one line for each suspicious recording: it is silent, or has samples beyond full scale (after
+        warnings: one line for each recording that `Checks` warns of, or that has samples beyond full scale (after
             resampling), which are clipped to 16 bits.
     """
 
@@ -54,16 +55,17 @@ def dump_audio(data_dir: str | Path, out_dir: str | Path, job: int, jobs: int) -
     with open_archive(shards / f"wav.{job}") as archive:
         for utterance in shard_of(data.utterances, job, jobs):
             where = f"{data.path / 'wav.scp'}:{lines[utterance]}: {utterance}"
+            checks = Checks()
             try:
-                samples = read_audio(*data.wavs[utterance])
+                samples = read_audio(*data.wavs[utterance], checks=checks)
             except InputError as error:
                 faults.append(f"{where}: {error}")
                 continue
             scaled = np.rint(samples * 32768.0)
             if scaled.max() > 32767 or scaled.min() < -32768:
-                warnings.append(f"{where}: samples beyond full scale are clipped")
-            if not samples.any():
-                warnings.append(f"{where}: silent")
+                checks.note("samples beyond full scale are clipped")
+            if found := checks.warnings():
+                warnings.append(f"{where}: {'; '.join(found)}")
             archive.write(utterance, (SAMPLE_RATE, np.clip(scaled, -32768, 32767).astype(np.int16)))
             durations[utterance] = samples.size / SAMPLE_RATE
         raise_faults(faults, f"reading the audio of {data.path}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,19 +12,22 @@ from pathlib import Path
 
 import numpy as np
 
+from distilmos.data import ffmpeg
 from distilmos.data.archive import read_scp
 from distilmos.data.audio import stream_audio
+from distilmos.data.checks import Checks
 from distilmos.data.copies import Copy
 from distilmos.data.datadir import read_data_dir
 from distilmos.data.lists import read_rows
 from distilmos.data.tables import read_lines
-from distilmos.errors import InputError, raise_faults
+from distilmos.errors import InputError, InputWarning, raise_faults
 
-# Formats of libsndfile that have their own suffix.
-SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav")
+# Formats of libsndfile that have their own suffix; `audio_suffixes` adds those of ffmpeg.
+_SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav")
 LISTS = (".lst", ".txt")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 STANDARD_INPUT = "-"
+MAX_SUFFIXES_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Recording:
         offset: byte offset of the recording in the archive.
         fault: why the recording cannot be read, if already known; empty otherwise.
         copy: holds the audio in place of `path`, if that is a pipe or an open file.
+        channel: the channel to read, counted from 1; None for the mean of all.
     """
 
     utterance: str
@@ -42,8 +48,14 @@ class Recording:
     offset: int | None = None
     fault: str = ""
     copy: Copy | None = field(default=None, repr=False)
+    channel: int | None = None
 
-    def stream(self, block_seconds: float) -> Iterator[np.ndarray]:
+    @property
+    def name(self) -> str:
+        """The path for messages, with the id if that is not the path."""
+        return self.utterance if self.utterance == str(self.path) else f"{self.path}: {self.utterance}"
+
+    def stream(self, block_seconds: float, checks: Checks | None = None) -> Iterator[np.ndarray]:
         """Read the recording as 16 kHz mono; see `stream_audio`.
 
         Raises:
@@ -53,19 +65,25 @@ class Recording:
             raise InputError(self.fault)
         path = self.path if self.copy is None else self.copy.path
         try:
-            yield from stream_audio(path, block_seconds, self.offset)
+            yield from stream_audio(path, block_seconds, self.offset, channel=self.channel, checks=checks)
         except InputError as error:
             raise type(error)(str(error).replace(str(path), str(self.path))) from None
+
+
+def audio_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of the audio files that can be read here, which depends on ffmpeg."""
+    return (*_SUFFIXES, *ffmpeg.SUFFIXES) if ffmpeg.available() else _SUFFIXES
 
 
 def find_recordings(inputs: Iterable[str], column: str | None = None) -> Iterator[Recording]:
     """Resolve the inputs of a user to recordings, in the order of the inputs.
 
-    An input is an audio file; a directory, searched recursively for audio files (SUFFIXES) in order of their names; a
-    Kaldi-style data directory (it has a wav.scp); a list of audio files (.txt, .lst; one path per line); a wav.scp; a
-    CSV or TSV file with a header; a pipe with the audio of one recording; or "-", which is standard input as a pipe.
-    All inputs are checked before the first recording is returned. Directories are searched step by step, so that memory
-    does not grow with the number of files.
+    An input is an audio file; a directory, searched recursively for audio files (`audio_suffixes`) in order of their
+    names; a Kaldi-style data directory (it has a wav.scp); a list of audio files (.txt, .lst; one path per line); a
+    wav.scp; a CSV or TSV file with a header; a pipe with the audio of one recording; or "-", which is standard input as
+    a pipe. All inputs are checked before the first recording is returned. Directories are searched step by step, so
+    that memory does not grow with the number of files. At the end of each, an InputWarning counts the files that were
+    left out for their suffix.
 
     Args:
         inputs: the names of the inputs.
@@ -88,9 +106,12 @@ def _source(name: str, column: str | None) -> Iterable[Recording]:
     if path.is_dir():
         if (path / "wav.scp").exists():
             return _located(read_data_dir(path, rated=False).wavs)
-        if next(_audio_files(path), None) is None:
-            raise InputError(f"{name}: directory without audio files ({', '.join(SUFFIXES)})")
-        return _audio_files(path)
+        suffixes = audio_suffixes()
+        skipped: Counter[str] = Counter()
+        if next(_audio_files(path, suffixes, skipped), None) is None:
+            reason = f"; {_left_out(skipped)}" if skipped else ""
+            raise InputError(f"{name}: directory without audio files ({', '.join(suffixes)}){reason}")
+        return _search(path, suffixes)
     if not path.exists():
         raise InputError(f"{name}: no such file or directory")
     if path.suffix == ".scp":
@@ -125,12 +146,32 @@ def _located(wavs: dict[str, tuple[Path, int | None]]) -> list[Recording]:
     return [Recording(utterance, path, offset) for utterance, (path, offset) in wavs.items()]
 
 
-def _audio_files(directory: Path, above: frozenset[Path] = frozenset()) -> Iterator[Recording]:
+def _search(directory: Path, suffixes: tuple[str, ...]) -> Iterator[Recording]:
+    """Find audio files below a directory, then warn of those that were left out."""
+    skipped: Counter[str] = Counter()
+    yield from _audio_files(directory, suffixes, skipped)
+    if skipped:
+        warnings.warn(f"{directory}: {_left_out(skipped)}", InputWarning, stacklevel=2)
+
+
+def _left_out(skipped: Counter[str]) -> str:
+    """Return the text on files that are left out for their suffix, given the number of files of each suffix."""
+    shown = [
+        f"{count} {suffix or 'without suffix'}{' (needs ffmpeg)' if suffix in ffmpeg.SUFFIXES else ''}"
+        for suffix, count in skipped.most_common(MAX_SUFFIXES_SHOWN)
+    ]
+    more = ["..."] if len(skipped) > len(shown) else []
+    return f"{skipped.total()} files are left out for their suffix: {', '.join(shown + more)}"
+
+
+def _audio_files(
+    directory: Path, suffixes: tuple[str, ...], skipped: Counter[str], above: frozenset[Path] = frozenset()
+) -> Iterator[Recording]:
     """Find audio files below a directory, sorted by name, without hidden files.
 
     Pipes and devices are left out too, since reading one might never end. A link that leads back to a parent directory
     is not followed (`above` holds the real paths of the parents). A directory that cannot be listed is yielded as a
-    recording with a fault.
+    recording with a fault. Files with a suffix other than `suffixes` are counted in `skipped`.
     """
     try:
         entries = [entry for entry in sorted(directory.iterdir()) if not entry.name.startswith(".")]
@@ -141,8 +182,12 @@ def _audio_files(directory: Path, above: frozenset[Path] = frozenset()) -> Itera
         return
     above |= {directory.resolve()}
     for entry in entries:
+        suffix = entry.suffix.lower()
         if entry in directories:
             if entry.resolve() not in above:
-                yield from _audio_files(entry, above)
-        elif entry.suffix.lower() in SUFFIXES and entry not in special:
-            yield Recording(str(entry), entry)
+                yield from _audio_files(entry, suffixes, skipped, above)
+        elif entry not in special:
+            if suffix in suffixes:
+                yield Recording(str(entry), entry)
+            else:
+                skipped[suffix] += 1

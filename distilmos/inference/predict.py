@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
-from distilmos.data.audio import SAMPLE_RATE
+from distilmos.data.audio import SAMPLE_RATE, ChannelError
+from distilmos.data.checks import Checks
 from distilmos.data.packing import pack_by_length
 from distilmos.data.recordings import Recording
-from distilmos.errors import InputError
+from distilmos.errors import InputError, InputWarning
 from distilmos.inference.reading import read_ahead
 from distilmos.inference.windows import Windows, join_frames
 from distilmos.model.networks import MOSNetwork
@@ -30,19 +32,21 @@ LANES = 2
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How to predict. Only `window_seconds` and `corpus` change a score by more than rounding.
+    """How to predict. Only `window_seconds`, `corpus` and `channel` change a score by more than rounding.
 
     Attributes:
         batch_seconds: padded seconds in the forward passes that run at a time; memory grows with it.
         window_seconds: longer recordings are scored in overlapping windows of this length (see `windows`).
         workers: threads that read and resample audio.
         corpus: predict on the scale of this training corpus; None for the mean scale of all.
+        channel: score this channel of every recording, counted from 1; None for the mean of all channels.
     """
 
     batch_seconds: float = 30.0
     window_seconds: float = 30.0
     workers: int = 2
     corpus: str | None = None
+    channel: int | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -54,8 +58,9 @@ class PredictOptions:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name} {value!r} is not a finite number above 0")
-        if not isinstance(self.workers, int) or self.workers < 1:
-            raise InputError(f"workers {self.workers!r} is not a whole number of at least 1")
+        for name, whole in (("workers", self.workers), ("channel", 1 if self.channel is None else self.channel)):
+            if not isinstance(whole, int) or whole < 1:
+                raise InputError(f"{name} {whole!r} is not a whole number of at least 1")
         if not isinstance(self.corpus, str | None):
             raise InputError(f"corpus {self.corpus!r} is not a name")
 
@@ -93,6 +98,7 @@ class _Pending:
     samples: int = 0
     complete: bool = False
     error: str = ""
+    checks: Checks = field(default_factory=Checks)
 
     @property
     def ready(self) -> bool:
@@ -116,6 +122,8 @@ def predict(
 ) -> Iterator[Score]:
     """Score recordings in bounded memory, in their order.
 
+    An InputWarning names each recording that is scored but is probably not as its user wants it (see `Checks`).
+
     Args:
         model: the network, in evaluation mode, on `device`.
         recordings: the recordings to score.
@@ -128,12 +136,17 @@ def predict(
 
     Raises:
         InputError: if the model does not know `options.corpus`.
+        ChannelError: if a recording does not have `options.channel`.
     """
     options = options or PredictOptions()
-    pending = (
-        (_Pending(recording.utterance, recording), recording.stream(options.window_seconds)) for recording in recordings
-    )
-    return _score(model, pending, device, options, _offset(model, options.corpus))
+
+    def pending() -> Iterator[tuple[_Pending, Iterable[np.ndarray]]]:
+        for found in recordings:
+            recording = replace(found, channel=options.channel)
+            owner = _Pending(recording.utterance, recording)
+            yield owner, recording.stream(options.window_seconds, owner.checks)
+
+    return _score(model, pending(), device, options, _offset(model, options.corpus))
 
 
 def score_audio(
@@ -183,9 +196,11 @@ def _score(
 
 
 def _until_error(owner: _Pending, pieces: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the windows of a recording up to an error, which is kept in `owner`."""
+    """Yield the windows of a recording up to an error, which is kept in `owner`. A wrong channel ends the run."""
     try:
         yield from pieces
+    except ChannelError:
+        raise
     except InputError as error:
         owner.error = str(error)
     except Exception as error:  # such as a library's bug or a lack of memory; the other recordings are still scored
@@ -237,6 +252,8 @@ def _result(owner: _Pending, hop: int, offset: float) -> Score:
     if owner.error:
         empty = np.zeros(0, np.float32)
         return Score(owner.utterance, 0.0, float("nan"), empty, step, owner.error, owner.recording)
+    if owner.recording is not None and (found := owner.checks.warnings()):
+        warnings.warn(f"{owner.recording.name}: {'; '.join(found)}", InputWarning, stacklevel=2)
     frames = (frames + offset).astype(np.float32)
     mos = float(frames.mean(dtype=np.float64))
     return Score(owner.utterance, owner.samples / SAMPLE_RATE, mos, frames, step, recording=owner.recording)

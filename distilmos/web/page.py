@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distilmos.api import Predictor
-from distilmos.data.recordings import SUFFIXES, Recording
+from distilmos.data.recordings import Recording, audio_suffixes
 from distilmos.inference.frames import plot_frames
 from distilmos.inference.predict import Score
 
@@ -51,7 +51,9 @@ def make_page(predictor: Predictor, title: str) -> Any:
             figure = gradio.Plot(label="Frame scores and spectrogram", show_label=False)
             audio.change(score_one, audio, [mos, figure], api_name="score")
         with gradio.Tab("Several"):
-            files = gradio.File(file_count="multiple", file_types=list(SUFFIXES), label="Recordings", elem_id="files")
+            files = gradio.File(
+                file_count="multiple", file_types=list(audio_suffixes()), label="Recordings", elem_id="files"
+            )
             button = gradio.Button("Score", variant="primary")
             table = gradio.Dataframe(
                 headers=list(COLUMNS),

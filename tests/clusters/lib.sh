@@ -29,7 +29,7 @@ open_directory() {
 need() {
     local command
     for command; do
-        command -v "${command}" >/dev/null || die "${command} is not installed; install.sh in this directory installs it"
+        command -v "${command}" >/dev/null || die "${command} is not installed; tests/install.sh installs it"
     done
 }
 

@@ -20,8 +20,8 @@ def _start(name: str, directory: Path, config: pytest.Config, prefix: list[str])
     if os.getuid() != 0:
         pytest.skip("only root starts a scheduler")
     commands = [[*prefix, str(CLUSTERS / f"{name}_up.sh"), str(directory)]]
-    if config.getoption("--install-schedulers"):
-        commands.insert(0, [str(CLUSTERS / "install.sh"), name])  # without the prefix: its network may be isolated
+    if config.getoption("--install-packages"):
+        commands.insert(0, [str(TESTS / "install.sh"), name])  # without the prefix: its network may be isolated
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
