@@ -108,7 +108,6 @@ def test_a_directory_has_one_run_at_a_time(corpus, tmp_path, capsys):
     arguments = corpus.arguments(out, "log_every=1")
     running = start(arguments)
     deadline = time.monotonic() + 200
-    # After its first step it has the process that reads audio.
     while not (out / "log.jsonl").exists() or b'"event": "train"' not in (out / "log.jsonl").read_bytes():
         assert running.poll() is None, running.communicate()[0]
         assert time.monotonic() < deadline
@@ -122,7 +121,6 @@ def test_a_directory_has_one_run_at_a_time(corpus, tmp_path, capsys):
     running.kill()
     running.wait()
     running.stdout.close()
-    # At once: the readers of the killed run, which outlive it for a while, do not hold the lock.
     assert main(arguments) == 0
     assert events(out)[-1]["event"] == "end"
 
