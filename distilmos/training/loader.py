@@ -33,7 +33,7 @@ AHEAD = 2  # batches that each thread reads ahead
 # still delivers is never stalled.
 WARN_SECONDS = 15  # of a stall until a warning
 STALLED_SECONDS = 45  # of a stall until the run fails
-STOP_SECONDS = 3  # of a stall until a stop signal ends the wait; Docker kills 10 s after its signal
+STOP_SECONDS = 3  # to wait for a batch after a stop signal; Docker kills 10 s after it
 CLOSE_SECONDS = 1.0  # to finish the current recordings at the end
 
 
@@ -206,12 +206,12 @@ def read_batches(
         plans: the batches; may be endless.
         num_workers: number of threads; 0 reads each batch when it is asked for.
         device: of the network; for a GPU, batches are in page-locked memory.
-        stop: ends the wait for a stalled read.
+        stop: ends the wait for a batch.
 
     Raises:
         InputError: if a recording cannot be read.
         FailedError: if reading is stalled for STALLED_SECONDS.
-        PreemptedError: if a stop signal has come and reading is stalled for STOP_SECONDS.
+        PreemptedError: if a batch does not arrive within STOP_SECONDS of a stop signal.
     """
     plans = iter(plans)
     jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -254,16 +254,21 @@ def _work(reader: BatchReader, jobs: SimpleQueue[_Job | None], device: torch.dev
 
 
 def _await_first(pending: Sequence[_Job], stop: StopRequest) -> None:
-    """Wait until the first job is read; warn about a stalled read, then raise what `read_batches` raises for it."""
-    stalled = 0
+    """Wait until the first job is read; warn of a stalled read.
+
+    Raises:
+        FailedError, PreemptedError: as `read_batches`.
+    """
+    stalled = stopping = 0
     progress: list[int] = []
     # Seconds are counted, not measured: time during which the whole process is suspended is no stall.
     while not wait([pending[0].result], timeout=1).done:
         before, progress = progress, [len(job.files) + job.result.done() for job in pending]
         stalled = stalled + 1 if progress == before else 0
+        stopping += bool(stop.signal)
         where = f"{pending[0].files[-1] if pending[0].files else 'audio'}: reading is stalled on {platform.node()}"
-        if stop.signal and stalled >= STOP_SECONDS:
-            raise PreemptedError(f"{where}; stopped by a signal")
+        if stopping >= STOP_SECONDS:
+            raise PreemptedError(f"stopped by a signal; {where}")
         if stalled == WARN_SECONDS:
             print(f"{where}; the run fails in {STALLED_SECONDS - WARN_SECONDS} s", file=sys.stderr, flush=True)
         if stalled >= STALLED_SECONDS:

@@ -145,7 +145,7 @@ class Trainer:
         return read_batches(self._reader, shares, self.config.num_workers, self.device, stop)
 
     def _take(self, batches: Iterator[Batch]) -> list[Batch]:
-        """Return the batches of a step, or none if a stop signal has ended the wait for a stalled read."""
+        """Return the batches of a step; none if a stop signal has ended the wait for them."""
         with self.world.together():
             try:
                 return list(islice(batches, self.config.accumulate))

@@ -91,7 +91,7 @@ def steps(out: Path) -> list[int]:
 
 
 def await_steps(run: subprocess.Popen, out: Path, count: int) -> None:
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not (out / "log.jsonl").exists() or len(steps(out)) < count:
         assert run.poll() is None, run.communicate()
         assert time.monotonic() < deadline
@@ -100,7 +100,7 @@ def await_steps(run: subprocess.Popen, out: Path, count: int) -> None:
 
 def message(run: subprocess.Popen, status: int) -> list[str]:
     """Wait for the end, check the exit status and return the lines on stderr."""
-    _, errors = run.communicate(timeout=60)
+    _, errors = run.communicate(timeout=120)
     assert run.returncode == status, errors
     assert "Traceback" not in errors
     return errors.splitlines()
@@ -135,7 +135,7 @@ def test_a_stop_signal_is_obeyed_while_a_read_is_stalled(corpus, tmp_path, proce
             run.send_signal(stop)
             since = time.monotonic()
             assert len(message(run, EX_TEMPFAIL)) == 1
-            assert time.monotonic() - since < 20
+            assert time.monotonic() - since < 40  # the file opens after 45 s
     done = steps(out)
     assert load_checkpoint(out / "checkpoints" / "last.pt").state.step == done[-1]
     with running(*command) as run:
