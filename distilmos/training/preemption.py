@@ -42,13 +42,17 @@ class StopRequest:
         try:
             self._interrupt()
             yield
+        except Exception:
+            if self.signal:  # the code of the block may have turned the interruption into an error of its own
+                raise PreemptedError("stopped by a signal before the first step") from None
+            raise
         finally:
             self._interrupts = False
 
     def _interrupt(self) -> None:
         if self._interrupts and self.signal:
             self._interrupts = False  # a second signal does not disturb the clean-up
-            raise PreemptedError("stopped by a signal before the first step")
+            raise PreemptedError
 
 
 @contextmanager
