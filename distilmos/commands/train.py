@@ -7,11 +7,12 @@ Several processes (--nproc, --nnodes) share the recordings of each batch. The re
 rounding and dropout. torchrun can start the processes too; its exit status is 1 instead of 1, 2 or 75:
   torchrun --nproc-per-node N --no-python distilmos train ...
 
-After SIGTERM or SIGUSR1, training finishes the step, writes a checkpoint and ends.
+After SIGTERM or SIGUSR1, training finishes the step, writes a checkpoint and ends, also while a read is stalled. If no
+recording arrives for 15 s, training warns; after 45 s it fails and names the file.
 
 exit status:
   0   trained to the end
-  1   failed: a loss is not finite, or another process failed
+  1   failed: a loss is not finite, the disk delivers no audio, or another process failed
   2   usage or bad input
   75  stopped by SIGTERM or SIGUSR1; run again to continue (EX_TEMPFAIL of sysexits.h)
 """

@@ -71,7 +71,7 @@ def dump_features(options: ForwardOptions, max_frames: int, seed: int) -> int:
         the number of frames per layer that this job wrote.
 
     Raises:
-        InputError: if the data directory or the encoder is faulty.
+        InputError: if the data directory or the encoder is faulty, or hidden states are not finite.
     """
     forward = ForwardPass(options)
     sampled = sample_frames(forward.frame_counts(), max_frames, seed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, bfloat16, device, float32
+from torch import Tensor, bfloat16, device, float32, stack
 
 from distilmos.data.archive import open_archive, shard_of
 from distilmos.data.audio import SAMPLE_RATE
@@ -113,6 +113,9 @@ class ForwardPass:
 
         Returns:
             the utterances that this job wrote.
+
+        Raises:
+            InputError: if a recording cannot be read, or its hidden states are not finite.
         """
         options = self.options
         share = [u for u in shard_of(self.data.utterances, options.job, options.jobs) if u in wanted]
@@ -120,8 +123,8 @@ class ForwardPass:
             Path(options.out_dir) / SHARDS / f"layer{layer}.{options.job}"
             for layer in range(1, self.encoder.config.num_layers + 1)
         ]
-        with ExitStack() as stack:
-            archives = [stack.enter_context(open_archive(stem, compress=compress)) for stem in stems]
+        with ExitStack() as opened:
+            archives = [opened.enter_context(open_archive(stem, compress=compress)) for stem in stems]
             durations = {utterance: self.data.durations[utterance] for utterance in share}
             for utterance, layers in hidden_states(
                 self.encoder,
@@ -131,6 +134,16 @@ class ForwardPass:
                 options.batch_seconds,
                 PRECISIONS[options.precision],
             ):
+                self._require_finite(utterance, layers)
                 for archive, value in zip(archives, convert(utterance, layers), strict=True):
                     archive.write(utterance, value)
         return share
+
+    def _require_finite(self, utterance: str, layers: list[Tensor]) -> None:
+        """Refuse hidden states with NaN or infinity: k-means fails on them, and tokens of them look like any others."""
+        finite = stack([layer.isfinite().all() for layer in layers]).tolist()  # a GPU is waited for once, not per layer
+        if not all(finite):
+            raise InputError(
+                f"{self.data.wavs[utterance][0]}: {utterance}: layer {finite.index(False) + 1} of {self.options.ssl} "
+                f"is not finite in {self.options.precision}; check the encoder"
+            )

@@ -62,7 +62,7 @@ def learn_kmeans(feats_dir: str | Path, layer: int, clusters: int, seed: int, ou
         the quality of the clustering.
 
     Raises:
-        InputError: if the features are missing or hold fewer frames than clusters.
+        InputError: if the features are missing, damaged or not finite, or hold fewer distinct frames than clusters.
     """
     import joblib
     from sklearn.cluster import KMeans
@@ -70,8 +70,11 @@ def learn_kmeans(feats_dir: str | Path, layer: int, clusters: int, seed: int, ou
     info = TokenInfo.read(feats_dir)
     scp = Path(feats_dir) / f"layer{layer}.scp"
     frames = _read_frames(scp)
-    if len(frames) < clusters:
-        raise InputError(f"{scp}: only {len(frames)} frames for {clusters} clusters")
+    needed = max(2, clusters)  # a layer with equal frames says nothing, not even to one cluster
+    if (distinct := _count_distinct(frames, needed)) < needed:
+        raise InputError(
+            f"{scp}: layer {layer} has {len(frames)} frames, but only {distinct} distinct ones for {clusters} clusters"
+        )
     # scikit-learn centres the frames in place and undoes it: a copy would be the largest array in memory.
     model = KMeans(clusters, n_init=1, random_state=seed, copy_x=False).fit(frames)
     counts = np.bincount(model.labels_, minlength=clusters)
@@ -98,15 +101,36 @@ def learn_kmeans(feats_dir: str | Path, layer: int, clusters: int, seed: int, ou
 
 
 def _read_frames(scp: Path) -> np.ndarray:
-    """Read all matrices of an scp file into one, float32 (N, D). Each is read twice, so that memory holds it once."""
-    locations = list(read_scp(scp).values())
-    shapes = [load_array(location).shape for location in locations]
-    frames = np.empty((sum(rows for rows, _ in shapes), shapes[0][1] if shapes else 0), np.float32)
+    """Read all matrices of an scp file into one, float32 (N, D). Each is read twice, so that memory holds it once.
+
+    Raises:
+        InputError: if a value is not a matrix, differs from the first in D, or is not finite.
+    """
+    locations = read_scp(scp)
+    shapes = [load_array(location).shape for location in locations.values()]
+    width = shapes[0][-1] if shapes else 0
+    for utterance, shape in zip(locations, shapes, strict=True):
+        if len(shape) != 2 or shape[1] != width:
+            raise InputError(f"{scp}: {utterance} has shape {shape}, not (frames, {width}); run stage 2 again")
+    frames = np.empty((sum(rows for rows, _ in shapes), width), np.float32)
     first = 0
-    for location, (rows, _) in zip(locations, shapes, strict=True):
-        frames[first : first + rows] = load_array(location)
+    for (utterance, location), (rows, _) in zip(locations.items(), shapes, strict=True):
+        part = frames[first : first + rows]
+        part[:] = load_array(location)
+        if not np.isfinite(part).all():
+            raise InputError(f"{scp}: {utterance} has values that are not finite; check the encoder, run stage 2 again")
         first += rows
     return frames
+
+
+def _count_distinct(frames: np.ndarray, limit: int) -> int:
+    """Return the number of distinct frames (N, D), counted up to `limit`."""
+    seen: set[bytes] = set()
+    for frame in frames:
+        seen.add((frame + 0.0).tobytes())  # -0.0 becomes 0.0
+        if len(seen) == limit:
+            break
+    return len(seen)
 
 
 def _squared_deviations(frames: np.ndarray) -> float:
@@ -124,7 +148,7 @@ def load_centroids(kmeans_dir: str | Path, info: TokenInfo) -> list[np.ndarray]:
         info: content of its info.json.
 
     Raises:
-        InputError: if a layer is missing or damaged, or does not have K rows.
+        InputError: if a layer is missing, damaged or not finite, or does not have K rows.
     """
     centroids = []
     for layer in range(1, info.layers + 1):
@@ -137,6 +161,8 @@ def load_centroids(kmeans_dir: str | Path, info: TokenInfo) -> list[np.ndarray]:
             raise InputError(f"{path}: not an array of centroids: {error}") from None
         if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype != np.float32:
             raise InputError(f"{path}: not a float32 matrix of centroids")
+        if not np.isfinite(array).all():
+            raise InputError(f"{path}: has centroids that are not finite; learn layer {layer} again")
         if len(array) != info.clusters:
             raise InputError(f"{path}: {len(array)} clusters, but {info.clusters} in {INFO}; learn all layers again")
         centroids.append(array)
@@ -170,7 +196,7 @@ def write_quality_table(kmeans_dir: str | Path) -> str:
         the table as Markdown.
 
     Raises:
-        InputError: if a layer is missing.
+        InputError: if a layer is missing or its file is damaged.
     """
     directory = Path(kmeans_dir)
     info = TokenInfo.read(directory)
@@ -179,7 +205,10 @@ def write_quality_table(kmeans_dir: str | Path) -> str:
         path = directory / f"layer{layer}.json"
         if not path.exists():
             raise InputError(f"{path}: no such file; learn the k-means of layer {layer} first")
-        rows.append(json.loads(path.read_text(encoding="utf-8")))
+        try:
+            rows.append(asdict(LayerQuality(**json.loads(path.read_text(encoding="utf-8")))))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}: damaged: {error}; learn the k-means of layer {layer} again") from None
     lines = [
         f"k-means of {info.ssl}, K = {info.clusters}, on training frames; perplexity is at most K, "
         f"tiny clusters have less than {TINY:g} of an even share.\n",

@@ -35,7 +35,8 @@ def dump_tokens(options: ForwardOptions, kmeans_dir: str | Path) -> int:
         the number of frames.
 
     Raises:
-        InputError: if the data directory is faulty or the k-means belongs to another encoder.
+        InputError: if the data directory is faulty, the k-means belongs to another encoder, or hidden states are not
+            finite.
         FailedError: if the encoder's number of frames differs from its configuration.
     """
     forward = ForwardPass(options)

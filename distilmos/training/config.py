@@ -65,8 +65,8 @@ class TrainConfig(ModelConfig):
         accumulate: batches for each step.
         batch_seconds: largest padded duration of a batch, which all processes share.
         max_seconds: longest accepted recording.
-        num_workers: audio-reading processes for each training process; with 0 it reads audio itself. No effect on the
-            result.
+        num_workers: threads of each process that read audio ahead; 0 reads each batch when it is needed. No effect on
+            the result.
         eval_every: steps between evaluations on the dev set.
         checkpoint_every: steps between checkpoints; each evaluation also writes one.
         patience: evaluations without a new best after which training stops.

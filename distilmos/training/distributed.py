@@ -116,15 +116,15 @@ class World:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """End all processes if one of them raises an InputError or FailedError, once all have left the block.
+        """End all processes if one of them raises an error of STATUS, once all have left the block.
 
         Raises:
-            InputError, FailedError: the errors of all processes, in the first process, as `end` does.
+            InputError, FailedError, PreemptedError: the errors of all processes, in the first process, as `end` does.
         """
-        fault: InputError | FailedError | None = None
+        fault: InputError | FailedError | PreemptedError | None = None
         try:
             yield
-        except (InputError, FailedError) as error:
+        except (InputError, FailedError, PreemptedError) as error:
             if self.size == 1:
                 raise
             fault = error

@@ -65,8 +65,8 @@ def run_training(job: TrainJob) -> None:
     Raises:
         InputError: if inputs are faulty, another process trains in `job.out`, or `job.out` holds a run with other
             settings or data.
-        FailedError: if a loss is not finite, or another process has failed.
-        PreemptedError: if SIGTERM or SIGUSR1 came; the checkpoint is written.
+        FailedError: if a loss is not finite, reading is stalled, or another process has failed.
+        PreemptedError: if SIGTERM or SIGUSR1 came; the same command continues the run.
         SystemExit: instead of these, in processes other than the first.
     """
     # With this setting, which CUDA reads when it starts, matrix products give the same bits each time.
@@ -74,20 +74,20 @@ def run_training(job: TrainJob) -> None:
     device = choose_device(job.device)
     # Until all processes have joined, signals end a process as usual: nothing is done yet, and others may come late.
     with joined(device.type == "cuda") as world, stop_requests() as stop, ExitStack() as held:
-        with world.together():
+        with world.together(), stop.interrupting():
             device = _own_device(device, world)
             inputs = read_inputs(job.config, job.paths)
             if world.first:
                 held.enter_context(_locked(job.out))
         if job.stage:
-            inputs = _staged(inputs, world, held)
+            inputs = _staged(inputs, world, stop, held)
         _train(job, inputs, device, world, stop)
 
 
-def _staged(inputs: Inputs, world: World, held: ExitStack) -> Inputs:
+def _staged(inputs: Inputs, world: World, stop: StopRequest, held: ExitStack) -> Inputs:
     """Copy the audio once for each machine, in its first process; the copies last until `held` is closed."""
     copies: dict[Path, Path] = {}
-    with world.together():
+    with world.together(), stop.interrupting():
         if world.local_rank == 0:
             files = [file for file, _ in [*inputs.train.locations, *inputs.dev.locations]]
             copies = held.enter_context(staged(files))
@@ -114,9 +114,6 @@ def _own_device(device: torch.device, world: World) -> torch.device:
 def _locked(out: Path) -> Iterator[None]:
     """Keep every other run out of `out`; the system releases the lock when the process ends, however it ends.
 
-    The lock belongs to the process (POSIX), not to the open file: the forked processes that read audio outlive a killed
-    run by seconds and must not hold its lock.
-
     Raises:
         InputError: if another process holds it.
     """
@@ -131,13 +128,13 @@ def _locked(out: Path) -> Iterator[None]:
 
 def _train(job: TrainJob, inputs: Inputs, device: torch.device, world: World, stop: StopRequest) -> None:
     """Train in `job.out`, which only the processes of `world` change meanwhile."""
-    with world.together():
+    with world.together(), stop.interrupting():
         stored = _stored(job.out)
-    stored = _same_as_first(stored, job.out, world)
+    stored = _same_as_first(stored, job.out, world, stop)
     _make_reproducible(device, stored, world)
     identity = run_identity(job.config, inputs, device)
     first = world.from_first(lambda: identity)
-    with world.together():
+    with world.together(), stop.interrupting():
         if identity != first:
             different = identity_differences(first, identity, "in the first process", "here")
             raise InputError(f"process {world.rank} on {platform.node()} reads different inputs:{different}")
@@ -173,7 +170,7 @@ def _stored(out: Path) -> Checkpoint | None:
     return load_checkpoint(path) if path.exists() else None
 
 
-def _same_as_first(stored: Checkpoint | None, out: Path, world: World) -> Checkpoint | None:
+def _same_as_first(stored: Checkpoint | None, out: Path, world: World, stop: StopRequest) -> Checkpoint | None:
     """Return the checkpoint that the first process has read; another machine may see it later.
 
     Raises:
@@ -181,7 +178,7 @@ def _same_as_first(stored: Checkpoint | None, out: Path, world: World) -> Checkp
     """
     wanted = world.from_first(lambda: repr(stored and stored.state))
     deadline = time.monotonic() + SHARED_FILE_SECONDS
-    with world.together():
+    with world.together(), stop.interrupting():
         while repr(stored and stored.state) != wanted:
             if time.monotonic() > deadline:
                 raise FailedError(f"process {world.rank} on {platform.node()} does not see the checkpoint of {out}")

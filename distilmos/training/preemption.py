@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing
-import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType
-from typing import Any
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class PreemptedError(Exception):
-    """A signal stopped the run after it wrote a checkpoint: exit status 75 (EX_TEMPFAIL)."""
+    """A signal stopped the run; it continues from its last checkpoint: exit status 75 (EX_TEMPFAIL)."""
 
 
 class StopRequest:
@@ -29,10 +24,35 @@ class StopRequest:
     def __init__(self) -> None:
         """Start without a signal."""
         self.signal = 0
+        self._interrupts = False
 
     def note(self, number: int, _: FrameType | None = None) -> None:
         """Record the first signal; ignore later ones."""
         self.signal = self.signal or number
+        self._interrupt()
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Let a signal end the block, or one that came before it: for reading inputs, when nothing is to be saved.
+
+        Raises:
+            PreemptedError: from any place in the block, also from a read that never returns.
+        """
+        self._interrupts = True
+        try:
+            self._interrupt()
+            yield
+        except Exception:
+            if self.signal:  # the code of the block may have turned the interruption into an error of its own
+                raise PreemptedError("stopped by a signal before the first step") from None
+            raise
+        finally:
+            self._interrupts = False
+
+    def _interrupt(self) -> None:
+        if self._interrupts and self.signal:
+            self._interrupts = False  # a second signal does not disturb the clean-up
+            raise PreemptedError
 
 
 @contextmanager
@@ -45,23 +65,3 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def outlive_stop_signals() -> Callable[[int], None]:
-    """Return a function that each audio-reading process calls first, with its number, to ignore stop signals.
-
-    A scheduler signals all processes of a job, but the training process still needs the reading ones to finish its
-    step. When it exits, it ends them with SIGTERM and waits for them; they must obey that signal.
-    """
-    exiting = multiprocessing.RawValue("b", 0)
-    atexit.register(partial(setattr, exiting, "value", 1))
-    return partial(_outlive, exiting)
-
-
-def _outlive(exiting: Any, _: int) -> None:
-    def terminate(number: int, frame: FrameType | None) -> None:
-        if exiting.value:
-            os._exit(0)
-
-    signal.signal(signal.SIGTERM, terminate)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)

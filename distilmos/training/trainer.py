@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from distilmos.training.checkpoint import (
 )
 from distilmos.training.config import TrainConfig
 from distilmos.training.distributed import World
-from distilmos.training.loader import Batch, BatchReader, checked, make_loader
+from distilmos.training.loader import Batch, BatchReader, read_batches
 from distilmos.training.monitor import Observer
 from distilmos.training.objective import StepSize, compute_objective
 from distilmos.training.optimizer import make_optimizer, set_rates
@@ -108,45 +109,57 @@ class Trainer:
 
         Raises:
             InputError: if a recording cannot be read.
-            FailedError: if a loss is not finite.
+            FailedError: if a loss is not finite, or reading is stalled.
             PreemptedError: if a signal stopped the run.
             SystemExit: instead of these, in processes other than the first.
         """
         config, state = self.config, self.state
-        batches = self._training_batches()
         self._clock = time.perf_counter()
         self.world.copy_from_first(self.model.state_dict().values())
-        while not (reason := self._end()):
-            if self.world.largest(stop.signal):
-                self._save(monitor)
-                self.world.barrier()  # a process that exits ends the others: wait until the checkpoint is written
-                self.world.end(
-                    PreemptedError(f"stopped by a signal after step {state.step}; its checkpoint is written")
-                )
-            asked = time.perf_counter()
-            taken = list(islice(batches, config.accumulate))
-            rates = self._step(taken, time.perf_counter() - asked)
-            monitor.advance()
-            if state.step % config.log_every == 0:
-                self._log(monitor, rates)
-            evaluates = state.step % config.eval_every == 0 or state.step == config.max_steps
-            if evaluates:
-                self._evaluate(monitor)
-            if evaluates or state.step % config.checkpoint_every == 0:
-                self._save(monitor)
-        self._finish(monitor, reason)
+        with closing(self._read(self._order.stream(state.epoch, state.place), stop)) as batches:
+            while not (reason := self._end()):
+                asked = time.perf_counter()
+                taken = self._take(batches)
+                waited = time.perf_counter() - asked
+                if self.world.largest(stop.signal):
+                    self._save(monitor)
+                    self.world.barrier()  # a process that exits ends the others: wait until the checkpoint is written
+                    self.world.end(
+                        PreemptedError(f"stopped by a signal after step {state.step}; its checkpoint is written")
+                    )
+                rates = self._step(taken, waited)
+                monitor.advance()
+                if state.step % config.log_every == 0:
+                    self._log(monitor, rates)
+                evaluates = state.step % config.eval_every == 0 or state.step == config.max_steps
+                if evaluates:
+                    self._evaluate(monitor, stop)
+                if evaluates or state.step % config.checkpoint_every == 0:
+                    self._save(monitor)
+        self._finish(monitor, reason, stop)
 
-    def _training_batches(self) -> Iterator[Batch]:
-        return self._read(self._order.stream(self.state.epoch, self.state.place), self.device.type == "cuda")
-
-    def _read(self, plans: Iterable[BatchPlan], pin: bool) -> Iterator[Batch]:
-        """Yield the shares of this process of batches of the training set."""
+    def _read(self, plans: Iterable[BatchPlan], stop: StopRequest) -> Generator[Batch]:
+        """Read the shares of this process of batches of the training set."""
         world = self.world
         shares = (plan.share(world.rank, world.size, self.train.num_samples) for plan in plans)
-        for item in make_loader(self._reader, shares, self.config.num_workers, pin):
-            with world.together():
-                batch = checked(item)
-            yield batch
+        return read_batches(self._reader, shares, self.config.num_workers, self.device, stop)
+
+    def _take(self, batches: Iterator[Batch]) -> list[Batch]:
+        """Return the batches of a step; none if a stop signal has ended the wait for them."""
+        with self.world.together():
+            try:
+                return list(islice(batches, self.config.accumulate))
+            except PreemptedError:
+                return []
+
+    def _shared(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield each batch on the device once all processes have their shares of it."""
+        while True:
+            with self.world.together():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch.to(self.device)
 
     def _end(self) -> str:
         """Return why training is over; empty if it is not."""
@@ -225,9 +238,9 @@ class Trainer:
         )
         state.sums = {}
 
-    def _evaluate(self, monitor: Observer) -> None:
+    def _evaluate(self, monitor: Observer, stop: StopRequest) -> None:
         """Score the dev set and keep the weights if they are among the best."""
-        result = self._dev.score(self.model)
+        result = self._dev.score(self.model, stop)
         level, metric = self.config.best_metric.split("_")
         value = result[level][metric]
         evaluation = Evaluation(self.state.step, -value if metric == "MSE" else value, result["regression"])
@@ -254,7 +267,7 @@ class Trainer:
         save_checkpoint(directory / LAST, content)
         drop_weights(directory, [evaluation.step for evaluation in self.state.best])
 
-    def _finish(self, monitor: Observer, reason: str) -> None:
+    def _finish(self, monitor: Observer, reason: str, stop: StopRequest) -> None:
         """Average the best models into `final/`, score the result, and mark the run as ended in its checkpoint."""
         steps = [evaluation.step for evaluation in self.state.best]
         averaged = copy.deepcopy(self.model)
@@ -262,13 +275,13 @@ class Trainer:
         if self.world.first:
             averaged.load_state_dict(average_weights(checkpoint_dir(self.directory), steps))
         self.world.copy_from_first(averaged.state_dict().values())
-        batches = self._read(self._order.epoch(0)[:CALIBRATION_BATCHES], pin=False)
-        recompute_batch_norm(averaged, (batch.to(self.device) for batch in batches))
+        with closing(self._read(self._order.epoch(0)[:CALIBRATION_BATCHES], stop)) as batches:
+            recompute_batch_norm(averaged, self._shared(batches))
         averaged.listener_offsets = None  # the final model predicts the scores of the mean listener
         about = {"ssl_model": self.config.ssl_model, "seed": self.config.seed, "averaged_steps": steps}
         if self.world.first:
             save_model_dir(self.directory / "final", averaged, about)
-        dev = self._dev.score(averaged)
+        dev = self._dev.score(averaged, stop)
         self._tick()
         values = {"reason": reason, "averaged_steps": steps, "elapsed_seconds": self.state.elapsed, "dev": dev}
         monitor.event("end", self.state.step, values)

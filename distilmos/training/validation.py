@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +13,9 @@ from distilmos.model.networks import MOSNetwork
 from distilmos.training.batching import evaluation_plans
 from distilmos.training.config import TrainConfig
 from distilmos.training.distributed import World
-from distilmos.training.loader import Batch, BatchReader, checked, make_loader
+from distilmos.training.loader import Batch, BatchReader, read_batches
 from distilmos.training.objective import compute_objective
+from distilmos.training.preemption import StopRequest
 from distilmos.training.ratedset import RatedSet
 
 # Largest padded duration of a dev batch: enough to fill a GPU, and little next to the memory of training, even if many
@@ -62,23 +64,24 @@ class DevScorer:
         self._world = world
         # Each process scores whole batches, the same ones for any number of processes, so that scores do not change.
         plans = evaluation_plans(dev.num_samples, round(min(config.batch_seconds, DEV_BATCH_SECONDS) * SAMPLE_RATE))
-        own = plans[world.rank :: world.size]
-        self._loader = make_loader(BatchReader(dev, corpora), own, config.num_workers, device.type == "cuda")
+        self._plans = plans[world.rank :: world.size]
+        self._reader = BatchReader(dev, corpora)
 
     @torch.no_grad()
-    def score(self, model: MOSNetwork) -> dict[str, Any]:
+    def score(self, model: MOSNetwork, stop: StopRequest) -> dict[str, Any]:
         """Return losses, metrics and layer weights as log.jsonl has them; the model is left in evaluation mode.
 
         Raises:
-            InputError: if a recording cannot be read.
+            InputError, FailedError, PreemptedError: as `read_batches`.
         """
         model.eval()
-        with self._world.together():
-            scored = [self._score_batch(model, checked(item)) for item in self._loader]
+        batches = read_batches(self._reader, self._plans, self._config.num_workers, self._device, stop)
+        with self._world.together(), closing(batches):
+            scored = [self._score_batch(model, batch) for batch in batches]
         parts = self._world.gather(scored)
-        batches = sorted((batch for part in parts for batch in part), key=lambda batch: batch.place)
+        ordered = sorted((batch for part in parts for batch in part), key=lambda batch: batch.place)
         # The first process computes this for all: after different rounding, processes could disagree on the best model.
-        return self._world.from_first(lambda: self._summarize(model, batches))
+        return self._world.from_first(lambda: self._summarize(model, ordered))
 
     def _score_batch(self, model: MOSNetwork, batch: Batch) -> _DevBatch:
         objective = compute_objective(model, batch.to(self._device), self._config)

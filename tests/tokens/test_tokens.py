@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import joblib
 import kaldiio
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 import torch
 
+from distilmos.cli import main
 from distilmos.data.archive import open_archive
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.dump import merge_shards
@@ -22,6 +24,7 @@ from distilmos.ssl.load import load_ssl
 from distilmos.ssl.store import save_encoder
 from distilmos.tokens.features import dump_features, sample_frames
 from distilmos.tokens.forward import ForwardOptions
+from distilmos.tokens.info import TokenInfo
 from distilmos.tokens.kmeans import learn_kmeans, write_quality_table
 from distilmos.tokens.labels import dump_tokens, nearest, read_tokens
 
@@ -189,10 +192,95 @@ def test_quality_table(flow):
     assert (flow / "kmeans" / "quality.md").read_text().count("\n| ") == LAYERS + 2
 
 
-def test_clusters_need_frames(flow, tmp_path):
-    with pytest.raises(InputError, match=r"layer1\.scp: .*120 .*121"):
-        learn_kmeans(flow / "feats", 1, clusters=121, seed=1, out_dir=tmp_path)
+def failure(capsys, *arguments):
+    """Run a command that must refuse its input; return the words of its message."""
+    assert main([str(argument) for argument in arguments]) == 2
+    return re.split(r"[\s:;,]+", capsys.readouterr().err)
+
+
+def learned(feats, out, clusters):
+    return "learn-kmeans", "--feats", feats, "--layer", 1, "--clusters", clusters, "--out", out
+
+
+def stored_frames(flow, directory, *matrices):
+    """Write features of layer 1; the utterances are u0, u1, ..."""
+    directory.mkdir()
+    shutil.copy(flow / "feats" / "info.json", directory)
+    with open_archive(directory / "layer1") as archive:
+        for number, matrix in enumerate(matrices):
+            archive.write(f"u{number}", matrix.astype(np.float32))
+    return directory
+
+
+def test_clusters_need_frames(flow, tmp_path, capsys):
+    words = failure(capsys, *learned(flow / "feats", tmp_path, 121))
+    assert {str(flow / "feats" / "layer1.scp"), "120", "121"} <= set(words)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("frames", "distinct", "clusters"),
+    [
+        (np.ones((20, 4)), 1, 8),
+        (np.ones((20, 4)), 1, 1),
+        (np.arange(20).repeat(4).reshape(20, 4) % 7, 7, 8),
+        (np.where(np.arange(20) % 2, 0.0, -0.0).repeat(4).reshape(20, 4), 1, 2),
+    ],
+    ids=["constant", "constant, one cluster", "seven", "zeros of both signs"],
+)
+def test_clusters_need_distinct_frames(flow, tmp_path, capsys, frames, distinct, clusters):
+    feats = stored_frames(flow, tmp_path / "feats", frames)
+    words = failure(capsys, *learned(feats, tmp_path / "kmeans", clusters))
+    assert {str(feats / "layer1.scp"), "20", str(distinct), str(clusters)} <= set(words)
+    assert not (tmp_path / "kmeans").exists()
+
+
+def test_as_many_distinct_frames_as_clusters_are_enough(flow, tmp_path):
+    feats = stored_frames(flow, tmp_path / "feats", np.arange(20).repeat(4).reshape(20, 4) % 7)
+    quality = learn_kmeans(feats, 1, 7, 1, tmp_path / "kmeans")
+    assert (quality.empty, quality.explained_variance) == (0, pytest.approx(1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_frames_must_be_finite(flow, tmp_path, capsys, value):
+    frames = np.random.default_rng(0).normal(size=(20, 4))
+    bad = frames.copy()
+    bad[3, 2] = value
+    feats = stored_frames(flow, tmp_path / "feats", frames, bad, frames)
+    words = failure(capsys, *learned(feats, tmp_path / "kmeans", 2))
+    assert str(feats / "layer1.scp") in words and {"u0", "u1", "u2"} & set(words) == {"u1"}
+    assert not (tmp_path / "kmeans").exists()
+
+
+@pytest.mark.parametrize("odd", [np.zeros(4), np.zeros((20, 5))])
+def test_frames_must_have_one_shape(flow, tmp_path, capsys, odd):
+    feats = stored_frames(flow, tmp_path / "feats", np.random.default_rng(0).normal(size=(20, 4)), odd)
+    words = failure(capsys, *learned(feats, tmp_path / "kmeans", 2))
+    assert str(feats / "layer1.scp") in words and {"u0", "u1"} & set(words) == {"u1"}
+
+
+@pytest.mark.parametrize("command", ["dump-feats", "dump-tokens"])
+def test_hidden_states_must_be_finite(flow, tmp_path, capsys, command):
+    encoder = load_ssl("hubert_tiny")
+    with torch.no_grad():
+        encoder.layers[3].ffn_norm.bias[0] = torch.nan
+    broken = tmp_path / "broken.safetensors"
+    save_encoder(encoder, broken)
+    shutil.copytree(flow / "kmeans", tmp_path / "kmeans")
+    info = TokenInfo.read(tmp_path / "kmeans")
+    replace(info, fingerprint=load_ssl(broken).fingerprint()).write(tmp_path / "kmeans")
+    arguments = [command, "--ssl", broken, "--data", flow / "data", "--out", tmp_path / "out", "--device", "cpu"]
+    words = failure(capsys, *arguments, *(["--kmeans", tmp_path / "kmeans"] if command == "dump-tokens" else []))
+    assert str(flow / "u3.wav") in words  # the longest recording is the first
+    assert words[words.index("layer") + 1] == "4"
+    assert not list(tmp_path.rglob("out/**/*.ark"))
+
+
+def test_damaged_quality_is_named(flow, tmp_path, capsys):
+    shutil.copytree(flow / "kmeans", tmp_path / "kmeans")
+    for text in ("{", '{"layer": 2}'):
+        (tmp_path / "kmeans" / "layer2.json").write_text(text)
+        assert str(tmp_path / "kmeans" / "layer2.json") in failure(capsys, "kmeans-table", tmp_path / "kmeans")
 
 
 def test_another_encoder_is_refused(flow, tmp_path):
@@ -261,6 +349,7 @@ def test_tokens_tell_which_kmeans_made_them(flow, tmp_path):
         (None, ""),
         (np.zeros(10, np.float32), "float32"),
         (np.zeros((9, 64), np.float32), r"9 .*10 in info\.json"),
+        (np.full((10, 64), np.nan, np.float32), ""),
     ],
 )
 def test_damaged_centroids_are_named(flow, tmp_path, array, value):
