@@ -23,6 +23,12 @@ _UNKNOWN_FRAMES = (1 << 63) - 1  # libsndfile's SF_COUNT_MAX
 # The size of the audio in AIFF, AU and W64 in libsndfile's log, if it is not that of the file.
 _WRONG_SIZE = re.compile(r"^\s*(?:SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 MAX_TABLE = 1 << 20  # largest number of filter values to hold in memory
+Span = tuple[float, float]  # start and end in seconds
+WHOLE: Span = (0.0, math.inf)
+# Seconds by which a span may end after its recording, because times are rounded; as Kaldi's extract-segments.
+MAX_OVERSHOOT = 0.5
+# Encodings in which libsndfile seeks to the exact sample; FLAC has the subtypes of PCM.
+_SEEKABLE = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 
 
 class _Sound(soundfile.SoundFile):
@@ -52,13 +58,15 @@ class _Sound(soundfile.SoundFile):
         """Samples per channel by the header; None if it does not say."""
         return None if self.frames == _UNKNOWN_FRAMES else self.frames
 
-    def blocks_of(self, frames: int, path: Path) -> Iterator[np.ndarray]:
-        """Read to the end in blocks of `frames` samples, float32 (N, C).
+    def blocks_of(self, frames: int, path: Path, first: int = 0) -> Iterator[np.ndarray]:
+        """Read from sample `first` to the end in blocks of `frames` samples, float32 (N, C).
 
         Raises:
             InputError: if there are fewer samples than the header gives.
         """
-        read = 0
+        read = first
+        if first:
+            self.seek(first)
         while (samples := self.read(frames, dtype="float32", always_2d=True)).size:
             read += len(samples)
             yield samples
@@ -113,7 +121,7 @@ def audio_seconds(path: str | Path, offset: int | None = None) -> float:
     return seconds
 
 
-def read_audio(path: str | Path, offset: int | None = None) -> np.ndarray:
+def read_audio(path: str | Path, offset: int | None = None, span: Span = WHOLE) -> np.ndarray:
     """Read a recording as 16 kHz mono.
 
     Channels are averaged. Other rates are resampled by torchaudio's windowed sinc interpolation (see `resample`).
@@ -121,24 +129,28 @@ def read_audio(path: str | Path, offset: int | None = None) -> np.ndarray:
     Args:
         path: an audio file, or an archive.
         offset: byte offset of the recording in the archive.
+        span: the part to read; an end up to MAX_OVERSHOOT after the recording's means the end of the recording.
 
     Returns:
         float32 samples, shape (N,), full scale -1..1.
 
     Raises:
         InputError: if the file is missing, empty, not audio, cut off, has a sampling rate outside RATES, holds values
-            that are not finite, or is shorter than one encoder frame (25 ms).
+            that are not finite, or ends before the span; or if the result is shorter than one encoder frame (25 ms).
     """
-    return np.concatenate(list(stream_audio(path, math.inf, offset)))
+    return np.concatenate(list(stream_audio(path, math.inf, offset, span)))
 
 
-def stream_audio(path: str | Path, block_seconds: float, offset: int | None = None) -> Iterator[np.ndarray]:
+def stream_audio(
+    path: str | Path, block_seconds: float, offset: int | None = None, span: Span = WHOLE
+) -> Iterator[np.ndarray]:
     """Read a recording as 16 kHz mono, part by part; the joined parts equal the result of `read_audio`.
 
     Args:
         path: an audio file, or an archive.
         block_seconds: approximate duration to hold in memory.
         offset: byte offset of the recording in the archive.
+        span: the part to read, as for `read_audio`. It is resampled alone, as if it were cut to a file of its own.
 
     Yields:
         float32 samples, shape (N,), full scale -1..1.
@@ -151,7 +163,7 @@ def stream_audio(path: str | Path, block_seconds: float, offset: int | None = No
     given = 0
     held = np.zeros(0, np.float32)  # the last block is resampled to its end, and only the next one tells which is last
     with _open(path, offset) as streams:
-        for rate, samples in _mono_blocks(streams, block_seconds, path):
+        for rate, samples in _mono_blocks(streams, block_seconds, path, span):
             resampler = resampler or _Resampler(rate)
             part = resampler.add(held, last=False)
             held = samples
@@ -165,9 +177,12 @@ def stream_audio(path: str | Path, block_seconds: float, offset: int | None = No
         yield part
 
 
-def _mono_blocks(streams: Iterable[View], block_seconds: float, path: Path) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the sampling rate and blocks of mono samples (N,), of all streams one after the other."""
+def _mono_blocks(
+    streams: Iterable[View], block_seconds: float, path: Path, span: Span
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the sampling rate and blocks of mono samples (N,) of a span, of all streams one after the other."""
     first: tuple[int, int] | None = None
+    position = 0  # samples per channel before the next block
     for view in streams:
         with _Sound(view) as sound:
             sound.check(path)
@@ -176,11 +191,26 @@ def _mono_blocks(streams: Iterable[View], block_seconds: float, path: Path) -> I
             if shape != first:
                 raise InputError(f"{path}: joined from streams that differ in sampling rate or channels")
             frames = BLOCK_FRAMES if sound.known_frames is None else sound.known_frames
-            size = max(1, round(min(block_seconds * sound.samplerate, frames)))
-            for samples in sound.blocks_of(size, path):
+            start, end = (seconds * sound.samplerate for seconds in span)
+            start, end = round(start), end if end == math.inf else round(end)
+            size = max(1, round(min(block_seconds * sound.samplerate, frames, end - start)))
+            skipped = 0
+            if sound.known_frames is not None and sound.subtype.startswith(_SEEKABLE):
+                skipped = min(max(0, start - position), sound.known_frames)
+                position += skipped
+            for block in sound.blocks_of(size, path, skipped):
+                samples = block[max(0, start - position) : max(0, min(end - position, len(block)))]
+                position += len(block)
                 if not np.isfinite(samples).all():
                     raise InputError(f"{path}: holds samples that are not finite numbers")
-                yield sound.samplerate, to_mono(samples)
+                if samples.size:
+                    yield sound.samplerate, to_mono(samples)
+                if position >= end:
+                    return
+    if span != WHOLE and first is not None:
+        seconds = position / first[0]
+        if span[0] >= seconds or MAX_OVERSHOOT < span[1] - seconds < math.inf:
+            raise InputError(f"{path}: {seconds:.2f} s long; does not hold {span[0]:g} to {span[1]:g} s")
 
 
 def to_mono(samples: np.ndarray) -> np.ndarray:

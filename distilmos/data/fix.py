@@ -10,7 +10,7 @@ from statistics import fmean
 from distilmos.data.archive import split_location
 from distilmos.data.audio import audio_seconds
 from distilmos.data.datadir import DataDir, read_notes, replace_directory, write_files
-from distilmos.data.schema import FILES, RATINGS, TABLES
+from distilmos.data.schema import FILES, RATINGS, SEGMENTS, TABLES
 from distilmos.data.schema import score as checked_score
 from distilmos.data.tables import read_lines
 from distilmos.data.validate import scan_text, validate_data_dir
@@ -30,10 +30,12 @@ def fix_data(directory: str | Path) -> list[str]:
         one line of text per dropped or added item, and per table that was only sorted; none without changes.
 
     Raises:
-        InputError: if wav.scp or utt2sys is missing, no utterance is left, or other faults remain. The directory
-            then stays unchanged.
+        InputError: if wav.scp or utt2sys is missing, no utterance is left, or other faults remain; or if the directory
+            has segments, which cannot be repaired. The directory then stays unchanged.
     """
     directory = Path(directory)
+    if (directory / SEGMENTS).exists():
+        raise InputError(f"{directory / SEGMENTS}: cannot be repaired; run `distilmos dump-audio` first")
     changes: list[str] = []
     data = DataDir(directory, notes=read_notes(directory))
     for name in TABLES:
@@ -145,7 +147,7 @@ def _complete(data: DataDir, changes: list[str]) -> DataDir:
             changes.append(f"{data.path / 'utt2dur'}: {utterance} added")
     if not kept:
         raise InputError(f"{data.path}: no utterance is left; first reasons: " + "; ".join(changes[:3]))
-    of_utterances = [name for name in data.tables if TABLES[name].key == "utterance"]
+    of_utterances = [name for name in data.tables if TABLES[name].key != "system"]
     listed = {name: list(data.tables[name]) for name in of_utterances} | {RATINGS: list(data.rating_texts)}
     for name, utterances in listed.items():
         strays = [u for u in utterances if u not in data.tables["wav.scp"]]

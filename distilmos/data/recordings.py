@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from distilmos.data.archive import read_scp
-from distilmos.data.audio import stream_audio
-from distilmos.data.datadir import read_data_dir
-from distilmos.data.tables import read_lines
-from distilmos.errors import InputError
+from distilmos.data.archive import read_scp, split_location
+from distilmos.data.audio import WHOLE, Span, stream_audio
+from distilmos.data.schema import SEGMENTS, segment
+from distilmos.data.tables import read_lines, scan_table
+from distilmos.data.validate import segment_faults
+from distilmos.errors import InputError, raise_faults
 
 # Formats of libsndfile that have their own suffix.
 SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav")
@@ -21,19 +22,23 @@ LISTS = (".lst", ".txt")
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording to score.
+    """A recording to score, or a segment of one.
 
     Attributes:
-        utterance: id from the wav.scp, otherwise the path as the user gave it.
+        utterance: id from the segments or the wav.scp, otherwise the path as the user gave it.
         path: the audio file, or an archive.
         offset: byte offset of the recording in the archive.
         fault: why the recording cannot be read, if already known; empty otherwise.
+        span: the part to score.
+        where: `file:line: utterance` of a segment, for errors; empty for a whole recording.
     """
 
     utterance: str
     path: Path
     offset: int | None = None
     fault: str = ""
+    span: Span = WHOLE
+    where: str = ""
 
     def stream(self, block_seconds: float) -> Iterator[np.ndarray]:
         """Read the recording as 16 kHz mono; see `stream_audio`.
@@ -43,14 +48,18 @@ class Recording:
         """
         if self.fault:
             raise InputError(self.fault)
-        yield from stream_audio(self.path, block_seconds, self.offset)
+        try:
+            yield from stream_audio(self.path, block_seconds, self.offset, self.span)
+        except InputError as error:
+            raise InputError(f"{self.where}: {error}" if self.where else str(error)) from None
 
 
 def find_recordings(inputs: Iterable[str]) -> Iterator[Recording]:
     """Resolve the inputs of a user to recordings, in the order of the inputs.
 
     An input is an audio file; a directory, searched recursively for audio files (SUFFIXES) in order of their names; a
-    Kaldi-style data directory (it has a wav.scp); a list of audio files (.txt, .lst; one path per line); or a wav.scp.
+    Kaldi-style data directory (it has a wav.scp), of which only wav.scp and `segments` are read; a list of audio files
+    (.txt, .lst; one path per line); or a wav.scp, whose recordings are scored whole.
     All inputs are checked before the first recording is returned. Directories are searched step by step, so that memory
     does not grow with the number of files.
 
@@ -65,7 +74,7 @@ def _source(name: str) -> Iterable[Recording]:
     path = Path(name)
     if path.is_dir():
         if (path / "wav.scp").exists():
-            return _located(read_data_dir(path, rated=False).wavs)
+            return _segments(path) if (path / SEGMENTS).exists() else _located(read_scp(path / "wav.scp"))
         if next(_audio_files(path), None) is None:
             raise InputError(f"{name}: directory without audio files ({', '.join(SUFFIXES)})")
         return _audio_files(path)
@@ -80,6 +89,19 @@ def _source(name: str) -> Iterable[Recording]:
 
 def _located(wavs: dict[str, tuple[Path, int | None]]) -> list[Recording]:
     return [Recording(utterance, path, offset) for utterance, (path, offset) in wavs.items()]
+
+
+def _segments(directory: Path) -> list[Recording]:
+    """Return the segments of a data directory in the order of `segments`."""
+    wavs = scan_table(directory / "wav.scp", split_location)
+    segments = scan_table(directory / SEGMENTS, segment)
+    faults = [*wavs.faults, *segments.faults] if segments.lines else [f"{segments.path}: empty"]
+    faults += segment_faults(segments, {key: recording for key, (recording, _) in segments.values.items()}, wavs)
+    raise_faults(faults, str(directory))
+    return [
+        Recording(utterance, *wavs.values[recording], span=span, where=segments.where(utterance))
+        for utterance, (recording, span) in segments.values.items()
+    ]
 
 
 def _audio_files(directory: Path, above: frozenset[Path] = frozenset()) -> Iterator[Recording]:
