@@ -28,8 +28,8 @@ def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> 
         the number of utterances.
 
     Raises:
-        InputError: if a directory is faulty, an utterance is in two of them, they disagree about a system or a recording,
-            or only some of them have scores.
+        InputError: if a directory is faulty, an utterance is in two of them, they disagree about a system or
+            a recording, or only some of them have scores.
     """
     parts = [(label, read_data_dir(directory, rated=False)) for label, directory in sources]
     joined = DataDir(Path(out))
