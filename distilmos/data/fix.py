@@ -147,7 +147,7 @@ def _complete(data: DataDir, changes: list[str]) -> DataDir:
             changes.append(f"{data.path / 'utt2dur'}: {utterance} added")
     if not kept:
         raise InputError(f"{data.path}: no utterance is left; first reasons: " + "; ".join(changes[:3]))
-    of_utterances = [name for name in data.tables if TABLES[name].key != "system"]
+    of_utterances = [name for name in data.tables if TABLES[name].key == "utterance"]
     listed = {name: list(data.tables[name]) for name in of_utterances} | {RATINGS: list(data.rating_texts)}
     for name, utterances in listed.items():
         strays = [u for u in utterances if u not in data.tables["wav.scp"]]
