@@ -1,13 +1,13 @@
 """Predict the MOS of recordings (stage 6).
 
 An input is an audio file (wav, flac, ogg, opus, mp3, ...), a directory (searched with its subdirectories), a list of
-files (.txt or .lst, one path per line), a wav.scp, or a Kaldi or ESPnet data directory. Of a data directory, only wav.scp
-and `segments` are read; with `segments`, each segment is scored. A wav.scp given by itself means whole recordings. Pipes
-in it are refused; `distilmos dump-audio --execute-pipes` runs them.
+files (.txt or .lst, one path per line), a wav.scp, or a Kaldi or ESPnet data directory. Of a data directory, only
+wav.scp and `segments` are read; with `segments`, each segment is scored. A wav.scp given by itself means whole
+recordings. Pipes in it are refused; `distilmos dump-audio --execute-pipes` runs them.
 
 Audio of any sampling rate is resampled to 16 kHz; channels are averaged. A recording longer than --window is scored in
-overlapping windows of that length; its score is the mean over all its frames. A score depends on the recording alone, not
-on the other inputs.
+overlapping windows of that length; its score is the mean over all its frames. A score depends on the recording alone,
+not on the other inputs.
 
 --out FILE.csv or FILE.jsonl lists the recordings in the order of the inputs, with the reason where one cannot be used.
 Any other name is written as a Kaldi-style table `utterance MOS` without those. Without --out, the scores are printed.
