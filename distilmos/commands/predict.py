@@ -2,11 +2,15 @@
 
 An input is an audio file (wav, flac, ogg, opus, mp3, ...; with ffmpeg on PATH also m4a, mp4, webm, aac, wma, ...), a
 directory (searched with its subdirectories), a list of files (.txt or .lst, one path per line), a CSV or TSV file with
-a column of paths (--column), a wav.scp, a Kaldi-style data directory, a pipe such as <(sox ...) with the audio of one
-recording, or - for one recording on standard input. Audio of any sampling rate is resampled to 16 kHz; channels are
-averaged, unless --channel chooses one. A recording longer than --window is scored in overlapping windows of that
-length; its score is the mean over all its frames. A score depends on the recording alone, not on the other inputs. A
-warning names each recording that is silent or clipped, whose channels cancel, or whose header gives a wrong size.
+a column of paths (--column), a wav.scp, a Kaldi or ESPnet data directory, a pipe such as <(sox ...) with the audio of
+one recording, or - for one recording on standard input. Of a data directory, only wav.scp and `segments` are read; with
+`segments`, each segment is scored. A wav.scp given by itself means whole recordings. Pipes in it are refused;
+`distilmos dump-audio --execute-pipes` runs them.
+
+Audio of any sampling rate is resampled to 16 kHz; channels are averaged, unless --channel chooses one. A recording
+longer than --window is scored in overlapping windows of that length; its score is the mean over all its frames. A score
+depends on the recording alone, not on the other inputs. A warning names each recording that is silent or clipped, whose
+channels cancel, or whose header gives a wrong size.
 
 --out FILE.csv or FILE.jsonl lists the recordings in the order of the inputs, with the reason where one cannot be used.
 Any other name is written as a Kaldi-style table `utterance MOS` without those. Without --out, the scores are printed.
@@ -19,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -28,7 +33,7 @@ from distilmos import __version__
 from distilmos.commands.options import add_forward_options, positive_float, positive_int
 from distilmos.data.recordings import Recording, find_recordings
 from distilmos.data.tables import as_text
-from distilmos.errors import InputError
+from distilmos.errors import InputError, InputWarning
 from distilmos.files import written_in_place
 from distilmos.inference.frames import write_frames, write_plot
 from distilmos.inference.output import Journal, record
@@ -113,7 +118,8 @@ def run(args: argparse.Namespace) -> int:
             rest = _skip_done(journal, recordings)
             scores = _with_frames(predict(model, rest, device, options), args)
             if sys.stderr.isatty():
-                total = sum(1 for _ in find_recordings(args.inputs, args.column))
+                with warnings.catch_warnings(action="ignore", category=InputWarning):  # shown when they are scored
+                    total = sum(1 for _ in find_recordings(args.inputs, args.column))
                 scores = with_progress(scores, journal.done, total)
             for score in scores:
                 journal.add(record(score))

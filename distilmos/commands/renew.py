@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from distilmos.data.archive import read_scp
+from distilmos.data.archive import pipe_command, split_location
+from distilmos.data.tables import scan_table
 from distilmos.runner.resume import finish, renew
 
 
@@ -42,4 +43,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _with_audio(path: Path) -> list[Path]:
     wavs = path / "wav.scp"
-    return [path, *sorted({file for file, _ in read_scp(wavs).values()} if wavs.exists() else ())]
+    files = scan_table(wavs, _file).checked().values() if wavs.exists() else ()
+    return [path, *sorted({file for file in files if file is not None})]
+
+
+def _file(location: str) -> Path | None:
+    """Return the file of an scp value. The files that a pipe reads are unknown; its text is in the wav.scp itself."""
+    return None if pipe_command(location) else split_location(location)[0]

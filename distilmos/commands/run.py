@@ -1,6 +1,7 @@
 """Run a command, or an array of commands, each with a log: the interface of Kaldi's run.pl, queue.pl and slurm.pl.
 
-JOB in LOG and in the arguments of COMMAND is replaced by the number of the job. COMMAND gets its arguments unchanged,
+JOB in LOG and in the arguments of COMMAND is replaced by the number of the job where it is a word (`x.JOB.log`, but not
+`JOBS` or `JOB_ID`). If a path has this word, use another name: N_=1:n. COMMAND gets its arguments otherwise unchanged,
 without a shell. Its output goes to LOG, with the host, times, peak memory and exit status. If a job fails, the others
 still run; then the command fails and shows the end of each failed job's log.
 

@@ -1,7 +1,7 @@
 """Kaldi binary archives: written whole, merged from shards, and read without running commands.
 
-Kaldi allows a shell command in an scp line (`utt sox x.wav -t wav - |`). Such a line is an error here;
-`distilmos dump-audio` reads audio files instead.
+Kaldi allows a shell command in an scp line (`utt sox x.wav -t wav - |`). Such a line is an error here; only
+`distilmos dump-audio --execute-pipes` runs it (see `pipes`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,14 @@ def split_location(location: str) -> tuple[Path, int | None]:
     match = re.fullmatch(r"(.+):([0-9]+)", location)
     path = match[1] if match else location
     if path.lstrip().startswith("|") or path.rstrip().endswith("|"):
-        raise InputError(f"scp files must not hold commands: {location!r}; give the path of a file")
+        raise InputError(f"{location!r} is a pipe, which only `distilmos dump-audio --execute-pipes` runs")
     return Path(path), int(match[2]) if match else None
+
+
+def pipe_command(location: str) -> str | None:
+    """Return the shell command of an scp value `command |`; None for a path. This does not run it."""
+    location = location.strip()
+    return location[:-1].strip() or None if location.endswith("|") and not location.startswith("|") else None
 
 
 def read_scp(path: str | Path) -> dict[str, tuple[Path, int | None]]:

@@ -26,6 +26,12 @@ _UNKNOWN_FRAMES = (1 << 63) - 1  # libsndfile's SF_COUNT_MAX
 # The size of the audio in AIFF, AU and W64 in libsndfile's log, if it is not that of the file.
 _WRONG_SIZE = re.compile(r"^\s*(?:SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 MAX_TABLE = 1 << 20  # largest number of filter values to hold in memory
+Span = tuple[float, float]  # start and end in seconds
+WHOLE: Span = (0.0, math.inf)
+# Seconds by which a span may end after its recording, because times are rounded; as Kaldi's extract-segments.
+MAX_OVERSHOOT = 0.5
+# Encodings in which libsndfile seeks to the exact sample; FLAC has the subtypes of PCM.
+_SEEKABLE = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 
 
 class ChannelError(InputError):
@@ -51,6 +57,7 @@ class _Sound(soundfile.SoundFile):
         super().__init__(view)
         self._path = path
         self.remark = view.remark
+        self._skipped = 0
         wrong = _WRONG_SIZE.search(self.extra_info)
         if wrong and int(wrong[2]) < int(wrong[1]) < UNKNOWN_SIZE:
             if int(wrong[2]) + SLACK < int(wrong[1]):
@@ -66,13 +73,21 @@ class _Sound(soundfile.SoundFile):
         """Samples per channel by the header; None if it does not say."""
         return None if self.frames == _UNKNOWN_FRAMES else self.frames
 
+    def skip(self, frames: int) -> int:
+        """Skip up to `frames` samples at the start, if the encoding has exact positions; return how many."""
+        if frames <= 0 or self.known_frames is None or not self.subtype.startswith(_SEEKABLE):
+            return 0
+        self._skipped = min(frames, self.known_frames)
+        self.seek(self._skipped)
+        return self._skipped
+
     def blocks_of(self, frames: int) -> Iterator[np.ndarray]:
         """Read to the end in blocks of `frames` samples, float32 (N, C).
 
         Raises:
             InputError: if there are fewer samples than the header gives.
         """
-        read = 0
+        read = self._skipped
         while (samples := self.read(frames, dtype="float32", always_2d=True)).size:
             read += len(samples)
             yield samples
@@ -143,7 +158,12 @@ def audio_seconds(path: str | Path, offset: int | None = None) -> float:
 
 
 def read_audio(
-    path: str | Path, offset: int | None = None, *, channel: int | None = None, checks: Checks | None = None
+    path: str | Path,
+    offset: int | None = None,
+    span: Span = WHOLE,
+    *,
+    channel: int | None = None,
+    checks: Checks | None = None,
 ) -> np.ndarray:
     """Read a recording as 16 kHz mono.
 
@@ -152,8 +172,9 @@ def read_audio(
     Args:
         path: an audio file, or an archive.
         offset: byte offset of the recording in the archive.
+        span: the part to read; an end up to MAX_OVERSHOOT after the recording's means the end of the recording.
         channel: the channel to read, counted from 1; None for the mean of all.
-        checks: checks the recording, at its own sampling rate.
+        checks: checks what is read, at its own sampling rate.
 
     Returns:
         float32 samples, shape (N,), full scale -1..1.
@@ -161,15 +182,16 @@ def read_audio(
     Raises:
         ChannelError: if the recording does not have the channel.
         InputError: if the file is missing, empty, not audio, cut off, has a sampling rate outside RATES, holds values
-            that are not finite, or is shorter than one encoder frame (25 ms).
+            that are not finite, or ends before the span; or if the result is shorter than one encoder frame (25 ms).
     """
-    return np.concatenate(list(stream_audio(path, math.inf, offset, channel=channel, checks=checks)))
+    return np.concatenate(list(stream_audio(path, math.inf, offset, span, channel=channel, checks=checks)))
 
 
 def stream_audio(
     path: str | Path,
     block_seconds: float,
     offset: int | None = None,
+    span: Span = WHOLE,
     *,
     channel: int | None = None,
     checks: Checks | None = None,
@@ -180,8 +202,9 @@ def stream_audio(
         path: an audio file, or an archive.
         block_seconds: approximate duration to hold in memory.
         offset: byte offset of the recording in the archive.
+        span: the part to read, as for `read_audio`. It is resampled alone, as if it were cut to a file of its own.
         channel: the channel to read, counted from 1; None for the mean of all.
-        checks: checks the recording, at its own sampling rate; complete when all parts are read.
+        checks: checks what is read, at its own sampling rate; complete when all parts are read.
 
     Yields:
         float32 samples, shape (N,), full scale -1..1.
@@ -195,7 +218,7 @@ def stream_audio(
     given = 0
     held = np.zeros(0, np.float32)  # the last block is resampled to its end, and only the next one tells which is last
     with _open(path, offset) as sounds:
-        for rate, samples in _mono_blocks(sounds, block_seconds, path, channel, checks):
+        for rate, samples in _mono_blocks(sounds, block_seconds, path, span, channel, checks):
             resampler = resampler or _Resampler(rate)
             part = resampler.add(held, last=False)
             held = samples
@@ -210,10 +233,16 @@ def stream_audio(
 
 
 def _mono_blocks(
-    sounds: Iterable[_Sound | ffmpeg.Decoder], block_seconds: float, path: Path, channel: int | None, checks: Checks
+    sounds: Iterable[_Sound | ffmpeg.Decoder],
+    block_seconds: float,
+    path: Path,
+    span: Span,
+    channel: int | None,
+    checks: Checks,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the sampling rate and blocks of mono samples (N,), of all streams one after the other."""
+    """Yield the sampling rate and blocks of mono samples (N,) of a span, of all streams one after the other."""
     first: tuple[int, int] | None = None
+    position = 0  # samples per channel before the next block
     for sound in sounds:
         checks.note(sound.remark)
         shape = sound.samplerate, sound.channels
@@ -223,14 +252,25 @@ def _mono_blocks(
         if channel is not None:
             require_channel(channel, sound.channels, str(path))
         frames = BLOCK_FRAMES if sound.known_frames is None else sound.known_frames
-        size = max(1, round(min(block_seconds * sound.samplerate, frames)))
-        for samples in sound.blocks_of(size):
-            chosen = samples if channel is None else samples[:, channel - 1 : channel]
-            with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused below
-                mono = to_mono(chosen)
-            if not checks.add(chosen, mono):
-                raise InputError(f"{path}: holds samples that are not finite numbers")
-            yield sound.samplerate, mono
+        start, end = (seconds * sound.samplerate for seconds in span)
+        start, end = round(start), end if end == math.inf else round(end)
+        position += sound.skip(start - position)
+        for block in sound.blocks_of(max(1, round(min(block_seconds * sound.samplerate, frames, end - start)))):
+            samples = block[max(0, start - position) : max(0, min(end - position, len(block)))]
+            position += len(block)
+            if samples.size:
+                chosen = samples if channel is None else samples[:, channel - 1 : channel]
+                with np.errstate(invalid="ignore", over="ignore"):  # infinite samples are refused below
+                    mono = to_mono(chosen)
+                if not checks.add(chosen, mono):
+                    raise InputError(f"{path}: holds samples that are not finite numbers")
+                yield sound.samplerate, mono
+            if position >= end:
+                return
+    if span != WHOLE and first is not None:
+        seconds = position / first[0]
+        if span[0] >= seconds or MAX_OVERSHOOT < span[1] - seconds < math.inf:
+            raise InputError(f"{path}: {seconds:.2f} s long; does not hold {span[0]:g} to {span[1]:g} s")
 
 
 def to_mono(samples: np.ndarray) -> np.ndarray:

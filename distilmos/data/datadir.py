@@ -11,8 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from distilmos.data.archive import split_location
-from distilmos.data.audio import audio_seconds
-from distilmos.data.schema import NOTES, RATINGS, TABLES
+from distilmos.data.audio import Span, audio_seconds
+from distilmos.data.schema import NOTES, RATINGS, SEGMENTS, TABLES, segment
 from distilmos.data.tables import c_locale_key, is_utf8, read_lines, write_table
 from distilmos.data.validate import scan_data_dir, validate_data_dir
 from distilmos.errors import InputError, raise_faults
@@ -77,11 +77,22 @@ class DataDir:
     @property
     def utterances(self) -> list[str]:
         """All utterance ids, sorted in the C locale."""
-        return sorted(self.tables["wav.scp"], key=c_locale_key)
+        return sorted(self.tables.get(SEGMENTS, self.tables["wav.scp"]), key=c_locale_key)
+
+    @cached_property
+    def segments(self) -> dict[str, tuple[str, Span]]:
+        """Utterance -> its recording in wav.scp and its span; empty if utterances are whole recordings."""
+        return {utterance: segment(text) for utterance, text in self.tables.get(SEGMENTS, {}).items()}
 
     @cached_property
     def wavs(self) -> dict[str, tuple[Path, int | None]]:
-        """Utterance -> audio file or archive, and byte offset in the archive."""
+        """Utterance -> audio file or archive, and byte offset in the archive.
+
+        Raises:
+            InputError: if utterances are segments of recordings.
+        """
+        if SEGMENTS in self.tables:
+            raise InputError(f"{self.path / SEGMENTS}: segments are not cut yet; run `distilmos dump-audio` first")
         return {utterance: split_location(location) for utterance, location in self.tables["wav.scp"].items()}
 
     @property
@@ -125,6 +136,7 @@ class DataDir:
     def only(self, utterances: Collection[str]) -> DataDir:
         """Return the part of the data that concerns `utterances`."""
         kept = {"utterance": set(utterances)}
+        kept["recording"] = {self.segments[u][0] for u in kept["utterance"]} if self.segments else kept["utterance"]
         kept["system"] = {self.systems[utterance] for utterance in kept["utterance"] if utterance in self.systems}
         tables = {
             name: {key: value for key, value in table.items() if key in kept[TABLES[name].key]}
@@ -134,18 +146,22 @@ class DataDir:
         return DataDir(self.path, tables, ratings, self.notes)
 
 
-def read_data_dir(directory: str | Path, *, rated: bool = True) -> DataDir:
+def read_data_dir(
+    directory: str | Path, *, rated: bool = True, pipes: bool = False, audio_only: bool = False
+) -> DataDir:
     """Read a data directory; any fault is an error.
 
     Args:
         directory: its path.
         rated: whether utt2mos must exist.
+        pipes: whether wav.scp may hold commands.
+        audio_only: whether wav.scp is the only table that must exist.
 
     Raises:
         InputError: naming every fault that `validate_data_dir` finds.
     """
     directory = Path(directory)
-    found = scan_data_dir(directory, rated=rated)
+    found = scan_data_dir(directory, rated=rated, pipes=pipes, audio_only=audio_only)
     raise_faults(found.faults, f"{directory} is not a valid data directory")
     tables = {name: table.values for name, table in found.tables.items()}
     return DataDir(directory, tables, found.ratings.values, read_notes(directory))

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from distilmos.data.archive import merge_archives, open_archive, shard_of
-from distilmos.data.audio import SAMPLE_RATE, read_audio
+from distilmos.data.archive import merge_archives, open_archive, pipe_command, shard_of, split_location
+from distilmos.data.audio import SAMPLE_RATE, WHOLE, read_audio
 from distilmos.data.checks import Checks
-from distilmos.data.datadir import read_data_dir, write_files
+from distilmos.data.datadir import DataDir, read_data_dir, write_files
+from distilmos.data.pipes import Pipes
+from distilmos.data.schema import SEGMENTS, TABLES
 from distilmos.data.tables import read_table, write_table
 from distilmos.errors import InputError, raise_faults
 
 SHARDS = "shards"
-REWRITTEN = ("wav.scp", "utt2dur")  # tables with new content; stage 1 copies the others
+REWRITTEN = {"wav.scp", "utt2dur", SEGMENTS}  # tables with new content, or of no use then; stage 1 copies the others
 _SHARD = re.compile(r"(?P<name>.+)\.(?P<job>[0-9]+)(?P<suffix>\.ark|\.scp|)")
 
 
@@ -37,29 +39,38 @@ class DumpSummary:
     warnings: list[str]
 
 
-def dump_audio(data_dir: str | Path, out_dir: str | Path, job: int, jobs: int) -> DumpSummary:
+def dump_audio(
+    data_dir: str | Path, out_dir: str | Path, job: int, jobs: int, *, execute_pipes: bool = False
+) -> DumpSummary:
     """Write the audio of job `job` to `out_dir/shards/wav.JOB.{ark,scp}` and its durations to `utt2dur.JOB`.
 
-    Job 1 also copies the tables that do not change. wav.scp, which later stages need, appears last, when the shards are
-    merged.
+    Only wav.scp must exist. If there are `segments`, each becomes a recording of its own. Job 1 also copies the tables
+    that do not change. wav.scp, which later stages need, appears last, when the shards are merged.
+
+    Args:
+        data_dir: data directory, for example data/train.
+        out_dir: output directory, for example dump/raw/train.
+        job: number of this job, 1..jobs.
+        jobs: number of jobs that share the utterances.
+        execute_pipes: whether to run the commands in wav.scp; see `Pipes`.
 
     Raises:
         InputError: naming every unusable recording; nothing is then written.
     """
-    data = read_data_dir(data_dir, rated=False)
-    lines = {utterance: line for line, utterance in enumerate(data.wavs, start=1)}
+    data = read_data_dir(data_dir, rated=False, pipes=execute_pipes, audio_only=True)
     shards = Path(out_dir) / SHARDS
     durations: dict[str, float] = {}
     faults: list[str] = []
     warnings: list[str] = []
-    with open_archive(shards / f"wav.{job}") as archive:
+    reader = _Reader(data)
+    with open_archive(shards / f"wav.{job}") as archive, reader.pipes:
         for utterance in shard_of(data.utterances, job, jobs):
-            where = f"{data.path / 'wav.scp'}:{lines[utterance]}: {utterance}"
+            where = reader.where(utterance)
             checks = Checks()
             try:
-                samples = read_audio(*data.wavs[utterance], checks=checks)
+                samples = reader.read(utterance, checks)
             except InputError as error:
-                faults.append(f"{where}: {error}")
+                faults.append(str(error))
                 continue
             scaled = np.rint(samples * 32768.0)
             if scaled.max() > 32767 or scaled.min() < -32768:
@@ -70,9 +81,49 @@ def dump_audio(data_dir: str | Path, out_dir: str | Path, job: int, jobs: int) -
             durations[utterance] = samples.size / SAMPLE_RATE
         raise_faults(faults, f"reading the audio of {data.path}")
     if job == 1:
-        write_files(replace(data, path=Path(out_dir)), leave_out=REWRITTEN)
+        write_files(replace(data, path=Path(out_dir)), leave_out=REWRITTEN | (TABLES.keys() - data.tables.keys()))
     write_table(shards / f"utt2dur.{job}", durations)
     return DumpSummary(len(durations), sum(durations.values()), warnings)
+
+
+class _Reader:
+    """Reads the utterances of a data directory."""
+
+    def __init__(self, data: DataDir) -> None:
+        self.pipes = Pipes()
+        self._data = data
+        # A valid table has one key per line.
+        self._lines = {
+            name: {key: line for line, key in enumerate(data.tables[name], start=1)}
+            for name in ("wav.scp", SEGMENTS)
+            if name in data.tables
+        }
+
+    def where(self, utterance: str) -> str:
+        """Return `file:line: utterance`, the start of a fault's line."""
+        return self._where(SEGMENTS if self._data.segments else "wav.scp", utterance)
+
+    def _where(self, name: str, key: str) -> str:
+        return f"{self._data.path / name}:{self._lines[name][key]}: {key}"
+
+    def read(self, utterance: str, checks: Checks) -> np.ndarray:
+        """Read an utterance as 16 kHz mono, float32 (N,), and check it.
+
+        Raises:
+            InputError: with file and line.
+        """
+        recording, span = self._data.segments.get(utterance, (utterance, WHOLE))
+        location = self._data.tables["wav.scp"][recording]
+        command = pipe_command(location)
+        try:
+            path, offset = (self.pipes.run(command), None) if command else split_location(location)
+        except InputError as error:
+            raise InputError(f"{self._where('wav.scp', recording)}: {error}") from None
+        try:
+            return read_audio(path, offset, span, checks=checks)
+        except InputError as error:
+            reason = str(error).replace(str(path), f"output of {command!r}") if command else str(error)
+            raise InputError(f"{self.where(utterance)}: {reason}") from None
 
 
 def merge_shards(directory: str | Path, jobs: int) -> dict[str, int]:

@@ -128,6 +128,10 @@ class Decoder:
         self._process.wait()
         self._messages.close()
 
+    def skip(self, frames: int) -> int:
+        """Skip nothing: seeking is not exact in all formats. Return 0."""
+        return 0
+
     def blocks_of(self, frames: int) -> Iterator[np.ndarray]:
         """Read to the end in blocks of `frames` samples, float32 (N, C).
 

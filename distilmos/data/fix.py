@@ -10,7 +10,7 @@ from statistics import fmean
 from distilmos.data.archive import split_location
 from distilmos.data.audio import audio_seconds
 from distilmos.data.datadir import DataDir, read_notes, replace_directory, write_files
-from distilmos.data.schema import FILES, RATINGS, TABLES
+from distilmos.data.schema import FILES, RATINGS, SEGMENTS, TABLES
 from distilmos.data.schema import score as checked_score
 from distilmos.data.tables import read_lines
 from distilmos.data.validate import scan_text, validate_data_dir
@@ -30,10 +30,12 @@ def fix_data(directory: str | Path) -> list[str]:
         one line of text per dropped or added item, and per table that was only sorted; none without changes.
 
     Raises:
-        InputError: if wav.scp or utt2sys is missing, no utterance is left, or other faults remain. The directory
-            then stays unchanged.
+        InputError: if wav.scp or utt2sys is missing, no utterance is left, or other faults remain; or if the directory
+            has segments, which cannot be repaired. The directory then stays unchanged.
     """
     directory = Path(directory)
+    if (directory / SEGMENTS).exists():
+        raise InputError(f"{directory / SEGMENTS}: cannot be repaired; run `distilmos dump-audio` first")
     changes: list[str] = []
     data = DataDir(directory, notes=read_notes(directory))
     for name in TABLES:

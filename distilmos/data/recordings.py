@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from distilmos.data import ffmpeg
-from distilmos.data.archive import read_scp
-from distilmos.data.audio import stream_audio
+from distilmos.data.archive import read_scp, split_location
+from distilmos.data.audio import WHOLE, Span, stream_audio
 from distilmos.data.checks import Checks
 from distilmos.data.copies import Copy
-from distilmos.data.datadir import read_data_dir
 from distilmos.data.lists import read_rows
-from distilmos.data.tables import read_lines
+from distilmos.data.schema import SEGMENTS, segment
+from distilmos.data.tables import read_lines, scan_table
+from distilmos.data.validate import segment_faults
 from distilmos.errors import InputError, InputWarning, raise_faults
 
 # Formats of libsndfile that have their own suffix; `audio_suffixes` adds those of ffmpeg.
@@ -32,15 +33,17 @@ MAX_SUFFIXES_SHOWN = 8
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording to score.
+    """A recording to score, or a segment of one.
 
     Attributes:
-        utterance: id from the wav.scp, otherwise the path as the user gave it.
+        utterance: id from the segments or the wav.scp, otherwise the path as the user gave it.
         path: the audio file, or an archive; the name in messages if there is a copy.
         offset: byte offset of the recording in the archive.
         fault: why the recording cannot be read, if already known; empty otherwise.
         copy: holds the audio in place of `path`, if that is a pipe or an open file.
         channel: the channel to read, counted from 1; None for the mean of all.
+        span: the part to score.
+        where: `file:line: utterance` of a segment, for errors; empty for a whole recording.
     """
 
     utterance: str
@@ -49,6 +52,8 @@ class Recording:
     fault: str = ""
     copy: Copy | None = field(default=None, repr=False)
     channel: int | None = None
+    span: Span = WHOLE
+    where: str = ""
 
     @property
     def name(self) -> str:
@@ -65,9 +70,10 @@ class Recording:
             raise InputError(self.fault)
         path = self.path if self.copy is None else self.copy.path
         try:
-            yield from stream_audio(path, block_seconds, self.offset, channel=self.channel, checks=checks)
+            yield from stream_audio(path, block_seconds, self.offset, self.span, channel=self.channel, checks=checks)
         except InputError as error:
-            raise type(error)(str(error).replace(str(path), str(self.path))) from None
+            reason = str(error).replace(str(path), str(self.path))
+            raise type(error)(f"{self.where}: {reason}" if self.where else reason) from None
 
 
 def audio_suffixes() -> tuple[str, ...]:
@@ -79,11 +85,11 @@ def find_recordings(inputs: Iterable[str], column: str | None = None) -> Iterato
     """Resolve the inputs of a user to recordings, in the order of the inputs.
 
     An input is an audio file; a directory, searched recursively for audio files (`audio_suffixes`) in order of their
-    names; a Kaldi-style data directory (it has a wav.scp); a list of audio files (.txt, .lst; one path per line); a
-    wav.scp; a CSV or TSV file with a header; a pipe with the audio of one recording; or "-", which is standard input as
-    a pipe. All inputs are checked before the first recording is returned. Directories are searched step by step, so
-    that memory does not grow with the number of files. At the end of each, an InputWarning counts the files that were
-    left out for their suffix.
+    names; a Kaldi-style data directory (it has a wav.scp), of which only wav.scp and `segments` are read; a list of
+    audio files (.txt, .lst; one path per line); a wav.scp, whose recordings are scored whole; a CSV or TSV file with a
+    header; a pipe with the audio of one recording; or "-", which is standard input as a pipe. All inputs are checked
+    before the first recording is returned. Directories are searched step by step, so that memory does not grow with
+    the number of files. At the end of each, an InputWarning counts the files that were left out for their suffix.
 
     Args:
         inputs: the names of the inputs.
@@ -105,7 +111,7 @@ def _source(name: str, column: str | None) -> Iterable[Recording]:
     path = Path(name)
     if path.is_dir():
         if (path / "wav.scp").exists():
-            return _located(read_data_dir(path, rated=False).wavs)
+            return _segments(path) if (path / SEGMENTS).exists() else _located(read_scp(path / "wav.scp"))
         suffixes = audio_suffixes()
         skipped: Counter[str] = Counter()
         if next(_audio_files(path, suffixes, skipped), None) is None:
@@ -144,6 +150,19 @@ def _listed(path: Path, column: str | None) -> list[Recording]:
 
 def _located(wavs: dict[str, tuple[Path, int | None]]) -> list[Recording]:
     return [Recording(utterance, path, offset) for utterance, (path, offset) in wavs.items()]
+
+
+def _segments(directory: Path) -> list[Recording]:
+    """Return the segments of a data directory in the order of `segments`."""
+    wavs = scan_table(directory / "wav.scp", split_location)
+    segments = scan_table(directory / SEGMENTS, segment)
+    faults = [*wavs.faults, *segments.faults] if segments.lines else [f"{segments.path}: empty"]
+    faults += segment_faults(segments, {key: recording for key, (recording, _) in segments.values.items()}, wavs)
+    raise_faults(faults, str(directory))
+    return [
+        Recording(utterance, *wavs.values[recording], span=span, where=segments.where(utterance))
+        for utterance, (recording, span) in segments.values.items()
+    ]
 
 
 def _search(directory: Path, suffixes: tuple[str, ...]) -> Iterator[Recording]:

@@ -6,15 +6,18 @@ directory may have `ratings` (utterance, listener, score; several lines per utte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from distilmos.data.archive import split_location
+from distilmos.data.audio import Span
 from distilmos.data.tables import finite_number
 from distilmos.errors import InputError
 
 MOS_RANGE = (1.0, 5.0)  # absolute category rating (ITU-T P.800)
+SEGMENTS = "segments"  # utterances that are parts of recordings
 RATINGS = "ratings"  # utterance, listener, score
 NOTES = "notes"  # one line to show with all results, such as "The ratings are simulated."
 
@@ -43,13 +46,29 @@ def seconds(text: str) -> float:
     return value
 
 
+def segment(text: str) -> tuple[str, Span]:
+    """Convert a segment, `recording start end` in seconds; an end of -1, as in Kaldi, is the end of the recording.
+
+    Raises:
+        InputError: unless 0 <= start < end.
+    """
+    fields = text.split()
+    if len(fields) != 3:
+        raise InputError(f"expected 'recording start end' after the utterance, found {text!r}")
+    recording, start, end = fields[0], finite_number(fields[1]), finite_number(fields[2])
+    end = math.inf if end == -1 else end
+    if not 0 <= start < end:
+        raise InputError(f"not a span of time: {fields[1]} to {fields[2]}")
+    return recording, (start, end)
+
+
 @dataclass(frozen=True)
 class Table:
     """One table.
 
     Attributes:
         name: name of the file.
-        key: kind of the key.
+        key: kind of the key. A recording is an utterance if there are no `segments`.
         meaning: meaning of the value.
         convert: converts the text of a value; raises InputError if it cannot.
         required: every data directory has this table.
@@ -58,7 +77,7 @@ class Table:
     """
 
     name: str
-    key: Literal["utterance", "system"]
+    key: Literal["utterance", "recording", "system"]
     meaning: str
     convert: Callable[[str], object] = str
     required: bool = False
@@ -69,7 +88,8 @@ class Table:
 TABLES = {
     table.name: table
     for table in (
-        Table("wav.scp", "utterance", "path of the audio, or archive:offset", split_location, True, True),
+        Table("wav.scp", "recording", "path of the audio, or archive:offset", split_location, required=True),
+        Table(SEGMENTS, "utterance", "recording, and start and end in seconds", segment, complete=True),
         Table("utt2sys", "utterance", "system under test", required=True, complete=True, names="system"),
         Table("utt2dur", "utterance", "duration in seconds", seconds, required=True, complete=True),
         Table("utt2mos", "utterance", "mean opinion score; absent if nothing is rated", score, complete=True),

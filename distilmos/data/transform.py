@@ -28,8 +28,8 @@ def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> 
         the number of utterances.
 
     Raises:
-        InputError: if a directory is faulty, an utterance is in two of them, they disagree about a system, or only
-            some of them have scores.
+        InputError: if a directory is faulty, an utterance is in two of them, they disagree about a system or
+            a recording, or only some of them have scores.
     """
     parts = [(label, read_data_dir(directory, rated=False)) for label, directory in sources]
     joined = DataDir(Path(out))
@@ -46,12 +46,12 @@ def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> 
                 faults.append(f"{data.path}: utterance {utterance} is also in {first}")
         for name, table in data.tables.items():
             known = joined.tables.setdefault(name, {})
-            if TABLES[name].key == "utterance":
+            if TABLES[name].key == "utterance" or (TABLES[name].key == "recording" and not data.segments):
                 known.update(table)
                 continue
-            for system, value in table.items():
-                if known.setdefault(system, value) != value:
-                    faults.append(f"{data.path / name}: {system} is {value}, elsewhere {known[system]}")
+            for key, value in table.items():
+                if known.setdefault(key, value) != value:
+                    faults.append(f"{data.path / name}: {key} is {value}, elsewhere {known[key]}")
         joined.rating_texts.update(data.rating_texts)
     raise_faults(faults, f"combining to {out}")
     joined.notes = " ".join(dict.fromkeys(data.notes for _, data in parts if data.notes))

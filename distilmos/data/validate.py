@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from distilmos.data.archive import split_location
-from distilmos.data.schema import RATINGS, TABLES, score
+from distilmos.data.archive import pipe_command, split_location
+from distilmos.data.schema import RATINGS, SEGMENTS, TABLES, score, segment
 from distilmos.data.tables import ScannedTable, c_locale_key, read_lines, scan_table
 from distilmos.errors import InputError
 
@@ -47,18 +48,28 @@ class ScannedDir:
     faults: list[str] = field(default_factory=list)
 
 
-def validate_data_dir(directory: str | Path, *, rated: bool = True) -> list[str]:
+def validate_data_dir(directory: str | Path, *, rated: bool = True, pipes: bool = False) -> list[str]:
     """Return every fault of a data directory, one line of text each with file and line; none if it is valid.
 
     Args:
         directory: its path.
         rated: whether utt2mos must exist.
+        pipes: whether wav.scp may hold commands. They do not run.
     """
-    return scan_data_dir(directory, rated=rated).faults
+    return scan_data_dir(directory, rated=rated, pipes=pipes).faults
 
 
-def scan_data_dir(directory: str | Path, *, rated: bool = True) -> ScannedDir:
-    """Read all files of a data directory and collect their faults; arguments as for `validate_data_dir`."""
+def scan_data_dir(
+    directory: str | Path, *, rated: bool = True, pipes: bool = False, audio_only: bool = False
+) -> ScannedDir:
+    """Read all files of a data directory and collect their faults.
+
+    Args:
+        directory: its path.
+        rated: as for `validate_data_dir`.
+        pipes: as for `validate_data_dir`.
+        audio_only: whether wav.scp is the only table that must exist.
+    """
     directory = Path(directory)
     found = ScannedDir()
     if not directory.is_dir():
@@ -66,10 +77,11 @@ def scan_data_dir(directory: str | Path, *, rated: bool = True) -> ScannedDir:
         return found
     for name, table in TABLES.items():
         path = directory / name
-        if not (table.required or path.exists() or (name == "utt2mos" and rated)):
+        required = name == "wav.scp" if audio_only else table.required
+        if not (required or path.exists() or (name == "utt2mos" and rated)):
             continue
         try:
-            found.tables[name] = scan_text(path)
+            found.tables[name] = scan_text(path, pipes=pipes)
         except InputError as error:
             found.faults.append(str(error))
             continue
@@ -84,8 +96,8 @@ def scan_data_dir(directory: str | Path, *, rated: bool = True) -> ScannedDir:
     return found
 
 
-def scan_text(path: Path) -> ScannedTable[str]:
-    """Read a table of TABLES as text; values that the schema does not allow are faults.
+def scan_text(path: Path, *, pipes: bool = False) -> ScannedTable[str]:
+    """Read a table of TABLES as text; values that the schema does not allow are faults, except, with `pipes`, pipes.
 
     Raises:
         InputError: if the file is missing or is not UTF-8.
@@ -93,7 +105,8 @@ def scan_text(path: Path) -> ScannedTable[str]:
     convert = TABLES[path.name].convert
 
     def checked(text: str) -> str:
-        convert(text)
+        if not (pipes and path.name == "wav.scp" and pipe_command(text)):
+            convert(text)
         return text
 
     return scan_table(path, checked)
@@ -108,22 +121,39 @@ def _order_faults(table: ScannedTable) -> list[str]:
 
 
 def _utterance_faults(tables: Mapping[str, ScannedTable[str]]) -> Iterable[str]:
-    """Compare the utterances of all tables with wav.scp, and check that the audio files exist."""
+    """Compare the utterances of all tables with segments or wav.scp, and check that the audio files exist."""
     wavs = tables.get("wav.scp")
     if wavs is None:
         return
-    if not wavs.lines:
-        yield f"{wavs.path}: empty"
+    segments = tables.get(SEGMENTS)
+    listed = wavs if segments is None else segments
+    if not listed.lines:
+        yield f"{listed.path}: empty"
     for name, table in tables.items():
         if TABLES[name].key != "utterance":
             continue
-        yield from (f"{table.where(key)} is not in wav.scp" for key in table.lines if key not in wavs.lines)
+        yield from (
+            f"{table.where(key)} is not in {listed.path.name}" for key in table.lines if key not in listed.lines
+        )
         if TABLES[name].complete:
-            yield from (f"{wavs.where(key)} is not in {name}" for key in wavs.lines if key not in table.lines)
+            yield from (f"{listed.where(key)} is not in {name}" for key in listed.lines if key not in table.lines)
+    if segments is not None:
+        yield from segment_faults(segments, {key: segment(text)[0] for key, text in segments.values.items()}, wavs)
     for key, location in wavs.values.items():
+        if pipe_command(location):
+            continue
         path, _ = split_location(location)
         if not path.is_file():
             yield f"{wavs.where(key)}: no such file: {path}"
+
+
+def segment_faults(
+    segments: ScannedTable[Any], recordings: Mapping[str, str], wavs: ScannedTable[Any]
+) -> Iterable[str]:
+    """Return a fault for each segment (utterance -> recording) whose recording is not in wav.scp."""
+    for utterance, recording in recordings.items():
+        if recording not in wavs.lines:
+            yield f"{segments.where(utterance)}: {recording} is not in {wavs.path.name}"
 
 
 def _system_faults(tables: Mapping[str, ScannedTable[str]]) -> Iterable[str]:
@@ -178,11 +208,11 @@ def scan_ratings(path: Path) -> ScannedRatings:
 
 def _rating_faults(path: Path, found: ScannedDir) -> Iterable[str]:
     """Compare the ratings with wav.scp, and their means with utt2mos."""
-    wavs, mos = found.tables.get("wav.scp"), found.tables.get("utt2mos")
+    listed, mos = found.tables.get(SEGMENTS, found.tables.get("wav.scp")), found.tables.get("utt2mos")
     for utterance, pairs in found.ratings.values.items():
         where = f"{path}:{found.ratings.lines[utterance]}: {utterance}"
-        if wavs is not None and utterance not in wavs.lines:
-            yield f"{where} is not in wav.scp"
+        if listed is not None and utterance not in listed.lines:
+            yield f"{where} is not in {listed.path.name}"
         if mos is None or utterance not in mos.values:
             continue
         mean, stated = math.fsum(float(value) for _, value in pairs) / len(pairs), float(mos.values[utterance])

@@ -34,7 +34,7 @@ def write_cards(directories: Sequence[str | Path]) -> list[Path]:
     Raises:
         InputError: if a directory is faulty; then no card is written.
     """
-    sets = {Path(d): read_data_dir(d, rated=(Path(d) / "utt2mos").exists()) for d in directories}
+    sets = {Path(d): read_data_dir(d, rated=(Path(d) / "utt2mos").exists(), pipes=True) for d in directories}
     pages = {path: _page(data, [other for other in sets.values() if other is not data]) for path, data in sets.items()}
     for path, page in pages.items():
         if sets[path].mos:
@@ -70,7 +70,7 @@ def _page(data: DataDir, others: Sequence[DataDir]) -> str:
 def _facts(data: DataDir) -> dict[str, str]:
     seconds = list(data.durations.values())
     facts = {
-        "utterances": f"{len(data.wavs):,}",
+        "utterances": f"{len(data.utterances):,}",
         "hours": f"{sum(seconds) / 3600:.3f}",
         "seconds per utterance": f"{min(seconds):.2f} to {max(seconds):.2f}, mean {np.mean(seconds):.2f}",
         "systems": f"{len(set(data.systems.values())):,}",
@@ -210,4 +210,4 @@ def _names(data: DataDir) -> list[set[str] | None]:
     speakers, sentences, texts = (
         set(data.tables[name].values()) if name in data.tables else None for name in ("utt2spk", "utt2sent", "text")
     )
-    return [set(data.wavs), set(data.systems.values()), listeners or None, speakers, sentences or texts]
+    return [set(data.utterances), set(data.systems.values()), listeners or None, speakers, sentences or texts]

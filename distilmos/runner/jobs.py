@@ -35,7 +35,8 @@ class Array:
     """A command to run once, or once for each number of a range.
 
     Attributes:
-        name: placeholder for the number of an element, mostly JOB; None for a single command.
+        name: placeholder for the number of an element, mostly JOB; None for a single command. It is replaced where it
+            is a word of its own: in `x.JOB.log`, `out_JOB` and `JOB/x`, but not in `JOBS`, `myJOB` or `JOB_ID`.
         first: number of the first element.
         last: number of the last element.
         log: name of the log file, with the placeholder.
@@ -52,7 +53,7 @@ class Array:
         """Return an element, with its number in place of the placeholder."""
         if self.name is None:
             return Job(None, Path(self.log), self.command)
-        words = (word.replace(self.name, str(index)) for word in (self.log, *self.command))
+        words = (_placeholder(self.name).sub(str(index), word) for word in (self.log, *self.command))
         return Job(index, Path(next(words)), tuple(words))
 
     @property
@@ -64,6 +65,10 @@ class Array:
     def jobs(self) -> list[Job]:
         """All elements."""
         return [self.job(index) for index in self.indices]
+
+
+def _placeholder(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![^\W_]){re.escape(name)}(?!\w)")
 
 
 def parse_array(arguments: list[str]) -> Array:
@@ -83,7 +88,7 @@ def parse_array(arguments: list[str]) -> Array:
     name, first, last = array[1], int(array[2]), int(array[3] or array[2])
     if not 1 <= first <= last:
         raise InputError(f"{arguments[0]}: expected {name}=FIRST:LAST with 1 <= FIRST <= LAST")
-    if name not in log and first < last:
+    if first < last and not _placeholder(name).search(log):
         raise InputError(f"{log}: all {last - first + 1} jobs would write to this log; put {name} into its name")
     return Array(name, first, last, log, tuple(command))
 

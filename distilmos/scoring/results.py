@@ -76,7 +76,7 @@ def score_results(data: str | Path, results: str | Path, samples: int = SAMPLES,
     metrics: dict[str, Any] = {
         "set": results.resolve().name,
         "notes": truth.notes,
-        "counts": {"utterances": len(truth.wavs), "systems": len(set(truth.systems.values()))},
+        "counts": {"utterances": len(truth.utterances), "systems": len(set(truth.systems.values()))},
     }
     if truth.notes:
         write_text(results / "notes", truth.notes + "\n")
@@ -98,8 +98,9 @@ def score_results(data: str | Path, results: str | Path, samples: int = SAMPLES,
 def _read_predictions(path: Path, truth: DataDir) -> dict[str, float]:
     predicted = read_floats(path)
     faults = [f"{path}: {u} of {truth.path} has no prediction" for u in truth.utterances if u not in predicted]
+    known = set(truth.utterances)
     faults += [
-        f"{path}:{line}: {u} is not in {truth.path}" for line, u in enumerate(predicted, start=1) if u not in truth.wavs
+        f"{path}:{line}: {u} is not in {truth.path}" for line, u in enumerate(predicted, start=1) if u not in known
     ]
     raise_faults(faults, f"predictions and {truth.path} do not hold the same utterances")
     return predicted

@@ -8,6 +8,15 @@
 
 cmd_backend=${cmd_backend:-local}
 
+# array_name WORD...: sets `array` to a name for the numbers of an array, in place of JOB in JOB=1:NJ, that no WORD contains.
+# `cmd` replaces the name wherever it stands, also in a path of the user.
+array_name() {
+    array=JOB
+    while [[ "$*" == *"${array}"* ]]; do
+        array+=_
+    done
+}
+
 # Add options for all jobs here, such as --retry 1, which runs failed jobs once more.
 cmd=(distilmos run --backend "${cmd_backend}")
 

@@ -22,6 +22,7 @@ expdir=exp                # models and results
 train_sets="train"        # sets to train on, separated by spaces: SET of this recipe, CORPUS/SET of another one
 dev_sets="dev"            # sets to choose the model with
 test_sets="test"          # sets to test on; those of other recipes are scored if they are prepared
+execute_pipes=false       # true runs the commands in wav.scp of the data directories (stage 1), as "sph2pipe x.sph |"
 published=                # table of published figures for the report
 analyze=false             # true adds to the report what each layer of the encoder knows, before and after stage 5
 ssl_model=                # SSL encoder, a name or the path of a checkpoint; if empty, that of the configuration
@@ -117,7 +118,11 @@ asks_of() {
 take_stage_options "$@"
 whole_numbers 0 ngpu seed
 whole_numbers 1 num_threads num_nodes clusters max_frames
-true_or_false analyze stage_to_tmpdir
+true_or_false analyze execute_pipes stage_to_tmpdir
+case ${execute_pipes} in
+    true) pipes=(--pipes) execute=(--execute-pipes) ;;
+    false) pipes=() execute=() ;;
+esac
 read -ra train_words <<<"${train_sets}"
 read -ra dev_words <<<"${dev_sets}"
 read -ra test_words <<<"${test_sets}"
@@ -152,7 +157,7 @@ if begin 0; then
     fi
     local/data.sh --datadir "${datadir}" "${data_opts[@]}"
     for set in "${own_sets[@]}"; do
-        validate "${datadir}/${set}"
+        validate "${datadir}/${set}" "${pipes[@]}"
     done
     distilmos summarize-data "${own_sets[@]/#/${datadir}/}"
     end
@@ -163,7 +168,7 @@ if begin 1; then
         need "${datadir}/${set}/wav.scp" 0
     done
     for set in "${own_sets[@]}"; do
-        pack_audio "${datadir}/${set}" "${dumpdir}/raw/${set}"
+        pack_audio "${datadir}/${set}" "${dumpdir}/raw/${set}" "${execute[@]}"
     done
     [ ${#train_sources[@]} -le 1 ] || join_sets "${train}" "${train_sources[@]}"
     [ ${#dev_sources[@]} -le 1 ] || join_sets "${dev}" "${dev_sources[@]}"

@@ -110,11 +110,12 @@ need() {
     fi
 }
 
-# validate DIR: fails unless DIR is a valid data directory, with or without ratings.
+# validate DIR [OPTION...]: fails unless DIR is a valid data directory, with or without ratings. OPTIONs are those of
+# validate-data.
 validate() {
     local rated=()
     [ -e "$1/utt2mos" ] || rated=(--unrated)
-    distilmos validate-data "${rated[@]}" "$1"
+    distilmos validate-data "${rated[@]}" "${@:2}" "$1"
 }
 
 # renew DIR PATH... -- WORD...: empties DIR, the output of a stage, unless an interrupted run with the same inputs PATH
@@ -132,28 +133,32 @@ renew() {
 # share DIR NAME COMMAND...: runs COMMAND as an array of nj jobs that write shards to DIR, each with a log NAME, and
 # joins the shards. The array is recorded as complete before the join: a rerun cannot continue from joined shards.
 share() {
-    local dir=$1 name=$2
+    local dir=$1 name=$2 array
     shift 2
-    "${cmd[@]}" "${asks[@]}" --max-jobs-run "${nj}" "JOB=1:${nj}" "${dir}/log/${name}.JOB.log" "$@" --job JOB --jobs "${nj}"
+    array_name "${dir}" "$@"
+    "${cmd[@]}" "${asks[@]}" --max-jobs-run "${nj}" "${array}=1:${nj}" "${dir}/log/${name}.${array}.log" \
+        "$@" --job "${array}" --jobs "${nj}"
     distilmos renew --finish "${dir}"
     "${cmd[@]}" "${asks[@]}" --gpu 0 "${dir}/log/merge_archives.log" distilmos merge-archives "${dir}" --jobs "${nj}"
 }
 
-# pack_audio SOURCE RAW: copies the data directory SOURCE to RAW, with the audio checked, at 16 kHz, in one archive.
+# pack_audio SOURCE RAW [OPTION...]: copies the data directory SOURCE to RAW, with the audio checked, at 16 kHz, in one
+# archive. OPTIONs are those of dump-audio.
 pack_audio() {
     local source=$1 raw=$2
     renew "${raw}" "${source}" -- "${nj}"
-    share "${raw}" dump_audio distilmos dump-audio "${source}" "${raw}"
+    share "${raw}" dump_audio distilmos dump-audio "${source}" "${raw}" "${@:3}"
     validate "${raw}"
     grep -h '^warning: ' "${raw}"/log/dump_audio.*.log || true
 }
 
 # learn_kmeans FEATS KMEANS CLUSTERS SEED: learns k-means for every layer in FEATS, and prints their quality.
 learn_kmeans() {
-    local layers=("$1"/layer*.scp)
+    local layers=("$1"/layer*.scp) array
     renew "$2" "$1" -- "$3" "$4"
-    "${cmd[@]}" "${asks[@]}" --max-jobs-run "${nj}" "JOB=1:${#layers[@]}" "$2/log/learn_kmeans.JOB.log" \
-        distilmos learn-kmeans --feats "$1" --layer JOB --clusters "$3" --seed "$4" --out "$2"
+    array_name "$@"
+    "${cmd[@]}" "${asks[@]}" --max-jobs-run "${nj}" "${array}=1:${#layers[@]}" "$2/log/learn_kmeans.${array}.log" \
+        distilmos learn-kmeans --feats "$1" --layer "${array}" --clusters "$3" --seed "$4" --out "$2"
     distilmos renew --finish "$2"
     "${cmd[@]}" "${asks[@]}" "$2/log/kmeans_table.log" distilmos kmeans-table "$2"
     cat "$2/quality.md"

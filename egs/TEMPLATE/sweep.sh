@@ -81,10 +81,11 @@ for model in ${models}; do
     fi
 done
 read -ra asks <<<"${resources}"
+array_name "$0" "${models}" "${seeds}" "${expdir}" "${rest[@]}"
 "${cmd[@]}" "${asks[@]}" --gpu "${ngpu}" --num-threads "${num_threads}" --max-jobs-run "${jobs}" \
-    "JOB=1:${#runs[@]}" "${expdir}/sweep/log/run.JOB.log" \
+    "${array}=1:${#runs[@]}" "${expdir}/sweep/log/run.${array}.log" \
     "$0" --models "${models}" --seeds "${seeds}" --num_threads "${num_threads}" --ngpu "${ngpu}" --expdir "${expdir}" \
-    --dev "${dev}" --job JOB "${rest[@]}"
+    --dev "${dev}" --job "${array}" "${rest[@]}"
 read -ra models <<<"${models}"
 read -ra seeds <<<"${seeds}"
 distilmos gather "${expdir}" --models "${models[@]}" --seeds "${seeds[@]}" "${gathered[@]}" \

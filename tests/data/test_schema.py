@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from distilmos.cli import main
+from distilmos.data.dump import REWRITTEN
 from distilmos.data.schema import FILES, TABLES
 
 GUIDE = Path(__file__).resolve().parents[2] / "egs" / "README.md"
@@ -26,9 +27,10 @@ def full(tmp_path: Path) -> Path:
     for name, table in TABLES.items():
         lines = []
         for utterance in "ab":
-            key = utterance if table.key == "utterance" else f"system-{utterance}"
+            key = f"{table.key}-{utterance}" if table.key != "utterance" else utterance
             value = {
                 "wav.scp": str(tmp_path / f"{utterance}.wav"),
+                "segments": f"recording-{utterance} 0 -1",
                 "utt2dur": "0.1",
                 "utt2sys": f"system-{utterance}",
                 **VALUES,
@@ -66,7 +68,7 @@ def test_stage_1_copies_every_file(full: Path, tmp_path: Path) -> None:
     for job in "12":
         assert main(["dump-audio", str(full), str(tmp_path / "raw"), "--job", job, "--jobs", "2"]) == 0
     copied = contents(tmp_path / "raw")
-    assert copied == {name: text for name, text in contents(full).items() if name not in ("wav.scp", "utt2dur")}
+    assert copied == {name: text for name, text in contents(full).items() if name not in REWRITTEN}
 
 
 def test_splitting_by_a_table_that_lacks_an_utterance_names_it(

@@ -95,13 +95,13 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 def check_quoting(cluster: Cluster, directory: Path) -> None:
-    """Arguments arrive exactly as given, in an array and in a single job, in a directory with a space."""
-    here = directory / "a dir"
+    """Arguments arrive exactly as given, in an array and in a single job, in a directory with a space and JOB."""
+    here = directory / "a JOB JOBS dir"
     here.mkdir()
-    done = cluster.run("JOB=2:3", "log/x.JOB.log", sys.executable, "-c", SHOW, *ARGUMENTS, "a.JOB", cwd=here)
+    done = cluster.run("JOB=2:3", "log/x.JOB.log", sys.executable, "-c", SHOW, *ARGUMENTS, "JOBS/a.JOB", cwd=here)
     assert done.returncode == 0, done.stderr
     for job in (2, 3):
-        assert json.loads(output(here / f"log/x.{job}.log")[0]) == [*ARGUMENTS, f"a.{job}"]
+        assert json.loads(output(here / f"log/x.{job}.log")[0]) == [*ARGUMENTS, f"JOBS/a.{job}"]
     assert not (here / "log/x.1.log").exists()
     done = cluster.run("--num-threads", "2", "log/one.log", sys.executable, "-c", SHOW, *ARGUMENTS, cwd=here)
     assert done.returncode == 0, done.stderr

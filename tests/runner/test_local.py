@@ -48,6 +48,16 @@ def test_job_is_replaced_everywhere(tmp_path: Path) -> None:
     assert json.loads(output(tmp_path / "d/x.3.log")[0]) == ["3", "a.3/3"]
 
 
+def test_only_words_are_replaced(tmp_path: Path) -> None:
+    kept = ["/x/JOBS/dump", "/x/myJOB/JOB1", "$SLURM_JOB_ID"]
+    done = run("JOB=2:3", "JOBS/x_JOB.log", sys.executable, "-c", SHOW, *kept, "/JOBS/JOB/a-JOB", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(output(tmp_path / "JOBS/x_3.log")[0]) == [*kept, "/JOBS/3/a-3"]
+    done = run("N_=2:3", "JOB/x.N_.log", sys.executable, "-c", SHOW, "JOB", "N_", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(output(tmp_path / "JOB/x.2.log")[0]) == ["JOB", "2"]
+
+
 def test_threads_of_a_job(tmp_path: Path) -> None:
     show = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS'])"
     assert run("--num-threads", "3", "a.log", sys.executable, "-c", show, cwd=tmp_path).returncode == 0
@@ -140,6 +150,7 @@ def test_a_missing_command_has_failed(tmp_path: Path) -> None:
         (["JOB=2:1", "a.JOB.log", "true"], ["JOB=2:1"]),
         (["JOB=0:1", "a.JOB.log", "true"], ["JOB=0:1"]),
         (["JOB=1:2", "a.log", "true"], ["a.log", "JOB", 2]),
+        (["JOB=1:2", "JOBS/a.log", "true"], ["JOBS/a.log", "JOB", 2]),
         (["JOB=1:2", "--max-jobs-run", "2", "a.JOB.log", "true"], ["'--max-jobs-run'"]),
         (["--num", "2", "a.log", "true"], ["--num"]),
         (["--max-jobs-run", "0", "a.log", "true"], ["--max-jobs-run", "'0'"]),
