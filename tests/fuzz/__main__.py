@@ -1,7 +1,7 @@
-"""Fuzz the readers for a while: `python -m fuzz --seconds 3600 --jobs 2` with PYTHONPATH=tests.
+"""Fuzz the readers for a while: `PYTHONPATH=tests python -m fuzz --seconds 3600`, or `make -C tools fuzz`.
 
-Each reader gets its share of the time. The inputs of a seed are always the same. Writes for each distinct finding the input
-and the traceback into a directory below --out. Exit status 1 if there are findings.
+Each reader gets its share of the time. The same seed gives the same inputs. For each distinct finding, the input and
+the traceback are in a directory below --out, which --reproduce runs again. The exit status is 1 if there are findings.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import sys
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from random import Random
 
-from .check import SECONDS, Finding, Outcome, check, check_directory, temporary_root, write_files
-from .mutations import Files, mutate
-from .readers import READERS, seeds
+from .check import WAITS, Finding, Outcome, check, check_directory, temporary_root, write_files
+from .mutations import Files
+from .readers import READERS, make_input, seeds
 
-DIES_AFTER = 6 * SECONDS  # a reader that blocks in a library ends the process
+DIES_AFTER = 2 * WAITS  # a reader that blocks in a library ends the process
 HEADER = ("reader", "inputs", "accepted", "findings", "longest ms", "peak MiB")
 
 
@@ -51,12 +50,6 @@ class Count:
         for each in fields(self):
             a, b = getattr(self, each.name), getattr(other, each.name)
             setattr(self, each.name, max(a, b) if each.name in ("seconds", "memory") else a + b)
-
-
-def make_input(name: str, seed: int, number: int) -> Files:
-    """Return the input of a reader with this number."""
-    rng = Random(f"{name} {seed} {number}")
-    return mutate(rng.choice(seeds(name)), rng, READERS[name].fixed)
 
 
 def keep(out: Path, name: str, number: int, files: Files, finding: Finding) -> None:
@@ -90,7 +83,9 @@ def work(names: list[str], seconds: float, seed: int, first: int, step: int, out
         counts = {name: Count(**values) for name, values in stored["counts"].items()}
         numbers = stored["numbers"]
         name, number = stored["running"]
-        finding = Finding("died", f"{stored.get('status')}: the process", name, (out / f"log{first % step}").read_text()[-20_000:])
+        finding = Finding(
+            "died", f"{stored.get('status')}: the process", name, (out / f"log{first % step}").read_text()[-20_000:]
+        )
         keep(out, name, number, make_input(name, seed, number), finding)
         counts[name].findings += 1
         numbers[name] += step
@@ -113,7 +108,12 @@ def work(names: list[str], seconds: float, seed: int, first: int, step: int, out
             keep(out, name, number, files, finding)
         counts[name].add(outcome, time.monotonic() - began)
         numbers[name] += step
-    shown = {"counts": {n: asdict(c) for n, c in counts.items()}, "numbers": numbers, "running": None, "elapsed": seconds}
+    shown = {
+        "counts": {n: asdict(c) for n, c in counts.items()},
+        "numbers": numbers,
+        "running": None,
+        "elapsed": seconds,
+    }
     state.write_text(json.dumps(shown))
 
 
@@ -162,7 +162,12 @@ def summarise(out: Path, names: list[str]) -> int:
         rows.append((name, f"{count.inputs}", accepted, f"{count.findings}", f"{1000 * count.seconds:.0f}", memory))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) if not i else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))))
+        print(
+            "  ".join(
+                cell.ljust(width) if not i else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+        )
     found = sorted(path.parent.name for path in out.glob("*/finding.json"))
     print(f"{sum(count.inputs for count in counts.values())} inputs; {len(found)} distinct findings in {out}")
     return 1 if found else 0
@@ -183,12 +188,16 @@ def reproduce(directory: Path) -> int:
 
 def main() -> int:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="READER", help=f"default: all of {', '.join(READERS)}")
     parser.add_argument("--seconds", type=float, default=60.0, help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=2, help="processes; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of all inputs; default: %(default)s")
-    parser.add_argument("--start", type=int, default=0, metavar="N", help="number of the first input; default: %(default)s")
+    parser.add_argument(
+        "--start", type=int, default=0, metavar="N", help="number of the first input; default: %(default)s"
+    )
     parser.add_argument("--out", type=Path, default=Path("fuzz_findings"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--reproduce", type=Path, metavar="DIR", help="run a finding of --out again instead")
     parser.add_argument("--first", type=int, help=argparse.SUPPRESS)

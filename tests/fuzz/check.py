@@ -1,8 +1,8 @@
 """Run a reader on one input and find what it must not do.
 
-A reader may raise InputError or FailedError and nothing else. It must end within SECONDS and take less than MEMORY. It must
-not execute anything, must not write outside the directory of the input, must leave no temporary file there, and, if all
-that it reads is there, must open nothing outside.
+A reader may raise InputError or FailedError and nothing else. It must end within SECONDS and take less than MEMORY. It
+must execute nothing, write nothing outside the directory of the input and leave no temporary file in it. Unless the
+input is a list of paths, it must open nothing outside either.
 """
 
 from __future__ import annotations
@@ -33,14 +33,25 @@ from distilmos.errors import FailedError, InputError
 
 from .mutations import CANARY, Files
 
-SECONDS = 5.0
+SECONDS = 5.0  # of CPU time, since other processes may slow this one down
+WAITS = 30.0  # seconds by the clock, for readers that wait without computing
 MEMORY = 1 << 30  # bytes, above what the process holds before
 DOCUMENTED = (InputError, FailedError)
 INPUT, OUTSIDE = "input", "outside"
 SHARED_MEMORY = Path("/dev/shm")
 _EXECUTES = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "subprocess.Popen", "pickle.find_class")
 _CONNECTS = ("socket.connect", "socket.getaddrinfo", "urllib.Request")
-_CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "shutil.rmtree")
+_CHANGES = (
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+    "os.chmod",
+    "shutil.rmtree",
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +137,12 @@ _WATCH = _Watch()
 @cache
 def _installed() -> tuple[str, ...]:
     """Return where Python, its packages and distilmos may open files of their own."""
-    own = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), str(Path(distilmos.__file__).resolve().parents[1])}
+    own = {
+        sys.prefix,
+        sys.base_prefix,
+        *sysconfig.get_paths().values(),
+        str(Path(distilmos.__file__).resolve().parents[1]),
+    }
     return (*own, "/proc/", "/sys/", "/dev/null", "/dev/urandom", "/usr/", "/etc/", str(Path.home() / ".cache"))
 
 
@@ -274,7 +290,9 @@ def _directory_findings(root: Path, before: set[str], outcome: Outcome) -> list[
         findings.append(Finding("wrote", "file: decoy.wav"))
     new = _listing(root / INPUT) - before
     left = [name for name in new if re.search(r"(^|/)\.[^/]*(\.tmp|\.lock)?$", name) and ".backup" not in name]
-    findings += [Finding("left", f"file: {name:.200}", "accepted" if outcome.accepted else "refused") for name in left[:1]]
+    findings += [
+        Finding("left", f"file: {name:.200}", "accepted" if outcome.accepted else "refused") for name in left[:1]
+    ]
     return findings
 
 
@@ -290,16 +308,19 @@ def _limits() -> Iterator[list[int]]:
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
     # Twice what is allowed, since address space is more than memory. It protects the machine.
     resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + 2 * MEMORY, hard))
-    former = signal.signal(signal.SIGALRM, _alarm)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    timers = ((signal.SIGPROF, signal.ITIMER_PROF, SECONDS), (signal.SIGALRM, signal.ITIMER_REAL, WAITS))
+    former = {number: signal.signal(number, _alarm) for number, _, _ in timers}
+    for _, timer, seconds in timers:
+        signal.setitimer(timer, seconds)
     grown = [0]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield grown
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
+        for number, timer, _ in timers:
+            signal.setitimer(timer, 0)
+            signal.signal(number, former[number])
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         grown[0] = _status("VmHWM") - resident
 
@@ -310,7 +331,11 @@ def _silence() -> Iterator[None]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(number) for number in (1, 2)]
-    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
+    with (
+        Path(os.devnull).open("w") as nothing,
+        contextlib.redirect_stdout(nothing),
+        contextlib.redirect_stderr(nothing),
+    ):
         for number in (1, 2):
             os.dup2(nothing.fileno(), number)
         try:

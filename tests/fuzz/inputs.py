@@ -8,7 +8,7 @@ import json
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,12 @@ CONF = EGS.parent / "conf"
 # libsndfile's format and subtype, and the rate. The formats of which every subtype has a reader of its own come first.
 FORMATS = {
     "wav": [("WAV", "PCM_16", 16000), ("WAV", "FLOAT", 44100), ("WAV", "ULAW", 8000), ("WAV", "IMA_ADPCM", 16000)],
-    "wavex": [("WAVEX", "PCM_24", 16000), ("WAV", "MS_ADPCM", 16000), ("WAV", "GSM610", 8000), ("WAV", "DOUBLE", 16000)],
+    "wavex": [
+        ("WAVEX", "PCM_24", 16000),
+        ("WAV", "MS_ADPCM", 16000),
+        ("WAV", "GSM610", 8000),
+        ("WAV", "DOUBLE", 16000),
+    ],
     "rf64": [("RF64", "PCM_16", 16000)],
     "w64": [("W64", "PCM_16", 16000)],
     "flac": [("FLAC", "PCM_16", 16000), ("FLAC", "PCM_24", 48000)],
@@ -133,9 +138,13 @@ def data_directories() -> list[Files]:
 def training_configs() -> list[Files]:
     """Return the training configurations of the repository."""
     named = {path.name: path.read_bytes() for path in CONF.glob("*.yaml")}
-    own = b"base: base.yaml\nmodel: distilmos\nkernels: [5, 3]\nstrides: [1, 1]\ncorpus_weights: {a: 1.5}\nhead_lr: 1e-3\n"
+    own = b"base: base.yaml\nmodel: distilmos\nkernels: [5, 3]\nstrides: [1, 1]\ncorpus_weights: {a: 1.5}\n"
     return [
-        {"config.yaml": own, "base.yaml": b"seed: 3\nmax_steps: 100\nwarmup_steps: 10\n", "set": b"seed=4\nkernels=[3]\nstrides=[1]\n"},
+        {
+            "config.yaml": own,
+            "base.yaml": b"seed: 3\nmax_steps: 100\nwarmup_steps: 10\n",
+            "set": b"seed=4\nkernels=[3]\nstrides=[1]\n",
+        },
         *({"config.yaml": content, **named, "set": b"dropout=0.2\n"} for content in named.values()),
     ]
 
@@ -183,7 +192,9 @@ def microsoft_checkpoints() -> list[Files]:
 def fairseq_checkpoints() -> list[Files]:
     """Return checkpoints of HuBERT and wav2vec 2.0 in the newer and the older format."""
     relative = ("grep_", "relative_attention_bias")
-    weights = {name: value for name, value in _of_encoder("wavlm").items() if not any(part in name for part in relative)}
+    weights = {
+        name: value for name, value in _of_encoder("wavlm").items() if not any(part in name for part in relative)
+    }
     shape = _released("wavlm")[1]["wavlm_cfg"]
     model = {key: shape[key] for key in shape if key.startswith(("conv", "encoder"))} | {"layer_norm_first": False}
     task = {"_name": "hubert_pretraining", "normalize": False, "data": "x"}
@@ -202,7 +213,12 @@ def fairseq_modules() -> list[Files]:
     from fairseq.models.wav2vec import Wav2Vec2Config, Wav2Vec2Model
 
     torch.manual_seed(0)
-    model = {**SHAPE, "conv_feature_layers": "[(8,10,5)] + [(8,3,2)] * 4 + [(8,2,2)] * 2", "latent_vars": 4, "latent_groups": 2}
+    model = {
+        **SHAPE,
+        "conv_feature_layers": "[(8,10,5)] + [(8,3,2)] * 4 + [(8,2,2)] * 2",
+        "latent_vars": 4,
+        "latent_groups": 2,
+    }
     weights = Wav2Vec2Model(Wav2Vec2Config(**model)).state_dict()
     task = {"_name": "audio_pretraining", "data": "x", "normalize": False}
     step = {"criterion_name": "x", "optimizer_name": "x", "lr_scheduler_state": {}, "num_updates": 0}
@@ -266,7 +282,9 @@ def written(write: Callable[[Path], object]) -> Files:
 
 def own_encoders() -> list[Files]:
     """Return encoders in our own format."""
-    return [written(lambda root, half=half: save_encoder(_encoder(), root / "x.safetensors", half=half)) for half in (0, 1)]
+    return [
+        written(lambda root, half=half: save_encoder(_encoder(), root / "x.safetensors", half=half)) for half in (0, 1)
+    ]
 
 
 def model_directories() -> list[Files]:
@@ -355,13 +373,23 @@ def shards() -> list[Files]:
 
 def results() -> list[Files]:
     """Return two scored results directories of a data directory."""
-    rows = [("u1", "s1", "clean", 4.0, 3.9, 3.75), ("u2", "s1", "clean", 3.5, 3.2, 3.75), ("u3", "s2", "noise", 2.0, 2.4, 1.5)]
+    rows = [
+        ("u1", "s1", "clean", 4.0, 3.9, 3.75),
+        ("u2", "s1", "clean", 3.5, 3.2, 3.75),
+        ("u3", "s2", "noise", 2.0, 2.4, 1.5),
+    ]
     rows.append(("u4", "s2", "noise", 1.0, 1.5, 1.5))
     header = "utterance\tsystem\tgroup\tmos\tpredicted\tsystem_mos\n"
     scored = (header + "".join("\t".join(map(str, row)) + "\n" for row in rows)).encode()
     entry = {"value": 0.5, "low": 0.4, "high": 0.6, "undefined": 0}
     level = {name: dict(entry) for name in ("MSE", "LCC", "SRCC", "KTAU")}
-    metrics = {"set": "test", "notes": "", "counts": {"utterances": 4, "systems": 2}, "utterance": level, "system": level}
+    metrics = {
+        "set": "test",
+        "notes": "",
+        "counts": {"utterances": 4, "systems": 2},
+        "utterance": level,
+        "system": level,
+    }
     metrics["bootstrap"] = {"samples": 20, "seed": 1, "level": 0.95}
     predicted = "".join(f"{row[0]} {row[4]}\n" for row in rows).encode()
     files: Files = {}
@@ -408,9 +436,15 @@ def _log() -> bytes:
 def experiments() -> list[Files]:
     """Return an experiment with a final model, and the quality of its k-means."""
     scored = results()[0]
-    quality = [json.loads(content) for name, content in kmeans()[0].items() if name.startswith("layer") and name.endswith("json")]
+    quality = [
+        json.loads(content)
+        for name, content in kmeans()[0].items()
+        if name.startswith("layer") and name.endswith("json")
+    ]
     files = {f"exp/final/{name}": content for name, content in model_directories()[0].items()}
-    files |= {f"exp/results/{name}": scored[f"a/{name.split('/')[1]}"] for name in ("test/scored.tsv", "test/metrics.json")}
+    files |= {
+        f"exp/results/{name}": scored[f"a/{name.split('/')[1]}"] for name in ("test/scored.tsv", "test/metrics.json")
+    }
     files |= {"exp/log.jsonl": _log(), "exp/config.yaml": b"model: distilmos\nhidden_dim: 8\ntarget_layers: all\n"}
     files["kmeans/quality.json"] = json.dumps({"ssl": "x", "clusters": 4, "layers": quality}).encode()
     return [files]
@@ -428,7 +462,13 @@ def analyses() -> list[Files]:
     result |= {"hardware": hardware, "seed": 1, "data": ["raw/test"], "notes": "", "utterances": 4, "seconds": 9.0}
     result |= {"frames": 100, "held_out": 2, "left_out": [], "similarity": [[1.0, 0.5], [0.5, 1.0]]}
     result |= {"tokens": rows, "probes": [task]}
-    return [{"analysis/analysis.json": json.dumps(result).encode(), "exp/log.jsonl": _log(), "exp/config.yaml": b"seed: 1\n"}]
+    return [
+        {
+            "analysis/analysis.json": json.dumps(result).encode(),
+            "exp/log.jsonl": _log(),
+            "exp/config.yaml": b"seed: 1\n",
+        }
+    ]
 
 
 # Corpora
@@ -479,4 +519,3 @@ def _zip(members: Files) -> bytes:
         for name, content in members.items():
             packed.writestr(name, content)
     return stream.getvalue()
-

@@ -1,6 +1,6 @@
 """Mutations of valid files that know their format: text, JSON, YAML, PyTorch, safetensors, zip, tar and plain bytes.
 
-All draw from a `random.Random`: a seeded one repeats an input, and Hypothesis passes one that it can shrink.
+All draw from a seeded `random.Random`, so that an input can be made again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import PurePosixPath
 from random import Random
 from typing import Any
@@ -29,7 +30,7 @@ Mutator = Callable[[bytes, Random], bytes]
 CANARY = "canary"  # a file of this name appears if a reader executes what a file holds
 ESCAPED = "/tmp/distilmos-fuzz-escaped"  # no reader may open this
 INTEGERS = (0, 1, 2, 3, 127, 128, 255, 32767, 32768, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
-BOMB = "[&a [x,x,x,x,x,x,x,x], " + ", ".join(f"&{b} [{','.join(['*' + a] * 8)}]" for a, b in zip("abcdefghi", "bcdefghij"))
+BOMB = "[&a [x,x,x,x,x,x,x,x], " + ", ".join(f"&{b} [{','.join(['*' + a] * 8)}]" for a, b in pairwise("abcdefghij"))
 # Replaced in JSON and YAML after serialising, because no Python value gives these texts.
 RAW_JSON = {
     "@deep@": "[" * 100_000 + "]" * 100_000,
@@ -70,7 +71,19 @@ WORDS = (
     *("", "nan", "inf", "-inf", "-1", "0", "1e999", "1e-999", "0x10", "1_0", "\u0661", "5.000001", "9" * 400),
     *("\u00e9", "\u2028", "\x85", "\x0b", "\0", "\ufeff", "\U0001f600", '"', "'", ",", "|", "\\", "\t", "#", "=", ":"),
     *(f"touch {CANARY} |", f"|touch {CANARY}", f"$(touch {CANARY})", f"`touch {CANARY}`", f"=cmd|'touch {CANARY}'!A1"),
-    *("/dev/zero", "/dev/full", "/dev/stdin", ".", "..", "../outside/decoy.wav", ESCAPED, "~", "~nobody/x", "-", "--help"),
+    *(
+        "/dev/zero",
+        "/dev/full",
+        "/dev/stdin",
+        ".",
+        "..",
+        "../outside/decoy.wav",
+        ESCAPED,
+        "~",
+        "~nobody/x",
+        "-",
+        "--help",
+    ),
     *("a.wav:99999999999999999999", "a.wav:-1", "a.wav:7", "a.ark", "a:b:c", "%s", "{}", "{0.__class__}"),
     *("x" * 300, "/".join(["x" * 200] * 30), "x" * 100_000),
 )
@@ -160,7 +173,9 @@ def truncate(data: bytes, rng: Random) -> bytes:
 
 def insert(data: bytes, rng: Random) -> bytes:
     """Insert or append bytes that mean something in some format."""
-    extra = rng.choice((b"\0", b"\xff", b"\n", b"\0" * 64, b"\xff" * 64, b"\xc3\x28", b"PK\3\4", b"RIFF", b"OggS", b"{"))
+    extra = rng.choice(
+        (b"\0", b"\xff", b"\n", b"\0" * 64, b"\xff" * 64, b"\xc3\x28", b"PK\3\4", b"RIFF", b"OggS", b"{")
+    )
     start = rng.choice((0, _place(data, rng), len(data)))
     return data[:start] + extra * rng.choice((1, 1, 1, 1000)) + data[start:]
 
@@ -299,11 +314,17 @@ def _resembling(value: Any, rng: Random) -> Any:
     if isinstance(value, bool):
         return rng.choice((not value, int(value), str(value)))
     if isinstance(value, int | float):
-        return rng.choice((-value, value + 1, value - 1, value * 2, value * 1000, value / 3, float(value), str(value), [value]))
+        return rng.choice(
+            (-value, value + 1, value - 1, value * 2, value * 1000, value / 3, float(value), str(value), [value])
+        )
     if isinstance(value, str):
-        return rng.choice((value[:-1], value + "x", value * 3, value.upper(), [value], {value: value}, rng.choice(WORDS)))
+        return rng.choice(
+            (value[:-1], value + "x", value * 3, value.upper(), [value], {value: value}, rng.choice(WORDS))
+        )
     if isinstance(value, list | tuple):
-        return rng.choice((value[:-1], [*value, *value], value[::-1], [], [value], dict(enumerate(value)), tuple(value)))
+        return rng.choice(
+            (value[:-1], [*value, *value], value[::-1], [], [value], dict(enumerate(value)), tuple(value))
+        )
     if isinstance(value, dict):
         return rng.choice(({}, list(value.items()), list(value), list(value.values()), {**value, "x": 1}))
     return [value]
@@ -314,7 +335,20 @@ def plain_value(rng: Random) -> Any:
     return rng.choice(
         (
             *(None, True, False, 0, -1, 1, 7, 65536, 10**6, 2**31, 2**63, 10**30, 0.5, -0.0, 1e-320, 1e308, 1e30),
-            *("", "x", "0", "1e3", "a\0b", "\u00e9", "a b", "\n", "../outside/decoy.wav", ESCAPED, "x" * 300, "x" * 10_000),
+            *(
+                "",
+                "x",
+                "0",
+                "1e3",
+                "a\0b",
+                "\u00e9",
+                "a b",
+                "\n",
+                "../outside/decoy.wav",
+                ESCAPED,
+                "x" * 300,
+                "x" * 10_000,
+            ),
             *([], {}, [[]], [None], [0], [1, "x"], [{}], {"": None}, {"x": {}}, [[[]]], list(range(5000))),
         )
     )
@@ -364,7 +398,18 @@ def yaml_line(data: bytes, rng: Random) -> bytes:
     """Add YAML that is not a plain line of 'key: value'."""
     lines = _lines(data)
     extra = rng.choice(list(RAW_YAML.values()))
-    added = (extra, f"x: {extra}", f"{extra}: x", f"? {extra}\n: x", f"<<: {extra}", "---", "...", "%YAML 9.9", "- x", "\tx: 1")
+    added = (
+        extra,
+        f"x: {extra}",
+        f"{extra}: x",
+        f"? {extra}\n: x",
+        f"<<: {extra}",
+        "---",
+        "...",
+        "%YAML 9.9",
+        "- x",
+        "\tx: 1",
+    )
     lines.insert(rng.randrange(len(lines) + 1), rng.choice(added))
     return _joined(lines)
 
@@ -393,11 +438,35 @@ def _tensor(rng: Random) -> Any:
     base = torch.ones(4, 3)
     return rng.choice(
         (
-            *(base, base[0], base[0, 0], base[:0], base.T, base.half(), base.double(), base.bool(), base.to(torch.int64)),
+            *(
+                base,
+                base[0],
+                base[0, 0],
+                base[:0],
+                base.T,
+                base.half(),
+                base.double(),
+                base.bool(),
+                base.to(torch.int64),
+            ),
             *(base * float("nan"), base.to(torch.complex64), base.bfloat16(), base.to_sparse(), base.to("meta")),
             *(torch.zeros(1).expand(200_000_000), torch.zeros(1).expand(30_000, 30_000), base.to(torch.float8_e4m3fn)),
-            *(torch.quantize_per_tensor(base, 0.1, 0, torch.qint8), torch.nn.Parameter(base), torch.float16, base.size()),
-            *(argparse.Namespace(), argparse.Namespace(model={}), Canary(), Evaluated(), b"x", {1, 2}, (1, (2,)), 1 + 2j),
+            *(
+                torch.quantize_per_tensor(base, 0.1, 0, torch.qint8),
+                torch.nn.Parameter(base),
+                torch.float16,
+                base.size(),
+            ),
+            *(
+                argparse.Namespace(),
+                argparse.Namespace(model={}),
+                Canary(),
+                Evaluated(),
+                b"x",
+                {1, 2},
+                (1, (2,)),
+                1 + 2j,
+            ),
         )
     )
 
@@ -413,7 +482,13 @@ def torch_tree(data: bytes, rng: Random) -> bytes:
             node, key = rng.choice(tensors)
             tensor = node[key]
             node[key] = rng.choice(
-                (tensor.flatten(), tensor[None], tensor.t() if tensor.ndim < 3 else tensor[0], tensor.double(), tensor * 1e30)
+                (
+                    tensor.flatten(),
+                    tensor[None],
+                    tensor.t() if tensor.ndim < 3 else tensor[0],
+                    tensor.double(),
+                    tensor * 1e30,
+                )
             )
         else:
             tree = change_tree(tree, rng, lambda r: _tensor(r) if r.randrange(2) else plain_value(r))
@@ -501,7 +576,9 @@ def zip_members(data: bytes, rng: Random) -> bytes:
         if kind == 0:
             info.external_attr = rng.choice((0o120777, 0o010644, 0o020644, 0o040755, 0o100000, 0xFFFF)) << 16
         elif kind == 1:
-            info.compress_type = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+            info.compress_type = rng.choice(
+                (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+            )
         else:
             new = copy.copy(info)
             new.filename = rng.choice(PATHS)
@@ -526,7 +603,14 @@ def zip_fields(data: bytes, rng: Random) -> bytes:
 
 def tar_members(data: bytes, rng: Random) -> bytes:
     """Give a member of a tar file another name, type, size or time."""
-    kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE)
+    kinds = (
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        tarfile.CHRTYPE,
+        tarfile.FIFOTYPE,
+        tarfile.DIRTYPE,
+        tarfile.GNUTYPE_SPARSE,
+    )
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as packed:
             members = [(info, packed.extractfile(info).read() if info.isfile() else b"") for info in packed]

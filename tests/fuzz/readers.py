@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
+from random import Random
 from types import ModuleType
 from typing import Any
 
@@ -47,6 +48,7 @@ from distilmos.training.config import load_config
 
 from . import inputs
 from .check import DOCUMENTED, Reader
+from .mutations import mutate
 
 
 def in_turn(*reads: Callable[[], object]) -> Callable[[], None]:
@@ -130,7 +132,9 @@ def read_training_config() -> None:
 
 def _settings() -> list[str]:
     # Arguments of a command hold no NUL.
-    return Path("set").read_text("utf-8", "surrogateescape").replace("\0", "").splitlines() if Path("set").exists() else []
+    return (
+        Path("set").read_text("utf-8", "surrogateescape").replace("\0", "").splitlines() if Path("set").exists() else []
+    )
 
 
 def read_site_conf() -> None:
@@ -243,7 +247,15 @@ READERS = {
         *(Reader(f"audio_{kind}", partial(inputs.audio, kind), read_sound) for kind in inputs.FORMATS),
         Reader("audio_archive", inputs.archived_audio, read_archived_sound, confined=False),
         Reader("lists", inputs.lists, read_lists, is_audio, confined=False),
-        Reader("data_directory", inputs.data_directories, read_data_directory, is_audio, confined=False, share=3.0, examples=60),
+        Reader(
+            "data_directory",
+            inputs.data_directories,
+            read_data_directory,
+            is_audio,
+            confined=False,
+            share=3.0,
+            examples=60,
+        ),
         Reader("data_card", inputs.data_directories, read_data_card, is_audio, confined=False, share=0.5, examples=8),
         Reader("training_config", inputs.training_configs, read_training_config, confined=False, share=2.0),
         Reader("site_conf", inputs.site_confs, read_site_conf),
@@ -265,17 +277,23 @@ READERS = {
         Reader("export", inputs.experiments, lambda: export_model("exp", "out")),
         Reader("report", inputs.experiments, lambda: write_report("exp", "kmeans"), share=0.5, examples=3),
         Reader("analysis", inputs.analyses, lambda: write_analysis("analysis", "exp"), share=0.5, examples=6),
-        Reader("analysis_json", inputs.analyses, lambda: [read_analysis("analysis"), read_json("analysis/analysis.json")]),
+        Reader(
+            "analysis_json", inputs.analyses, lambda: [read_analysis("analysis"), read_json("analysis/analysis.json")]
+        ),
         Reader("download", inputs.archives, read_download),
         *(
-            Reader(f"corpus_{name}", partial(inputs.corpus, name), partial(prepare, name, root), is_audio, confined=False)
+            Reader(
+                f"corpus_{name}", partial(inputs.corpus, name), partial(prepare, name, root), is_audio, confined=False
+            )
             for name, root in CORPORA.items()
         ),
         Reader("workbook", inputs.workbooks, read_workbook),
     )
 }
 if find_spec("fairseq") is not None:
-    fairseq = Reader("fairseq_module", inputs.fairseq_modules, lambda: load_fairseq_module("x.pt"), share=0.5, examples=10)
+    fairseq = Reader(
+        "fairseq_module", inputs.fairseq_modules, lambda: load_fairseq_module("x.pt"), share=0.5, examples=10
+    )
     READERS[fairseq.name] = fairseq
 
 
@@ -283,3 +301,9 @@ if find_spec("fairseq") is not None:
 def seeds(name: str) -> tuple[inputs.Files, ...]:
     """Return the valid inputs of a reader."""
     return tuple(READERS[name].seeds())
+
+
+def make_input(name: str, seed: int, number: int) -> inputs.Files:
+    """Return the broken input of a reader with this number."""
+    rng = Random(f"{name} {seed} {number}")
+    return mutate(rng.choice(seeds(name)), rng, READERS[name].fixed)
