@@ -132,7 +132,7 @@ def test_by_hand(tmp_path):
     """The same seed gives the same inputs; a kept finding can be run again."""
     command = [sys.executable, "-m", "fuzz"]
     environment = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
-    arguments = ["site_conf", "published", "--seconds", "3", "--out", str(tmp_path / "out")]
+    arguments = ["site_conf", "published", "--seconds", "3", "--jobs", "1", "--out", str(tmp_path / "out")]
     done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith(("site", "publ"))}
