@@ -111,7 +111,7 @@ class Predictor:
 
     def _score_arrays(self, arrays: Sequence[Array], sampling_rate: int | None) -> list[Score]:
         rate = _whole_rate(sampling_rate)
-        shortest = self.model.encoder_config.receptive_field
+        shortest = self.model.encoder_config.min_samples
         waveforms = [_waveform(array, number, rate, shortest) for number, array in enumerate(arrays)]
         named = ((str(number), [waveform]) for number, waveform in enumerate(waveforms))
         return list(score_audio(self.model, named, self.device, self.options))
