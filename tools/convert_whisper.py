@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import sys
 import tempfile
@@ -185,6 +184,7 @@ def check(model: bytes, others: dict[str, bytes], encoder: Path, recordings: lis
     language = ["<|en|>", "<|transcribe|>"] if whole.is_multilingual else []
     prompt = ["<|startoftranscript|>", *language, "<|notimestamps|>"]
     ours = load_ssl(f"{encoder}{PADDED}")
+    assert isinstance(ours, WhisperEncoder)
     length = ours.config.max_frames * ours.config.hop
     for path in recordings:
         audio = torch.from_numpy(read_audio(path))[None]

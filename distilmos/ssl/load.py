@@ -93,12 +93,12 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
         InputError: if the encoder does not exist.
         FailedError: if it cannot be fetched.
     """
-    name = str(name_or_path)
+    name = str(name_or_path).removesuffix(PADDED)
     if name in embedded_names():
         return ASSETS / f"{name}.safetensors"
     if name in KNOWN:
         return find_known(name)
-    path = Path(name_or_path)
+    path = Path(name)
     if path.exists():
         return path
     if HUB_ID.fullmatch(name):

@@ -27,6 +27,7 @@ class WhisperEncoder(SSLEncoder):
     """Whisper's encoder without its final norm. The bias of the keys, which Whisper lacks, is zero and stays so."""
 
     config: WhisperConfig
+    conv: MelFrontEnd
 
     def __init__(self, config: WhisperConfig) -> None:
         """Create an encoder with random weights."""

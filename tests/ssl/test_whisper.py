@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
 import torch
 
 from distilmos.errors import InputError
+from distilmos.inference.predict import PredictOptions, score_audio
+from distilmos.model.config import ModelConfig
+from distilmos.model.networks import build_model
 from distilmos.ssl.config import WhisperConfig
-from distilmos.ssl.forward import pad_audio
-from distilmos.ssl.load import PADDED, load_ssl
+from distilmos.ssl.forward import hidden_states, pad_audio
+from distilmos.ssl.load import ASSETS, PADDED, load_ssl
 from distilmos.ssl.store import save_encoder
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
@@ -218,3 +222,37 @@ def test_faulty_checkpoints_of_openai_are_refused(tmp_path, fault):
 def test_only_whisper_can_be_padded():
     with pytest.raises(InputError, match="hubert_tiny"):
         load_ssl(f"hubert_tiny{PADDED}")
+
+
+def test_the_embedded_encoder_has_the_weights_of_its_card():
+    card = (ASSETS / "whisper_tiny_en.md").read_text()
+    content = (ASSETS / "whisper_tiny_en.safetensors").read_bytes()
+    assert hashlib.sha256(content).hexdigest() in card
+    encoder = load_ssl("whisper_tiny_en")
+    assert round(sum(parameter.numel() for parameter in encoder.parameters()) / 1e6, 1) == 7.6
+    for _, alone, batch in states_alone_and_in_a_batch(encoder, recordings()):
+        for found, other in zip(alone, batch, strict=True):
+            assert relative(other, found) < 1e-4
+
+
+def test_long_recordings_are_scored_in_windows_and_longer_windows_are_refused():
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(hidden_dim=16), load_ssl("whisper_tiny_en"), 10).eval()
+    longest = model.encoder_config.max_samples
+    noise = (0.1 * torch.randn(longest + 320)).numpy()
+    inputs = [("whole", [noise[:longest]]), ("windows", [noise])]
+    whole, windows = score_audio(model, inputs, torch.device("cpu"), PredictOptions())
+    with torch.no_grad():
+        expected = model(torch.from_numpy(noise[None, :longest]), torch.tensor([longest]))
+    assert whole.mos == pytest.approx(expected.mos.item(), abs=1e-4)
+    assert (len(whole.frame_mos), len(windows.frame_mos)) == (1500, 1501)
+    with pytest.raises(InputError, match="31"):
+        list(score_audio(model, inputs, torch.device("cpu"), PredictOptions(window_seconds=31)))
+
+
+def test_recordings_that_are_too_long_are_named():
+    encoder = load_ssl("whisper_tiny_en")
+    durations = {"short": 30.0, "long": 30.1}
+    with pytest.raises(InputError, match=r"long: 30\.1") as error:
+        next(hidden_states(encoder, {}, durations, torch.device("cpu"), 60.0))
+    assert "short" not in str(error.value)
