@@ -155,7 +155,7 @@ class Predictor:
         if not _is_waveform(item):
             raise InputError(f"item {number}: {type(item).__name__} is not a path, an open file or a waveform")
         array, rate = _array_and_rate(item, number, sampling_rate, self.options.channel)
-        return [(str(number), _waveform(array, number, rate, self.model.encoder_config.receptive_field))]
+        return [(str(number), _waveform(array, number, rate, self.model.encoder_config.min_samples))]
 
 
 def _is_waveform(x: object) -> bool:

@@ -146,7 +146,7 @@ def _read_subject(options: AnalysisOptions) -> _Subject:
     if not isinstance(model, EncoderNetwork):
         raise InputError(f"{experiment}: the model has no encoder whose layers could be analysed")
     ours, theirs = before.config, model.encoder_config
-    for name in ("num_layers", "embed_dim", "conv_layers"):
+    for name in ("num_layers", "embed_dim", "hop"):
         if getattr(ours, name) != getattr(theirs, name):
             raise InputError(
                 f"{experiment}: its encoder is not a fine-tuned {ssl}: {name} is {getattr(theirs, name)}, not "

@@ -168,7 +168,7 @@ def _score(
     offset: float,
 ) -> Iterator[Score]:
     windows = Windows.for_model(model, options.window_seconds)
-    shortest = model.encoder_config.receptive_field
+    shortest = model.encoder_config.min_samples
     waiting: deque[_Pending] = deque()
     pool: list[_Piece] = []
     pooled = 0

@@ -15,6 +15,7 @@ from distilmos.model.processor import Decoder, FeatureProcessor, TokenPredictor
 from distilmos.model.spectral import SpectralBranch
 from distilmos.ssl.config import EncoderConfig
 from distilmos.ssl.encoder import SSLEncoder, valid_mask
+from distilmos.ssl.families import create_encoder
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ def build_model(
     if config.model == "spectral":
         return SpectralMOS(config, encoder if isinstance(encoder, EncoderConfig) else encoder.config, corpora)
     if isinstance(encoder, EncoderConfig):
-        encoder = SSLEncoder(encoder)
+        encoder = create_encoder(encoder)
     if config.model == "sslmos":
         return SSLMOS(config, encoder, corpora)
     if clusters is None:

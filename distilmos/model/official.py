@@ -15,7 +15,7 @@ from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import DistilMOS
-from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.config import WaveformConfig
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq import wavlm_config
 from distilmos.ssl.huggingface import transformers_config
@@ -120,7 +120,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 def _encoder(config: dict[str, Any], weights: dict[str, Tensor], settings: str, checkpoint: str) -> SSLEncoder:
     """Build the encoder; the released network never normalises waveforms, even if the pretrained encoder did."""
-    shape: EncoderConfig
+    shape: WaveformConfig
     if config["ssl_backbone"] == "wavlm":
         given = config.get("wavlm_cfg") or _WAVLM
         shape = replace(wavlm_config(given, settings), normalize_input=False)

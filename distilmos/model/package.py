@@ -17,7 +17,7 @@ from distilmos.errors import InputError
 from distilmos.files import atomic_path, temporary_name, write_text
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
-from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.config import config_from_dict
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
@@ -110,7 +110,7 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
         config = yaml.safe_load("\n".join(read_lines(path)))
         if config["format"] != FORMAT:
             raise InputError(f"{path}: format {config['format']}, expected {FORMAT}; use a newer distilmos")
-        encoder = EncoderConfig.from_dict(config["encoder"])
+        encoder = config_from_dict(config["encoder"])
         model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], _corpora(config))
         if isinstance(model, DistilMOS):
             model.kmeans = str(config.get("kmeans") or "")

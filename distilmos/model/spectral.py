@@ -14,7 +14,8 @@ from torchaudio.transforms import MelSpectrogram
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.model.processor import FrameNorm, norm_valid, strided_lengths
 from distilmos.ssl.config import EncoderConfig
-from distilmos.ssl.encoder import normalize_audio, valid_mask
+from distilmos.ssl.encoder import valid_mask
+from distilmos.ssl.waveform import normalize_audio
 
 WINDOW, HOP = 400, 160  # samples: 25 and 10 ms; the boundary of two packets is in two or three frames
 BANDS = 64
@@ -50,13 +51,15 @@ class SpectralBranch(nn.Module):
         """Build blocks of `width` channels for a network on `encoder` with one frame each `hop` samples.
 
         Raises:
-            ValueError: if `hop` is not a multiple of 10 ms, or frames of `encoder` are shorter than those of spectra.
+            ValueError: if `hop` is not a multiple of 10 ms, or `encoder` has frames where spectra have none.
         """
         super().__init__()
-        if hop % HOP or encoder.receptive_field < WINDOW:
+        # Lengths within one hop stand for all.
+        lengths = range(encoder.min_samples, encoder.min_samples + encoder.hop)
+        if hop % HOP or any(encoder.num_frames(n) * encoder.hop > n - WINDOW + encoder.hop for n in lengths):
             raise ValueError(
                 f"spectral_dim needs an encoder with frames of at least {WINDOW} samples at multiples of {HOP}, not of "
-                f"{encoder.receptive_field} at multiples of {hop}"
+                f"{encoder.min_samples} at multiples of {hop}"
             )
         self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=WINDOW, hop_length=HOP, n_mels=BANDS, center=False)
         self.norm = FrameNorm(BANDS)

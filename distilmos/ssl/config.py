@@ -1,25 +1,81 @@
-"""The shape of an SSL encoder."""
+"""The shapes of encoders: one class for each family of networks."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+
+class EncoderConfig(ABC):
+    """The shape of an encoder of any family.
+
+    Attributes:
+        embed_dim: width D of the transformer.
+        ffn_dim: inner width of the feed-forward parts.
+        num_heads: attention heads.
+        num_layers: transformer layers L.
+    """
+
+    embed_dim: int
+    ffn_dim: int
+    num_heads: int
+    num_layers: int
+
+    @property
+    @abstractmethod
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+
+    @property
+    @abstractmethod
+    def min_samples(self) -> int:
+        """Samples of the shortest input that gives a frame."""
+
+    @property
+    def max_samples(self) -> int | None:
+        """Samples of the longest input; None if any length fits."""
+        return None
+
+    @abstractmethod
+    def num_frames(self, num_samples: int) -> int:
+        """Return the number of frames for `num_samples` samples (50 frames a second in the usual models)."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON and YAML types."""
+
+    def same_frames(self, other: EncoderConfig) -> bool:
+        """Return whether two encoders give as many frames for a recording of any length."""
+        # A further hop gives both one more frame, so the lengths within one hop decide.
+        start = max(self.min_samples, other.min_samples)
+        lengths = range(start, start + self.hop)
+        return self.hop == other.hop and all(self.num_frames(n) == other.num_frames(n) for n in lengths)
+
+    def _check_transformer(self) -> None:
+        """Check the values that every family has.
+
+        Raises:
+            ValueError: names the first fault.
+        """
+        for name in ("embed_dim", "ffn_dim", "num_heads", "num_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"{self.num_heads} heads must divide the width {self.embed_dim}")
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
-    """The shape of an encoder.
+class WaveformConfig(EncoderConfig):
+    """The shape of a HuBERT, wav2vec 2.0 or WavLM: strided convolutions on the waveform, then a transformer.
 
     Attributes:
         conv_layers: (channels, kernel, stride) of each convolution in the front end.
         conv_bias: whether these convolutions have a bias.
         conv_norm: "group" normalises the first convolution over time, "layer" every convolution over channels.
-        embed_dim: width D of the transformer.
-        ffn_dim: inner width of the feed-forward parts.
-        num_heads: attention heads.
-        num_layers: transformer layers L.
+        embed_dim, ffn_dim, num_heads, num_layers: see EncoderConfig.
         pos_kernel: kernel of the convolutional position embedding.
         pos_groups: groups of that convolution.
         norm_first: whether layer norms come before (True, Large models) or after (False, Base) each part of a layer.
@@ -59,13 +115,12 @@ class EncoderConfig:
             raise ValueError(f"conv_norm is {self.conv_norm!r}, not 'group' or 'layer'")
         if not self.conv_layers or min(size for shape in self.conv_layers for size in shape) < 1:
             raise ValueError(f"conv_layers is {self.conv_layers}; it must have convolutions with sizes of at least 1")
-        for name in ("embed_dim", "ffn_dim", "num_heads", "num_layers", "pos_kernel", "pos_groups"):
+        self._check_transformer()
+        for name in ("pos_kernel", "pos_groups"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.embed_dim % self.num_heads or self.embed_dim % self.pos_groups:
-            raise ValueError(
-                f"{self.num_heads} heads and {self.pos_groups} groups must divide the width {self.embed_dim}"
-            )
+        if self.embed_dim % self.pos_groups:
+            raise ValueError(f"{self.pos_groups} groups must divide the width {self.embed_dim}")
         if self.relative_buckets and not (4 <= self.relative_buckets < 4 * self.relative_distance):
             raise ValueError(
                 f"{self.relative_buckets} relative buckets do not fit a relative distance of {self.relative_distance}"
@@ -77,8 +132,8 @@ class EncoderConfig:
         return math.prod(stride for _, _, stride in self.conv_layers)
 
     @property
-    def receptive_field(self) -> int:
-        """Samples that one frame is computed from."""
+    def min_samples(self) -> int:
+        """Samples of the shortest input that gives a frame, which are those that one frame is computed from."""
         size = 1
         for _, kernel, stride in reversed(self.conv_layers):
             size = (size - 1) * stride + kernel
@@ -89,12 +144,6 @@ class EncoderConfig:
         """Whether a linear map follows the front end."""
         return self.project_always or self.conv_layers[-1][0] != self.embed_dim
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EncoderConfig:
-        """Return the configuration that `to_dict` converted."""
-        shapes = tuple((int(c), int(k), int(s)) for c, k, s in values["conv_layers"])
-        return cls(**{**values, "conv_layers": shapes})
-
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON and YAML types."""
         return {**asdict(self), "conv_layers": [list(shape) for shape in self.conv_layers]}
@@ -102,6 +151,82 @@ class EncoderConfig:
     def num_frames(self, num_samples: int) -> int:
         """Return the number of frames for `num_samples` samples (50 frames a second in the usual models)."""
         return count_frames(((kernel, stride) for _, kernel, stride in self.conv_layers), num_samples)
+
+
+@dataclass(frozen=True)
+class WhisperConfig(EncoderConfig):
+    """The shape of Whisper's encoder: log mel spectrum, two convolutions, sinusoidal positions, pre-norm transformer.
+
+    Attributes:
+        embed_dim, ffn_dim, num_heads, num_layers: see EncoderConfig.
+        mel_bins: bands of the spectrum; 80, or 128 from large-v3 on.
+        max_frames: frames that have a position.
+        padded: whether to extend each recording with silence to `max_frames`, as Whisper was trained; its frames are
+            then influenced by the silence, but the silence gives none.
+    """
+
+    embed_dim: int
+    ffn_dim: int
+    num_heads: int
+    num_layers: int
+    mel_bins: int = 80
+    max_frames: int = 1500
+    padded: bool = False
+
+    FAMILY: ClassVar[str] = "whisper"
+    MEL_WINDOW: ClassVar[int] = 400
+    MEL_HOP: ClassVar[int] = 160
+
+    def __post_init__(self) -> None:
+        """Check the shape.
+
+        Raises:
+            ValueError: names the first fault.
+        """
+        self._check_transformer()
+        for name in ("mel_bins", "max_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.embed_dim % 2:
+            raise ValueError(f"embed_dim is {self.embed_dim}; it must be even, for sines and cosines")
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next: the second convolution has stride 2."""
+        return 2 * self.MEL_HOP
+
+    @property
+    def min_samples(self) -> int:
+        """Samples of the shortest input that gives a frame: one window of the spectrum."""
+        return self.MEL_WINDOW
+
+    @property
+    def max_samples(self) -> int:
+        """Samples of the longest input: 30 s in the published models."""
+        return self.max_frames * self.hop + self.MEL_HOP - 1
+
+    def num_frames(self, num_samples: int) -> int:
+        """Return the number of frames for `num_samples` samples (50 frames a second)."""
+        return (num_samples // self.MEL_HOP + 1) // 2 if num_samples >= self.min_samples else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON and YAML types."""
+        return {"family": self.FAMILY, **asdict(self)}
+
+
+def config_from_dict(values: dict[str, Any]) -> EncoderConfig:
+    """Return the configuration that `to_dict` of any family converted.
+
+    Raises:
+        ValueError, TypeError, KeyError: if the values are not those of an encoder.
+    """
+    family = values.get("family")
+    if family is None:  # files written before there was a second family
+        shapes = tuple((int(c), int(k), int(s)) for c, k, s in values["conv_layers"])
+        return WaveformConfig(**{**values, "conv_layers": shapes})
+    if family != WhisperConfig.FAMILY:
+        raise ValueError(f"an encoder of family {family!r}, which this version does not have")
+    return WhisperConfig(**{name: value for name, value in values.items() if name != "family"})
 
 
 def count_frames(convolutions: Iterable[tuple[int, int]], num_samples: int) -> int:

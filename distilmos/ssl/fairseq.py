@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from distilmos.errors import InputError
-from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.config import WaveformConfig
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.weights import FAIRSEQ, build_encoder
 
@@ -129,7 +129,7 @@ def from_microsoft(checkpoint: dict[str, Any], where: str) -> SSLEncoder:
     return build_encoder(config, checkpoint["model"], FAIRSEQ, where)
 
 
-def wavlm_config(settings: dict[str, Any], where: str) -> EncoderConfig:
+def wavlm_config(settings: dict[str, Any], where: str) -> WaveformConfig:
     """Translate the settings of Microsoft's WavLM.
 
     Raises:
@@ -167,7 +167,7 @@ def _section(settings: dict[str, Any], name: str, where: str) -> dict[str, Any]:
     return section
 
 
-def _config(model: dict[str, Any], where: str, *, normalize: bool) -> EncoderConfig:
+def _config(model: dict[str, Any], where: str, *, normalize: bool) -> WaveformConfig:
     """Translate settings under fairseq's names."""
     supported = {
         "activation_fn": "gelu",
@@ -180,7 +180,7 @@ def _config(model: dict[str, Any], where: str, *, normalize: bool) -> EncoderCon
             raise InputError(f"{where}: {key} {model[key]!r} is not supported, only {value!r} is")
     relative = bool(model.get("relative_position_embedding"))
     try:
-        return EncoderConfig(
+        return WaveformConfig(
             conv_layers=_conv_layers(model["conv_feature_layers"]),
             conv_bias=bool(model["conv_bias"]),
             conv_norm={"default": "group", "layer_norm": "layer"}[model["extractor_mode"]],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from distilmos.data.audio import SAMPLE_RATE, read_audio
 from distilmos.data.packing import pack_by_length
 from distilmos.errors import InputError, raise_faults
+from distilmos.ssl.config import EncoderConfig
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq_module import FairseqModule
 from distilmos.ssl.mfcc import MFCCFeatures
@@ -100,6 +101,19 @@ def padded_batches(
     raise_faults(faults, "reading the recordings")
 
 
+def check_lengths(config: EncoderConfig, durations: Mapping[str, float]) -> None:
+    """Check that an encoder can read recordings, given as utterance -> seconds.
+
+    Raises:
+        InputError: naming the recordings that are too long.
+    """
+    if config.max_samples is None:
+        return
+    longest = config.max_samples / SAMPLE_RATE
+    faults = [f"{utterance}: {seconds:.2f} s" for utterance, seconds in durations.items() if seconds > longest]
+    raise_faults(faults, f"recordings longer than the {longest:.2f} s that the encoder reads")
+
+
 def hidden_states(
     encoder: SSLEncoder | FairseqModule | MFCCFeatures,
     wavs: dict[str, tuple[Path, int | None]],
@@ -122,8 +136,10 @@ def hidden_states(
         an utterance id and its L hidden states (T, D), float32 on `device`; long recordings first.
 
     Raises:
-        InputError: if a recording is unreadable or its length differs from `durations`.
+        InputError: if a recording is unreadable, too long for the encoder, or its length differs from `durations`.
     """
+    if isinstance(encoder, SSLEncoder):
+        check_lengths(encoder.config, durations)
     for group, audio, num_samples in padded_batches(wavs, durations, batch_seconds):
         for utterance, samples in zip(group, num_samples.tolist(), strict=True):
             if samples != round(durations[utterance] * SAMPLE_RATE):

@@ -1,4 +1,4 @@
-"""Load HuBERT, wav2vec 2.0 and WavLM in the format of Hugging Face transformers, without that package."""
+"""Load HuBERT, wav2vec 2.0, WavLM and Whisper in the format of Hugging Face transformers, without that package."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distilmos.errors import InputError
-from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.config import WaveformConfig
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.pickles import read_pickle
 from distilmos.ssl.weights import TRANSFORMERS, build_encoder
+from distilmos.ssl.whisper_formats import MODEL_TYPE as WHISPER
+from distilmos.ssl.whisper_formats import TRANSFORMERS as WHISPER_NAMES
+from distilmos.ssl.whisper_formats import build_whisper, whisper_config
 
 CONFIG = "config.json"
 # Settings of a feature extractor, which prepares the waveform, and of a processor, which adds a tokenizer to one. From
@@ -64,8 +67,12 @@ def load_huggingface(directory: Path) -> SSLEncoder:
     """
     settings = _read_json(directory / CONFIG)
     kind = settings.get("model_type")
+    if kind == WHISPER:
+        shape = whisper_config(settings, str(directory / CONFIG))
+        return build_whisper(shape, _read_weights(directory), WHISPER_NAMES, str(directory))
     if kind not in MODEL_TYPES:
-        raise InputError(f"{directory / CONFIG}: a model of type {kind!r}; only {', '.join(MODEL_TYPES)} are supported")
+        known = ", ".join([*MODEL_TYPES, WHISPER])
+        raise InputError(f"{directory / CONFIG}: a model of type {kind!r}; only {known} are supported")
     normalize = _normalizes(directory, settings)
     config = transformers_config(settings, str(directory / CONFIG), wavlm=kind == "wavlm", normalize=normalize)
     weights = _read_weights(directory)
@@ -75,7 +82,7 @@ def load_huggingface(directory: Path) -> SSLEncoder:
     return build_encoder(config, weights, TRANSFORMERS, str(directory))
 
 
-def transformers_config(settings: dict[str, Any], where: str, *, wavlm: bool, normalize: bool) -> EncoderConfig:
+def transformers_config(settings: dict[str, Any], where: str, *, wavlm: bool, normalize: bool) -> WaveformConfig:
     """Translate the settings of transformers' HubertConfig, Wav2Vec2Config or WavLMConfig.
 
     Args:
@@ -99,7 +106,7 @@ def transformers_config(settings: dict[str, Any], where: str, *, wavlm: bool, no
             raise ValueError(f"feat_extract_norm {settings['feat_extract_norm']!r}")
         if not isinstance(settings["do_stable_layer_norm"], bool):
             raise ValueError(f"do_stable_layer_norm {settings['do_stable_layer_norm']!r}")
-        return EncoderConfig(
+        return WaveformConfig(
             conv_layers=tuple((int(c), int(k), int(s)) for c, k, s in shapes),
             conv_bias=bool(settings["conv_bias"]),
             conv_norm=settings["feat_extract_norm"],

@@ -11,8 +11,9 @@ from safetensors.torch import save
 
 from distilmos.errors import InputError
 from distilmos.files import atomic_path
-from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.config import config_from_dict
 from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.families import create_encoder
 
 ENCODER = "encoder"  # key of the configuration in the header
 
@@ -33,9 +34,9 @@ def load_encoder(path: str | Path) -> SSLEncoder:
     """
     try:
         with safe_open(path, framework="pt") as stored:
-            config = EncoderConfig.from_dict(json.loads((stored.metadata() or {})[ENCODER]))
+            config = config_from_dict(json.loads((stored.metadata() or {})[ENCODER]))
             weights = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118 (not a dict)
-        encoder = SSLEncoder(config)
+        encoder = create_encoder(config)
         encoder.load_state_dict(weights)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

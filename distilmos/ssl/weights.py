@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from distilmos.errors import InputError
-from distilmos.ssl.config import EncoderConfig
-from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.config import WaveformConfig
+from distilmos.ssl.waveform import WaveformEncoder
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,12 @@ TRANSFORMERS = WeightNames(
 
 
 def build_encoder(
-    config: EncoderConfig,
+    config: WaveformConfig,
     weights: Mapping[str, Any],
     names: WeightNames,
     where: str,
     unused: tuple[str, ...] = ("",),
-) -> SSLEncoder:
+) -> WaveformEncoder:
     """Build an encoder from another library's weights, in evaluation mode.
 
     Args:
@@ -112,7 +112,7 @@ def build_encoder(
         InputError: if a weight is missing, unknown or does not fit `config`.
     """
     try:
-        encoder = SSLEncoder(config)
+        encoder = WaveformEncoder(config)
         encoder.load_state_dict(convert_weights(config, weights, names, where, unused))
     except (RuntimeError, IndexError, MemoryError, OverflowError) as error:
         raise InputError(f"{where}: the weights do not fit the checkpoint's own configuration: {error}") from None
@@ -120,7 +120,7 @@ def build_encoder(
 
 
 def convert_weights(
-    config: EncoderConfig,
+    config: WaveformConfig,
     weights: Mapping[str, Any],
     names: WeightNames,
     where: str,

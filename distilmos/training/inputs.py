@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from distilmos.data.audio import SAMPLE_RATE
 from distilmos.errors import InputError
 from distilmos.model.networks import MOSNetwork, SpectralMOS
 from distilmos.model.package import load_model_dir
@@ -58,6 +59,12 @@ def read_inputs(config: TrainConfig, paths: InputPaths) -> Inputs:
         InputError: if one is missing or faulty, or they do not fit each other or the settings.
     """
     encoder = load_ssl(config.ssl_model)
+    longest = encoder.config.max_samples
+    if longest is not None and config.max_seconds * SAMPLE_RATE > longest:
+        raise InputError(
+            f"settings: max_seconds is {config.max_seconds:g}; {config.ssl_model} reads at most "
+            f"{longest / SAMPLE_RATE:.2f} s"
+        )
     train = read_rated_set(paths.train, config.max_seconds)
     dev = read_rated_set(paths.dev, config.max_seconds)
     _check_metric(dev, config)
@@ -74,10 +81,10 @@ def _read_initial(config: TrainConfig, encoder: SSLEncoder) -> MOSNetwork:
     ours, theirs = initial.encoder_config, encoder.config
     if isinstance(initial, SpectralMOS) and ours.hop == theirs.hop:
         return initial
-    if (ours.num_layers, ours.conv_layers) != (theirs.num_layers, theirs.conv_layers):
+    if ours.num_layers != theirs.num_layers or not ours.same_frames(theirs):
         raise InputError(
-            f"{config.init_model}: its encoder has {ours.num_layers} layers and convolutions {ours.conv_layers}; "
-            f"ssl_model {config.ssl_model} has {theirs.num_layers} and {theirs.conv_layers}"
+            f"{config.init_model}: its encoder has {ours.num_layers} layers and a frame every {ours.hop} samples; "
+            f"ssl_model {config.ssl_model} has {theirs.num_layers} layers and other frames, every {theirs.hop} samples"
         )
     return initial
 

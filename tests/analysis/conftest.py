@@ -15,9 +15,9 @@ import yaml
 from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.dump import dump_audio, merge_shards
-from distilmos.ssl.config import EncoderConfig
-from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.config import WaveformConfig
 from distilmos.ssl.store import save_encoder
+from distilmos.ssl.waveform import WaveformEncoder
 from distilmos.tokens.features import dump_features
 from distilmos.tokens.forward import ForwardOptions
 from distilmos.tokens.kmeans import learn_kmeans
@@ -110,7 +110,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     torch.manual_seed(3)
     shapes = ((16, 10, 5), (16, 3, 2), (16, 3, 2), (16, 3, 2), (16, 3, 2), (16, 2, 2), (16, 2, 2))
     save_encoder(
-        SSLEncoder(EncoderConfig(shapes, False, "group", 16, 32, 2, NUM_LAYERS, 15, 4, False, False)), made.encoder
+        WaveformEncoder(WaveformConfig(shapes, False, "group", 16, 32, 2, NUM_LAYERS, 15, 4, False, False)),
+        made.encoder,
     )
     ssl = str(made.encoder)
     dump_features(ForwardOptions(ssl, root / "raw" / "train", root / "feats", "cpu"), max_frames=600, seed=1)

@@ -27,9 +27,9 @@ from distilmos.analysis.result import KEYS
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import save_model_dir
-from distilmos.ssl.config import EncoderConfig
-from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.config import WaveformConfig
 from distilmos.ssl.store import save_encoder
+from distilmos.ssl.waveform import WaveformEncoder
 from distilmos.training.checkpoint import Checkpoint, Evaluation, TrainState, save_checkpoint
 
 from .mutations import Files
@@ -251,7 +251,7 @@ def transformers_directories() -> list[Files]:
     ]
 
 
-SMALL = EncoderConfig(
+SMALL = WaveformConfig(
     conv_layers=((8, 10, 5), *[(8, 3, 2)] * 4, *[(8, 2, 2)] * 2),
     conv_bias=False,
     conv_norm="group",
@@ -267,9 +267,9 @@ SMALL = EncoderConfig(
 
 
 @cache
-def _encoder() -> SSLEncoder:
+def _encoder() -> WaveformEncoder:
     torch.manual_seed(0)
-    return SSLEncoder(SMALL).eval()
+    return WaveformEncoder(SMALL).eval()
 
 
 def written(write: Callable[[Path], object]) -> Files:

@@ -32,8 +32,8 @@ from distilmos.inference.predict import PredictOptions, score_audio
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import load_model_dir, save_model_dir
-from distilmos.ssl.config import EncoderConfig
-from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.config import WaveformConfig
+from distilmos.ssl.waveform import WaveformEncoder
 
 
 def test_data_directory_scp_and_files_give_the_same_scores(tmp_path, model_dir, wavs):
@@ -135,10 +135,10 @@ def test_unusable_recordings_are_in_the_output_and_the_rest_is_scored(tmp_path, 
 
 def test_a_front_end_with_frames_longer_than_25_ms(tmp_path, wavs):
     shapes = ((8, 10, 5), *[(8, 3, 2)] * 4, *[(8, 2, 2)] * 3)
-    config = EncoderConfig(shapes, False, "group", 8, 8, 2, 1, 4, 2, norm_first=False, normalize_input=False)
+    config = WaveformConfig(shapes, False, "group", 8, 8, 2, 1, 4, 2, norm_first=False, normalize_input=False)
     assert [config.num_frames(samples) for samples in (719, 720)] == [0, 1]
-    assert config.receptive_field == 720
-    save_model_dir(tmp_path / "m", build_model(ModelConfig(hidden_dim=8), SSLEncoder(config), 4))
+    assert config.min_samples == 720
+    save_model_dir(tmp_path / "m", build_model(ModelConfig(hidden_dim=8), WaveformEncoder(config), 4))
     for samples in (719, 720):
         soundfile.write(tmp_path / f"{samples}.wav", 0.1 * np.random.default_rng(0).standard_normal(samples), 16000)
     inputs = (tmp_path / "719.wav", wavs[0], tmp_path / "720.wav")

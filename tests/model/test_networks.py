@@ -24,9 +24,9 @@ from distilmos.model.mixing import entmax15
 from distilmos.model.networks import build_model
 from distilmos.model.package import load_model_dir, save_model_dir
 from distilmos.model.spectral import HOP, WINDOW
-from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import pad_audio
 from distilmos.ssl.load import load_ssl
+from distilmos.ssl.waveform import WaveformEncoder
 
 
 def test_entmax_equals_the_reference_package_with_gradient():
@@ -147,7 +147,7 @@ def test_spectra_need_frames_that_they_can_follow():
     encoder = load_ssl("hubert_tiny")
     for kernel, stride in ((10, 4), (5, 5)):
         shapes = ((encoder.config.conv_layers[0][0], kernel, stride), *encoder.config.conv_layers[1:])
-        other = SSLEncoder(replace(encoder.config, conv_layers=shapes))
+        other = WaveformEncoder(replace(encoder.config, conv_layers=shapes))
         with pytest.raises(ValueError, match=f"{WINDOW} samples at multiples of {HOP}"):
             build_model(ModelConfig(model="sslmos", spectral_dim=16), other, None)
 

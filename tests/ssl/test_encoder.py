@@ -11,14 +11,14 @@ import soundfile
 import torch
 
 from distilmos.errors import InputError
-from distilmos.ssl.config import EncoderConfig
-from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.config import WaveformConfig, config_from_dict
 from distilmos.ssl.forward import group_by_seconds, pad_audio, padded_batches
 from distilmos.ssl.load import embedded_names, load_ssl
 from distilmos.ssl.store import load_encoder, save_encoder
+from distilmos.ssl.waveform import WaveformEncoder
 
 CONFIGS = {
-    large: EncoderConfig(
+    large: WaveformConfig(
         conv_layers=((32, 10, 5), *[(32, 3, 2)] * 4, *[(32, 2, 2)] * 2),
         conv_bias=large,
         conv_norm="layer" if large else "group",
@@ -46,15 +46,15 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-def random_encoder(config: EncoderConfig) -> SSLEncoder:
+def random_encoder(config: WaveformConfig) -> WaveformEncoder:
     torch.manual_seed(0)
-    encoder = SSLEncoder(config).eval()
+    encoder = WaveformEncoder(config).eval()
     for parameter in encoder.parameters():  # new norms are all ones and zeros, which would hide a mistake
         parameter.data += 0.05 * torch.randn_like(parameter)
     return encoder
 
 
-def fairseq_model(config: EncoderConfig) -> dict:
+def fairseq_model(config: WaveformConfig) -> dict:
     """Settings in fairseq of a HuBERT with the shape of `config`."""
     return {
         "_name": "hubert",
@@ -73,7 +73,7 @@ def fairseq_model(config: EncoderConfig) -> dict:
     }
 
 
-def fairseq_weights(encoder: SSLEncoder) -> dict[str, torch.Tensor]:
+def fairseq_weights(encoder: WaveformEncoder) -> dict[str, torch.Tensor]:
     """The weights under fairseq's names: the inverse of `convert_weights`."""
     norms = "2.1" if encoder.config.conv_norm == "layer" else "2"
     names = {
@@ -107,14 +107,14 @@ def fairseq_weights(encoder: SSLEncoder) -> dict[str, torch.Tensor]:
     return result
 
 
-def fairseq_state(encoder: SSLEncoder) -> dict:
+def fairseq_state(encoder: WaveformEncoder) -> dict:
     """The parts of a checkpoint of fairseq's trainer that are plain types."""
     task = {"_name": "hubert_pretraining", "normalize": encoder.config.normalize_input}
     cfg = {"model": fairseq_model(encoder.config), "task": task}
     return {"args": None, "cfg": cfg, "model": fairseq_weights(encoder)}
 
 
-def write_fairseq_checkpoint(path: Path, encoder: SSLEncoder):
+def write_fairseq_checkpoint(path: Path, encoder: WaveformEncoder):
     """Load the weights into fairseq's own module, save it as fairseq's trainer does, and return it."""
     hubert = pytest.importorskip("fairseq.models.hubert.hubert", reason="fairseq is not installed")
     from fairseq.data.dictionary import Dictionary
@@ -140,7 +140,7 @@ def write_fairseq_checkpoint(path: Path, encoder: SSLEncoder):
     return module
 
 
-def assert_same_layers(encoder: SSLEncoder, module, normalize: bool) -> None:
+def assert_same_layers(encoder: WaveformEncoder, module, normalize: bool) -> None:
     audio = waveform(12345)
     layers, frames = encoder(audio[None], torch.tensor([len(audio)]))
     given = torch.nn.functional.layer_norm(audio, audio.shape) if normalize else audio
@@ -276,7 +276,7 @@ def test_saved_encoder_loads_unchanged(tmp_path):
     save_encoder(encoder, tmp_path / "a.safetensors")
     again = load_encoder(tmp_path / "a.safetensors")
     assert again.fingerprint() == encoder.fingerprint()
-    assert EncoderConfig.from_dict(encoder.config.to_dict()) == again.config
+    assert config_from_dict(encoder.config.to_dict()) == again.config
 
 
 def test_fingerprint_tells_encoders_apart():
@@ -351,7 +351,7 @@ def test_malformed_checkpoints_are_named_with_the_faulty_value(tmp_path, changes
 
 
 def test_embedded_names():
-    assert embedded_names() == ["hubert_tiny"]
+    assert embedded_names() == ["hubert_tiny", "whisper_tiny_en"]
 
 
 def test_unreadable_recordings_are_left_out_of_batches_and_named_at_the_end(tmp_path):

@@ -14,9 +14,9 @@ import yaml
 
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.dump import dump_audio, merge_shards
-from distilmos.ssl.config import EncoderConfig
-from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.config import WaveformConfig
 from distilmos.ssl.store import save_encoder
+from distilmos.ssl.waveform import WaveformEncoder
 from distilmos.tokens.features import dump_features
 from distilmos.tokens.forward import ForwardOptions
 from distilmos.tokens.kmeans import learn_kmeans
@@ -93,7 +93,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     write_set(root, "dev", 8, random)
     torch.manual_seed(3)
     shapes = ((16, 10, 5), (16, 3, 2), (16, 3, 2), (16, 3, 2), (16, 3, 2), (16, 2, 2), (16, 2, 2))
-    encoder = SSLEncoder(EncoderConfig(shapes, False, "group", 16, 32, 2, NUM_LAYERS, 15, 4, False, False))
+    encoder = WaveformEncoder(WaveformConfig(shapes, False, "group", 16, 32, 2, NUM_LAYERS, 15, 4, False, False))
     path = root / "encoder.safetensors"
     save_encoder(encoder, path)
     dump_features(ForwardOptions(str(path), root / "raw" / "train", root / "feats", "cpu"), max_frames=500, seed=1)
