@@ -86,7 +86,7 @@ def generalisation(data: RatedSet, tests: Sequence[RatedSet], seed: int) -> list
     scored = [_row(test, (seed, place)) for place, test in enumerate(groups)]
     rows += [row for row, _ in scored]
     if scored:
-        rows.append(_mean_row(*zip(*scored, strict=True)))
+        rows.append(_mean_row(rows[1:], [resampled for _, resampled in scored]))
     return rows + [_row(test, seed)[0] for test in _other_sets(data, tests, seed)]
 
 

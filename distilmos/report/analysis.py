@@ -137,12 +137,12 @@ def _generalisation(tests: Sequence[Mapping[str, Any]]) -> Section:
     text = (
         "Ridge regression predicts the MOS of an utterance from the mean and the standard deviation over time of all "
         "layers together, or of one layer. `unseen conditions` is a cross-validation that keeps all utterances of a "
-        "condition, and all copies of it, in one fold. `unseen groups` fits without a group and predicts its "
-        "conditions, except those that other systems repeat; a group needs two conditions. Other columns fit all of "
-        "the data and predict another set. The best single layer is chosen by cross-validation within the data of each "
-        "fit, as is the penalty. The best layer of a column in the table of layers is chosen by hand on the tested "
-        "utterances, and its value is too good. Brackets: 95 % bootstrap intervals over conditions, of the tested "
-        "utterances alone; the fit stays the same."
+        "condition, and all copies of it, in one fold. `unseen groups` fits without the conditions of a group and "
+        "predicts them; conditions that several systems repeat stay in the fit, and a group needs two others. Other "
+        "columns fit all of the data and predict another set. Cross-validation within each fit chooses the penalty and "
+        "the best single layer. Do not choose a layer from the second table: on the tested utterances, the best one of "
+        "several looks too good. Brackets hold 95 % bootstrap intervals over the tested conditions; the fit stays the "
+        "same."
     )
     columns = [test for test in tests if test["kind"] != GROUP]
     header = ["", *(test["name"] for test in columns)]
