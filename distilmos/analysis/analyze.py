@@ -266,11 +266,10 @@ def _measure_layers(
     for start in range(0, count, step):
         columns = range(count)[start : start + step]
         similarity = LayerSimilarity(count, len(columns), width, runner.device)
+        states = runner.states(material, used if start == 0 else sample.utterances)
         if start == 0:
-            pooled = _pooled(pooling, runner.states(material, used))
-            states = (item for item in pooled if item[0] in sample.frames)
-        else:
-            states = runner.states(material, sample.utterances)
+            states = _pooled(pooling, states)
+        states = (item for item in states if item[0] in sample.frames)
         for block in sample.blocks(states):
             similarity.add(block.states[0], [block.states[-1][column] for column in columns])
             if start == 0 and layers:
