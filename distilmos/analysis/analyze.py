@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from distilmos.analysis.generalisation import MIN_CONDITIONS, RatedSet, generalisation
 from distilmos.analysis.material import MOS, Material, read_material
 from distilmos.analysis.probes import FOLDS, Pooling, Task, chance, label_task, mos_task, probe
 from distilmos.analysis.result import AFTER, BEFORE, DIRECTORY, RESULT
-from distilmos.analysis.sample import Sample, States
+from distilmos.analysis.sample import Runner, Sample, States
 from distilmos.analysis.similarity import LayerSimilarity, columns_at_once
 from distilmos.analysis.tokens import LayerTokens
 from distilmos.data.tables import read_lines
-from distilmos.errors import InputError
+from distilmos.errors import InputError, raise_faults
 from distilmos.files import without_nan, write_json
 from distilmos.model.networks import DistilMOS, EncoderNetwork, MOSNetwork
 from distilmos.model.package import load_model_dir
@@ -42,6 +43,7 @@ class AnalysisOptions:
         ssl: name or path of an encoder to analyse alone; None if `experiment` is given.
         out: output directory; None means experiment/analysis.
         data: data directories of stage 1; if empty, the dev set of the experiment.
+        test_data: rated data directories whose MOS an encoder alone is to predict after a fit to all of `data`.
         labels: name -> table of labels to probe, in addition to those of the data directories.
         kmeans: k-means directory of stage 3; None means the one next to the experiment that made its tokens.
         max_frames: number of sampled frames, see `Sample`.
@@ -54,6 +56,7 @@ class AnalysisOptions:
     ssl: str | None
     out: Path | None
     data: tuple[Path, ...]
+    test_data: tuple[Path, ...]
     labels: dict[str, Path]
     kmeans: Path | None
     max_frames: int = 20000
@@ -86,17 +89,27 @@ def analyze(options: AnalysisOptions) -> Path:
     _check(options)
     device = choose_device(options.device)
     subject = _read_subject(options)
-    material = read_material(_data_dirs(options), options.labels)
+    material = read_material(_data_dirs(options), options.labels, rated=bool(options.test_data))
     for encoder in subject.encoders:
         encoder.to(device)
-    sample = Sample(material, subject.encoders, device, options.batch_seconds, options.max_frames, options.seed)
+    runner = Runner(subject.encoders, device, options.batch_seconds)
+    tests = _read_tests(options.test_data, material, runner)
+    sample = Sample(material, runner, options.max_frames, options.seed)
     tasks, left_out = _tasks(material, sample, options.seed)
     if not subject.centroids:
         left_out.insert(0, "tokens: no k-means of this encoder; give one with --kmeans")
     centroids = [torch.from_numpy(array).to(device) for array in subject.centroids]
     layers = [LayerTokens(array, len(subject.encoders)) for array in centroids]
+    # An encoder alone is also judged by how well all of its rated utterances predict others.
+    everything = runner.readable(material)
+    enough = len({material.conditions[u] for u in everything}) >= MIN_CONDITIONS
+    judged = options.ssl is not None and bool(material.mos) and enough
+    if options.test_data and not judged:
+        paths = ", ".join(map(str, material.paths))
+        raise InputError(f"{paths}: has fewer than {MIN_CONDITIONS} systems; --test-data needs more to fit to")
+    used = everything if judged else sample.utterances
     pooling = Pooling()
-    similarity = _measure_layers(sample, subject.encoders, layers, pooling, device)
+    similarity = _measure_layers(material, used, sample, runner, layers, pooling)
     result = {
         "subject": str(options.experiment or options.ssl),
         "ssl": subject.ssl,
@@ -109,7 +122,7 @@ def analyze(options: AnalysisOptions) -> Path:
         "max_frames": options.max_frames,
         "data": [str(path) for path in material.paths],
         "label_tables": {name: str(path) for name, path in options.labels.items()},
-        "notes": material.notes,
+        "notes": " ".join(dict.fromkeys(read.notes for read in (material, *tests) if read.notes)),
         "kmeans": str(subject.kmeans) if subject.kmeans else None,
         "utterances": len(sample.utterances),
         "seconds": sample.seconds,
@@ -120,6 +133,8 @@ def analyze(options: AnalysisOptions) -> Path:
         "similarity": similarity.tolist(),
         "tokens": _token_rows(layers),
         "probes": [_probe_rows(task, pooling, subject.encoders) for task in tasks],
+        "test_data": [str(path) for path in options.test_data],
+        "generalisation": _generalisation(material, tests, pooling, runner, options.seed) if judged else [],
     }
     out = options.out or Path(options.experiment or "") / DIRECTORY
     write_json(out / RESULT, without_nan(result))
@@ -131,6 +146,8 @@ def _check(options: AnalysisOptions) -> None:
         raise InputError("give either an experiment directory or an encoder with --ssl")
     if options.ssl is not None and (options.out is None or not options.data):
         raise InputError("--ssl needs --data and --out; give both")
+    if options.experiment is not None and options.test_data:
+        raise InputError("--test-data needs --ssl: it judges an encoder alone")
     if options.experiment is not None and not options.experiment.is_dir():
         raise InputError(f"{options.experiment}: no such directory")
 
@@ -197,12 +214,24 @@ def _data_dirs(options: AnalysisOptions) -> list[Path]:
     return [found]
 
 
+def _read_tests(directories: Sequence[Path], material: Material, runner: Runner) -> list[Material]:
+    """Read the test sets; they must share no utterance with the data of the fit."""
+    tests = [read_material([directory], {}, rated=True) for directory in dict.fromkeys(directories)]
+    for test in tests:
+        wavs = test.paths[0] / "wav.scp"
+        shared = [f"{wavs}: utterance {u} is also in --data" for u in test.wavs if u in material.wavs]
+        raise_faults(shared, "--data and --test-data share utterances")
+        if not runner.readable(test):
+            raise InputError(f"{wavs}: all utterances are shorter than a frame of the encoder")
+    return tests
+
+
 def _tasks(material: Material, sample: Sample, seed: int) -> tuple[list[Task], list[str]]:
     """Return the tasks to probe, and a line for each label that cannot be probed."""
     tasks, left_out = [], []
     used = sample.utterances
     for name, labels in material.labels.items():
-        task = label_task(name, labels, used, material.systems, seed)
+        task = label_task(name, labels, used, material.conditions, seed)
         if task is not None:
             tasks.append(task)
             continue
@@ -210,7 +239,7 @@ def _tasks(material: Material, sample: Sample, seed: int) -> tuple[list[Task], l
         if name in material.requested:
             raise InputError(f"label {reason}")
         left_out.append(reason)
-    task = mos_task(MOS, material.mos, used, material.systems, seed)
+    task = mos_task(MOS, material.mos, used, material.conditions, seed)
     if task is None:
         left_out.append(f"{MOS}: fewer than three systems" if material.mos else f"{MOS}: not all data is rated")
     else:
@@ -219,19 +248,28 @@ def _tasks(material: Material, sample: Sample, seed: int) -> tuple[list[Task], l
 
 
 def _measure_layers(
-    sample: Sample, encoders: list[SSLEncoder], layers: list[LayerTokens], pooling: Pooling, device: torch.device
+    material: Material,
+    used: Sequence[str],
+    sample: Sample,
+    runner: Runner,
+    layers: list[LayerTokens],
+    pooling: Pooling,
 ) -> np.ndarray:
-    """Run the encoders over the sample, fill `layers` and `pooling`, and return the CKA of all layers, (L, L)."""
-    config = encoders[0].config
+    """Run the encoders over the sample, fill `layers`, and return the CKA of all layers, (L, L).
+
+    The first pass runs over all utterances of `used`, which include the sample, and fills `pooling`.
+    """
+    config = runner.encoders[0].config
     count, width = config.num_layers, config.embed_dim
     step = columns_at_once(count, width)
     parts = []
     for start in range(0, count, step):
         columns = range(count)[start : start + step]
-        similarity = LayerSimilarity(count, len(columns), width, device)
-        states = sample.states(sample.utterances)
+        similarity = LayerSimilarity(count, len(columns), width, runner.device)
+        states = runner.states(material, used if start == 0 else sample.utterances)
         if start == 0:
             states = _pooled(pooling, states)
+        states = (item for item in states if item[0] in sample.frames)
         for block in sample.blocks(states):
             similarity.add(block.states[0], [block.states[-1][column] for column in columns])
             if start == 0 and layers:
@@ -240,7 +278,7 @@ def _measure_layers(
         parts.append(similarity.cka())
     if layers:
         discriminants = [layer.discriminants() for layer in layers]
-        for block in sample.blocks(sample.states(sorted(sample.held_out))):
+        for block in sample.blocks(runner.states(material, sorted(sample.held_out))):
             for layer, learned, *frames in zip(layers, discriminants, *block.states, strict=True):
                 layer.test(frames, learned)
     return np.concatenate(parts, axis=1)
@@ -251,6 +289,30 @@ def _pooled(pooling: Pooling, states: Iterable[tuple[str, States]]) -> Iterator[
     for utterance, encoders in states:
         pooling.add(utterance, encoders)
         yield utterance, encoders
+
+
+def _generalisation(
+    material: Material, tests: Sequence[Material], pooling: Pooling, runner: Runner, seed: int
+) -> list[dict[str, Any]]:
+    """Judge the first encoder, whose features of `material` are in `pooling`."""
+    sets = []
+    for test in tests:
+        pooled = Pooling()
+        for utterance, encoders in runner.states(test, runner.readable(test)):
+            pooled.add(utterance, encoders)
+        sets.append(_rated_set(test, pooled))
+    return generalisation(_rated_set(material, pooling), sets, seed)
+
+
+def _rated_set(material: Material, pooling: Pooling) -> RatedSet:
+    utterances = sorted(pooling.utterances)
+    return RatedSet(
+        name=", ".join(map(str, material.paths)),
+        mos=np.array([material.mos[u] for u in utterances]),
+        conditions=np.array([material.conditions[u] for u in utterances]),
+        groups=np.array([material.own_groups.get(u, "") for u in utterances]),
+        layers=[pooling.features(0, layer, utterances) for layer in range(pooling.num_layers)],
+    )
 
 
 def _token_rows(layers: list[LayerTokens]) -> list[dict[str, Any]]:

@@ -25,7 +25,8 @@ class Material:
         paths: the data directories.
         wavs: utterance -> location of the audio.
         durations: utterance -> seconds.
-        systems: utterance -> system under test.
+        conditions: utterance -> condition: its system under test, or the condition that the system repeats (sys2cond).
+        own_groups: utterance -> group of its system (sys2group), without the utterances of repeated conditions.
         mos: utterance -> MOS; empty unless all recordings are rated.
         labels: name -> utterance -> label; a table may cover only some of the utterances.
         requested: names of the labels that the user gave, as opposed to those found in the data directories.
@@ -35,20 +36,22 @@ class Material:
     paths: list[Path]
     wavs: dict[str, tuple[Path, int | None]]
     durations: dict[str, float]
-    systems: dict[str, str]
+    conditions: dict[str, str]
+    own_groups: dict[str, str]
     mos: dict[str, float]
     labels: dict[str, dict[str, str]]
     requested: frozenset[str]
     notes: str
 
 
-def read_material(directories: Sequence[Path], tables: Mapping[str, Path]) -> Material:
+def read_material(directories: Sequence[Path], tables: Mapping[str, Path], *, rated: bool = False) -> Material:
     """Read data directories of stage 1, the labels that they hold, and further tables of labels.
 
     Args:
         directories: data directories without common utterance ids.
         tables: name -> table with lines `utterance label`. A table replaces the labels of the same name that the
             directories hold.
+        rated: whether all directories must be rated.
 
     Raises:
         InputError: if a directory or table is faulty, an utterance is in two directories, or a table has no label for
@@ -56,7 +59,7 @@ def read_material(directories: Sequence[Path], tables: Mapping[str, Path]) -> Ma
     """
     if MOS in tables:
         raise InputError(f"{tables[MOS]}: labels cannot be named {MOS}, which stands for utt2mos; choose another name")
-    sets = [read_data_dir(directory, rated=False) for directory in dict.fromkeys(directories)]
+    sets = [read_data_dir(directory, rated=rated) for directory in dict.fromkeys(directories)]
     places: dict[str, Path] = {}
     faults = []
     for data in sets:
@@ -73,17 +76,32 @@ def read_material(directories: Sequence[Path], tables: Mapping[str, Path]) -> Ma
         labels[name] = {utterance: label for utterance, label in table.items() if utterance in places}
         if not labels[name]:
             raise InputError(f"{path}: has no label for any utterance of {', '.join(map(str, directories))}")
-    rated = all(data.mos for data in sets)
+    all_rated = all(data.mos for data in sets)
+    conditions = {u: condition for data in sets for u, condition in data.conditions.items()}
     return Material(
         paths=[data.path for data in sets],
         wavs={u: location for data in sets for u, location in data.wavs.items()},
         durations={u: seconds for data in sets for u, seconds in data.durations.items()},
-        systems={u: system for data in sets for u, system in data.systems.items()},
-        mos={u: score for data in sets for u, score in data.mos.items()} if rated else {},
+        conditions=conditions,
+        own_groups=_own_groups(sets, conditions),
+        mos={u: score for data in sets for u, score in data.mos.items()} if all_rated else {},
         labels=dict(sorted(labels.items(), key=lambda item: c_locale_key(item[0]))),
         requested=frozenset(tables),
         notes=" ".join(dict.fromkeys(data.notes for data in sets if data.notes)),
     )
+
+
+def _own_groups(sets: Sequence[DataDir], conditions: Mapping[str, str]) -> dict[str, str]:
+    systems: dict[str, set[str]] = {}
+    for data in sets:
+        for utterance, system in data.systems.items():
+            systems.setdefault(conditions[utterance], set()).add(system)
+    return {
+        utterance: data.groups[system]
+        for data in sets
+        for utterance, system in data.systems.items()
+        if system in data.groups and len(systems[conditions[utterance]]) == 1
+    }
 
 
 def _own_labels(data: DataDir) -> dict[str, dict[str, str]]:

@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from distilmos.analysis.ridge import fit_ridge
 from distilmos.metrics import agreement
 
 FOLDS = 5
-# Penalties of the ridge regression on standardised features that are divided by the square root of their number. The
-# smallest hardly shrinks the weights; the largest leaves little more than the mean.
-PENALTIES = tuple(10.0**exponent for exponent in range(-5, 3))
 
 
 class Pooling:
@@ -33,6 +31,11 @@ class Pooling:
         """Add an utterance with the hidden states of its layers, L x (T, D), of each encoder."""
         self.utterances.append(utterance)
         self._rows.append([[_statistics(layer) for layer in layers] for layers in states])
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers of each encoder, L."""
+        return len(self._rows[0][0])
 
     def features(self, encoder: int, layer: int, utterances: Sequence[str]) -> np.ndarray:
         """Return the features of `utterances`, float32 (U, 2 D); `encoder` and `layer` count from 0."""
@@ -54,7 +57,7 @@ class Task:
         utterances: utterances with a target.
         targets: label or MOS of each utterance, (U,).
         folds: fold of each utterance, (U,).
-        units: "utterances" or "systems"; no unit is split between folds.
+        units: "utterances" or "systems"; no unit is split between folds. Copies of a system count as one system.
     """
 
     name: str
@@ -93,7 +96,7 @@ def deal_folds(units: Sequence[str], classes: Sequence[str], seed: int) -> np.nd
 
 
 def label_task(
-    name: str, labels: Mapping[str, str], utterances: Sequence[str], systems: Mapping[str, str], seed: int
+    name: str, labels: Mapping[str, str], utterances: Sequence[str], conditions: Mapping[str, str], seed: int
 ) -> Task | None:
     """Return the task of classifying labels; None if fewer than two labels are frequent enough.
 
@@ -106,11 +109,11 @@ def label_task(
         name: name of the task.
         labels: utterance -> label.
         utterances: utterances to use; those without a label are left out.
-        systems: utterance -> system.
+        conditions: utterance -> system, or the condition that several systems repeat.
         seed: seed of the folds.
     """
     known = [utterance for utterance in utterances if utterance in labels]
-    for units, unit_of in (("systems", systems), ("utterances", {u: u for u in known})):
+    for units, unit_of in (("systems", conditions), ("utterances", {u: u for u in known})):
         pairs = {(unit_of[u], labels[u]) for u in known}
         if len(pairs) > len({unit for unit, _ in pairs}):
             continue  # some unit has several labels
@@ -124,11 +127,11 @@ def label_task(
 
 
 def mos_task(
-    name: str, mos: Mapping[str, float], utterances: Sequence[str], systems: Mapping[str, str], seed: int
+    name: str, mos: Mapping[str, float], utterances: Sequence[str], conditions: Mapping[str, str], seed: int
 ) -> Task | None:
     """Return the task of predicting MOS, with whole systems in a fold; None for fewer than three systems."""
     chosen = [u for u in utterances if u in mos]
-    units = [systems[u] for u in chosen]
+    units = [conditions[u] for u in chosen]
     if len(set(units)) < 3:
         return None
     folds = deal_folds(units, [""] * len(chosen), seed)
@@ -170,37 +173,5 @@ def cross_validate(features: np.ndarray, targets: np.ndarray, folds: np.ndarray)
     predicted = np.empty(targets.shape)
     for fold in np.unique(folds):
         test = folds == fold
-        predicted[test] = _ridge(features[~test], targets[~test], folds[~test], features[test])
+        predicted[test] = fit_ridge(features[~test], targets[~test], folds[~test]).predict(features[test])
     return predicted
-
-
-def _ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray, tested: np.ndarray) -> np.ndarray:
-    """Fit `features` (N, P) to `targets` (N, C) and predict (M, C) for `tested` (M, P).
-
-    The penalty is the best one in a cross-validation over `folds` (N,).
-    """
-    mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
-    scale = np.where(deviation > 0, deviation, 1) * np.sqrt(features.shape[1])
-    left, values, right = np.linalg.svd((features - mean) / scale, full_matrices=False)
-    centre = targets.mean(0)
-    rotated = left.T @ (targets - centre)
-
-    def error(penalty: float) -> float:
-        """Return the squared error of a cross-validation over the folds, without a fit for each fold.
-
-        With the hat matrix H of the fit to all data, the residuals of a left-out fold f are (I - H_ff)^-1 times its
-        residuals in that fit (K.-C. Li, "Asymptotic optimality for Cp, CL, cross-validation and generalized
-        cross-validation", Annals of Statistics 1987, for single points).
-        """
-        shrunk = values**2 / (values**2 + penalty)
-        residuals = targets - centre - left @ (shrunk[:, None] * rotated)
-        total = 0.0
-        for fold in np.unique(folds):
-            own = left[folds == fold]
-            removed = np.eye(len(own)) - (own * shrunk) @ own.T
-            total += float(np.square(np.linalg.solve(removed, residuals[folds == fold])).sum())
-        return total
-
-    best = min(PENALTIES, key=error)
-    weights = right.T @ ((values / (values**2 + best))[:, None] * rotated)
-    return np.asarray(centre + (tested - mean) / scale @ weights)

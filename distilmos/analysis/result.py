@@ -4,6 +4,8 @@
     tokens      for each layer: `chance`, and the result of `LayerTokens.result` `before` and `after` fine-tuning
     probes      for each label and for MOS: counts, `chance`, and for each layer the result of `probe` `before` and
                 `after` fine-tuning
+    test_data       test sets of `generalisation`; missing in results of older versions
+    generalisation  for an encoder alone, the result of `generalisation`; missing in results of older versions
     left_out    a line for each part that could not be computed
 
 For an encoder alone there is no `after`, and `similarity` compares the encoder with itself. The other entries say how

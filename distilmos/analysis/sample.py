@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,38 @@ class Block:
     held_out: Tensor
 
 
+@dataclass(frozen=True)
+class Runner:
+    """Encoders in evaluation mode on a device; all give the same number of frames.
+
+    Attributes:
+        encoders: the encoders.
+        device: device of the forward pass.
+        batch_seconds: padded seconds in one forward pass.
+    """
+
+    encoders: list[SSLEncoder]
+    device: torch.device
+    batch_seconds: float
+
+    def frame_counts(self, material: Material) -> dict[str, int]:
+        """Return utterance -> number of frames, in the order of the C locale."""
+        count = self.encoders[0].config.num_frames
+        return {u: count(round(material.durations[u] * SAMPLE_RATE)) for u in sorted(material.wavs, key=c_locale_key)}
+
+    def readable(self, material: Material) -> list[str]:
+        """Return the utterances that have at least one frame."""
+        return [utterance for utterance, count in self.frame_counts(material).items() if count]
+
+    def states(self, material: Material, utterances: Iterable[str]) -> Iterator[tuple[str, States]]:
+        """Yield each utterance with its hidden states: for each encoder L x (T, D)."""
+        durations = {utterance: material.durations[utterance] for utterance in utterances}
+        wavs = {utterance: material.wavs[utterance] for utterance in durations}
+        passes = [hidden_states(e, wavs, durations, self.device, self.batch_seconds) for e in self.encoders]
+        for found in zip(*passes, strict=True):
+            yield found[0][0], [layers for _, layers in found]
+
+
 class Sample:
     """A bounded sample of utterances and frames, and their hidden states in each encoder.
 
@@ -46,30 +78,19 @@ class Sample:
         seconds: duration of the sampled utterances.
     """
 
-    def __init__(
-        self,
-        material: Material,
-        encoders: Sequence[SSLEncoder],
-        device: torch.device,
-        batch_seconds: float,
-        max_frames: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, material: Material, runner: Runner, max_frames: int, seed: int) -> None:
         """Draw the sample.
 
         Args:
             material: the recordings.
-            encoders: encoders in evaluation mode on `device`; all give the same number of frames.
-            device: device of the forward pass.
-            batch_seconds: padded seconds in one forward pass.
+            runner: the encoders.
             max_frames: number of frames, drawn from utterances with about ten times as many (see `sample_frames`).
             seed: seed of the draws.
 
         Raises:
             InputError: if fewer than two utterances are long enough.
         """
-        count = encoders[0].config.num_frames
-        counts = {u: count(round(material.durations[u] * SAMPLE_RATE)) for u in sorted(material.wavs, key=c_locale_key)}
+        counts = runner.frame_counts(material)
         self.frames = sample_frames(counts, max_frames, seed)
         self.utterances = list(self.frames)
         if len(self.utterances) < 2:
@@ -79,18 +100,7 @@ class Sample:
         order = np.random.default_rng(seed).permutation(len(self.utterances))
         share = -(-len(self.utterances) // HELD_OUT)
         self.held_out = frozenset(self.utterances[place] for place in order[:share])
-        self._material = material
-        self._encoders = encoders
-        self._device = device
-        self._batch_seconds = batch_seconds
-
-    def states(self, utterances: Iterable[str]) -> Iterator[tuple[str, States]]:
-        """Yield each utterance with its hidden states: for each encoder L x (T, D)."""
-        durations = {utterance: self._material.durations[utterance] for utterance in utterances}
-        wavs = {utterance: self._material.wavs[utterance] for utterance in durations}
-        passes = [hidden_states(e, wavs, durations, self._device, self._batch_seconds) for e in self._encoders]
-        for found in zip(*passes, strict=True):
-            yield found[0][0], [layers for _, layers in found]
+        self._device = runner.device
 
     def blocks(self, states: Iterable[tuple[str, States]]) -> Iterator[Block]:
         """Yield the sampled frames of `states`, joined over several utterances."""

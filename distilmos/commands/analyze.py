@@ -9,8 +9,12 @@ For each layer the analysis measures:
     data directories (speaker: utt2spk, sentence: utt2sent, group: sys2group) and from --labels.
 
 Forgetting and fit need k-means: --kmeans, or the one next to EXP that made the tokens of the model.
-With --ssl NAME instead of EXP the analysis covers an encoder alone. Use data that the model was not trained on: on its
-training data a model has learned the MOS, and a probe that finds it says nothing.
+With --ssl NAME instead of EXP the analysis covers an encoder alone, and helps to choose an encoder and layers before
+fine-tuning: it shows how well ridge regression on the frozen features of all utterances of --data predicts the MOS of
+unseen systems, unseen groups (sys2group) and other sets (--test-data).
+
+Use data that the model was not trained on: on its training data a model has learned the MOS, and a probe that finds it
+says nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="data directory of stage 1; can be given several times (default: dev set of EXP)",
+    )
+    parser.add_argument(
+        "--test-data",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="with --ssl: rated data directory to predict with a fit to all of --data; can be given several times",
     )
     parser.add_argument(
         "--labels",
@@ -70,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         ssl=args.ssl,
         out=args.out,
         data=tuple(args.data),
+        test_data=tuple(args.test_data),
         labels=dict(args.labels),
         kmeans=args.kmeans,
         max_frames=args.max_frames,

@@ -36,6 +36,7 @@ class Utterance:
         sentence: id of the sentence, if known; the same for all its speakers.
         text: transcript, if known.
         group: group of the system, such as a type of degradation; the same for all its utterances.
+        condition: condition of the system, if several systems repeat it; the same for all its utterances.
         seconds: duration of the audio, if known; otherwise its header is read.
     """
 
@@ -48,6 +49,7 @@ class Utterance:
     sentence: str | None = None
     text: str | None = None
     group: str | None = None
+    condition: str | None = None
     seconds: float | None = None
 
     @property
@@ -119,6 +121,12 @@ class DataDir:
     def groups(self) -> dict[str, str]:
         """System -> group; empty if unknown."""
         return self.tables.get("sys2group", {})
+
+    @cached_property
+    def conditions(self) -> dict[str, str]:
+        """Utterance -> condition; systems that are copies of each other share one (sys2cond)."""
+        table = self.tables.get("sys2cond", {})
+        return {utterance: table.get(system, system) for utterance, system in self.systems.items()}
 
     @cached_property
     def system_mos(self) -> dict[str, float]:
@@ -254,6 +262,7 @@ def _from_utterances(
         "wav.scp": {u.id: str(Path(u.audio).absolute()) for u in utterances},
         "utt2dur": {u.id: str(durations[u.id]) for u in utterances},
         "sys2group": {u.system: u.group for u in utterances if u.group is not None},
+        "sys2cond": {u.system: u.condition for u in utterances if u.condition is not None},
     }
     for name, attribute in _COLUMNS.items():
         values = ((u.id, getattr(u, attribute)) for u in utterances)

@@ -98,8 +98,12 @@ TABLES = {
         Table("text", "utterance", "transcript"),
         Table("utt2corpus", "utterance", "corpus, in a set joined from several", complete=True),
         Table("sys2group", "system", "group of the system, such as a type of degradation", complete=True),
+        Table(
+            "sys2cond", "system", "condition that the system repeats; otherwise the system itself", names="condition"
+        ),
         Table("sys2mos", "system", "true MOS; otherwise the mean of its utterances in the set", score, complete=True),
     )
 }
 FILES = (*TABLES, RATINGS, NOTES)
-NAMES = {table.names: table.name for table in TABLES.values() if table.names}  # "speaker" -> "utt2spk", ...
+# Kind of name -> table that gives it to utterances: "speaker" -> "utt2spk", ...
+NAMES = {table.names: table.name for table in TABLES.values() if table.names and table.key == "utterance"}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from distilmos.analysis.generalisation import CONDITIONS, GROUP, GROUPS, MEASURES
 from distilmos.analysis.result import AFTER, BEFORE, read_analysis
 from distilmos.files import write_text
-from distilmos.markdown import markdown_table, number
+from distilmos.markdown import markdown_table, number, with_interval
 from distilmos.provenance import machine_text
 from distilmos.report import figures
 from distilmos.report.experiment import Experiment, read_experiment
@@ -97,6 +99,8 @@ def analysis_facts(result: Mapping[str, Any]) -> dict[str, str]:
         "Data": f"{', '.join(result['data'])}: {result['utterances']} utterances "
         f"({result['seconds'] / 3600:.2f} h), {result['frames']:,} sampled frames; seed {result['seed']}",
     }
+    if result.get("test_data"):
+        facts["Test data"] = ", ".join(result["test_data"])
     if result["notes"]:
         facts["Notes"] = result["notes"]
     if result["kmeans"]:
@@ -111,7 +115,8 @@ def analysis_facts(result: Mapping[str, Any]) -> dict[str, str]:
 def analysis_sections(result: Mapping[str, Any]) -> list[Section]:
     """Return the sections on the measures of an analysis."""
     present = [BEFORE, AFTER] if result["model"] else [BEFORE]
-    sections = [_similarity(result)]
+    sections = [_generalisation(result["generalisation"])] if result.get("generalisation") else []
+    sections.append(_similarity(result))
     if result["tokens"]:
         sections += [_tokens(result, present), _fit(result["tokens"], present)]
     if result["probes"]:
@@ -126,6 +131,62 @@ def training_sections(experiment: Experiment) -> list[Section]:
         return []
     text = "Share of the frames of the dev set whose token id the heads of the network predict, during training."
     return [Section("Token accuracy in training", text, {"token_accuracy": figure})]
+
+
+def _generalisation(tests: Sequence[Mapping[str, Any]]) -> Section:
+    text = (
+        "Ridge regression predicts the MOS of an utterance from the mean and the standard deviation over time of all "
+        "layers together, or of one layer. `unseen conditions` is a cross-validation that keeps all utterances of a "
+        "condition, and all copies of it, in one fold. `unseen groups` fits without the conditions of a group and "
+        "predicts them; conditions that several systems repeat stay in the fit, and a group needs two others. Other "
+        "columns fit all of the data and predict another set. Cross-validation within each fit chooses the penalty and "
+        "the best single layer. Do not choose a layer from the second table: on the tested utterances, the best one of "
+        "several looks too good. Brackets hold 95 % bootstrap intervals over the tested conditions; the fit stays the "
+        "same."
+    )
+    columns = [test for test in tests if test["kind"] != GROUP]
+    header = ["", *(test["name"] for test in columns)]
+    summary = [
+        [f"{title}, {measure}", *(with_interval(test[key][measure]) for test in columns)]
+        for key, title in (("all", "all layers"), ("best", "best single layer"))
+        for measure in MEASURES
+    ]
+    summary.append(["layer chosen", *(_counted(test["chosen"]) for test in columns)])
+    summary.append(["conditions", *(f"{test['conditions']:,}" for test in columns)])
+    summary.append(["utterances", *(f"{test['utterances']:,}" for test in columns)])
+    layers = [row["layer"] for row in tests[0]["layers"]]
+    by_layer = [
+        [str(layer), *(with_interval(test["layers"][place]["LCC"]) for test in columns)]
+        for place, layer in enumerate(layers)
+    ]
+    tables: list[Table] = [(header, summary), (["layer: LCC", *header[1:]], by_layer)]
+    groups = [test for test in tests if test["kind"] == GROUP]
+    if groups:
+        titles = [f"{title} {measure}" for title in ("all layers", "best single layer") for measure in MEASURES]
+        scores = [
+            [
+                test["name"],
+                f"{test['conditions']:,}",
+                *(with_interval(test[key][measure]) for key in ("all", "best") for measure in MEASURES),
+            ]
+            for test in groups
+        ]
+        tables.append((["unseen group", "conditions", *titles], scores))
+    lines = [
+        Line(test["name"], layers, _known(row["LCC"]["value"] for row in test["layers"]), colour)
+        for kind, colour in ((CONDITIONS, BLUE), (GROUPS, ORANGE))
+        for test in tests
+        if test["kind"] == kind
+    ]
+    figure = figures.layer_lines("generalisation", "LCC of MOS from one frozen layer", lines)
+    return Section("MOS from frozen features", text, {"generalisation": figure}, tables)
+
+
+def _counted(layers: Sequence[int]) -> str:
+    """Return each layer with the number of fits that chose it, if there are several fits."""
+    if len(layers) == 1:
+        return str(layers[0])
+    return ", ".join(f"{layer} ({count}x)" for layer, count in sorted(Counter(layers).items()))
 
 
 def _similarity(result: Mapping[str, Any]) -> Section:

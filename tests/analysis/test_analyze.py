@@ -110,6 +110,43 @@ def test_an_encoder_alone(trained, capsys):
     assert columns == [1 + 4, 1 + 2 * 4]  # accuracy of two labels, LCC and SRCC of MOS
 
 
+def test_an_encoder_predicts_unseen_systems_groups_and_sets(trained):
+    out = trained.root / "out"
+    command = ["--ssl", trained.encoder, "--data", trained.raw("dev"), "--out", out, "--max-frames", 100]
+    assert analyze(*command) == 0
+    alone = numbers(out)
+    assert alone["utterances"] < 36  # the sample; the fit has all utterances
+    assert [(row["kind"], row["conditions"], row["utterances"]) for row in alone["generalisation"]] == [
+        ("conditions", 6, 36),
+        ("group", 3, 18),
+        ("group", 3, 18),
+        ("groups", 6, 36),
+    ]
+    assert all(len(row["layers"]) == trained.layers for row in alone["generalisation"])
+    assert analyze(*command, "--test-data", trained.raw("train")) == 0
+    *same, on_train = numbers(out)["generalisation"]
+    assert same == alone["generalisation"]
+    assert (on_train["kind"], on_train["name"], on_train["utterances"]) == ("set", str(trained.raw("train")), 36)
+    assert on_train["all"]["LCC"]["value"] > 0.5
+    assert "generalisation.svg" in pictures(out / "ANALYSIS.md")
+    header, row, *_ = tables((out / "ANALYSIS.md").read_text())[0]
+    assert header[-1] == str(trained.raw("train")) and len(header) == 4
+    assert row[-1].split()[0] == f"{on_train['all']['LCC']['value']:.3f}"
+
+
+def test_copies_of_a_system_are_one_condition(trained, tmp_path):
+    data = shutil.copytree(trained.raw("dev"), tmp_path / "dev")
+    write_table(data / "sys2cond", {"clip0": "clean", "noise0": "clean"})
+    for directory, out in ((trained.raw("dev"), "apart"), (data, "together")):
+        assert analyze("--ssl", trained.encoder, "--data", directory, "--out", trained.root / out) == 0
+    apart, together = (numbers(trained.root / out) for out in ("apart", "together"))
+    counts = [(row["name"], row["conditions"]) for row in together["generalisation"] if row["kind"] == "group"]
+    assert counts == [("clip", 2), ("noise", 2)]
+    assert together["generalisation"][0]["conditions"] == 5
+    mos = [result["probes"][-1] for result in (apart, together)]
+    assert mos[0]["name"] == mos[1]["name"] == "MOS" and mos[0]["layers"] != mos[1]["layers"]
+
+
 def test_the_numbers_depend_on_the_seed(trained):
     command = [trained.experiment("distilmos"), "--max-frames", 300]
     for out, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -201,6 +238,10 @@ def test_the_report_shows_the_analysis(trained):
     assert "analysis" in ids
     titles = re.findall(r"^### (.+)", markdown, re.MULTILINE)
     assert len(titles) == 4 and titles == re.findall(r'<h3 class="part">(.+)</h3>', page)
+    result = json.loads((exp / "analysis/analysis.json").read_text())
+    older = {key: value for key, value in result.items() if key not in ("test_data", "generalisation")}
+    (exp / "analysis/analysis.json").write_text(json.dumps(older))
+    assert [path.read_text() for path in write_report(exp)] == [markdown, page]
     (exp / "analysis/analysis.json").write_text("{}")
     assert main(["report", str(exp)]) == 2
 
@@ -236,6 +277,11 @@ def test_constant_mos_has_no_correlation(trained, tmp_path):
         ("{root}", "{root}/config.yaml:"),
         ("{exp} --data nowhere", "nowhere:"),
         ("{exp} --data {dev} --data {dev2}", "{dev2}/wav.scp: dev00"),
+        ("{exp} --test-data {dev2}", "--ssl"),
+        ("{alone} --test-data nowhere", "nowhere:"),
+        ("{alone} --test-data {dev2}", "{dev2}/wav.scp: dev00"),
+        ("{alone} --test-data {unrated}", "{unrated}/utt2mos"),
+        ("{few} --test-data {train}", "{two}: 3"),
         ("{exp} --labels x=nowhere", "nowhere:"),
         ("{exp} --labels x={other}", "{other}:"),
         ("{exp} --labels x={single}", "x: 36"),
@@ -254,6 +300,13 @@ def test_bad_usage_and_bad_input_exit_with_2_and_are_named(trained, words, named
     root, exp = trained.root, trained.experiment("distilmos")
     places = {"root": root, "exp": exp, "dev": trained.raw("dev"), "dev2": root / "dev2"}
     shutil.copytree(trained.raw("dev"), root / "dev2")
+    places["train"], places["two"] = trained.raw("train"), root / "two"
+    places["unrated"] = shutil.copytree(trained.raw("train"), root / "unrated")
+    (root / "unrated/utt2mos").unlink()
+    shutil.copytree(trained.raw("dev"), root / "two")
+    write_table(root / "two/sys2cond", {name: name[:-1] for name in set(read_table(root / "two/utt2sys").values())})
+    for name, data in (("alone", trained.raw("dev")), ("few", root / "two")):
+        places[name] = f"--ssl {trained.encoder} --out {root}/o --data {data}"
     for name, labels in (("other", {"x": "a"}), ("single", dict.fromkeys(read_table(root / "dev2/utt2spk"), "a"))):
         places[name] = root / name
         write_table(places[name], labels)
@@ -272,7 +325,7 @@ def test_bad_usage_and_bad_input_exit_with_2_and_are_named(trained, words, named
     said = capsys.readouterr().err
     for part in named.format(**places).split():
         assert re.search(rf"(?<!\w){re.escape(part)}(?!\w)", said), part
-    assert not (exp / "analysis").exists()
+    assert not (exp / "analysis").exists() and not (root / "o").exists()
 
 
 @pytest.mark.parametrize("words", ["--max-frames 0", "--seed -1", "--labels x", "--labels =f", "--labels x="])

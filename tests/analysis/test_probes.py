@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from distilmos.analysis import probes
+from distilmos.analysis import ridge
 from distilmos.analysis.probes import FOLDS, chance, cross_validate, deal_folds, label_task, mos_task, probe
 
 UTTERANCES = [f"u{number:02d}" for number in range(60)]
@@ -93,9 +93,7 @@ def test_probes_find_linear_labels_and_no_others() -> None:
 
 
 @pytest.mark.parametrize("width", [6, 90])
-def test_the_penalty_is_the_best_of_a_cross_validation_within_the_training_part(
-    width: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_penalty_is_the_best_of_a_cross_validation_within_the_training_part(width: int) -> None:
     """The module leaves out each fold by a formula; this test fits without the fold."""
     random = np.random.default_rng(2)
     inputs = random.normal(size=(60, width)) * random.uniform(0.5, 2, width) + 3
@@ -112,7 +110,7 @@ def test_the_penalty_is_the_best_of_a_cross_validation_within_the_training_part(
         x, y, inner = (inputs[~own] - inputs[~own].mean(0)) / scale, targets[~own], folds[~own]
         # The formula uses the mean of the whole training part; so subtract it and fit no intercept.
         errors = {}
-        for penalty in probes.PENALTIES:
+        for penalty in ridge.PENALTIES:
             total = 0.0
             for left in set(inner):
                 kept = inner != left
@@ -123,4 +121,4 @@ def test_the_penalty_is_the_best_of_a_cross_validation_within_the_training_part(
         chosen.add(best)
         wanted[own] = fit(best, x, y, (inputs[own] - inputs[~own].mean(0)) / scale)
     assert cross_validate(inputs, targets, folds) == pytest.approx(wanted, rel=1e-6)
-    assert chosen & set(probes.PENALTIES[1:-1])
+    assert chosen & set(ridge.PENALTIES[1:-1])

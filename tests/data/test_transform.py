@@ -30,6 +30,7 @@ def make(directory: Path, prefix: str, count: int = 6, notes: str = "", rated: b
                 speaker=f"s{number % 2}",
                 sentence=f"t{number // 3}",
                 group="xyz"[number % 3],
+                condition="same" if number % 3 else None,
             )
         )
     write_data_dir(directory, utterances, notes)
@@ -57,6 +58,8 @@ def test_combined_corpora_keep_their_names_apart(one: Path, tmp_path: Path) -> N
     assert data.systems["v0"] == "second-a"
     assert data.ratings["v1"] == [("second-L1", 2.0), ("second-L2", 3.0)]
     assert (data.groups["first-b"], data.groups["second-b"]) == ("y", "y")
+    assert data.conditions["u0"] == "first-a"
+    assert data.conditions["u1"] == data.conditions["u2"] == "first-same" != data.conditions["v1"]
     assert data.notes == "The ratings are simulated."
     assert read_table(out / "utt2corpus") == {u: {"u": "first", "v": "second"}[u[0]] for u in data.wavs}
     assert read_table(out / "utt2sent")["v3"] == "second-t1"

@@ -97,8 +97,11 @@ def test_split_by_conditions(tcdvoip_root: Path, tmp_path: Path) -> None:
     # All copies of a repeated condition are in one set: undegraded in train, MNRU levels in any.
     references = [list(data.groups.values()).count("reference") for data in sets.values()]
     assert dict(zip(sets, references, strict=True)) == {"train": 5, "dev": 0, "test": 0}
+    conditions = {s: c for data in sets.values() for s, c in data.tables["sys2cond"].items()}
+    assert len(conditions) == 96 and len(set(conditions.values())) == 80
     for files in ("C_21_NOISE C_21_CHOP C_11_CLIP C_11_COMPSPKR", "C_24_NOISE C_24_CHOP C_14_CLIP C_14_COMPSPKR"):
         assert sum(bool(systems[name] & set(files.split())) for name in SETS) == 1
+        assert len({conditions[system] for system in files.split()}) == 1
 
 
 def test_values_are_those_of_the_workbook(tcdvoip_root: Path, tmp_path: Path) -> None:

@@ -277,6 +277,7 @@ def utterance(root: Path, recording: Recording) -> Utterance:
         ratings=recording.ratings,
         speaker=recording.talker,
         group=recording.group,
+        condition=recording.condition,
     )
 
 

@@ -1,0 +1,79 @@
+"""Ridge regression whose penalty is chosen by cross-validation within its training data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Penalties for standardised features that are divided by the square root of their number. The smallest hardly shrinks
+# the weights; the largest leaves little more than the mean.
+PENALTIES = tuple(10.0**exponent for exponent in range(-5, 3))
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A fitted regression.
+
+    Attributes:
+        mean: mean of each feature, (P,).
+        scale: divisor of each feature, (P,).
+        weights: (P, C).
+        centre: mean of the targets, (C,).
+        error: sum of squared errors of the cross-validation that chose the penalty.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+    centre: np.ndarray
+    error: float
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Return the predictions (M, C) for `features` (M, P)."""
+        return np.asarray(self.centre + (features - self.mean) / self.scale @ self.weights)
+
+
+def fit_ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> Ridge:
+    """Fit `features` (N, P) to `targets` (N, C) with the penalty that is best in a cross-validation over `folds` (N,).
+
+    The folds must have at least two different values.
+    """
+    mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
+    scale = np.where(deviation > 0, deviation, 1) * np.sqrt(features.shape[1])
+    inputs = (features - mean) / scale
+    left, squares = _left_vectors(inputs)
+    centre = targets.mean(0)
+    rotated = left.T @ (targets - centre)
+
+    def error(penalty: float) -> float:
+        """Return the squared error of a cross-validation over the folds, without a fit for each fold.
+
+        With the hat matrix H of the fit to all data, the residuals of a left-out fold f are (I - H_ff)^-1 times its
+        residuals in that fit (K.-C. Li, "Asymptotic optimality for Cp, CL, cross-validation and generalized
+        cross-validation", Annals of Statistics 1987, for single points).
+        """
+        shrunk = squares / (squares + penalty)
+        residuals = targets - centre - left @ (shrunk[:, None] * rotated)
+        total = 0.0
+        for fold in np.unique(folds):
+            own = left[folds == fold]
+            removed = np.eye(len(own)) - (own * shrunk) @ own.T
+            total += float(np.square(np.linalg.solve(removed, residuals[folds == fold])).sum())
+        return total
+
+    errors = {penalty: error(penalty) for penalty in PENALTIES}
+    best = min(errors, key=errors.__getitem__)
+    weights = inputs.T @ (left @ (rotated / (squares + best)[:, None]))
+    return Ridge(mean, scale, weights, centre, errors[best])
+
+
+def _left_vectors(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the left singular vectors (N, R) and the squared singular values (R,) of `inputs` (N, P)."""
+    if inputs.shape[0] > inputs.shape[1]:
+        left, values, _ = np.linalg.svd(inputs, full_matrices=False)
+        return left, values**2
+    # The Gram matrix is much smaller than a matrix of all layers. Eigenvalues of the size of its rounding errors are 0.
+    squares, left = np.linalg.eigh(inputs @ inputs.T)
+    kept = squares > len(squares) * np.finfo(np.float64).eps * squares[-1]
+    return left[:, kept], squares[kept]
