@@ -1,4 +1,4 @@
-"""Forward pass of the encoder, all layers: against fairseq's and torchaudio's modules, and with possible speed-ups.
+"""Forward pass of the encoder, all layers: against the modules of other libraries, and with possible speed-ups.
 
 Shares are relative to the best rate of a 2048 x 2048 matrix product in the same run and the same type.
 """
@@ -28,12 +28,15 @@ from distilmos.tokens.forward import BATCH_SECONDS
 from distilmos.tokens.labels import nearest
 
 CLUSTERS = 200
+WHISPER = "whisper_tiny_en"
+Sides = dict[str, tuple[str, Callable[[], object]]]  # name -> exact description of the work, the work
 
 
 def main() -> None:
     """Measure and report."""
     options = parser(__doc__, repeats=3)
-    options.add_argument("--size", choices=("base", "tiny"), default="base", help="size of the encoder (default: base)")
+    sizes = ("base", "tiny", WHISPER)
+    options.add_argument("--size", choices=sizes, default="base", help="HuBERT's size, or an encoder (default: base)")
     options.add_argument("--seconds", type=float, default=120.0, help="seconds of audio (default: 120)")
     args = options.parse_args()
     use_huge_pages()
@@ -42,15 +45,16 @@ def main() -> None:
 
 
 def _compare(work: Path, size: str, seconds: float, repeats: int, speech: Path | None) -> None:
-    encoder = write_hubert(work / "encoder.pt", base=size == "base")
+    if size == WHISPER:
+        path, encoder = WHISPER, f"{WHISPER} (4 layers of width 384, 8 M parameters)"
+    else:
+        path, encoder = str(work / "encoder.pt"), write_hubert(work / "encoder.pt", base=size == "base")
     audio = make_corpus(work / "wav", mixed_lengths(seconds), speech)
     waves = [torch.from_numpy(read_audio(path)) for path in sorted((work / "wav").iterdir())]
     total = sum(map(len, waves)) / SAMPLE_RATE
     packed = pack_by_length([len(wave) for wave in waves], BATCH_SECONDS * SAMPLE_RATE)
     batches = [pad_audio([waves[index] for index in batch]) for batch in packed]
-    ours = load_ssl(work / "encoder.pt")
-    theirs, converted = _modules(work / "encoder.pt")
-    compiled = load_ssl(work / "encoder.pt")
+    ours, compiled = load_ssl(path), load_ssl(path)
     compiled.compile_layers()
     report = Report(
         f"forward_{size}",
@@ -75,19 +79,9 @@ def _compare(work: Path, size: str, seconds: float, repeats: int, speech: Path |
         with torch.autocast("cpu", torch.bfloat16):
             all_batches(ours)
 
-    last = ours.config.num_layers
+    references = _transformers(waves) if size == WHISPER else _fairseq_and_torchaudio(path, waves, batches)
     sides = {
-        "fairseq": (
-            "fairseq's module, one utterance at a time, as in simple_kmeans; ONE layer, the last",
-            lambda: [
-                theirs.extract_features(source=wave[None], padding_mask=None, mask=False, output_layer=last)
-                for wave in waves
-            ],
-        ),
-        "torchaudio": (
-            "torchaudio's module of the same weights, extract_features, in our batches",
-            lambda: [converted.extract_features(*batch) for batch in batches],
-        ),
+        **references,
         "distilmos": (f"SSLEncoder in batches of {BATCH_SECONDS:g} padded seconds", lambda: all_batches(ours)),
         "torch.compile": ("the same with compiled transformer layers (--compile)", lambda: all_batches(compiled)),
         "bfloat16": ("SSLEncoder under bfloat16 autocast (--precision bfloat16)", in_bfloat16),
@@ -102,9 +96,50 @@ def _compare(work: Path, size: str, seconds: float, repeats: int, speech: Path |
         rate = counter.get_total_flops() / median(run["seconds"] for run in report.runs[name])
         report.facts[f"{name}: share of the peak"] = f"{100 * rate / peak:.0f} % of {peak / 1e9:.0f} GFLOP/s"
     report.facts["tokens that agree between float32 and bfloat16"] = _agreement(ours, batches)
-    ratio = median(report.ratio("distilmos"))
-    report.goals = [Goal("all layers no slower than fairseq's last one", f"{ratio:.2f} times as fast", ratio >= 1)]
+    if size == WHISPER:
+        pace = median(run["audio_per_second"] for run in report.runs["distilmos"])
+        report.goals = [Goal("all layers of 150 s of audio a second (whisper)", f"{pace:.0f} s", pace >= 150)]
+    else:
+        ratio = median(report.ratio("distilmos"))
+        report.goals = [Goal("all layers no slower than fairseq's last one", f"{ratio:.2f} times as fast", ratio >= 1)]
     report.finish()
+
+
+def _transformers(waves: list[Tensor]) -> Sides:
+    """Return transformers' encoder, with the settings of Whisper tiny, as a side."""
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+    encoder = WhisperModel(WhisperConfig()).eval().encoder
+    extractor = WhisperFeatureExtractor()
+
+    def run() -> None:
+        for wave in waves:
+            spectrum = extractor(wave.numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+            encoder(spectrum, output_hidden_states=True)
+
+    what = (
+        "transformers' encoder of the same size, random weights, one utterance at a time, padded to 30 s as it demands"
+    )
+    return {"transformers": (what, run)}
+
+
+def _fairseq_and_torchaudio(path: str, waves: list[Tensor], batches: list[tuple[Tensor, Tensor]]) -> Sides:
+    """Return fairseq's module and torchaudio's as sides."""
+    theirs, converted = _modules(Path(path))
+    last = len(theirs.encoder.layers)
+    return {
+        "fairseq": (
+            "fairseq's module, one utterance at a time, as in simple_kmeans; ONE layer, the last",
+            lambda: [
+                theirs.extract_features(source=wave[None], padding_mask=None, mask=False, output_layer=last)
+                for wave in waves
+            ],
+        ),
+        "torchaudio": (
+            "torchaudio's module of the same weights, extract_features, in our batches",
+            lambda: [converted.extract_features(*batch) for batch in batches],
+        ),
+    }
 
 
 def _modules(checkpoint: Path) -> tuple[Any, Any]:

@@ -1,5 +1,7 @@
 """Training steps: DistilMOS against plain fine-tuning with the same code, and against SHEET's SSL-MOS trainer.
 
+SHEET has no Whisper. With whisper_tiny_en the sides are precisions, and one or two runs at a time.
+
 Rates are seconds of audio per second after the first steps, without padding; they include reading audio.
 """
 
@@ -8,9 +10,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean, median
 
@@ -27,6 +31,8 @@ from distilmos.tokens.info import TokenInfo
 from distilmos.training.batching import BatchOrder
 
 CLUSTERS = 200
+WHISPER = "whisper_tiny_en"
+BATCH_SECONDS = 60.0  # of the runs with Whisper
 CONF = HERE.parents[1] / "conf"
 BVCC_SECONDS = 24000.0  # about the size of the training set; padding depends on the number of lengths
 BATCH = 16  # utterances in a batch of SHEET's SSL-MOS
@@ -35,19 +41,20 @@ BATCH = 16  # utterances in a batch of SHEET's SSL-MOS
 def main() -> None:
     """Measure and report."""
     options = parser(__doc__, repeats=3)
-    options.add_argument("--size", choices=("base", "tiny"), default="base", help="size of the encoder (default: base)")
+    sizes = ("base", "tiny", WHISPER)
+    options.add_argument("--size", choices=sizes, default="base", help="HuBERT's size, or an encoder (default: base)")
     options.add_argument("--seconds", type=float, default=320.0, help="seconds of audio in the corpus (default: 320)")
     options.add_argument("--steps", type=int, default=4, help="measured steps per run (default: 4)")
     args = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        _compare(args, Path(scratch))
+        (_compare_precisions if args.size == WHISPER else _compare)(args, Path(scratch))
 
 
 def _compare(args: argparse.Namespace, work: Path) -> None:
     encoder = write_hubert(work / "encoder.pt", base=args.size == "base")
     lengths = mixed_lengths(args.seconds)
     audio = make_corpus(work / "wav", lengths, args.speech)
-    _prepare(work)
+    _prepare(work, str(work / "encoder.pt"))
     width = load_ssl(work / "encoder.pt").config.embed_dim
     budget = BATCH * fmean(
         lengths
@@ -65,7 +72,7 @@ def _compare(args: argparse.Namespace, work: Path) -> None:
     shares: list[float] = []
 
     def ours(model: str) -> dict[str, float]:
-        figures, share = _train(work, model, budget, args.steps)
+        figures, share = _train(work, model, str(work / "encoder.pt"), budget, args.steps)
         shares.append(share)
         return figures
 
@@ -100,16 +107,52 @@ def _compare(args: argparse.Namespace, work: Path) -> None:
     report.finish()
 
 
-def _prepare(work: Path) -> None:
-    """Write the data directory of stage 1, random tokens, and SHEET's list."""
+def _compare_precisions(args: argparse.Namespace, work: Path) -> None:
+    audio = make_corpus(work / "wav", mixed_lengths(args.seconds), args.speech)
+    _prepare(work, WHISPER)
+    cores = len(os.sched_getaffinity(0))
+    report = Report(
+        name=f"training_{WHISPER}",
+        title="Training steps",
+        work=f"{audio}; {WHISPER}, front end frozen; {args.steps} steps of {BATCH_SECONDS:g} padded seconds per run, "
+        f"after the first two; {cores} cores.",
+    )
+
+    def one(precision: str) -> dict[str, float]:
+        return _train(work, "distilmos", WHISPER, BATCH_SECONDS, args.steps, f"precision={precision}")[0]
+
+    def one_per_core() -> dict[str, float]:
+        with ThreadPoolExecutor(cores) as pool:
+            runs = pool.map(
+                lambda core: _train(
+                    work, "distilmos", WHISPER, BATCH_SECONDS, args.steps, "precision=bfloat16", core=core
+                )[0],
+                range(cores),
+            )
+            pace = sum(run["audio_per_second"] for run in runs)
+        return {"seconds": 1 / pace, "audio_per_second": pace}
+
+    sides = [
+        Side("float32", f"one `distilmos train` on {cores} cores, precision float32", lambda: one("float32")),
+        Side("bfloat16", "the same with precision bfloat16", lambda: one("bfloat16")),
+        Side("bfloat16, one run for each core", "runs of one thread at the same time; the sum", one_per_core),
+    ]
+    report.measure(sides, args.repeats)
+    best = max(median(run["audio_per_second"] for run in runs) for runs in report.runs.values())
+    report.goals = [Goal("training on 40 s of audio a second (whisper)", f"{best:.0f} s", best >= 40)]
+    report.finish()
+
+
+def _prepare(work: Path, ssl: str) -> None:
+    """Write the data directory of stage 1, random tokens for the encoder `ssl`, and SHEET's list."""
     scores = np.random.default_rng(0).uniform(1, 5, 100000)
     paths = sorted((work / "wav").iterdir())
     rated = [Utterance(p.stem, p, f"system{n % 5}", float(scores[n])) for n, p in enumerate(paths)]
     pack_audio(rated, work / "raw")
     # Scoring the dev set at the end is not measured, so the set is small.
     pack_audio(rated[:6], work / "dev")
-    encoder = load_ssl(work / "encoder.pt")
-    TokenInfo("encoder.pt", encoder.fingerprint(), encoder.config.num_layers, CLUSTERS, "random").write(work / "tokens")
+    encoder = load_ssl(ssl)
+    TokenInfo(ssl, encoder.fingerprint(), encoder.config.num_layers, CLUSTERS, "random").write(work / "tokens")
     random = np.random.default_rng(1)
     for layer in range(1, encoder.config.num_layers + 1):
         with open_archive(work / "tokens" / f"layer{layer}") as archive:
@@ -135,12 +178,17 @@ def _sheet(work: Path, args: argparse.Namespace, width: int) -> dict[str, float]
     return {"seconds": done["seconds"] / done["audio"], "audio_per_second": done["audio"] / done["seconds"]}
 
 
-def _train(work: Path, model: str, budget: float, steps: int) -> tuple[dict[str, float], float]:
-    """Return the rates of a run, and the share of a step that it waits for the data loader."""
-    out = work / "exp"
+def _train(
+    work: Path, model: str, ssl: str, budget: float, steps: int, *overrides: str, core: int | None = None
+) -> tuple[dict[str, float], float]:
+    """Return the rates of a run, and the share of a step that it waits for the data loader.
+
+    With `core`, the run has one thread, and a directory of its own.
+    """
+    out = work / f"exp{'' if core is None else core}"
     shutil.rmtree(out, ignore_errors=True)
     settings = {
-        "ssl_model": work / "encoder.pt",
+        "ssl_model": ssl,
         "batch_seconds": budget,
         "max_steps": steps + 2,
         "warmup_steps": 1,
@@ -155,7 +203,9 @@ def _train(work: Path, model: str, budget: float, steps: int) -> tuple[dict[str,
         command += [f"--{name}-tokens", work / "tokens"] if model == "distilmos" else []
     for key, value in settings.items():
         command += ["--set", f"{key}={value}"]
-    run_text(command)
+    for override in overrides:
+        command += ["--set", override]
+    run_text(command, **({} if core is None else {"OMP_NUM_THREADS": "1"}))
     events = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     rows = [event for event in events if event["event"] == "train"][2:]
     pace = fmean(1 / row["seconds_per_second"] for row in rows)
