@@ -25,7 +25,7 @@ class _Part(BaseModel):
 
 
 class _Data(_Part):
-    dir: str
+    dir: str = ""
     utterances: int
     seconds: FiniteFloat
     notes: str | None = None
