@@ -152,10 +152,18 @@ def exclusive(path: str | Path) -> Iterator[None]:
             return
 
 
+def is_file(path: str | Path) -> bool:
+    """Return whether `path` is a regular file; no, if its name is too long or holds NUL, which raises in pathlib."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, atomically."""
+    """Write `text` as UTF-8 to `path`, atomically.
+
+    Bytes of file names that are not UTF-8 (surrogates in Python) become escapes, which JSON reads back.
+    """
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from distilmos.analysis.result import AFTER, BEFORE, DIRECTORY, RESULT
 from distilmos.analysis.sample import Runner, Sample, States
 from distilmos.analysis.similarity import LayerSimilarity, columns_at_once
 from distilmos.analysis.tokens import LayerTokens
-from distilmos.data.tables import read_lines
+from distilmos.data.tables import parse_json, read_lines
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import without_nan, write_json
 from distilmos.model.networks import DistilMOS, EncoderNetwork, MOSNetwork
@@ -206,8 +205,8 @@ def _data_dirs(options: AnalysisOptions) -> list[Path]:
         return list(options.data)
     path = Path(options.experiment or "") / "log.jsonl"
     try:
-        found = Path(json.loads(read_lines(path)[0])["data"]["dev"]["dir"])
-    except (InputError, ValueError, KeyError, TypeError, IndexError):
+        found = Path(parse_json(read_lines(path)[0], path)["data"]["dev"]["dir"])
+    except (InputError, KeyError, TypeError, IndexError):
         raise InputError(f"{path}: does not name the dev set; give data directories with --data") from None
     if not found.is_dir():
         raise InputError(f"{path}: names the dev set {found}, which does not exist; give data directories with --data")

@@ -14,18 +14,96 @@ the numbers were made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from distilmos.data.tables import read_json
-from distilmos.errors import InputError
 
 DIRECTORY, RESULT = "analysis", "analysis.json"  # EXP/analysis/analysis.json
 BEFORE, AFTER = "before", "after"
-KEYS = (
-    *("subject", "ssl", "model", "time", "commit", "hardware", "seed", "data", "notes", "kmeans", "utterances"),
-    *("seconds", "frames", "held_out", "left_out", "similarity", "tokens", "probes"),
-)
+
+Value = FiniteFloat | None  # None where a measure is not defined
+Layer = Annotated[int, Field(ge=1, le=10000)]
+_Rows = Field(min_length=1)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _Tokens(_Part):
+    agreement: Value
+    probe: Value
+    inertia_per_frame: Value
+    explained_variance: Value
+
+
+class _TokenRow(_Part):
+    layer: Layer
+    chance: Value
+    before: _Tokens
+    after: _Tokens | None = None
+
+
+class _ProbeRow(_Part):
+    layer: Layer
+    before: dict[str, Value]
+    after: dict[str, Value] = {}
+
+
+class _Probe(_Part):
+    name: str
+    utterances: int
+    classes: int | None
+    chance: Value
+    folds_of: str
+    layers: Annotated[list[_ProbeRow], _Rows]
+
+
+class _Analysis(_Part):
+    subject: str
+    ssl: str
+    model: str | None
+    time: str
+    commit: str | None
+    hardware: dict[str, str | int | None]
+    seed: int
+    data: list[str]
+    notes: str
+    kmeans: str | None
+    utterances: int
+    seconds: FiniteFloat
+    frames: int
+    held_out: int
+    left_out: list[str]
+    similarity: Annotated[list[list[Value]], _Rows]
+    tokens: list[_TokenRow]
+    probes: list[_Probe]
+
+    @model_validator(mode="after")
+    def _same_layers(self) -> _Analysis:
+        layers = list(range(1, len(self.similarity) + 1))
+        tokens: Sequence[_TokenRow | _ProbeRow] = self.tokens
+        if any(len(row) != len(layers) for row in self.similarity):
+            raise ValueError("similarity: not square")
+        for place, rows in enumerate([tokens, *(probe.layers for probe in self.probes)]):
+            if [row.layer for row in rows] != layers and (place or rows):
+                raise ValueError(f"{'probes' if place else 'tokens'}: not one row for each of {len(layers)} layers")
+        if self.model and any(row.after is None for row in self.tokens):
+            raise ValueError(f"tokens: a layer has no {AFTER!r}")
+        for probe in self.probes:
+            if len({(frozenset(row.before), frozenset(row.after)) for row in probe.layers}) > 1:
+                raise ValueError(f"probes: {probe.name}: the layers have different measures")
+            if any(
+                "accuracy" in values and "sd" not in values
+                for row in probe.layers
+                for values in (row.before, row.after)
+            ):
+                raise ValueError(f"probes: {probe.name}: accuracy without sd")
+        return self
 
 
 def read_analysis(directory: str | Path) -> dict[str, Any]:
@@ -34,9 +112,5 @@ def read_analysis(directory: str | Path) -> dict[str, Any]:
     Raises:
         InputError: if it is missing, or `distilmos analyze` has not written it.
     """
-    path = Path(directory) / RESULT
-    result = read_json(path)
-    missing = [key for key in KEYS if not isinstance(result, dict) or key not in result]
-    if missing:
-        raise InputError(f"{path}: not written by `distilmos analyze`: has no {', '.join(missing)}")
-    return dict(result)
+    result: _Analysis = read_json(Path(directory) / RESULT, _Analysis)
+    return result.model_dump(exclude_unset=True)

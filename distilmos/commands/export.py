@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from distilmos.inference.export import export_model
+from distilmos.report.export import export_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

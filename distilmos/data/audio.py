@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import stat
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from distilmos.data import ffmpeg
 from distilmos.data.checks import Checks
 from distilmos.data.containers import SLACK, UNKNOWN_SIZE, View, cut_off, open_archived, open_streams, wrong_size
 from distilmos.errors import InputError
+from distilmos.files import is_file
 
 SAMPLE_RATE = 16000
 RATES = (1000, 768000)  # accepted sampling rates: lower ones hold no speech, and no recorder writes higher ones
@@ -95,6 +97,21 @@ class _Sound(soundfile.SoundFile):
             raise InputError(f"{self._path}: cut off: {read} of {self.known_frames} samples can be read")
 
 
+def _require_file(path: Path) -> None:
+    """Check that `path` is a regular file: opening a pipe would wait for its other end.
+
+    Raises:
+        InputError: if it is something else, or a name that no file can have.
+        OSError: if it does not exist, or cannot be examined.
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError:
+        raise InputError(f"{str(path)!r}: a file name cannot hold NUL") from None
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: {'a directory' if stat.S_ISDIR(mode) else 'a pipe or device'}, not a regular file")
+
+
 @contextmanager
 def _open(path: Path, offset: int | None) -> Iterator[Iterator[_Sound | ffmpeg.Decoder]]:
     """Open an audio file, or audio inside an archive at a byte offset; give its streams one after the other.
@@ -103,14 +120,13 @@ def _open(path: Path, offset: int | None) -> Iterator[Iterator[_Sound | ffmpeg.D
         InputError: for every error of opening or reading the file.
     """
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
-            raise InputError(f"{path}: {'a directory' if path.is_dir() else 'a pipe or device'}, not a regular file")
+        _require_file(path)
         with path.open("rb") as file, closing(_streams(path, file, offset)) as sounds:
             yield sounds
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (soundfile.LibsndfileError, OSError) as error:
-        if path.is_file() and path.stat().st_size == 0:
+        if is_file(path) and path.stat().st_size == 0:
             raise InputError(f"{path}: empty file") from None
         where = "" if offset is None else f" at byte {offset}"
         reason = getattr(error, "error_string", str(error))

@@ -13,6 +13,7 @@ from distilmos.data.archive import pipe_command, split_location
 from distilmos.data.schema import RATINGS, SEGMENTS, TABLES, score, segment
 from distilmos.data.tables import ScannedTable, c_locale_key, read_lines, scan_table
 from distilmos.errors import InputError
+from distilmos.files import is_file
 
 # Corpora round the means of their ratings.
 MEAN_TOLERANCE = 0.01
@@ -143,7 +144,7 @@ def _utterance_faults(tables: Mapping[str, ScannedTable[str]]) -> Iterable[str]:
         if pipe_command(location):
             continue
         path, _ = split_location(location)
-        if not path.is_file():
+        if not is_file(path):
             yield f"{wavs.where(key)}: no such file: {path}"
 
 

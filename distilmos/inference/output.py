@@ -15,7 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
-from distilmos.data.tables import as_text, is_utf8, write_table
+from pydantic import BaseModel, FiniteFloat, InstanceOf, model_validator
+
+from distilmos.data.tables import as_text, is_utf8, parse_json, write_table
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, written_in_place
 from distilmos.inference.predict import Score
@@ -28,6 +30,21 @@ def record(score: Score) -> dict[str, Any]:
     if score.error:
         return {"utterance": score.utterance, "mos": None, "seconds": None, "error": score.error}
     return {"utterance": score.utterance, "mos": score.mos, "seconds": score.seconds, "error": None}
+
+
+class _Record(BaseModel):
+    """A line of a journal, as `record` returns it. Its strings may hold bytes of file names that are not UTF-8."""
+
+    utterance: InstanceOf[str]
+    mos: FiniteFloat | None
+    seconds: FiniteFloat | None
+    error: InstanceOf[str] | None
+
+    @model_validator(mode="after")
+    def _is_scored(self) -> _Record:
+        if not self.error and (self.mos is None or self.seconds is None):
+            raise ValueError("neither a score nor an error")
+        return self
 
 
 class Journal:
@@ -69,7 +86,7 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 whole += len(line)
-                if number == 1 and _parsed(self.path, number, line).get("identity") != identity:
+                if number == 1 and _parsed(self.path, 1, line, dict[str, Any]).get("identity") != identity:
                     raise InputError(
                         f"{self.path}:1: the interrupted run had another model or options; remove the file"
                     )
@@ -140,21 +157,18 @@ class Journal:
         with self.path.open("rb") as stream:
             next(stream, None)
             for number, line in enumerate(stream, start=2):
-                yield _parsed(self.path, number, line)
+                yield _parsed(self.path, number, line, _Record).model_dump()
 
     def _convert(self, write: Callable[[TextIO, Iterator[dict[str, Any]]], None]) -> None:
         with atomic_path(self.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             write(stream, self._records())
 
 
-def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def _parsed(path: Path, number: int, line: bytes, kind: Any) -> Any:
     try:
-        values = json.loads(line)
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}:{number}: damaged; remove the file and start again")
-    return values
+        return parse_json(line, path, kind, number)
+    except InputError as error:
+        raise InputError(f"{error}; remove the file and start again") from None
 
 
 def _write_csv(stream: TextIO, records: Iterator[dict[str, Any]]) -> None:

@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from torch import Tensor
 
 from distilmos.data.hub import Files, fetch_hub
-from distilmos.data.tables import read_lines
+from distilmos.data.tables import read_yaml
 from distilmos.errors import InputError
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import DistilMOS
@@ -96,12 +95,7 @@ def load_official(checkpoint: str | Path, settings: str | Path) -> DistilMOS:
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load("\n".join(read_lines(path))) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: expected lines of 'key: value'")
+    config = read_yaml(path)
     backbone = config.get("ssl_backbone", "wavlm")
     if backbone not in BACKBONES:
         raise InputError(f"{path}: unknown ssl_backbone {backbone!r}; use {' or '.join(BACKBONES)}")

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from distilmos.data.hub import HUB_ID, Files, fetch_hub, push_hub
-from distilmos.data.tables import read_lines
+from distilmos.data.tables import read_yaml
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, temporary_name, write_text
 from distilmos.model.config import ModelConfig
@@ -89,8 +88,8 @@ def read_corpora(directory: str | Path) -> tuple[str, ...]:
     """
     path = Path(directory) / CONFIG
     try:
-        return _corpora(yaml.safe_load("\n".join(read_lines(path))))
-    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        return _corpora(read_yaml(path))
+    except TypeError as error:
         raise InputError(f"{path}: not the configuration of a model: {error}") from None
 
 
@@ -107,14 +106,14 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
     directory = Path(directory)
     path = directory / CONFIG
     try:
-        config = yaml.safe_load("\n".join(read_lines(path)))
+        config = read_yaml(path)
         if config["format"] != FORMAT:
             raise InputError(f"{path}: format {config['format']}, expected {FORMAT}; use a newer distilmos")
         encoder = config_from_dict(config["encoder"])
         model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], _corpora(config))
         if isinstance(model, DistilMOS):
             model.kmeans = str(config.get("kmeans") or "")
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, ValidationError, RuntimeError, MemoryError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, MemoryError) as error:
         raise InputError(f"{path}: not a model configuration: {error}") from None
     weights = directory / WEIGHTS
     try:

@@ -2,19 +2,81 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from distilmos.analysis.result import DIRECTORY, RESULT, read_analysis
-from distilmos.data.tables import c_locale_key, read_lines
+from distilmos.data.tables import c_locale_key, parse_json, read_json, read_lines, read_yaml
 from distilmos.errors import InputError
+from distilmos.metrics import LEVELS, METRICS
 from distilmos.scoring.results import Scored, read_metrics, read_scored
+
+Value = FiniteFloat | None  # None where a measure is not defined
+Step = Annotated[int, Field(ge=0, le=10**12)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _Data(_Part):
+    dir: str = ""
+    utterances: int
+    seconds: FiniteFloat
+    notes: str | None = None
+
+
+class _Measures(_Part):
+    regression: Value = None
+    token: Value = None
+    token_accuracy: list[Value] | None = None
+    layer_weights: list[Value] | None = None
+    utterance: dict[str, Value] = {}
+    system: dict[str, Value] = {}
+
+    @model_validator(mode="after")
+    def _has_metrics(self) -> _Measures:
+        for level in self.model_fields_set & {*LEVELS}:
+            if missing := {*METRICS} - getattr(self, level).keys():
+                raise ValueError(f"{level} has no {min(missing)}")
+        return self
+
+
+class _Event(_Measures):
+    """A line of log.jsonl: the fields that reports use."""
+
+    event: str
+    step: Step
+    loss: Value = None
+    lr_encoder: Value = None
+    lr_head: Value = None
+    parameters: int | None = None
+    command: list[str] | None = None
+    hardware: dict[str, Any] | None = None
+    data: dict[str, _Data] | None = None
+    averaged_steps: list[Step] | None = None
+    elapsed_seconds: Value = None
+    dev: _Measures | None = None
+
+
+class _Quality(_Part):
+    layer: int
+    clusters: int
+    frames: int
+    inertia_per_frame: Value
+    explained_variance: Value
+    empty: int
+    tiny: int
+    perplexity: Value
+
+
+class _Qualities(_Part):
+    layers: Annotated[list[_Quality], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -114,21 +176,14 @@ def _read_configs(experiment: Experiment) -> None:
     path, final = experiment.path / "config.yaml", experiment.path / "final" / "config.yaml"
     if path.exists():
         experiment.config_text = "\n".join(read_lines(path))
-        experiment.config = _read_yaml(path)
+        experiment.config = read_yaml(path)
     else:
         experiment.missing.append("config.yaml: the settings are unknown")
     if final.exists():
-        experiment.clusters = _read_yaml(final).get("clusters")
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load("\n".join(read_lines(path)))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from None
-    if not isinstance(settings, dict):
-        raise InputError(f"{path}: not a mapping of settings")
-    return settings
+        clusters = read_yaml(final).get("clusters")
+        if clusters is not None and not (isinstance(clusters, int) and clusters > 0):
+            raise InputError(f"{final}: clusters: {clusters!r} is not a number of clusters")
+        experiment.clusters = clusters
 
 
 def _read_log(experiment: Experiment) -> None:
@@ -139,12 +194,12 @@ def _read_log(experiment: Experiment) -> None:
     lines = read_lines(path)
     for number, line in enumerate(lines, start=1):
         try:
-            event = json.loads(line)
-            kind, step = event["event"], int(event["step"])
-        except (ValueError, KeyError, TypeError) as error:
+            event = parse_json(line, path, _Event, number).model_dump(exclude_unset=True)
+        except InputError:
             if number == len(lines):
                 break  # a killed run may leave half a line at the end
-            raise InputError.at(path, number, f"not an event of a run's log ({error!r})") from None
+            raise
+        kind, step = event["event"], event["step"]
         if kind == "start":
             experiment.start = event
         elif kind == "resume":
@@ -176,12 +231,7 @@ def _read_sets(experiment: Experiment) -> None:
 
 
 def _read_kmeans(path: Path) -> list[dict[str, Any]]:
-    try:
-        layers = json.loads("\n".join(read_lines(path)))["layers"]
-        if not layers or not all("layer" in row for row in layers):
-            raise ValueError("a layer is missing")
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a quality.json of `distilmos kmeans-table` ({error!r})") from None
+    layers = read_json(path, _Qualities).model_dump()["layers"]
     return sorted(layers, key=lambda row: row["layer"])
 
 
@@ -191,6 +241,7 @@ def series(events: Sequence[Mapping[str, Any]], *keys: str | int) -> list[float]
     for event in events:
         value: Any = event
         for key in keys:
-            value = None if value is None or (isinstance(value, dict) and key not in value) else value[key]
+            known = key in value if isinstance(value, dict) else value is not None and int(key) < len(value)
+            value = value[key] if known else None
         values.append(math.nan if value is None else float(value))
     return values

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
 from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.tables import c_locale_key, read_floats, read_json, read_lines
@@ -30,6 +31,46 @@ from distilmos.scoring.bootstrap import COVERAGE, SAMPLES, bootstrap_agreement, 
 
 UNRATED = "No ratings: nothing to score.\n"
 HEADER = ["utterance", "system", "group", "mos", "predicted", "system_mos"]
+
+
+class _Measure(BaseModel):
+    """A measure with its interval; the values are None where it is not defined."""
+
+    model_config = ConfigDict(extra="allow")
+
+    value: FiniteFloat | None
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+
+
+class _Counts(BaseModel):
+    utterances: int
+    systems: int
+
+
+class _Metrics(BaseModel):
+    """metrics.json; the two levels are missing for a set without ratings."""
+
+    model_config = ConfigDict(extra="allow")
+
+    set: str
+    notes: str
+    counts: _Counts
+    utterance: dict[str, _Measure] = {}
+    system: dict[str, _Measure] = {}
+
+    @model_validator(mode="after")
+    def _has_all(self) -> _Metrics:
+        if missing := [
+            f"{level} {name}"
+            for level in self.model_fields_set & {*LEVELS}
+            for name in METRICS
+            if name not in getattr(self, level)
+        ]:
+            raise ValueError(f"has no {missing[0]}")
+        if len(self.model_fields_set & {*LEVELS}) == 1:
+            raise ValueError(f"has only one of the levels {', '.join(LEVELS)}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -228,17 +269,8 @@ def read_metrics(results: str | Path) -> dict[str, Any]:
     Raises:
         InputError: if it is missing, or `score_results` has not written it.
     """
-    path = Path(results) / "metrics.json"
-    metrics: dict[str, Any] = read_json(path)
-    try:
-        entries = [metrics[level][name] for level in LEVELS if level in metrics for name in METRICS]
-        complete = [{"set", "notes", "counts"} <= metrics.keys(), {"utterances", "systems"} <= metrics["counts"].keys()]
-        complete += [{"value", "low", "high"} <= entry.keys() for entry in entries]
-        if not all(complete):
-            raise ValueError("an entry is missing")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not written by `distilmos score` ({error})") from None
-    return metrics
+    metrics: _Metrics = read_json(Path(results) / "metrics.json", _Metrics)
+    return metrics.model_dump(exclude_unset=True)
 
 
 def count_text(metrics: Mapping[str, Any]) -> str:

@@ -6,10 +6,10 @@ of its output. The next stage refuses another origin, so that nobody mixes a cha
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from distilmos.data.tables import read_json
 from distilmos.errors import InputError
 from distilmos.files import write_json
 
@@ -45,13 +45,8 @@ class TokenInfo:
         Raises:
             InputError: if it is missing or damaged.
         """
-        path = Path(directory) / INFO
-        try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: damaged: {error}") from None
+        info: TokenInfo = read_json(Path(directory) / INFO, cls)
+        return info
 
     def require_encoder(self, fingerprint: str, directory: str | Path) -> None:
         """Check that an encoder is the one of this origin.

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import tokenize
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from distilmos.data.archive import load_array, read_scp
+from distilmos.data.tables import read_json
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_json, write_text
 from distilmos.tokens.info import INFO, TokenInfo
 
 TINY = 0.1  # a cluster with less than this fraction of an even share of the frames is called tiny
+# What numpy.load raises for damaged files.
+NPY_FAULTS: tuple[type[Exception], ...] = (
+    *(EOFError, OSError, SyntaxError, TypeError, ValueError, OverflowError, RecursionError),
+    *(tokenize.TokenError, zipfile.BadZipFile),
+)
 PART = 10000  # frames per block of a sum
 
 
@@ -157,7 +164,7 @@ def load_centroids(kmeans_dir: str | Path, info: TokenInfo) -> list[np.ndarray]:
             array = np.load(path, allow_pickle=False)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
-        except (ValueError, EOFError) as error:
+        except NPY_FAULTS as error:
             raise InputError(f"{path}: not an array of centroids: {error}") from None
         if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype != np.float32:
             raise InputError(f"{path}: not a float32 matrix of centroids")
@@ -203,12 +210,10 @@ def write_quality_table(kmeans_dir: str | Path) -> str:
     rows = []
     for layer in range(1, info.layers + 1):
         path = directory / f"layer{layer}.json"
-        if not path.exists():
-            raise InputError(f"{path}: no such file; learn the k-means of layer {layer} first")
         try:
-            rows.append(asdict(LayerQuality(**json.loads(path.read_text(encoding="utf-8")))))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: damaged: {error}; learn the k-means of layer {layer} again") from None
+            rows.append(asdict(read_json(path, LayerQuality)))
+        except InputError as error:
+            raise InputError(f"{error}; learn the k-means of layer {layer} again") from None
     lines = [
         f"k-means of {info.ssl}, K = {info.clusters}, on training frames; perplexity is at most K, "
         f"tiny clusters have less than {TINY:g} of an even share.\n",

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     ConfigDict,
     Field,
@@ -21,8 +19,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from distilmos.data.tables import read_lines
-from distilmos.errors import raise_faults
+from distilmos.data.tables import parse_yaml, scan_yaml
+from distilmos.errors import InputError, raise_faults
+from distilmos.files import is_file
 from distilmos.model.config import ModelConfig
 
 Metric = Literal[
@@ -143,15 +142,6 @@ class TrainConfig(ModelConfig):
 BASE = "base"
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads numbers as YAML 1.2 does: PyYAML reads 1e-4, without a decimal point, as a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read settings from a YAML file of `key: value` lines; missing settings have their defaults.
 
@@ -172,10 +162,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
             faults.append(f"{where}: expected key=value")
             continue
         try:
-            values[key] = yaml.load(value, _Loader)
+            values[key] = parse_yaml(value, where)
             places[key] = where
-        except (yaml.YAMLError, ValueError):
-            faults.append(f"{where}: not a YAML value")
+        except InputError as error:
+            faults.append(str(error))
     try:
         config = TrainConfig.model_validate(values)
     except ValidationError as error:
@@ -192,49 +182,18 @@ def _read_files(path: Path) -> tuple[dict[str, Any], dict[str, str], list[str]]:
     seen: set[Path] = set()
     while path.resolve() not in seen:
         seen.add(path.resolve())
-        found: dict[str, Any] = {}
-        lines: dict[str, str] = {}
-        faults += _read_mapping("\n".join(read_lines(path)), str(path), found, lines)
-        base = found.pop(BASE, None)
-        place = lines.pop(BASE, "")
-        values = {**found, **values}
-        places |= {key: line for key, line in lines.items() if key not in places}
+        table = scan_yaml(path)
+        faults += table.faults
+        base = table.values.pop(BASE, None)
+        place = f"{path}:{table.lines.pop(BASE, 0)}"
+        values = {**table.values, **values}
+        places |= {key: f"{path}:{line}" for key, line in table.lines.items() if key not in places}
         if base is None:
             return values, places, faults
-        if not isinstance(base, str) or not (path.parent / base).is_file():
+        if not isinstance(base, str) or not is_file(path.parent / base):
             return values, places, [*faults, f"{place}: {BASE}: no file {base!r} in {path.parent}"]
         path = path.parent / base
     return values, places, [*faults, f"{place}: {BASE}: {base} leads back to this file"]
-
-
-def _read_mapping(text: str, path: str, values: dict[str, Any], places: dict[str, str]) -> list[str]:
-    """Fill `values` (key -> value) and `places` (key -> file and line); return the errors."""
-    loader = _Loader(text)
-    try:
-        root = loader.get_single_node()
-        if root is None:
-            return []
-        if not isinstance(root, yaml.MappingNode):
-            return [f"{path}:{root.start_mark.line + 1}: expected lines of 'key: value'"]
-        faults = []
-        for key_node, value_node in root.value:
-            key, where = key_node.value, f"{path}:{key_node.start_mark.line + 1}"
-            if not isinstance(key, str):
-                faults.append(f"{where}: expected 'key: value'")
-                continue
-            if key in places:
-                faults.append(f"{where}: {key} is already set in {places[key]}")
-                continue
-            values[key] = loader.construct_object(value_node, deep=True)
-            places[key] = where
-        return faults
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        return [f"{path}{line}: not YAML: {error.problem}"]
-    except (yaml.YAMLError, ValueError) as error:
-        return [f"{path}: not YAML: {error}"]
-    finally:
-        loader.dispose()
 
 
 def _describe(errors: list[ErrorDetails], path: str, places: dict[str, str]) -> list[str]:

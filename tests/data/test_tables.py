@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from distilmos.data.tables import read_floats, read_json, read_lines, read_table, write_table
+from distilmos.data.audio import audio_seconds
+from distilmos.data.datadir import read_data_dir
+from distilmos.data.tables import (
+    MAX_NODES,
+    parse_json,
+    read_floats,
+    read_json,
+    read_lines,
+    read_table,
+    read_yaml,
+    write_table,
+)
 from distilmos.errors import InputError
 from distilmos.files import atomic_path
 
@@ -70,3 +82,54 @@ def test_a_fault_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
         temporary.write_text("half")
         raise RuntimeError
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("t", "old")]
+
+
+@pytest.mark.parametrize("text", [b"[" * 100000, b"[" + b"1" * 5000 + b"]", b"\xff", b"{"])
+def test_every_fault_of_json_names_its_line(text):
+    with pytest.raises(InputError, match=r"^x:7: "):
+        parse_json(text, "x", line=7)
+
+
+def test_json_of_another_type_names_the_value(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"a": [1, "b"]}')
+    with pytest.raises(InputError, match=rf"^{path}: a: 1: "):
+        read_json(path, dict[str, list[int]])
+
+
+BOMB = "a: [&a [x], " + ", ".join(f"&{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in pairwise("abcdefghi")) + "]"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("a: 1\nb: !!bool maybe", ":2"),
+        ('a: 1\nb: !!int ""', ":2"),
+        ("a: 1\nb: !!float x", ":2"),
+        ("a: 1\nb: 2026-13-01", ":2"),
+        ("a: 1\nb: !!timestamp x", ":2"),
+        ("a: 1\na: 2", ":2"),
+        ("a: 1\n- b", ":2"),
+        ("- a", ":1"),
+        ("a: \x01", ""),
+        ("a: " + "[" * 5000, ""),
+        ("a: [" + "1," * MAX_NODES + "]", ""),
+        (BOMB, ""),
+        ("a: &a [*a]", ""),
+    ],
+)
+def test_every_fault_of_yaml_names_its_line(tmp_path, text, where):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"{path}{where}: (?!\d)"):
+        read_yaml(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".wav", "x\0.wav"])
+def test_names_that_no_file_can_have_are_faults_of_their_recording(tmp_path, name):
+    (tmp_path / "wav.scp").write_text(f"u1 {name}\n")
+    (tmp_path / "utt2sys").write_text("u1 s\n")
+    with pytest.raises(InputError, match=rf"{tmp_path}/wav.scp:1: u1: "):
+        read_data_dir(tmp_path, rated=False)
+    with pytest.raises(InputError, match=r"x\S*\.wav"):
+        audio_seconds(tmp_path / name)

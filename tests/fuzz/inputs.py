@@ -23,7 +23,6 @@ from helpers.recipes import EGS
 from helpers.released import GOLDEN
 from helpers.shapes import SMALL as SHAPE
 
-from distilmos.analysis.result import KEYS
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import save_model_dir
@@ -457,7 +456,7 @@ def analyses() -> list[Files]:
     probe = {"accuracy": 0.5, "sd": 0.1}
     layers = [{"layer": layer, "before": probe, "after": probe} for layer in (1, 2)]
     task = {"name": "speaker", "chance": 0.5, "classes": 2, "utterances": 4, "folds_of": "systems", "layers": layers}
-    result: dict[str, Any] = dict.fromkeys(KEYS, "x")
+    result: dict[str, Any] = dict.fromkeys(("subject", "ssl", "model", "time", "commit", "kmeans"), "x")
     hardware = {"cpu": "A CPU", "threads": 2, "gpu": None, "torch": "2.14.1", "python": "3.11.9"}
     result |= {"hardware": hardware, "seed": 1, "data": ["raw/test"], "notes": "", "utterances": 4, "seconds": 9.0}
     result |= {"frames": 100, "held_out": 2, "left_out": [], "similarity": [[1.0, 0.5], [0.5, 1.0]]}

@@ -26,13 +26,13 @@ from distilmos.data.recordings import find_recordings
 from distilmos.data.tables import read_json
 from distilmos.data.transform import combine_data, listed, split_data, subset_data
 from distilmos.errors import raise_faults
-from distilmos.inference.export import export_model
 from distilmos.inference.output import Journal
 from distilmos.model.official import load_official
 from distilmos.model.package import find_model, load_model_dir, read_corpora
 from distilmos.report.analysis import write_analysis
 from distilmos.report.card import write_cards
 from distilmos.report.experiment import read_experiment
+from distilmos.report.export import export_model
 from distilmos.report.overview import read_published
 from distilmos.report.page import write_report
 from distilmos.runner.conf import read_conf

@@ -444,11 +444,17 @@ def test_progress_is_shown_on_a_terminal_alone(tmp_path, model_dir, wavs):
 
 def test_export_is_loadable_and_its_card_has_data_scores_and_notes(tmp_path, model_dir, wavs):
     exp = model_dir.parent
-    start = {"event": "start", "seed": 7, "commit": "abc123", "data": {"train": {"utterances": 12, "seconds": 3600.0}}}
+    data = {"train": {"dir": "train", "utterances": 12, "seconds": 3600.0}}
+    start = {"event": "start", "step": 0, "seed": 7, "commit": "abc123", "data": data}
     (exp / "log.jsonl").write_text(json.dumps(start) + "\n")
-    scores = {name: {"value": value} for name, value in {"MSE": 0.25, "LCC": 0.5, "SRCC": None, "KTAU": 0.1}.items()}
+    values = {"MSE": 0.25, "LCC": 0.5, "SRCC": None, "KTAU": 0.1}
+    scores = {name: {"value": value, "low": None, "high": None} for name, value in values.items()}
     (exp / "results" / "test").mkdir(parents=True)
-    metrics = {"utterance": scores, "notes": "The ratings are simulated."}
+    metrics = {"set": "test", "counts": {"utterances": 1, "systems": 1}, "notes": "The ratings are simulated."}
+    metrics |= {"utterance": scores, "system": scores}
+    (exp / "results" / "test" / "scored.tsv").write_text(
+        "utterance\tsystem\tgroup\tmos\tpredicted\tsystem_mos\nu1\ts1\t\t3.0\t3.5\t\n"
+    )
     (exp / "results" / "test" / "metrics.json").write_text(json.dumps(metrics))
     assert main(["export", str(exp), "--out", str(exp / "model")]) == 0
     card = (exp / "model" / "README.md").read_text()

@@ -278,7 +278,8 @@ def test_hidden_states_must_be_finite(flow, tmp_path, capsys, command):
 
 def test_damaged_quality_is_named(flow, tmp_path, capsys):
     shutil.copytree(flow / "kmeans", tmp_path / "kmeans")
-    for text in ("{", '{"layer": 2}'):
+    whole = (tmp_path / "kmeans" / "layer2.json").read_text()
+    for text in ("{", '{"layer": 2}', whole.replace('"tiny": ', '"tiny": [], "x": ')):
         (tmp_path / "kmeans" / "layer2.json").write_text(text)
         assert str(tmp_path / "kmeans" / "layer2.json") in failure(capsys, "kmeans-table", tmp_path / "kmeans")
 

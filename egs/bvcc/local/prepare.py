@@ -16,7 +16,7 @@ from distilmos.data.datadir import Utterance
 from distilmos.data.lists import RatedItem, RatingColumns, Row, compare_mean, gather_ratings, read_rows, score
 from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import InputError, run_main
-from distilmos.files import write_text
+from distilmos.files import is_file, write_text
 
 RATING_LISTS = {"train": "TRAINSET", "dev": "DEVSET", "test": "TESTSET"}
 MEAN_LISTS = {"train": "train_mos_list.txt", "dev": "val_mos_list.txt", "test": "test_mos_list.txt"}
@@ -96,7 +96,7 @@ class BVCC:
             preparation.begin(name)
         for item, mos in self._with_means(name, items):
             audio = self.root / "DATA" / "wav" / item.name
-            if not audio.exists():
+            if not is_file(audio):
                 self.missing.append((item.name, item.system))
                 continue
             utterance = Utterance(audio.stem, audio, item.system, mos, tuple(item.ratings))

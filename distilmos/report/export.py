@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file, save
 
-from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_text
 from distilmos.metrics import LEVELS, METRICS
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import CARD, CONFIG, WEIGHTS, load_model_dir
+from distilmos.report.experiment import Experiment, read_experiment
 
 NO_LICENCE = "not stated; the licences of the training data and of the SSL encoder apply"
 
@@ -34,12 +32,12 @@ def export_model(
         the model loaded from `out_dir`.
 
     Raises:
-        InputError: if the experiment has no final model.
+        InputError: if the experiment has no final model, or one of its files is faulty.
     """
-    experiment, out_dir = Path(experiment), Path(out_dir)
-    final = experiment / "final"
+    out_dir, final = Path(out_dir), Path(experiment) / "final"
     if not (final / WEIGHTS).exists():
         raise InputError(f"{final / WEIGHTS}: no such file; finish the training first")
+    card = _card(read_experiment(experiment), load_model_dir(final), licence or NO_LICENCE)
     with atomic_path(out_dir / WEIGHTS) as temporary:
         if half:
             tensors = load_file(final / WEIGHTS)
@@ -49,20 +47,19 @@ def export_model(
     with atomic_path(out_dir / CONFIG) as temporary:
         shutil.copyfile(final / CONFIG, temporary)
     model = load_model_dir(out_dir)
-    write_text(out_dir / CARD, _card(experiment, model, licence or NO_LICENCE))
+    write_text(out_dir / CARD, card)
     return model
 
 
-def _card(experiment: Path, model: MOSNetwork, licence: str) -> str:
-    events = [json.loads(line) for line in read_lines(experiment / "log.jsonl")]
-    start: dict[str, Any] = next((event for event in events if event["event"] == "start"), {})
+def _card(experiment: Experiment, model: MOSNetwork, licence: str) -> str:
+    start = experiment.start
     config = model.config
     encoder = ""
     if isinstance(model, EncoderNetwork):
         shape = model.encoder_config
         encoder = f", encoder with {shape.num_layers} layers of width {shape.embed_dim}"
     lines = [
-        f"# {experiment.name}",
+        f"# {experiment.tag}",
         "",
         "Predicts the mean opinion score (MOS, 1 to 5) of a recording of speech.",
         "",
@@ -76,18 +73,16 @@ def _card(experiment: Path, model: MOSNetwork, licence: str) -> str:
     lines.append(f"- licence: {licence}")
     for name, data in start.get("data", {}).items():
         lines.append(f"- {name}: {data['utterances']} utterances, {data['seconds'] / 3600:.2f} hours")
-    results = sorted(experiment.glob("results/*/metrics.json"))
-    if results:
+    if experiment.sets:
         lines += ["", "| test set | level | " + " | ".join(METRICS) + " |", "| --- | --- |" + " ---: |" * len(METRICS)]
     notes = []
-    for path in results:
-        scored = json.loads(path.read_text(encoding="utf-8"))
+    for scored in experiment.sets:
         for level in LEVELS:
-            if level in scored:
-                cells = [_cell(scored[level][name]["value"]) for name in METRICS]
-                lines.append(f"| {path.parent.name} | {level} | " + " | ".join(cells) + " |")
-        if scored.get("notes"):
-            notes.append(f"{path.parent.name}: {scored['notes']}")
+            if level in scored.metrics:
+                cells = [_cell(scored.metrics[level][name]["value"]) for name in METRICS]
+                lines.append(f"| {scored.name} | {level} | " + " | ".join(cells) + " |")
+        if scored.metrics["notes"]:
+            notes.append(f"{scored.name}: {scored.metrics['notes']}")
     if notes:
         lines += ["", *notes]
     return "\n".join(lines) + "\n"
