@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, overload
 
@@ -274,8 +274,8 @@ def load_predictor(name: str | Path, device: str = "auto", **options: float | in
         InputError: if the model, device or option does not exist.
         FailedError: if the model cannot be fetched.
     """
-    try:
-        chosen = replace(PredictOptions(), **options)  # type: ignore[arg-type]  # checked by dataclasses
-    except TypeError as error:
-        raise InputError(f"unknown option: {error}") from None
+    known = [option.name for option in fields(PredictOptions)]
+    if unknown := [option for option in options if option not in known]:
+        raise InputError(f"unknown option {', '.join(unknown)}; options are {', '.join(known)}")
+    chosen = replace(PredictOptions(), **options)  # type: ignore[arg-type]  # checked by dataclasses
     return Predictor(load_model_dir(find_model(name)), choose_device(device), chosen)

@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         journal = _open_journal(args, model, options)
         try:
-            rest = _skip_done(journal, recordings)
+            rest = _skip_done(journal, _except(args.out, recordings))
             scores = _with_frames(predict(model, rest, device, options), args)
             if sys.stderr.isatty():
                 with warnings.catch_warnings(action="ignore", category=InputWarning):  # shown when they are scored
@@ -142,6 +142,15 @@ def _open_journal(args: argparse.Namespace, model: MOSNetwork, options: PredictO
         "channel": options.channel,
     }
     return Journal(args.out, identity, resume=args.resume)
+
+
+def _except(out: Path, recordings: Iterator[Recording]) -> Iterator[Recording]:
+    """Pass recordings on; refuse one that `out` would overwrite."""
+    target = out.resolve()
+    for recording in recordings:
+        if recording.copy is None and recording.path.name == target.name and recording.path.resolve() == target:
+            raise InputError(f"--out {out}: is an input")
+        yield recording
 
 
 def _skip_done(journal: Journal, recordings: Iterator[Recording]) -> Iterator[Recording]:

@@ -79,6 +79,9 @@ def read_rows(
                 header_is = f"the header {line!r} (separated by {delimiter!r})"
                 faults.append(f"{path}:{number}: no column {', '.join(missing)} in {header_is}")
                 return []
+            if twice := [column for column in columns if names.count(column) > 1]:
+                faults.append(f"{path}:{number}: the header has {', '.join(twice)} more than once")
+                return []
         elif len(values) != len(names):
             wanted = f"{len(names)} ({', '.join(names)})"
             faults.append(f"{path}:{number}: {len(values)} values instead of {wanted}")

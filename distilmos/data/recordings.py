@@ -101,17 +101,21 @@ def find_recordings(inputs: Iterable[str], column: str | None = None) -> Iterato
     names = list(inputs)
     if column is not None and not any(Path(name).suffix.lower() in DELIMITERS for name in names):
         raise InputError(f"column {column!r}: no input is a {' or '.join(DELIMITERS)} file")
+    if names.count(STANDARD_INPUT) > 1:
+        raise InputError(f"{STANDARD_INPUT}: standard input is given more than once")
     sources = [_source(name, column) for name in names]
     return (recording for source in sources for recording in source)
 
 
 def _source(name: str, column: str | None) -> Iterable[Recording]:
+    if not name:
+        raise InputError("an input is an empty text, not a path")
     if name == STANDARD_INPUT:
         return [_standard_input()]
     path = Path(name)
     if path.is_dir():
         if (path / "wav.scp").exists():
-            return _segments(path) if (path / SEGMENTS).exists() else _located(read_scp(path / "wav.scp"))
+            return _segments(path) if (path / SEGMENTS).exists() else _located(path / "wav.scp")
         suffixes = audio_suffixes()
         skipped: Counter[str] = Counter()
         if next(_audio_files(path, suffixes, skipped), None) is None:
@@ -121,7 +125,7 @@ def _source(name: str, column: str | None) -> Iterable[Recording]:
     if not path.exists():
         raise InputError(f"{name}: no such file or directory")
     if path.suffix == ".scp":
-        return _located(read_scp(path))
+        return _located(path)
     if path.suffix in LISTS:
         return [Recording(line, Path(line)) for line in map(str.strip, read_lines(path)) if line]
     if path.suffix.lower() in DELIMITERS:
@@ -145,10 +149,15 @@ def _listed(path: Path, column: str | None) -> list[Recording]:
     faults: list[str] = []
     rows = read_rows(path, [column], faults, header=True, delimiter=DELIMITERS[path.suffix.lower()])
     raise_faults(faults, str(path))
+    if not rows:
+        raise InputError(f"{path}: has a header, but no recordings")
     return [Recording(row[column], path.parent / row[column]) for row in rows]
 
 
-def _located(wavs: dict[str, tuple[Path, int | None]]) -> list[Recording]:
+def _located(scp: Path) -> list[Recording]:
+    wavs = read_scp(scp)
+    if not wavs:
+        raise InputError(f"{scp}: empty")
     return [Recording(utterance, path, offset) for utterance, (path, offset) in wavs.items()]
 
 

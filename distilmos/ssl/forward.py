@@ -111,7 +111,7 @@ def check_lengths(config: EncoderConfig, durations: Mapping[str, float]) -> None
         return
     longest = config.max_samples / SAMPLE_RATE
     faults = [f"{utterance}: {seconds:.2f} s" for utterance, seconds in durations.items() if seconds > longest]
-    raise_faults(faults, f"recordings longer than the {longest:.2f} s that the encoder reads")
+    raise_faults(faults, f"recordings longer than the {longest:.2f} s that the encoder reads: leave them out")
 
 
 def hidden_states(

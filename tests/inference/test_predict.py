@@ -467,3 +467,25 @@ def test_export_before_the_end_of_training_is_refused(tmp_path, capsys):
     assert main(["export", str(tmp_path), "--out", str(tmp_path / "model")]) == 2
     assert f"{tmp_path}/final/model.safetensors: " in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+def test_out_never_replaces_an_input(tmp_path, model_dir):
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, np.full(16000, 0.1), 16000)
+    (tmp_path / "link.wav").symlink_to("b.wav")
+    before = (tmp_path / "b.wav").read_bytes()
+    for out in ("b.wav", "link.wav"):
+        assert predict(tmp_path / "a.wav", tmp_path / "b.wav", "--model", model_dir, "--out", tmp_path / out) == 2
+        assert (tmp_path / "b.wav").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["filename\n", "filename,filename\na.wav,b.wav\n"])
+def test_lists_without_recordings_or_with_a_column_twice_are_refused(tmp_path, model_dir, text):
+    (tmp_path / "list.csv").write_text(text)
+    assert predict(tmp_path / "list.csv", "--column", "filename", "--model", model_dir) == 2
+
+
+def test_inputs_that_are_no_path_are_refused(tmp_path, model_dir):
+    (tmp_path / "wav.scp").touch()
+    for inputs in ([""], ["-", "-"], [tmp_path], [tmp_path / "wav.scp"]):
+        assert predict(*inputs, "--model", model_dir) == 2
