@@ -162,7 +162,9 @@ def _ogg_streams(file: ByteFile, size: int, path: object) -> list[range]:
         position += 27 + head[26] + sum(head[27 : 27 + head[26]])
     if position > size or not ends:
         raise InputError(f"{path}: cut off: the last page of the Ogg stream is missing")
-    return [range(a, b) for a, b in zip(starts, [*starts[1:], size], strict=True)] or [range(size)]
+    if not starts:
+        raise InputError(f"{path}: damaged: no page starts an Ogg stream")
+    return [range(a, b) for a, b in zip(starts, [*starts[1:], size], strict=True)]
 
 
 def _wave(file: ByteFile, size: int, path: object) -> View:

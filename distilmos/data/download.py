@@ -218,6 +218,10 @@ def _extract(archive: Path, directory: Path) -> None:
         raise InputError(f"{archive}: {str(error)!r} is a link; archives must not hold links") from None
     except tarfile.FilterError as error:
         raise InputError(f"{archive}: {error}") from None
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        raise InputError(f"{archive}: a member is both a file and a directory: {error.filename}") from None
+    except (NotImplementedError, OverflowError) as error:
+        raise InputError(f"{archive}: unsupported compression or time stamp: {error}") from None
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
         raise InputError(f"{archive}: not a complete tar or zip archive: {error}") from None
 

@@ -222,7 +222,10 @@ def config_from_dict(values: dict[str, Any]) -> EncoderConfig:
     """
     family = values.get("family")
     if family is None:  # files written before there was a second family
-        shapes = tuple((int(c), int(k), int(s)) for c, k, s in values["conv_layers"])
+        try:
+            shapes = tuple((int(c), int(k), int(s)) for c, k, s in values["conv_layers"])
+        except OverflowError as error:  # JSON's 1e999 is infinite
+            raise ValueError(f"conv_layers is {values['conv_layers']}: {error}") from None
         return WaveformConfig(**{**values, "conv_layers": shapes})
     if family != WhisperConfig.FAMILY:
         raise ValueError(f"an encoder of family {family!r}, which this version does not have")

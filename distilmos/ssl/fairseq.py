@@ -159,7 +159,9 @@ def _settings(checkpoint: dict[str, Any], where: str) -> tuple[dict[str, Any], d
 
 def _section(settings: dict[str, Any], name: str, where: str) -> dict[str, Any]:
     """Return a section of the settings; an empty one if it is missing."""
-    section = settings.get(name) or {}
+    section = settings.get(name)
+    if section is None:
+        return {}
     if isinstance(section, argparse.Namespace):
         section = vars(section)
     if not isinstance(section, dict):

@@ -124,7 +124,7 @@ def transformers_config(settings: dict[str, Any], where: str, *, wavlm: bool, no
             relative_distance=int(settings["max_bucket_distance"]) if wavlm else 0,
             relative_gate=wavlm,
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{where}: the configuration is incomplete or unknown: {error}") from None
 
 

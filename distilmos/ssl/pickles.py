@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from distilmos.errors import InputError
 
@@ -82,5 +83,9 @@ def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
         found = _GLOBAL.search(str(error))
         reason = f"it holds {found[1]}" if found else str(error).strip().splitlines()[0]
         raise InputError(f"{path}: refused: not plain weights and settings ({reason})") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+    except (
+        *(RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError),
+        MemoryError,  # a damaged length
+        SafetensorError,  # torch.load passes files named .safetensors on
+    ) as error:
         raise InputError(f"{path}: not readable as a PyTorch checkpoint: {error}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from distilmos.errors import InputError
 from distilmos.files import atomic_path
+from distilmos.ssl.pickles import read_pickle
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         InputError: if the file cannot be read.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_pickle(Path(path), allowed=())
         state = content.pop("state")
         best = [Evaluation(**evaluation) for evaluation in state.pop("best")]
         return Checkpoint(state=TrainState(best=best, **state), **content)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a checkpoint of this version: {error}") from None
 
 

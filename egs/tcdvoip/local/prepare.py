@@ -12,6 +12,7 @@ import argparse
 import random
 import re
 import zipfile
+import zlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,10 @@ def read_scores(workbook: Path) -> tuple[list[Recording], list[str]]:
     try:
         sheet = openpyxl.load_workbook(workbook, read_only=True, data_only=True)[SHEET]
         heading, *rows = sheet.iter_rows(values_only=True)
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+    except (
+        *(InvalidFileException, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError),
+        *(SyntaxError, KeyError, ValueError, TypeError, OSError),  # XML errors of lxml and of Python are SyntaxErrors
+    ) as error:
         raise InputError(f"{workbook}: no readable workbook with a sheet '{SHEET}': {error}") from None
     where = f"{workbook}: sheet '{SHEET}'"
     listeners = {f"L{title:02d}": column for column, title in enumerate(heading) if isinstance(title, int)}
