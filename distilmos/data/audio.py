@@ -23,7 +23,7 @@ SAMPLE_RATE = 16000
 RATES = (1000, 768000)  # accepted sampling rates: lower ones hold no speech, and no recorder writes higher ones
 # Receptive field of the convolutional front end of HuBERT, wav2vec 2.0 and WavLM; fewer samples give no frame.
 MIN_SAMPLES = 400
-BLOCK_FRAMES = 1 << 20  # samples per channel to read at a time if the header gives no length
+BLOCK_SAMPLES = 1 << 20  # most samples of all channels to read at a time
 _UNKNOWN_FRAMES = (1 << 63) - 1  # libsndfile's SF_COUNT_MAX
 # The size of the audio in AIFF, AU and W64 in libsndfile's log, if it is not that of the file.
 _WRONG_SIZE = re.compile(r"^\s*(?:SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -164,7 +164,7 @@ def audio_seconds(path: str | Path, offset: int | None = None) -> float:
         for sound in sounds:
             frames = sound.known_frames
             if frames is None:
-                frames = sum(map(len, sound.blocks_of(BLOCK_FRAMES)))
+                frames = sum(map(len, sound.blocks_of(BLOCK_SAMPLES // sound.channels)))
             seconds += frames / sound.samplerate
             samples += -(-frames * SAMPLE_RATE // sound.samplerate)
     if seconds == 0:
@@ -267,11 +267,12 @@ def _mono_blocks(
             raise InputError(f"{path}: joined from streams that differ in sampling rate or channels")
         if channel is not None:
             require_channel(channel, sound.channels, str(path))
-        frames = BLOCK_FRAMES if sound.known_frames is None else sound.known_frames
         start, end = (seconds * sound.samplerate for seconds in span)
         start, end = round(start), end if end == math.inf else round(end)
         position += sound.skip(start - position)
-        for block in sound.blocks_of(max(1, round(min(block_seconds * sound.samplerate, frames, end - start)))):
+        # A header that gives too many samples must not decide how much memory is asked for.
+        limit = BLOCK_SAMPLES // sound.channels
+        for block in sound.blocks_of(max(1, round(min(block_seconds * sound.samplerate, limit, end - start)))):
             samples = block[max(0, start - position) : max(0, min(end - position, len(block)))]
             position += len(block)
             if samples.size:
