@@ -220,9 +220,11 @@ def _extract(archive: Path, directory: Path) -> None:
         raise InputError(f"{archive}: {error}") from None
     except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise InputError(f"{archive}: a member is both a file and a directory: {error.filename}") from None
-    except (NotImplementedError, OverflowError) as error:
-        raise InputError(f"{archive}: unsupported compression or time stamp: {error}") from None
-    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
+    except (
+        *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError),
+        # Damaged headers and lengths; zipfile has no type of its own for encrypted members and unknown compression.
+        *(ValueError, IndexError, OverflowError, RuntimeError, MemoryError),
+    ) as error:
         raise InputError(f"{archive}: not a complete tar or zip archive: {error}") from None
 
 

@@ -11,6 +11,8 @@ import ast
 import re
 from typing import Any
 
+from torch import Tensor
+
 from distilmos.errors import InputError
 from distilmos.ssl.config import WaveformConfig
 from distilmos.ssl.encoder import SSLEncoder
@@ -137,6 +139,7 @@ def wavlm_config(settings: dict[str, Any], where: str) -> WaveformConfig:
     """
     if not isinstance(settings, dict):
         raise InputError(f"{where}: the settings of WavLM are {type(settings).__name__}, not a mapping")
+    _refuse_tensors(settings, where)
     settings = {**_WAVLM_DEFAULTS, **settings}
     return _config(settings, where, normalize=bool(settings["normalize"]))
 
@@ -149,9 +152,8 @@ def is_wavlm(checkpoint: dict[str, Any]) -> bool:
 
 def _settings(checkpoint: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of model and task, from `cfg` of newer fairseq versions or the command line of older ones."""
-    arguments = checkpoint.get("args")
-    if isinstance(arguments, argparse.Namespace):
-        values = vars(arguments)
+    if isinstance(checkpoint.get("args"), argparse.Namespace):
+        values = _section(checkpoint, "args", where)
         return {**values, "_name": values.get("arch")}, values
     settings = _section(checkpoint, "cfg", where)
     return _section(settings, "model", where), _section(settings, "task", where)
@@ -166,7 +168,13 @@ def _section(settings: dict[str, Any], name: str, where: str) -> dict[str, Any]:
         section = vars(section)
     if not isinstance(section, dict):
         raise InputError(f"{where}: the checkpoint's settings {name!r} are {type(section).__name__}, not a dictionary")
+    _refuse_tensors(section, where)
     return section
+
+
+def _refuse_tensors(settings: dict[str, Any], where: str) -> None:
+    if tensors := [key for key, value in settings.items() if isinstance(value, Tensor)]:
+        raise InputError(f"{where}: the checkpoint's setting {tensors[0]!r} is a tensor")
 
 
 def _config(model: dict[str, Any], where: str, *, normalize: bool) -> WaveformConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from distilmos.data.tables import read_json
 from distilmos.errors import InputError
 from distilmos.ssl.config import WaveformConfig
 from distilmos.ssl.encoder import SSLEncoder
@@ -21,6 +21,7 @@ from distilmos.ssl.whisper_formats import TRANSFORMERS as WHISPER_NAMES
 from distilmos.ssl.whisper_formats import build_whisper, whisper_config
 
 CONFIG = "config.json"
+Settings = dict[str, Any]
 # Settings of a feature extractor, which prepares the waveform, and of a processor, which adds a tokenizer to one. From
 # version 5 on, transformers saves a processor in the second file only.
 EXTRACTOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
@@ -65,7 +66,7 @@ def load_huggingface(directory: Path) -> SSLEncoder:
     Raises:
         InputError: if a file is missing, damaged or of another model.
     """
-    settings = _read_json(directory / CONFIG)
+    settings = read_json(directory / CONFIG, Settings)
     kind = settings.get("model_type")
     if kind == WHISPER:
         shape = whisper_config(settings, str(directory / CONFIG))
@@ -137,9 +138,9 @@ def _normalizes(directory: Path, settings: dict[str, Any]) -> bool:
     """
     extractor: Any = None
     if (directory / EXTRACTOR).exists():
-        extractor = _read_json(directory / EXTRACTOR)
+        extractor = read_json(directory / EXTRACTOR, Settings)
     elif (directory / PROCESSOR).exists():
-        extractor = _read_json(directory / PROCESSOR).get("feature_extractor")
+        extractor = read_json(directory / PROCESSOR, Settings).get("feature_extractor")
     if isinstance(extractor, dict):
         return bool(extractor.get("do_normalize", True))
     norm = settings.get("feat_extract_norm", _DEFAULTS["feat_extract_norm"])
@@ -151,20 +152,6 @@ def _normalizes(directory: Path, settings: dict[str, Any]) -> bool:
     return bool(norm == "layer")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not a JSON object")
-    return content
-
-
 def _read_weights(directory: Path) -> dict[str, Tensor]:
     """Read the first of WEIGHTS that exists."""
     for name in WEIGHTS:
@@ -172,7 +159,7 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
         if (directory / name).exists():
             return _read_file(directory / name)
         if index.exists():
-            shards = _read_json(index).get("weight_map")
+            shards = read_json(index, Settings).get("weight_map")
             if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
                 raise InputError(f"{index}: has no weight_map")
             # Use the name alone: an index must not point outside its directory.
@@ -192,4 +179,4 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     weights = read_pickle(path)
     if not isinstance(weights, dict):
         raise InputError(f"{path}: holds {type(weights).__name__}, not weights")
-    return weights
+    return {str(name): tensor for name, tensor in weights.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,9 @@ def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
         raise InputError(f"{path}: refused: not plain weights and settings ({reason})") from None
     except (
         *(RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError),
+        *(AssertionError, struct.error),
         MemoryError,  # a damaged length
         SafetensorError,  # torch.load passes files named .safetensors on
     ) as error:
-        raise InputError(f"{path}: not readable as a PyTorch checkpoint: {error}") from None
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{path}: not readable as a PyTorch checkpoint: {reason}") from None

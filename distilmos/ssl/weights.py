@@ -112,9 +112,12 @@ def build_encoder(
         InputError: if a weight is missing, unknown or does not fit `config`.
     """
     try:
+        converted = convert_weights(config, weights, names, where, unused)
+        with torch.device("meta"):  # compares the shapes before memory is allocated for those of the configuration
+            WaveformEncoder(config).load_state_dict(converted, assign=True)
         encoder = WaveformEncoder(config)
-        encoder.load_state_dict(convert_weights(config, weights, names, where, unused))
-    except (RuntimeError, IndexError, MemoryError, OverflowError) as error:
+        encoder.load_state_dict(converted)
+    except (RuntimeError, IndexError, MemoryError, OverflowError, TypeError) as error:
         raise InputError(f"{where}: the weights do not fit the checkpoint's own configuration: {error}") from None
     return encoder.eval()
 

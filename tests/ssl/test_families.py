@@ -246,7 +246,7 @@ def test_other_models_and_damaged_directories_are_named(tmp_path):
     }
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "config.json").write_text("hubert")
-    cases[tmp_path / "text"] = "/config.json: .*line 1"
+    cases[tmp_path / "text"] = "/config.json:1: "
     cut = write("cut")
     (cut / "model.safetensors").write_bytes((tmp_path / "good" / "model.safetensors").read_bytes()[:20000])
     cases[cut] = "/model.safetensors: "

@@ -179,7 +179,7 @@ def read_scores(workbook: Path) -> tuple[list[Recording], list[str]]:
         sheet = openpyxl.load_workbook(workbook, read_only=True, data_only=True)[SHEET]
         heading, *rows = sheet.iter_rows(values_only=True)
     except (
-        *(InvalidFileException, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError),
+        *(InvalidFileException, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError),
         *(SyntaxError, KeyError, ValueError, TypeError, OSError),  # XML errors of lxml and of Python are SyntaxErrors
     ) as error:
         raise InputError(f"{workbook}: no readable workbook with a sheet '{SHEET}': {error}") from None
