@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         journal = _open_journal(args, model, options)
         try:
-            rest = _skip_done(journal, _except(args.out, recordings))
+            rest = _skip_done(journal, _except(args.out, args.inputs, recordings))
             scores = _with_frames(predict(model, rest, device, options), args)
             if sys.stderr.isatty():
                 with warnings.catch_warnings(action="ignore", category=InputWarning):  # shown when they are scored
@@ -144,11 +144,14 @@ def _open_journal(args: argparse.Namespace, model: MOSNetwork, options: PredictO
     return Journal(args.out, identity, resume=args.resume)
 
 
-def _except(out: Path, recordings: Iterator[Recording]) -> Iterator[Recording]:
+def _except(out: Path, inputs: list[str], recordings: Iterator[Recording]) -> Iterator[Recording]:
     """Pass recordings on; refuse one that `out` would overwrite."""
     target = out.resolve()
+    lists = [place for name in inputs for place in (Path(name), Path(name) / "wav.scp", Path(name) / "segments")]
+    if not written_in_place(out) and target in [place.resolve() for place in lists if place.is_file()]:
+        raise InputError(f"--out {out}: is an input")
     for recording in recordings:
-        if recording.copy is None and recording.path.name == target.name and recording.path.resolve() == target:
+        if recording.copy is None and recording.path.resolve() == target:
             raise InputError(f"--out {out}: is an input")
         yield recording
 

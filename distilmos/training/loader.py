@@ -241,7 +241,7 @@ def read_batches(
 
 def _work(reader: BatchReader, jobs: SimpleQueue[_Job | None], device: torch.device) -> None:
     """Read batches until a None comes."""
-    if device.type == "cuda":
+    if device.index is not None and device.type == "cuda":
         torch.cuda.set_device(device)  # otherwise pinning memory would open a context on the first GPU
     while (job := jobs.get()) is not None:
         if not job.result.set_running_or_notify_cancel():

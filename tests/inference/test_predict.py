@@ -489,3 +489,19 @@ def test_inputs_that_are_no_path_are_refused(tmp_path, model_dir):
     (tmp_path / "wav.scp").touch()
     for inputs in ([""], ["-", "-"], [tmp_path], [tmp_path / "wav.scp"]):
         assert predict(*inputs, "--model", model_dir) == 2
+
+
+def test_out_never_replaces_a_list_or_what_a_link_leads_to(tmp_path, model_dir):
+    soundfile.write(tmp_path / "a.wav", np.full(16000, 0.1), 16000)
+    (tmp_path / "link.wav").symlink_to("a.wav")
+    (tmp_path / "list.csv").write_text(f"file\n{tmp_path / 'a.wav'}\n")
+    (tmp_path / "wav.scp").write_text(f"u1 {tmp_path / 'a.wav'}\n")
+    cases = {
+        "a.wav": [tmp_path / "link.wav"],
+        "list.csv": [tmp_path / "list.csv", "--column", "file"],
+        "wav.scp": [tmp_path],
+    }
+    for out, inputs in cases.items():
+        before = (tmp_path / out).read_bytes()
+        assert predict(*inputs, "--model", model_dir, "--out", tmp_path / out) == 2
+        assert (tmp_path / out).read_bytes() == before

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 import torch
@@ -213,3 +214,11 @@ def test_batches_keep_their_order(num_workers):
             return plan
 
     assert list(read_batches(Jittery(), iter(plans), num_workers, CPU, StopRequest())) == plans
+
+
+def test_a_reader_for_the_only_gpu_starts():
+    """Its device has no number; torch refuses to choose a device by such a name, with or without a GPU."""
+    jobs: SimpleQueue = SimpleQueue()
+    jobs.put(None)
+    loader._work(None, jobs, torch.device("cuda"))
+    assert jobs.empty()
