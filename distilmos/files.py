@@ -128,9 +128,25 @@ def replaced_directory(path: str | Path) -> Iterator[Path]:
         new = Path(temporary) / "new"
         new.mkdir()
         yield new
-        if path.exists():
-            path.rename(Path(temporary) / "old")
-        new.rename(path)
+        replace_directory(new, path)
+
+
+def replace_directory(new: Path, directory: Path) -> None:
+    """Rename `new` to `directory`; remove an older directory only after the new one is in place.
+
+    If `directory` is a symbolic link, the directory that it leads to is replaced.
+    """
+    directory = followed(directory)
+    old = temporary_name(directory)
+    if directory.exists():
+        directory.rename(old)
+    try:
+        new.rename(directory)
+    except BaseException:
+        if old.exists():
+            old.rename(directory)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from distilmos.data.datadir import replace_directory
-from distilmos.files import atomic_path, replaced_directory, temporary_name, write_text
+from distilmos.files import atomic_path, replace_directory, replaced_directory, temporary_name, write_text
 
 
 def test_writers_of_one_path_do_not_share_a_temporary_file_though_their_process_ids_are_equal(tmp_path: Path) -> None:

@@ -30,31 +30,33 @@ Layer = Annotated[int, Field(ge=1, le=10000)]
 _Rows = Field(min_length=1)
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of a result, of which only the declared fields are checked."""
+
     model_config = ConfigDict(extra="allow")
 
 
-class _Tokens(_Part):
+class _Tokens(Part):
     agreement: Value
     probe: Value
     inertia_per_frame: Value
     explained_variance: Value
 
 
-class _TokenRow(_Part):
+class _TokenRow(Part):
     layer: Layer
     chance: Value
     before: _Tokens
     after: _Tokens | None = None
 
 
-class _ProbeRow(_Part):
+class _ProbeRow(Part):
     layer: Layer
     before: dict[str, Value]
     after: dict[str, Value] = {}
 
 
-class _Probe(_Part):
+class _Probe(Part):
     name: str
     utterances: int
     classes: int | None
@@ -63,7 +65,7 @@ class _Probe(_Part):
     layers: Annotated[list[_ProbeRow], _Rows]
 
 
-class _Analysis(_Part):
+class _Analysis(Part):
     subject: str
     ssl: str
     model: str | None

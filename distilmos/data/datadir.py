@@ -16,7 +16,7 @@ from distilmos.data.schema import NOTES, RATINGS, SEGMENTS, TABLES, segment
 from distilmos.data.tables import c_locale_key, is_utf8, read_lines, write_table
 from distilmos.data.validate import scan_data_dir, validate_data_dir
 from distilmos.errors import InputError, raise_faults
-from distilmos.files import followed, temporary_name, write_text
+from distilmos.files import replace_directory, temporary_name, write_text
 
 # Table -> attribute of Utterance that fills it.
 _COLUMNS = {"utt2sys": "system", "utt2mos": "mean_score", "utt2spk": "speaker", "utt2sent": "sentence", "text": "text"}
@@ -317,21 +317,3 @@ def write_files(data: DataDir, leave_out: Collection[str] = ()) -> None:
         write_text(directory / RATINGS, "".join(lines))
     if data.notes:
         write_text(directory / NOTES, data.notes + "\n")
-
-
-def replace_directory(new: Path, directory: Path) -> None:
-    """Rename `new` to `directory`; remove an older directory only after the new one is in place.
-
-    If `directory` is a symbolic link, the directory that it leads to is replaced.
-    """
-    directory = followed(directory)
-    old = temporary_name(directory)
-    if directory.exists():
-        directory.rename(old)
-    try:
-        new.rename(directory)
-    except BaseException:
-        if old.exists():
-            old.rename(directory)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -9,13 +9,13 @@ from statistics import fmean
 
 from distilmos.data.archive import split_location
 from distilmos.data.audio import audio_seconds
-from distilmos.data.datadir import DataDir, read_notes, replace_directory, write_files
+from distilmos.data.datadir import DataDir, read_notes, write_files
 from distilmos.data.schema import FILES, RATINGS, SEGMENTS, TABLES
 from distilmos.data.schema import score as checked_score
 from distilmos.data.tables import read_lines
 from distilmos.data.validate import scan_text, validate_data_dir
 from distilmos.errors import InputError, raise_faults
-from distilmos.files import temporary_name
+from distilmos.files import replace_directory, temporary_name
 
 
 def fix_data(directory: str | Path) -> list[str]:

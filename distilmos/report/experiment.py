@@ -8,42 +8,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
-from distilmos.analysis.result import DIRECTORY, RESULT, read_analysis
+from distilmos.analysis.result import DIRECTORY, RESULT, Part, Value, read_analysis
 from distilmos.data.tables import c_locale_key, parse_json, read_json, read_lines, read_yaml
 from distilmos.errors import InputError
-from distilmos.metrics import LEVELS, METRICS
-from distilmos.scoring.results import Scored, read_metrics, read_scored
+from distilmos.scoring.results import Scored, read_metrics, read_scored, require_metrics
 
-Value = FiniteFloat | None  # None where a measure is not defined
 Step = Annotated[int, Field(ge=0, le=10**12)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-class _Data(_Part):
+class _Data(Part):
     dir: str = ""
     utterances: int
     seconds: FiniteFloat
     notes: str | None = None
 
 
-class _Measures(_Part):
+class _Measures(Part):
     regression: Value = None
     token: Value = None
     token_accuracy: list[Value] | None = None
     layer_weights: list[Value] | None = None
-    utterance: dict[str, Value] = {}
-    system: dict[str, Value] = {}
+    utterance: dict[str, Value] = Field(default_factory=dict)
+    system: dict[str, Value] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _has_metrics(self) -> _Measures:
-        for level in self.model_fields_set & {*LEVELS}:
-            if missing := {*METRICS} - getattr(self, level).keys():
-                raise ValueError(f"{level} has no {min(missing)}")
+        require_metrics(self)
         return self
 
 
@@ -64,7 +56,7 @@ class _Event(_Measures):
     dev: _Measures | None = None
 
 
-class _Quality(_Part):
+class _Quality(Part):
     layer: int
     clusters: int
     frames: int
@@ -75,7 +67,7 @@ class _Quality(_Part):
     perplexity: Value
 
 
-class _Qualities(_Part):
+class _Qualities(Part):
     layers: Annotated[list[_Quality], Field(min_length=1)]
 
 

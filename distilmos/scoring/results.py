@@ -33,6 +33,13 @@ UNRATED = "No ratings: nothing to score.\n"
 HEADER = ["utterance", "system", "group", "mos", "predicted", "system_mos"]
 
 
+def require_metrics(model: BaseModel) -> None:
+    """Raise ValueError if a level that was given to `model`, such as `utterance`, lacks one of METRICS."""
+    for level in LEVELS:
+        if level in model.model_fields_set and (missing := {*METRICS} - getattr(model, level).keys()):
+            raise ValueError(f"{level} has no {min(missing)}")
+
+
 class _Measure(BaseModel):
     """A measure with its interval; the values are None where it is not defined."""
 
@@ -61,13 +68,7 @@ class _Metrics(BaseModel):
 
     @model_validator(mode="after")
     def _has_all(self) -> _Metrics:
-        if missing := [
-            f"{level} {name}"
-            for level in self.model_fields_set & {*LEVELS}
-            for name in METRICS
-            if name not in getattr(self, level)
-        ]:
-            raise ValueError(f"has no {missing[0]}")
+        require_metrics(self)
         if len(self.model_fields_set & {*LEVELS}) == 1:
             raise ValueError(f"has only one of the levels {', '.join(LEVELS)}")
         return self

@@ -54,13 +54,13 @@ class EncoderConfig(ABC):
         lengths = range(start, start + self.hop)
         return self.hop == other.hop and all(self.num_frames(n) == other.num_frames(n) for n in lengths)
 
-    def _check_transformer(self) -> None:
-        """Check the values that every family has.
+    def _check_sizes(self, *further: str) -> None:
+        """Check the sizes that every family has, and that the attributes `further` are at least 1.
 
         Raises:
             ValueError: names the first fault.
         """
-        for name in ("embed_dim", "ffn_dim", "num_heads", "num_layers"):
+        for name in ("embed_dim", "ffn_dim", "num_heads", "num_layers", *further):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.embed_dim % self.num_heads:
@@ -115,10 +115,7 @@ class WaveformConfig(EncoderConfig):
             raise ValueError(f"conv_norm is {self.conv_norm!r}, not 'group' or 'layer'")
         if not self.conv_layers or min(size for shape in self.conv_layers for size in shape) < 1:
             raise ValueError(f"conv_layers is {self.conv_layers}; it must have convolutions with sizes of at least 1")
-        self._check_transformer()
-        for name in ("pos_kernel", "pos_groups"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        self._check_sizes("pos_kernel", "pos_groups")
         if self.embed_dim % self.pos_groups:
             raise ValueError(f"{self.pos_groups} groups must divide the width {self.embed_dim}")
         if self.relative_buckets and not (4 <= self.relative_buckets < 4 * self.relative_distance):
@@ -183,10 +180,7 @@ class WhisperConfig(EncoderConfig):
         Raises:
             ValueError: names the first fault.
         """
-        self._check_transformer()
-        for name in ("mel_bins", "max_frames"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        self._check_sizes("mel_bins", "max_frames")
         if self.embed_dim % 2:
             raise ValueError(f"embed_dim is {self.embed_dim}; it must be even, for sines and cosines")
 

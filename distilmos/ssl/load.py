@@ -16,7 +16,6 @@ from distilmos.ssl.huggingface import CONFIG, EXTRACTOR, PROCESSOR, WEIGHTS, loa
 from distilmos.ssl.known import KNOWN, find_known
 from distilmos.ssl.pickles import read_pickle
 from distilmos.ssl.store import ENCODER, load_encoder
-from distilmos.ssl.whisper import WhisperEncoder
 from distilmos.ssl.whisper_formats import from_openai, is_openai
 
 ASSETS = Path(__file__).with_name("assets")
@@ -74,9 +73,8 @@ def load_ssl(name_or_path: str | Path) -> SSLEncoder:
 def _padded(encoder: SSLEncoder, name: str) -> SSLEncoder:
     if not isinstance(encoder.config, WhisperConfig):
         raise InputError(f"{name}: only Whisper encoders can be {PADDED[1:]}")
-    padded = WhisperEncoder(replace(encoder.config, padded=True))
-    padded.load_state_dict(encoder.state_dict())
-    return padded.eval()
+    encoder.config = replace(encoder.config, padded=True)  # no part of the network depends on it
+    return encoder
 
 
 def _is_ours(path: Path) -> bool:

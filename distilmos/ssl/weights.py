@@ -15,7 +15,26 @@ from distilmos.ssl.waveform import WaveformEncoder
 
 
 @dataclass(frozen=True)
-class WeightNames:
+class LayerNames:
+    """The names of the parts of a transformer layer in a library.
+
+    Attributes:
+        query, key, value, out: linear maps of the attention.
+        attention_norm, ffn_in, ffn_out, ffn_norm: other parts.
+    """
+
+    query: str
+    key: str
+    value: str
+    out: str
+    attention_norm: str
+    ffn_in: str
+    ffn_out: str
+    ffn_norm: str
+
+
+@dataclass(frozen=True)
+class WeightNames(LayerNames):
     """The names of an encoder's parts in a library; {} is the index of a convolution.
 
     Attributes:
@@ -25,8 +44,6 @@ class WeightNames:
         feature_norm: the norm after the front end.
         projection: the linear map to the transformer's width.
         pos_conv: the convolutional position embedding.
-        query, key, value, out: linear maps of the attention, in a transformer layer.
-        attention_norm, ffn_in, ffn_out, ffn_norm: other parts of a transformer layer.
         gate: the linear map of WavLM's gate, in a transformer layer.
         gate_scale: the scale of that gate.
         relative: WavLM's table of relative positions, in the first transformer layer.
@@ -38,14 +55,6 @@ class WeightNames:
     feature_norm: str
     projection: str
     pos_conv: str
-    query: str
-    key: str
-    value: str
-    out: str
-    attention_norm: str
-    ffn_in: str
-    ffn_out: str
-    ffn_norm: str
     gate: str
     gate_scale: str
     relative: str

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from distilmos.errors import InputError
 from distilmos.ssl.config import WhisperConfig
+from distilmos.ssl.weights import LayerNames
 from distilmos.ssl.whisper import WhisperEncoder, sinusoids
 
 MODEL_TYPE = "whisper"  # in config.json of transformers
@@ -30,15 +31,13 @@ _POSITION_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class WhisperNames:
-    """The names of the encoder's parts in a library.
+class WhisperNames(LayerNames):
+    """The names of the encoder's parts in a library; the keys have no bias.
 
     Attributes:
         prefixes: possible beginnings of the names of the encoder's weights.
         layer: beginning of the names of a layer; {} is its index.
         positions: the sinusoidal positions.
-        query, key, value, out: linear maps of the attention, in a layer; the keys have no bias.
-        attention_norm, ffn_in, ffn_out, ffn_norm: other parts of a layer.
         norm: the final norm, which `WhisperEncoder` lacks.
         unused: beginnings of names of other parts of a model.
     """
@@ -46,14 +45,6 @@ class WhisperNames:
     prefixes: tuple[str, ...]
     layer: str
     positions: str
-    query: str
-    key: str
-    value: str
-    out: str
-    attention_norm: str
-    ffn_in: str
-    ffn_out: str
-    ffn_norm: str
     norm: str
     unused: tuple[str, ...]
 

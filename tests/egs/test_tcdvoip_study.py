@@ -16,7 +16,7 @@ from helpers.recipes import EGS, link_recipe, run_script
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import write_table
 from distilmos.errors import InputError
-from distilmos.metrics import agreement
+from distilmos.metrics import METRICS, agreement
 from distilmos.scoring.results import read_scored, score_results
 from distilmos.training.config import load_config
 
@@ -147,7 +147,7 @@ def _events(seed, protocol):
     yield {"event": "train", "step": 30, "regression": 0.25}
     dev_loss = 0.65 if protocol == "conditions" else 0.75
     for step, value in zip((10, 20, 30), DEV_LCC[seed], strict=True):
-        yield {"event": "dev", "step": step, "regression": dev_loss, "utterance": {"LCC": value}}
+        yield {"event": "dev", "step": step, "regression": dev_loss, "utterance": dict.fromkeys(METRICS, value)}
     yield {"event": "end", "step": 30, "elapsed_seconds": 60.0 * seed}
 
 
@@ -530,7 +530,7 @@ def _write_folds(recipe):
     for model, change in (("slow", "encoder_lr=1e-4"), ("fast", "encoder_lr=3e-4")):
         for fold in SEEDS:
             value = 0.5 + 0.1 * fold + (0.05 if model == "fast" else 0)
-            scores = dict.fromkeys(("MSE", "LCC", "SRCC", "KTAU"), value)
+            scores = dict.fromkeys(METRICS, value)
             events = [*_events(fold, f"fold{fold}")][:-1]
             events.append({"event": "end", "step": 30, "dev": {"utterance": scores, "system": scores}})
             write_run(recipe, f"folds/{fold}", "sslmos", [change], fold, events)
