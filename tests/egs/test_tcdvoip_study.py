@@ -152,27 +152,33 @@ def _events(seed, protocol):
 
 
 def _analysis(noise):
-    layer = {
-        "before": {"probe": 0.5, "accuracy": 0.9, "LCC": 0.7},
-        "after": {"probe": 0.4, "accuracy": 0.8, "LCC": 0.6},
-    }
+    tokens = {"agreement": 0.5, "inertia_per_frame": 1.0, "explained_variance": 0.5}
+    measures = {"before": {"accuracy": 0.9, "sd": 0.1, "LCC": 0.7}, "after": {"accuracy": 0.8, "sd": 0.1, "LCC": 0.6}}
+    probe = {"utterances": 9, "folds_of": "system", "layers": [{"layer": layer, **measures} for layer in (1, 2)]}
     return {
-        **{
-            "subject": "x",
-            "ssl": "s",
-            "model": "x",
-            "time": "t",
-            "commit": None,
-            "hardware": {},
-            "seed": 1,
-            "data": [],
-        },
-        **{"notes": "", "kmeans": "k", "utterances": 9, "seconds": 9, "frames": 9, "held_out": 3, "left_out": []},
+        "subject": "x",
+        "ssl": "s",
+        "model": "x",
+        "time": "t",
+        "commit": None,
+        "hardware": {},
+        "seed": 1,
+        "data": [],
+        "notes": "",
+        "kmeans": "k",
+        "utterances": 9,
+        "seconds": 9.0,
+        "frames": 9,
+        "held_out": 3,
+        "left_out": [],
         "similarity": [[1 - noise / 2, 0.0], [0.0, 0.3]],
-        "tokens": [layer, layer],
+        "tokens": [
+            {"layer": layer, "chance": 0.2, "before": {"probe": 0.5, **tokens}, "after": {"probe": 0.4, **tokens}}
+            for layer in (1, 2)
+        ],
         "probes": [
-            {"name": "speaker", "classes": 4, "chance": 0.25, "layers": [layer, layer]},
-            {"name": "MOS", "classes": None, "chance": None, "layers": [layer, layer]},
+            {"name": "speaker", "classes": 4, "chance": 0.25, **probe},
+            {"name": "MOS", "classes": None, "chance": None, **probe},
         ],
     }
 
