@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distilmos.data.schema import MOS_RANGE
-from distilmos.data.tables import finite_number, read_lines
+from distilmos.data.schema import MOS_SCALE, Scale
+from distilmos.data.tables import read_lines
 from distilmos.errors import InputError
 
 MEAN_TOLERANCE = 0.005  # largest error of a mean rounded to two decimals
@@ -103,24 +103,25 @@ def filled(rows: Iterable[Row], columns: Sequence[str], faults: list[str]) -> li
     return good
 
 
-def score(row: Row, column: str, faults: list[str], *, whole: bool = False) -> float | None:
-    """Return the score in a column; if it is not in 1..5, add a fault and return None.
+def score(row: Row, column: str, faults: list[str], *, whole: bool = False, scale: Scale = MOS_SCALE) -> float | None:
+    """Return the score in a column; if it is not on `scale`, add a fault and return None.
 
     Args:
         row: a line of a list.
         column: name of the column.
         faults: receives the fault.
         whole: whether the score must be a whole number, like a single rating on the ACR scale.
+        scale: the scale of the scores.
     """
-    low, high = MOS_RANGE
     try:
-        value = finite_number(row[column])
+        value = scale.score(row[column])
+        if not whole or value == int(value):
+            return value
     except InputError:
-        value = low - 1
-    if not low <= value <= high or (whole and value != int(value)):
-        faults.append(f"{row.where}: {column} {row[column]!r} is not a {'whole ' if whole else ''}number in 1..5")
-        return None
-    return value
+        pass
+    kind = "whole number" if whole else "number"
+    faults.append(f"{row.where}: {column} {row[column]!r} is not a {kind} in {scale.lowest:g}..{scale.highest:g}")
+    return None
 
 
 @dataclass
