@@ -13,7 +13,7 @@ import torch
 
 from distilmos.analysis.generalisation import MIN_CONDITIONS, RatedSet, generalisation
 from distilmos.analysis.material import MOS, Material, read_material
-from distilmos.analysis.probes import FOLDS, Pooling, Task, chance, label_task, mos_task, probe
+from distilmos.analysis.probes import Pooling, Task, chance, label_task, mos_task, probe
 from distilmos.analysis.result import AFTER, BEFORE, DIRECTORY, RESULT
 from distilmos.analysis.sample import Runner, Sample, States
 from distilmos.analysis.similarity import LayerSimilarity, columns_at_once
@@ -24,6 +24,7 @@ from distilmos.files import without_nan, write_json
 from distilmos.model.networks import DistilMOS, EncoderNetwork, MOSNetwork
 from distilmos.model.package import load_model_dir
 from distilmos.provenance import commit, machine, now
+from distilmos.ridge import FOLDS
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import choose_device
 from distilmos.ssl.load import load_ssl

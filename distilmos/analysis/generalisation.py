@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from distilmos.analysis.probes import deal_folds
-from distilmos.analysis.ridge import fit_ridge
 from distilmos.metrics import agreement
+from distilmos.ridge import deal_folds, fit_ridge
 from distilmos.scoring.bootstrap import SAMPLES, bootstrap_agreement, interval
 
 MEASURES = ("LCC", "SRCC")

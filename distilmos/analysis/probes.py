@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from distilmos.analysis.ridge import fit_ridge
 from distilmos.metrics import agreement
-
-FOLDS = 5
+from distilmos.ridge import deal_folds, fit_ridge
 
 
 class Pooling:
@@ -70,29 +68,6 @@ class Task:
     def labelled(self) -> bool:
         """Whether the task is to classify labels; otherwise it is to predict a number."""
         return self.targets.dtype.kind == "U"
-
-
-def deal_folds(units: Sequence[str], classes: Sequence[str], seed: int) -> np.ndarray:
-    """Return the fold of each utterance, (U,), in 0..FOLDS-1.
-
-    Shuffle the units of each class and give them to the folds in turn: each fold gets its share of each class, and all
-    utterances of a unit are in one fold.
-
-    Args:
-        units: unit of each utterance.
-        classes: class of each utterance, the same for all utterances of a unit.
-        seed: seed of the order.
-    """
-    members: dict[str, set[str]] = {}
-    for unit, name in zip(units, classes, strict=True):
-        members.setdefault(name, set()).add(unit)
-    random = np.random.default_rng(seed)
-    folds: dict[str, int] = {}
-    for name in sorted(members):
-        ordered = sorted(members[name])
-        for place in random.permutation(len(ordered)):
-            folds[ordered[place]] = len(folds) % FOLDS
-    return np.array([folds[unit] for unit in units])
 
 
 def label_task(

@@ -21,6 +21,9 @@ class ModelConfig(BaseModel):
     Attributes:
         model: "distilmos"; the baseline "sslmos" (mean of the last layer, one linear layer); or "spectral", which
             scores only log mel spectra, with the frame times of the encoder.
+        head: "decoder", the published LSTM and linear map on the mixed layers, or for "sslmos" a linear map of the last
+            layer; or "statistics", a linear map of mean and standard deviation over time of all layers, which starts
+            from a ridge regression.
         hidden_dim: width H of all modules after the layer mix.
         kernels: kernel of each depthwise convolution of the feature processor, odd.
         strides: stride of each of these convolutions; above 1 they shorten the frame sequence.
@@ -33,6 +36,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     model: Literal["distilmos", "sslmos", "spectral"] = "distilmos"
+    head: Literal["decoder", "statistics"] = "decoder"
     hidden_dim: PositiveInt = 256
     kernels: Integers = (5, 3, 3)
     strides: Integers = (1, 1, 1)
@@ -47,6 +51,8 @@ class ModelConfig(BaseModel):
             raise ValueError("kernels and strides must have the same length")
         if any(kernel % 2 == 0 for kernel in self.kernels):
             raise ValueError("kernels must be odd")
+        if self.head == "statistics" and (self.spectral_dim or max(self.strides) > 1):
+            raise ValueError("head: statistics needs spectral_dim 0 and strides of 1")
         if self.model == "spectral" and not self.spectral_dim:
             raise ValueError("spectral_dim must be above 0 with model: spectral")
         return self

@@ -15,6 +15,7 @@ from distilmos.model.mixing import LayerMix
 from distilmos.model.offsets import Offsets
 from distilmos.model.processor import Decoder, FeatureProcessor, TokenPredictor
 from distilmos.model.spectral import SpectralBranch
+from distilmos.model.statistics import TimeStatistics
 from distilmos.ssl.config import EncoderConfig
 from distilmos.ssl.encoder import SSLEncoder, valid_mask
 from distilmos.ssl.families import create_encoder
@@ -118,7 +119,8 @@ class EncoderNetwork(MOSNetwork):
 
     Attributes:
         encoder: the SSL encoder, part of the network.
-        linear: maps the frames that a subclass computes to frame scores.
+        statistics: computes the frames of `head: statistics`; None with another head.
+        linear: maps the frames of the head to frame scores.
     """
 
     def __init__(
@@ -129,10 +131,14 @@ class EncoderNetwork(MOSNetwork):
         scales: tuple[Scale, ...],
         width: int,
     ) -> None:
-        """Make `encoder` a part of the network; `width` is the input width of `linear`."""
+        """Make `encoder` a part of the network; `width` is that of the frames of `head: decoder`."""
         super().__init__(config, encoder.config, corpora, scales)
         self.encoder = encoder
         self.encoder.set_dropout(config.encoder_dropout)
+        self.statistics: TimeStatistics | None = None
+        if config.head == "statistics":
+            self.statistics = TimeStatistics(encoder.config.num_layers, encoder.config.embed_dim)
+            width = len(self.statistics.mean)
         self.linear = nn.Linear(width, len(scales))
 
     def init_output(self, means: Sequence[float]) -> None:
@@ -190,7 +196,8 @@ class DistilMOS(EncoderNetwork):
         self.weighted_sum = LayerMix(encoder.config.num_layers, source)
         self.feature_processor = FeatureProcessor(source, config.hidden_dim, config.kernels, config.strides)
         self.predictors = nn.ModuleList(TokenPredictor(config.hidden_dim, clusters) for _ in self.target_layers)
-        self.decoder = Decoder(config.hidden_dim, config.dropout)
+        if self.statistics is None:
+            self.decoder = Decoder(config.hidden_dim, config.dropout)
 
     @property
     def hop(self) -> int:
@@ -205,14 +212,18 @@ class DistilMOS(EncoderNetwork):
         self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Score the hidden states of all layers."""
+        if self.statistics is not None and not with_tokens:
+            return self.linear(self.statistics(layers, num_frames)), num_frames, []
         mixed = self.weighted_sum(layers, valid_mask(num_frames, layers[0].shape[1]))
-        shared, num_frames = self.feature_processor(mixed, num_frames)
+        shared, shortened = self.feature_processor(mixed, num_frames)
         logits = [predictor(shared) for predictor in self.predictors] if with_tokens else []
-        return self.linear(self.decoder(shared, num_frames)), num_frames, logits
+        if self.statistics is not None:
+            return self.linear(self.statistics(layers, num_frames)), num_frames, logits
+        return self.linear(self.decoder(shared, shortened)), shortened, logits
 
     def without_recordings(self) -> Tensor:
         """Return a differentiable 0, from a forward pass of the batch norms alone."""
-        nothing = self.linear.weight.new_zeros(0, 1, self.encoder_config.embed_dim)
+        nothing = next(self.parameters()).new_zeros(0, 1, self.encoder_config.embed_dim)
         lengths = torch.zeros(0, dtype=torch.long, device=nothing.device)
         shared: Tensor = self.feature_processor(nothing, lengths)[0]
         return shared.sum() + super().without_recordings()
@@ -234,8 +245,9 @@ class SSLMOS(EncoderNetwork):
     def score_layers(
         self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Score the hidden states of the last layer."""
-        return self.linear(layers[-1]), num_frames, []
+        """Score the hidden states of the last layer, or of all with `head: statistics`."""
+        frames = layers[-1] if self.statistics is None else self.statistics(layers, num_frames)
+        return self.linear(frames), num_frames, []
 
 
 class SpectralMOS(MOSNetwork):

@@ -13,15 +13,14 @@ from torchaudio.transforms import MelSpectrogram
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.model.processor import FrameNorm, norm_valid, strided_lengths
+from distilmos.model.statistics import deviations
 from distilmos.ssl.config import EncoderConfig
-from distilmos.ssl.encoder import valid_mask
 from distilmos.ssl.waveform import normalize_audio
 
 WINDOW, HOP = 400, 160  # samples: 25 and 10 ms; the boundary of two packets is in two or three frames
 BANDS = 64
 FLOOR = 1e-8  # added to the power of a band, of audio normalised to unit variance: far below its noise
 KERNEL, DEPTH = 5, 3
-DEVIATION_EPS = 1e-5  # added to a variance, which must not be 0
 
 
 class _Block(nn.Module):
@@ -84,7 +83,7 @@ class SpectralBranch(nn.Module):
             spectra = (self.mel(normalize_audio(audio, num_samples, FLOOR)) + FLOOR).log()
         lengths = torch.div(num_samples - WINDOW, HOP, rounding_mode="floor") + 1
         frames = self._run_blocks(spectra, lengths)
-        scores: Tensor = self.mean(frames) + self.deviation(_deviations(frames, num_frames))
+        scores: Tensor = self.mean(frames) + self.deviation(deviations(frames, num_frames))
         return scores
 
     def without_recordings(self) -> Tensor:
@@ -98,16 +97,3 @@ class SpectralBranch(nn.Module):
         for block in self.blocks:
             x, lengths = block(x, lengths)
         return x.transpose(1, 2)
-
-
-def _deviations(frames: Tensor, num_frames: Tensor) -> Tensor:
-    """Return the contribution of each frame to the standard deviation over time of frames (B, T, W).
-
-    It is the squared difference from the mean over time, divided by the deviation: (B, T, W). Its mean over the
-    `num_frames` (B,) valid frames is the deviation.
-    """
-    mask = valid_mask(num_frames, frames.shape[1])[:, :, None]
-    count = num_frames[:, None, None]
-    mean = (frames * mask).sum(1, keepdim=True) / count
-    squares = (frames - mean).square() + DEVIATION_EPS
-    return squares * ((squares * mask).sum(1, keepdim=True) / count).rsqrt()

@@ -35,7 +35,7 @@ def recompute_batch_norm(model: MOSNetwork, batches: Iterable[Batch]) -> None:
         norm.train()
     for batch in batches:
         if batch.utterances:
-            model(batch.audio, batch.num_samples, with_tokens=False)
+            model(batch.audio, batch.num_samples)
         else:
             model.without_recordings()
     for norm, momentum in zip(norms, momenta, strict=True):

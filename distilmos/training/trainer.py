@@ -16,9 +16,9 @@ import torch
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.errors import FailedError
-from distilmos.model.networks import MOSNetwork
+from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import save_model_dir
-from distilmos.training.batching import BatchOrder, BatchPlan
+from distilmos.training.batching import BatchOrder, BatchPlan, evaluation_plans
 from distilmos.training.calibrate import recompute_batch_norm
 from distilmos.training.checkpoint import (
     Checkpoint,
@@ -31,6 +31,7 @@ from distilmos.training.checkpoint import (
 )
 from distilmos.training.config import TrainConfig
 from distilmos.training.distributed import World
+from distilmos.training.headfit import fit_head
 from distilmos.training.loader import Batch, BatchReader, read_batches
 from distilmos.training.monitor import Observer
 from distilmos.training.objective import StepSize, compute_objective, label_weight
@@ -115,6 +116,8 @@ class Trainer:
         """
         config, state = self.config, self.state
         self._clock = time.perf_counter()
+        if state.step == 0:
+            self._fit_head(stop)
         self.world.copy_from_first(self.model.state_dict().values())
         with closing(self._read(self._order.stream(state.epoch, state.place), stop)) as batches:
             while not (reason := self._end()):
@@ -137,6 +140,15 @@ class Trainer:
                 if evaluates or state.step % config.checkpoint_every == 0:
                     self._save(monitor)
         self._finish(monitor, reason, stop)
+
+    def _fit_head(self, stop: StopRequest) -> None:
+        """Fit a statistics head that no earlier model has given; every process reads the whole training set."""
+        model = self.model
+        if isinstance(model, EncoderNetwork) and model.statistics is not None and not self.config.init_model:
+            plans = evaluation_plans(self.train.num_samples, round(self.config.batch_seconds * SAMPLE_RATE))
+            with closing(read_batches(self._reader, plans, self.config.num_workers, self.device, stop)) as batches:
+                on_device = (batch.to(self.device) for batch in batches)
+                fit_head(model, model.statistics, self.train, on_device, self.config.seed)
 
     def _read(self, plans: Iterable[BatchPlan], stop: StopRequest) -> Generator[Batch]:
         """Read the shares of this process of batches of the training set."""

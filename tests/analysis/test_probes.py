@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from distilmos.analysis import ridge
-from distilmos.analysis.probes import FOLDS, chance, cross_validate, deal_folds, label_task, mos_task, probe
+from distilmos import ridge
+from distilmos.analysis.probes import chance, cross_validate, label_task, mos_task, probe
+from distilmos.ridge import FOLDS, deal_folds
 
 UTTERANCES = [f"u{number:02d}" for number in range(60)]
 SYSTEMS = {u: f"s{number % 12:02d}" for number, u in enumerate(UTTERANCES)}

@@ -1,7 +1,8 @@
-"""Ridge regression whose penalty is chosen by cross-validation within its training data."""
+"""Ridge regression whose penalty is chosen by cross-validation within its training data, and the folds for it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 # Penalties for standardised features that are divided by the square root of their number. The smallest hardly shrinks
 # the weights; the largest leaves little more than the mean.
 PENALTIES = tuple(10.0**exponent for exponent in range(-5, 3))
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,26 @@ def _left_vectors(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     squares, left = np.linalg.eigh(inputs @ inputs.T)
     kept = squares > len(squares) * np.finfo(np.float64).eps * squares[-1]
     return left[:, kept], squares[kept]
+
+
+def deal_folds(units: Sequence[str], classes: Sequence[str], seed: int) -> np.ndarray:
+    """Return the fold of each utterance, (U,), in 0..FOLDS-1.
+
+    Shuffle the units of each class and give them to the folds in turn: each fold gets its share of each class, and all
+    utterances of a unit are in one fold.
+
+    Args:
+        units: unit of each utterance.
+        classes: class of each utterance, the same for all utterances of a unit.
+        seed: seed of the order.
+    """
+    members: dict[str, set[str]] = {}
+    for unit, name in zip(units, classes, strict=True):
+        members.setdefault(name, set()).add(unit)
+    random = np.random.default_rng(seed)
+    folds: dict[str, int] = {}
+    for name in sorted(members):
+        ordered = sorted(members[name])
+        for place in random.permutation(len(ordered)):
+            folds[ordered[place]] = len(folds) % FOLDS
+    return np.array([folds[unit] for unit in units])
