@@ -230,7 +230,7 @@ def read_workbook() -> None:
 
 def is_audio(name: str) -> bool:
     """Return whether a file is a recording."""
-    return PurePosixPath(name).suffix == ".wav"
+    return PurePosixPath(name).suffix.lower() == ".wav"
 
 
 CORPORA = {
@@ -239,6 +239,8 @@ CORPORA = {
     "nisqa": "db",
     "hablamos": "db/HablaMOS",
     "ttsds2": "db",
+    "speechocean762": "db/speechocean762",
+    "p835": "db",
 }
 
 READERS = {
