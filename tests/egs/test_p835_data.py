@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 from helpers.corpora import write_p835
-from helpers.recipes import EGS, run_script, says
+from helpers.recipes import EGS, link_recipe, run_script, says
 
+from distilmos.cli import main
 from distilmos.data.datadir import read_data_dir
 from distilmos.data.schema import Scale
+from distilmos.scoring.results import read_scored
 
 openpyxl = pytest.importorskip("openpyxl")
 
@@ -164,3 +167,17 @@ def test_another_target_is_refused(generated: Path, tmp_path: Path) -> None:
     status, said = prepare(generated, tmp_path / "data", "--target", "noise")
     assert (status, "'noise'" in said) == (2, True)
     assert not (tmp_path / "data").exists()
+
+
+def test_the_default_model_is_scored_as_the_readme_says(generated: Path, tmp_path: Path) -> None:
+    recipe = link_recipe("p835", tmp_path)
+    done = run_script(
+        recipe / "run.sh", "--db_root", generated, "--allow_partial", "true", "--target", "sig", "--nj", "1"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    raw, results = recipe / "dump" / "raw" / "p835_wb", tmp_path / "results"
+    assert main(["predict", str(raw), "--out", str(results / "utt2mos")]) == 0
+    assert main(["score", "--data", str(raw), "--results", str(results)]) == 0
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert metrics["counts"] == {"utterances": 26, "systems": 13}
+    assert {row.utterance: row.mos for row in read_scored(results)} == read_data_dir(raw).targets["sig"]

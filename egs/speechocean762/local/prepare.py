@@ -153,11 +153,12 @@ def compare_medians(path: Path, scores: Mapping[str, Scores], remarks: list[str]
 
 
 def choose_dev(groups: Mapping[str, str], seed: int) -> list[str]:
-    """Return the dev speakers: the same share of the children and of the adults (speaker -> group)."""
+    """Return the dev speakers: the same share of the children and of the adults, at least one (speaker -> group)."""
     chosen: list[str] = []
     for group in ("adult", "child"):
         speakers = sorted(speaker for speaker in groups if groups[speaker] == group)
-        chosen += random.Random(f"{seed} {group}").sample(speakers, round(DEV_SHARE * len(speakers)))
+        number = min(len(speakers), max(1, round(DEV_SHARE * len(speakers))))
+        chosen += random.Random(f"{seed} {group}").sample(speakers, number)
     return chosen
 
 
