@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def age_group(text: str) -> str:
     Raises:
         InputError: if it is not an age, or between the two.
     """
-    if not text.isdecimal():
+    if not re.fullmatch("[0-9]{1,3}", text):
         raise InputError(f"{text} is not an age in years")
     if CHILD_UNTIL < int(text) < ADULT_FROM:
         raise InputError(f"age {text} is neither that of a child (up to {CHILD_UNTIL}) nor of an adult ({ADULT_FROM})")
