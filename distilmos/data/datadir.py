@@ -26,8 +26,9 @@ from distilmos.data.schema import (
     segment,
     target_table,
 )
+from distilmos.data.schema import votes as parse_votes
 from distilmos.data.tables import c_locale_key, is_utf8, read_lines, write_table
-from distilmos.data.validate import scan_data_dir, validate_data_dir
+from distilmos.data.validate import scan_data_dir, scan_scales, validate_data_dir
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import replace_directory, temporary_name, write_text
 
@@ -161,6 +162,12 @@ class DataDir:
         """Utterance -> (listener, score) pairs."""
         return {u: [(listener, float(text)) for listener, text in pairs] for u, pairs in self.rating_texts.items()}
 
+    @cached_property
+    def votes(self) -> dict[str, dict[str, tuple[float, int]]]:
+        """Utterance -> target ("mos" for `mos`) -> standard deviation and number of its ratings."""
+        parsed = {u: map(parse_votes, lines) for u, lines in self.vote_texts.items()}
+        return {u: {target: (sd, number) for target, sd, number in each} for u, each in parsed.items()}
+
     @property
     def groups(self) -> dict[str, str]:
         """System -> group; empty if unknown."""
@@ -223,6 +230,18 @@ def read_data_dir(
 def read_notes(directory: Path) -> str:
     """Return the notes of a data directory; empty if it has none."""
     return " ".join(read_lines(directory / NOTES)).strip() if (directory / NOTES).exists() else ""
+
+
+def read_scales(directory: str | Path) -> list[Scale]:
+    """Return the scales in the file `scale` of a directory; none without the file.
+
+    Raises:
+        InputError: naming each faulty line.
+    """
+    faults: list[str] = []
+    scales = scan_scales(Path(directory), faults)
+    raise_faults(faults, f"{directory}: scale")
+    return scales
 
 
 def write_data_dir(

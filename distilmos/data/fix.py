@@ -9,10 +9,10 @@ from statistics import fmean
 
 from distilmos.data.archive import split_location
 from distilmos.data.audio import audio_seconds
-from distilmos.data.datadir import DataDir, read_notes, write_files
+from distilmos.data.datadir import DataDir, read_notes, read_scales, write_files
 from distilmos.data.schema import FILES, MOS, RATINGS, SEGMENTS, VOTES, Scale, get_table, scale_of, table_names
 from distilmos.data.tables import read_lines
-from distilmos.data.validate import scan_scales, scan_text, scan_votes, validate_data_dir
+from distilmos.data.validate import scan_text, scan_votes, validate_data_dir
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import replace_directory, temporary_name
 
@@ -36,9 +36,7 @@ def fix_data(directory: str | Path) -> list[str]:
     if (directory / SEGMENTS).exists():
         raise InputError(f"{directory / SEGMENTS}: cannot be repaired; run `distilmos dump-audio` first")
     changes: list[str] = []
-    faults: list[str] = []
-    data = DataDir(directory, notes=read_notes(directory), scales=scan_scales(directory, faults))
-    raise_faults(faults, f"{directory}: cannot be repaired")
+    data = DataDir(directory, notes=read_notes(directory), scales=read_scales(directory))
     names = table_names(directory)
     for name in names:
         if (directory / name).exists() or name in ("wav.scp", "utt2sys"):

@@ -209,15 +209,16 @@ class RatingColumns:
 
 
 def gather_ratings(
-    rows: Iterable[Row], columns: RatingColumns, faults: list[str], repeated: list[str]
+    rows: Iterable[Row], columns: RatingColumns, faults: list[str], repeated: list[str], scale: Scale = MOS_SCALE
 ) -> dict[str, RatedItem]:
     """Group the lines of a list with one rating per line by recording.
 
     Args:
         rows: lines of the list.
         columns: names of the columns.
-        faults: receives each score that is not 1, 2, 3, 4 or 5, and each change of a recording's system.
+        faults: receives each score that is not a whole number on `scale`, and each change of a recording's system.
         repeated: receives each further rating of a recording by the same listener; only the first one counts.
+        scale: the scale of the ratings.
 
     Returns:
         name -> recording, in the order of the list. A recording without a valid rating is included.
@@ -235,7 +236,7 @@ def gather_ratings(
                 f"{row.where}: {listener} has rated {name} in line {first} already; only the first rating counts"
             )
             continue
-        value = score(row, columns.score, faults, whole=True)
+        value = score(row, columns.score, faults, whole=True, scale=scale)
         if value is not None:
             item.ratings.append((listener, value))
     return items

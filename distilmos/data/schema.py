@@ -1,8 +1,9 @@
 """The files of a data directory and the content of their lines, defined only here.
 
 All are UTF-8 text. A table has one line per key, `key value`, sorted by key in the C locale. Any other table
-`utt2TARGET` holds the mean scores of a further target, such as `utt2fluency`; it may lack utterances. A data directory may
-also have
+`utt2TARGET` holds the mean scores of a further target, such as `utt2fluency`; it may lack utterances.
+
+A data directory may also have
 
     scale    lowest score, highest score and name of what is rated. The first line is for utt2mos and the ratings; a
              further line is for the target that it names. A target without one has the range of the first line.
@@ -19,7 +20,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
+
+import numpy as np
 
 from distilmos.data.archive import split_location
 from distilmos.data.audio import Span
@@ -32,6 +35,9 @@ VOTES = "votes"  # utterance, target, standard deviation, number of ratings
 SCALE = "scale"  # lowest and highest score, name
 NOTES = "notes"  # one line to show with all results, such as "The ratings are simulated."
 MOS = "mos"  # the target of utt2mos, in `votes`
+_COLUMNS = ("utterance", "seconds", "error")  # of predictions, besides the scores; no target has such a name
+
+Number = TypeVar("Number", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Scale:
         """
         if not (math.isfinite(self.lowest) and math.isfinite(self.highest) and self.lowest < self.highest):
             raise ValueError(f"{self.lowest:g} to {self.highest:g} is not a scale from the lowest to the highest score")
-        if not self.name.strip() or "\n" in self.name:
+        if not self.name.strip() or "\n" in self.name or self.name in _COLUMNS:
             raise ValueError(f"{self.name!r} is not the name of what is rated")
 
     def __str__(self) -> str:
@@ -83,8 +89,8 @@ class Scale:
             raise InputError(f"{text} is not in {self.lowest:g}..{self.highest:g}")
         return value
 
-    def convert(self, score: float, to: Scale) -> float:
-        """Map a score linearly to another scale; a score of the same range stays equal to the last bit."""
+    def convert(self, score: Number, to: Scale) -> Number:
+        """Map a score, or an array of scores, linearly to another scale; those of the same range stay bit-equal."""
         if self.same_range(to):
             return score
         return to.lowest + (score - self.lowest) * (to.width / self.width)
@@ -224,7 +230,7 @@ def target_table(target: str) -> Table:
         InputError: if the target cannot have this name.
     """
     name = f"utt2{target}"
-    if not _TARGET.fullmatch(name) or name in TABLES or name in _OTHER_TABLES:
+    if not _TARGET.fullmatch(name) or name in TABLES or name in _OTHER_TABLES or target in _COLUMNS:
         raise InputError(f"{target!r} is not the name of a target: {TARGET_NAMES}")
     return Table(name, "utterance", f"mean score of {target}", finite_number, target)
 
