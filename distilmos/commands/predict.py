@@ -37,7 +37,7 @@ from distilmos.errors import InputError, InputWarning
 from distilmos.files import written_in_place
 from distilmos.inference.frames import write_frames, write_plot
 from distilmos.inference.output import Journal, record
-from distilmos.inference.predict import PredictOptions, Score, predict
+from distilmos.inference.predict import PredictOptions, Score, predict, scales_of
 from distilmos.inference.progress import with_progress
 from distilmos.memory import use_huge_pages
 from distilmos.model.networks import MOSNetwork
@@ -68,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="N",
         help="score channel N, counted from 1 (default: the mean of all)",
+    )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="map scores linearly to this scale (default: that of the model, 1 to 5 unless its card names another)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write: .csv, .jsonl or utt2mos")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run from OUT.partial")
@@ -104,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         corpus=args.corpus,
         channel=args.channel,
+        scale=args.scale and tuple(args.scale),
     )
     if args.out is None:
         failed = 0
@@ -111,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
             if score.error:
                 failed += 1
             else:
-                print(f"{as_text(score.utterance)} {score.mos:.4f}", flush=True)
+                values = " ".join(f"{value:.4f}" for value in score.scores.values())
+                print(f"{as_text(score.utterance)} {values}", flush=True)
     else:
         journal = _open_journal(args, model, options)
         try:
@@ -140,8 +149,9 @@ def _open_journal(args: argparse.Namespace, model: MOSNetwork, options: PredictO
         "window_seconds": options.window_seconds,
         "corpus": options.corpus,
         "channel": options.channel,
+        "scale": options.scale,
     }
-    return Journal(args.out, identity, resume=args.resume)
+    return Journal(args.out, scales_of(model, options), identity, resume=args.resume)
 
 
 def _except(out: Path, inputs: list[str], recordings: Iterator[Recording]) -> Iterator[Recording]:

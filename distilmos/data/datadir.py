@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -12,9 +12,23 @@ from pathlib import Path
 
 from distilmos.data.archive import split_location
 from distilmos.data.audio import Span, audio_seconds
-from distilmos.data.schema import NOTES, RATINGS, SEGMENTS, TABLES, segment
+from distilmos.data.schema import MOS as MOS_TARGET
+from distilmos.data.schema import (
+    NOTES,
+    RATINGS,
+    SCALE,
+    SEGMENTS,
+    TABLES,
+    VOTES,
+    Scale,
+    get_table,
+    scale_of,
+    segment,
+    target_table,
+)
+from distilmos.data.schema import votes as parse_votes
 from distilmos.data.tables import c_locale_key, is_utf8, read_lines, write_table
-from distilmos.data.validate import scan_data_dir, validate_data_dir
+from distilmos.data.validate import scan_data_dir, scan_scales, validate_data_dir
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import replace_directory, temporary_name, write_text
 
@@ -38,6 +52,9 @@ class Utterance:
         group: group of the system, such as a type of degradation; the same for all its utterances.
         condition: condition of the system, if several systems repeat it; the same for all its utterances.
         seconds: duration of the audio, if known; otherwise its header is read.
+        targets: further target -> its mean score, such as {"fluency": 7.2}.
+        votes: target ("mos" for the mean score) -> standard deviation and number of its ratings, where single ratings
+            are not known.
     """
 
     id: str
@@ -51,6 +68,8 @@ class Utterance:
     group: str | None = None
     condition: str | None = None
     seconds: float | None = None
+    targets: Mapping[str, float] = field(default_factory=dict)
+    votes: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
     @property
     def mean_score(self) -> float | None:
@@ -66,15 +85,19 @@ class DataDir:
 
     Attributes:
         path: the directory.
-        tables: file name -> key -> value for the tables that exist; see `schema.TABLES`.
+        tables: file name -> key -> value for the tables that exist; see `schema`.
         rating_texts: utterance -> (listener, score) pairs.
         notes: one line; may be empty.
+        scales: lines of the file `scale`; none without it.
+        vote_texts: utterance -> lines of the file `votes`, without the utterance.
     """
 
     path: Path
     tables: dict[str, dict[str, str]] = field(default_factory=dict)
     rating_texts: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     notes: str = ""
+    scales: Sequence[Scale] = ()
+    vote_texts: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def utterances(self) -> list[str]:
@@ -112,10 +135,38 @@ class DataDir:
         """Utterance -> mean opinion score; empty if nothing is rated."""
         return self._floats("utt2mos")
 
+    @property
+    def scale(self) -> Scale:
+        """The scale of `mos` and `ratings`."""
+        return scale_of(self.scales, MOS_TARGET)
+
+    @cached_property
+    def targets(self) -> dict[str, dict[str, float]]:
+        """Further target -> utterance -> mean score; a target may lack utterances."""
+        found = {get_table(name).target: name for name in self.tables if name not in TABLES}
+        return {target: self._floats(name) for target, name in found.items()}
+
+    def target(self, name: str) -> tuple[Scale, dict[str, float]]:
+        """Return the scale and the scores (utterance -> mean score) of a target.
+
+        Raises:
+            InputError: if the data has no such target.
+        """
+        if name not in self.targets:
+            known = f"its targets are {', '.join(self.targets)}" if self.targets else "it has none"
+            raise InputError(f"{self.path}: has no target {name} (file utt2{name}); {known}")
+        return scale_of(self.scales, name), self.targets[name]
+
     @cached_property
     def ratings(self) -> dict[str, list[tuple[str, float]]]:
         """Utterance -> (listener, score) pairs."""
         return {u: [(listener, float(text)) for listener, text in pairs] for u, pairs in self.rating_texts.items()}
+
+    @cached_property
+    def votes(self) -> dict[str, dict[str, tuple[float, int]]]:
+        """Utterance -> target ("mos" for `mos`) -> standard deviation and number of its ratings."""
+        parsed = {u: map(parse_votes, lines) for u, lines in self.vote_texts.items()}
+        return {u: {target: (sd, number) for target, sd, number in each} for u, each in parsed.items()}
 
     @property
     def groups(self) -> dict[str, str]:
@@ -147,11 +198,12 @@ class DataDir:
         kept["recording"] = {self.segments[u][0] for u in kept["utterance"]} if self.segments else kept["utterance"]
         kept["system"] = {self.systems[utterance] for utterance in kept["utterance"] if utterance in self.systems}
         tables = {
-            name: {key: value for key, value in table.items() if key in kept[TABLES[name].key]}
+            name: {key: value for key, value in table.items() if key in kept[get_table(name).key]}
             for name, table in self.tables.items()
         }
         ratings = {u: pairs for u, pairs in self.rating_texts.items() if u in kept["utterance"]}
-        return DataDir(self.path, tables, ratings, self.notes)
+        votes = {u: lines for u, lines in self.vote_texts.items() if u in kept["utterance"]}
+        return DataDir(self.path, tables, ratings, self.notes, self.scales, votes)
 
 
 def read_data_dir(
@@ -172,7 +224,7 @@ def read_data_dir(
     found = scan_data_dir(directory, rated=rated, pipes=pipes, audio_only=audio_only)
     raise_faults(found.faults, f"{directory} is not a valid data directory")
     tables = {name: table.values for name, table in found.tables.items()}
-    return DataDir(directory, tables, found.ratings.values, read_notes(directory))
+    return DataDir(directory, tables, found.ratings.values, read_notes(directory), found.scales, found.votes)
 
 
 def read_notes(directory: Path) -> str:
@@ -180,10 +232,24 @@ def read_notes(directory: Path) -> str:
     return " ".join(read_lines(directory / NOTES)).strip() if (directory / NOTES).exists() else ""
 
 
-def write_data_dir(directory: str | Path, utterances: Iterable[Utterance], notes: str = "") -> int:
+def read_scales(directory: str | Path) -> list[Scale]:
+    """Return the scales in the file `scale` of a directory; none without the file.
+
+    Raises:
+        InputError: naming each faulty line.
+    """
+    faults: list[str] = []
+    scales = scan_scales(Path(directory), faults)
+    raise_faults(faults, f"{directory}: scale")
+    return scales
+
+
+def write_data_dir(
+    directory: str | Path, utterances: Iterable[Utterance], notes: str = "", scales: Sequence[Scale] = ()
+) -> int:
     """Write one data directory, as `write_data_dirs` does; return the number of utterances."""
     directory = Path(directory)
-    return write_data_dirs(directory.parent, {directory.name: utterances}, notes)[directory.name]
+    return write_data_dirs(directory.parent, {directory.name: utterances}, notes, scales=scales)[directory.name]
 
 
 def write_data_dirs(
@@ -191,6 +257,7 @@ def write_data_dirs(
     sets: Mapping[str, Iterable[Utterance]],
     notes: str = "",
     system_mos: Mapping[str, float] | None = None,
+    scales: Sequence[Scale] = (),
 ) -> dict[str, int]:
     """Write the data directories of a corpus in place of older ones: all of them or, on any fault, none.
 
@@ -199,6 +266,8 @@ def write_data_dirs(
         sets: name of a directory in `parent` -> its utterances in any order.
         notes: one line for the file `notes` of each directory; if empty, the file is not written.
         system_mos: system -> true MOS, for sys2mos; must have all systems of all sets. None: no sys2mos.
+        scales: the scale of mean scores and ratings, then those of further targets with another range; none for MOS
+            from 1 to 5.
 
     Returns:
         name -> number of utterances.
@@ -220,7 +289,7 @@ def write_data_dirs(
         ]
     raise_faults(faults, f"preparing {', '.join(str(parent / name) for name in sets)}")
     directories = [
-        _from_utterances(parent / name, members, durations[name], notes, system_mos)
+        replace(_from_utterances(parent / name, members, durations[name], notes, system_mos), scales=scales)
         for name, members in ordered.items()
     ]
     replace_data_dirs(directories, "preparing")
@@ -267,11 +336,20 @@ def _from_utterances(
     for name, attribute in _COLUMNS.items():
         values = ((u.id, getattr(u, attribute)) for u in utterances)
         tables[name] = {utterance: str(value) for utterance, value in values if value is not None}
+    for target in dict.fromkeys(target for u in utterances for target in u.targets):
+        scores = {u.id: str(u.targets[target]) for u in utterances if target in u.targets}
+        tables[target_table(target).name] = scores
     if system_mos is not None:
         tables["sys2mos"] = {u.system: str(system_mos[u.system]) for u in utterances}
     ratings = {u.id: [(listener, _shortest(score)) for listener, score in u.ratings] for u in utterances if u.ratings}
+    votes = {
+        u.id: [f"{target} {deviation} {number}" for target, (deviation, number) in u.votes.items()]
+        for u in utterances
+        if u.votes
+    }
     # A table without values is not written.
-    return DataDir(directory, {name: table for name, table in tables.items() if table}, ratings, notes)
+    written = {name: table for name, table in tables.items() if table}
+    return DataDir(directory, written, ratings, notes, vote_texts=votes)
 
 
 def _shortest(score: float) -> str:
@@ -308,12 +386,18 @@ def write_files(data: DataDir, leave_out: Collection[str] = ()) -> None:
     """Write the files of a data directory except the tables `leave_out`, without checks. The directory may exist."""
     directory = data.path
     directory.mkdir(parents=True, exist_ok=True)
-    for name, table in TABLES.items():
-        if name not in leave_out and (table.required or data.tables.get(name)):
+    for name in dict.fromkeys([*TABLES, *data.tables]):
+        if name not in leave_out and (get_table(name).required or data.tables.get(name)):
             write_table(directory / name, data.tables.get(name, {}))
+    if data.scales:
+        rated = [s for s in data.scales[1:] if data.tables.get(target_table(s.name).name)]
+        write_text(directory / SCALE, "".join(f"{scale}\n" for scale in [data.scales[0], *rated]))
     if data.rating_texts:
         ordered = sorted(data.rating_texts, key=c_locale_key)
         lines = [f"{u} {listener} {score}\n" for u in ordered for listener, score in data.rating_texts[u]]
         write_text(directory / RATINGS, "".join(lines))
+    if data.vote_texts:
+        ordered = sorted(data.vote_texts, key=c_locale_key)
+        write_text(directory / VOTES, "".join(f"{u} {line}\n" for u in ordered for line in data.vote_texts[u]))
     if data.notes:
         write_text(directory / NOTES, data.notes + "\n")

@@ -9,11 +9,10 @@ from statistics import fmean
 
 from distilmos.data.archive import split_location
 from distilmos.data.audio import audio_seconds
-from distilmos.data.datadir import DataDir, read_notes, write_files
-from distilmos.data.schema import FILES, RATINGS, SEGMENTS, TABLES
-from distilmos.data.schema import score as checked_score
+from distilmos.data.datadir import DataDir, read_notes, read_scales, write_files
+from distilmos.data.schema import FILES, MOS, RATINGS, SEGMENTS, VOTES, Scale, get_table, scale_of, table_names
 from distilmos.data.tables import read_lines
-from distilmos.data.validate import scan_text, validate_data_dir
+from distilmos.data.validate import scan_text, scan_votes, validate_data_dir
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import replace_directory, temporary_name
 
@@ -37,14 +36,19 @@ def fix_data(directory: str | Path) -> list[str]:
     if (directory / SEGMENTS).exists():
         raise InputError(f"{directory / SEGMENTS}: cannot be repaired; run `distilmos dump-audio` first")
     changes: list[str] = []
-    data = DataDir(directory, notes=read_notes(directory))
-    for name in TABLES:
+    data = DataDir(directory, notes=read_notes(directory), scales=read_scales(directory))
+    names = table_names(directory)
+    for name in names:
         if (directory / name).exists() or name in ("wav.scp", "utt2sys"):
-            table = scan_text(directory / name)
+            table = scan_text(directory / name, data.scales)
             changes += [f"{fault}: dropped" for fault in table.faults]
             data.tables[name] = table.values
+    if (directory / VOTES).exists():
+        dropped: list[str] = []
+        data.vote_texts = scan_votes(directory / VOTES, data.tables["wav.scp"], data.tables, dropped)
+        changes += [f"{fault}: dropped" for fault in dropped]
     if (directory / RATINGS).exists():
-        data.rating_texts, fewer = _good_ratings(directory / RATINGS, changes)
+        data.rating_texts, fewer = _good_ratings(directory / RATINGS, scale_of(data.scales, MOS), changes)
         _correct_means(data, fewer, changes)
         if "utt2mos" not in data.tables and data.rating_texts:
             data.tables["utt2mos"] = {u: str(_mean(pairs)) for u, pairs in data.rating_texts.items()}
@@ -52,7 +56,7 @@ def fix_data(directory: str | Path) -> list[str]:
     data = _complete(data, changes)
 
     temporary = temporary_name(directory)
-    present = [name for name in FILES if (directory / name).exists()]
+    present = [name for name in dict.fromkeys([*FILES, *names]) if (directory / name).exists()]
     try:
         # Other files stay, also backups of earlier repairs.
         top = str(directory)
@@ -94,7 +98,7 @@ def _mean(pairs: list[tuple[str, str]]) -> float:
     return fmean(float(score) for _, score in pairs)
 
 
-def _good_ratings(path: Path, changes: list[str]) -> tuple[dict[str, list[tuple[str, str]]], set[str]]:
+def _good_ratings(path: Path, scale: Scale, changes: list[str]) -> tuple[dict[str, list[tuple[str, str]]], set[str]]:
     """Return the valid ratings, one per listener and utterance, and the utterances that lost ratings."""
     ratings: dict[str, dict[str, str]] = {}
     fewer: set[str] = set()
@@ -102,7 +106,7 @@ def _good_ratings(path: Path, changes: list[str]) -> tuple[dict[str, list[tuple[
         fields = line.split()
         try:
             utterance, listener, score = fields
-            checked_score(score)
+            scale.score(score)
         except (ValueError, InputError):
             changes.append(f"{path}:{number}: {line!r} is not 'utterance listener score': dropped")
             fewer.update(fields[:1])
@@ -147,7 +151,7 @@ def _complete(data: DataDir, changes: list[str]) -> DataDir:
             changes.append(f"{data.path / 'utt2dur'}: {utterance} added")
     if not kept:
         raise InputError(f"{data.path}: no utterance is left; first reasons: " + "; ".join(changes[:3]))
-    of_utterances = [name for name in data.tables if TABLES[name].key == "utterance"]
+    of_utterances = [name for name in data.tables if get_table(name).key == "utterance"]
     listed = {name: list(data.tables[name]) for name in of_utterances} | {RATINGS: list(data.rating_texts)}
     for name, utterances in listed.items():
         strays = [u for u in utterances if u not in data.tables["wav.scp"]]

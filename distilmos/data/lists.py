@@ -1,14 +1,15 @@
-"""Rating lists of corpora: delimited text, read with file and line of every fault."""
+"""Rating lists of corpora: delimited text or sheets of workbooks, read with the place of every fault."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distilmos.data.schema import MOS_RANGE
-from distilmos.data.tables import finite_number, read_lines
+from distilmos.data.schema import MOS_SCALE, Scale
+from distilmos.data.tables import read_lines
+from distilmos.data.workbook import read_sheet
 from distilmos.errors import InputError
 
 MEAN_TOLERANCE = 0.005  # largest error of a mean rounded to two decimals
@@ -16,7 +17,13 @@ MEAN_TOLERANCE = 0.005  # largest error of a mean rounded to two decimals
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a list: column -> value, without surrounding white space."""
+    """One line of a list.
+
+    Attributes:
+        path: the file; for a workbook, FILE:SHEET.
+        line: number of the line or row, from 1.
+        values: column -> value, without surrounding white space.
+    """
 
     path: Path
     line: int
@@ -62,22 +69,61 @@ def read_rows(
     except InputError as error:
         faults.append(str(error))
         return []
-    names: list[str] = [] if header else list(columns)
-    rows = []
+    values = _split(path, lines, delimiter, faults)
+    rows = _rows(path, values, columns, faults, header=header)
+    return rows if may_be_empty else filled(rows, columns, faults)
+
+
+def read_sheet_rows(
+    workbook: str | Path, sheet: str, columns: Sequence[str], faults: list[str], *, may_be_empty: bool = False
+) -> list[Row]:
+    """Read a list from a sheet of a workbook, whose first row names the columns.
+
+    Args:
+        workbook: path of the .xlsx file.
+        sheet: name of the sheet.
+        columns: as for `read_rows` with a header.
+        faults: as for `read_rows`.
+        may_be_empty: as for `read_rows`.
+
+    Returns:
+        the valid rows, with the cells as text; none if the sheet cannot be read.
+    """
+    try:
+        cells = read_sheet(workbook, sheet)
+    except InputError as error:
+        faults.append(str(error))
+        return []
+    texts = (
+        (number, ["" if cell is None else str(cell).strip() for cell in row]) for number, row in enumerate(cells, 1)
+    )
+    rows = _rows(Path(f"{workbook}:{sheet}"), texts, columns, faults, header=True)
+    return rows if may_be_empty else filled(rows, columns, faults)
+
+
+def _split(path: Path, lines: Iterable[str], delimiter: str, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and values of each line."""
     for number, line in enumerate(lines, start=1):
         try:
             # Line by line: a stray quote must not swallow the following lines.
-            values = [value.strip() for value in next(csv.reader([line], delimiter=delimiter, strict=True), [])]
+            yield number, [value.strip() for value in next(csv.reader([line], delimiter=delimiter, strict=True), [])]
         except csv.Error as error:
             faults.append(f"{path}:{number}: not a line of values separated by {delimiter!r}: {error}")
-            continue
+
+
+def _rows(
+    path: Path, lines: Iterable[tuple[int, list[str]]], columns: Sequence[str], faults: list[str], *, header: bool
+) -> list[Row]:
+    """Name the values of numbered lines; see `read_rows`."""
+    names: list[str] = [] if header else list(columns)
+    rows = []
+    for number, values in lines:
         if not any(values):
             continue
         if not names:
             names = values
             if missing := [column for column in columns if column not in names]:
-                header_is = f"the header {line!r} (separated by {delimiter!r})"
-                faults.append(f"{path}:{number}: no column {', '.join(missing)} in {header_is}")
+                faults.append(f"{path}:{number}: no column {', '.join(missing)} in the header {names}")
                 return []
             if twice := [column for column in columns if names.count(column) > 1]:
                 faults.append(f"{path}:{number}: the header has {', '.join(twice)} more than once")
@@ -89,7 +135,7 @@ def read_rows(
             rows.append(Row(path, number, dict(zip(names, values, strict=True))))
     if not names:
         faults.append(f"{path}: empty")
-    return rows if may_be_empty else filled(rows, columns, faults)
+    return rows
 
 
 def filled(rows: Iterable[Row], columns: Sequence[str], faults: list[str]) -> list[Row]:
@@ -103,24 +149,25 @@ def filled(rows: Iterable[Row], columns: Sequence[str], faults: list[str]) -> li
     return good
 
 
-def score(row: Row, column: str, faults: list[str], *, whole: bool = False) -> float | None:
-    """Return the score in a column; if it is not in 1..5, add a fault and return None.
+def score(row: Row, column: str, faults: list[str], *, whole: bool = False, scale: Scale = MOS_SCALE) -> float | None:
+    """Return the score in a column; if it is not on `scale`, add a fault and return None.
 
     Args:
         row: a line of a list.
         column: name of the column.
         faults: receives the fault.
         whole: whether the score must be a whole number, like a single rating on the ACR scale.
+        scale: the scale of the scores.
     """
-    low, high = MOS_RANGE
     try:
-        value = finite_number(row[column])
+        value = scale.score(row[column])
+        if not whole or value == int(value):
+            return value
     except InputError:
-        value = low - 1
-    if not low <= value <= high or (whole and value != int(value)):
-        faults.append(f"{row.where}: {column} {row[column]!r} is not a {'whole ' if whole else ''}number in 1..5")
-        return None
-    return value
+        pass
+    kind = "whole number" if whole else "number"
+    faults.append(f"{row.where}: {column} {row[column]!r} is not a {kind} in {scale.lowest:g}..{scale.highest:g}")
+    return None
 
 
 @dataclass
@@ -162,15 +209,16 @@ class RatingColumns:
 
 
 def gather_ratings(
-    rows: Iterable[Row], columns: RatingColumns, faults: list[str], repeated: list[str]
+    rows: Iterable[Row], columns: RatingColumns, faults: list[str], repeated: list[str], scale: Scale = MOS_SCALE
 ) -> dict[str, RatedItem]:
     """Group the lines of a list with one rating per line by recording.
 
     Args:
         rows: lines of the list.
         columns: names of the columns.
-        faults: receives each score that is not 1, 2, 3, 4 or 5, and each change of a recording's system.
+        faults: receives each score that is not a whole number on `scale`, and each change of a recording's system.
         repeated: receives each further rating of a recording by the same listener; only the first one counts.
+        scale: the scale of the ratings.
 
     Returns:
         name -> recording, in the order of the list. A recording without a valid rating is included.
@@ -188,7 +236,7 @@ def gather_ratings(
                 f"{row.where}: {listener} has rated {name} in line {first} already; only the first rating counts"
             )
             continue
-        value = score(row, columns.score, faults, whole=True)
+        value = score(row, columns.score, faults, whole=True, scale=scale)
         if value is not None:
             item.ratings.append((listener, value))
     return items

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from distilmos.data.audio import audio_seconds
 from distilmos.data.datadir import Utterance, write_data_dirs
+from distilmos.data.schema import Scale
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import write_text
 
@@ -93,19 +94,22 @@ class Preparation:
         found = self.faults + empty + ([] if self.allow_partial else self.gaps)
         raise_faults(found, f"preparing {self.corpus}{hint}")
 
-    def write(self, notes: str = "", system_mos: Mapping[str, float] | None = None) -> None:
+    def write(
+        self, notes: str = "", system_mos: Mapping[str, float] | None = None, scales: Sequence[Scale] = ()
+    ) -> None:
         """Write all data directories and the report, and print the report.
 
         Args:
             notes: one line to show with all results.
             system_mos: true MOS of systems, where it is not the mean of their utterances in the set.
+            scales: scales of the scores; see `write_data_dirs`.
 
         Raises:
             InputError: as `check`. Nothing is then written.
         """
         self.check()
         sets = {name: members.values() for name, members in self.sets.items()}
-        write_data_dirs(self.datadir, sets, notes, system_mos)
+        write_data_dirs(self.datadir, sets, notes, system_mos, scales)
         report = self._report()
         write_text(self.datadir / REPORT, report)
         print(report, end="")

@@ -1,37 +1,140 @@
 """The files of a data directory and the content of their lines, defined only here.
 
-All are UTF-8 text. A table has one line per key, `key value`, sorted by key in the C locale. Besides the tables, a data
-directory may have `ratings` (utterance, listener, score; several lines per utterance) and `notes` (one line).
+All are UTF-8 text. A table has one line per key, `key value`, sorted by key in the C locale. Any other table
+`utt2TARGET` holds the mean scores of a further target, such as `utt2fluency`; it may lack utterances.
+
+A data directory may also have
+
+    scale    lowest score, highest score and name of what is rated. The first line is for utt2mos and the ratings; a
+             further line is for the target that it names. A target without one has the range of the first line.
+             Without the file: `1 5 MOS`.
+    ratings  utterance, listener, score; several lines per utterance
+    votes    utterance, target (mos for utt2mos), standard deviation and number of its ratings, if these are not known
+    notes    one line to show with all results
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
 
 from distilmos.data.archive import split_location
 from distilmos.data.audio import Span
 from distilmos.data.tables import finite_number
 from distilmos.errors import InputError
 
-MOS_RANGE = (1.0, 5.0)  # absolute category rating (ITU-T P.800)
 SEGMENTS = "segments"  # utterances that are parts of recordings
 RATINGS = "ratings"  # utterance, listener, score
+VOTES = "votes"  # utterance, target, standard deviation, number of ratings
+SCALE = "scale"  # lowest and highest score, name
 NOTES = "notes"  # one line to show with all results, such as "The ratings are simulated."
+MOS = "mos"  # the target of utt2mos, in `votes`
+_COLUMNS = ("utterance", "seconds", "error")  # of predictions, besides the scores; no target has such a name
+
+Number = TypeVar("Number", float, np.ndarray)
 
 
-def score(text: str) -> float:
-    """Convert a score.
+@dataclass(frozen=True)
+class Scale:
+    """A rating scale.
+
+    Attributes:
+        lowest: lowest score.
+        highest: highest score.
+        name: name of what is rated, such as MOS or fluency.
+    """
+
+    lowest: float
+    highest: float
+    name: str
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: if the ends are not finite and ascending, or the name is empty.
+        """
+        if not (math.isfinite(self.lowest) and math.isfinite(self.highest) and self.lowest < self.highest):
+            raise ValueError(f"{self.lowest:g} to {self.highest:g} is not a scale from the lowest to the highest score")
+        if not self.name.strip() or "\n" in self.name or self.name in _COLUMNS:
+            raise ValueError(f"{self.name!r} is not the name of what is rated")
+
+    def __str__(self) -> str:
+        """Return the line of the file `scale`."""
+        return f"{self.lowest:g} {self.highest:g} {self.name}"
+
+    @property
+    def width(self) -> float:
+        """Difference between the ends."""
+        return self.highest - self.lowest
+
+    def same_range(self, other: Scale) -> bool:
+        """Return whether both have the same ends."""
+        return (self.lowest, self.highest) == (other.lowest, other.highest)
+
+    def score(self, text: str) -> float:
+        """Convert a score.
+
+        Raises:
+            InputError: if it is not a number on the scale.
+        """
+        value = finite_number(text)
+        if not self.lowest <= value <= self.highest:
+            raise InputError(f"{text} is not in {self.lowest:g}..{self.highest:g}")
+        return value
+
+    def convert(self, score: Number, to: Scale) -> Number:
+        """Map a score, or an array of scores, linearly to another scale; those of the same range stay bit-equal."""
+        if self.same_range(to):
+            return score
+        return to.lowest + (score - self.lowest) * (to.width / self.width)
+
+
+MOS_SCALE = Scale(1.0, 5.0, "MOS")  # absolute category rating (ITU-T P.800)
+
+
+def scale_line(text: str) -> Scale:
+    """Convert a line of the file `scale`.
 
     Raises:
-        InputError: if it is not a number in MOS_RANGE.
+        InputError: unless it is `lowest highest name`, with the numbers in this order.
     """
-    value = finite_number(text)
-    if not MOS_RANGE[0] <= value <= MOS_RANGE[1]:
-        raise InputError(f"{text} is not in 1..5")
-    return value
+    fields = text.split(maxsplit=2)
+    if len(fields) != 3:
+        raise InputError(f"expected 'lowest highest name', found {text!r}")
+    try:
+        return Scale(finite_number(fields[0]), finite_number(fields[1]), fields[2].strip())
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def scale_of(scales: Sequence[Scale], target: str) -> Scale:
+    """Return the scale of a target in the scales of a data directory, of which the first is that of utt2mos."""
+    main = scales[0] if scales else MOS_SCALE
+    if target == MOS:
+        return main
+    return next((scale for scale in scales[1:] if scale.name == target), replace(main, name=target))
+
+
+def votes(text: str) -> tuple[str, float, int]:
+    """Convert the text after the utterance in `votes`, `target standard_deviation number`.
+
+    Raises:
+        InputError: if it is something else.
+    """
+    fields = text.split()
+    if len(fields) != 3:
+        raise InputError(f"expected 'utterance target standard_deviation number', found {text!r} after the utterance")
+    deviation = finite_number(fields[1])
+    if deviation < 0 or not re.fullmatch(r"[1-9]\d*", fields[2]):
+        raise InputError(f"not a standard deviation and a number of ratings: {fields[1]} {fields[2]}")
+    return fields[0], deviation, int(fields[2])
 
 
 def seconds(text: str) -> float:
@@ -70,7 +173,8 @@ class Table:
         name: name of the file.
         key: kind of the key. A recording is an utterance if there are no `segments`.
         meaning: meaning of the value.
-        convert: converts the text of a value; raises InputError if it cannot.
+        convert: converts the text of a value; raises InputError if it cannot. Scores must also be on the scale.
+        target: the target whose scores these are; empty for other tables.
         required: every data directory has this table.
         complete: the table has every key. Tables of systems may also have systems without utterances.
         names: kind of name that the values are, if names are unique only within a corpus; empty otherwise.
@@ -80,6 +184,7 @@ class Table:
     key: Literal["utterance", "recording", "system"]
     meaning: str
     convert: Callable[[str], object] = str
+    target: str = ""
     required: bool = False
     complete: bool = False
     names: str = ""
@@ -92,7 +197,7 @@ TABLES = {
         Table(SEGMENTS, "utterance", "recording, and start and end in seconds", segment, complete=True),
         Table("utt2sys", "utterance", "system under test", required=True, complete=True, names="system"),
         Table("utt2dur", "utterance", "duration in seconds", seconds, required=True, complete=True),
-        Table("utt2mos", "utterance", "mean opinion score; absent if nothing is rated", score, complete=True),
+        Table("utt2mos", "utterance", "mean score; absent if nothing is rated", finite_number, MOS, complete=True),
         Table("utt2spk", "utterance", "speaker", names="speaker"),
         Table("utt2sent", "utterance", "id of the spoken sentence", names="sentence"),
         Table("text", "utterance", "transcript"),
@@ -101,9 +206,57 @@ TABLES = {
         Table(
             "sys2cond", "system", "condition that the system repeats; otherwise the system itself", names="condition"
         ),
-        Table("sys2mos", "system", "true MOS; otherwise the mean of its utterances in the set", score, complete=True),
+        Table(
+            "sys2mos",
+            "system",
+            "true score; otherwise the mean of its utterances",
+            finite_number,
+            MOS,
+            complete=True,
+        ),
     )
 }
-FILES = (*TABLES, RATINGS, NOTES)
+FILES = (*TABLES, SCALE, RATINGS, VOTES, NOTES)  # besides the tables of further targets
+# Tables that Kaldi and ESPnet write into data directories; they are not targets.
+_OTHER_TABLES = {f"utt2{name}" for name in ("category", "gender", "lang", "num_frames", "uniq", "utt", "vad", "warp")}
+_TARGET = re.compile(r"utt2(?P<target>[A-Za-z]\w*)")
+TARGET_NAMES = "letters, digits and _, and not the name of another table (sys, spk, dur, sent, corpus, mos, ...)"
+
+
+def target_table(target: str) -> Table:
+    """Return the table of a further target.
+
+    Raises:
+        InputError: if the target cannot have this name.
+    """
+    name = f"utt2{target}"
+    if not _TARGET.fullmatch(name) or name in TABLES or name in _OTHER_TABLES or target in _COLUMNS:
+        raise InputError(f"{target!r} is not the name of a target: {TARGET_NAMES}")
+    return Table(name, "utterance", f"mean score of {target}", finite_number, target)
+
+
+def find_table(name: str) -> Table | None:
+    """Return the table that is kept in the file `name`; None if it is not a file of a data directory."""
+    if name in TABLES or not name.startswith("utt2"):
+        return TABLES.get(name)
+    try:
+        return target_table(name.removeprefix("utt2"))
+    except InputError:
+        return None
+
+
+def get_table(name: str) -> Table:
+    """Return a table that exists."""
+    table = find_table(name)
+    assert table is not None
+    return table
+
+
+def table_names(directory: Path) -> list[str]:
+    """Return the names of all tables that a data directory may hold: those of TABLES, then its further targets."""
+    found = sorted(path.name for path in directory.glob("utt2*"))
+    return [*TABLES, *(name for name in found if name not in TABLES and find_table(name))]
+
+
 # Kind of name -> table that gives it to utterances: "speaker" -> "utt2spk", ...
 NAMES = {table.names: table.name for table in TABLES.values() if table.names and table.key == "utterance"}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distilmos.data.datadir import DataDir, read_data_dir, replace_data_dirs
-from distilmos.data.schema import NAMES, TABLES
+from distilmos.data.schema import MOS, MOS_SCALE, NAMES, Scale, get_table, scale_of, votes
 from distilmos.data.tables import c_locale_key, read_lines
 from distilmos.errors import InputError, raise_faults
 
@@ -22,7 +22,8 @@ def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> 
         out: the directory to write.
         sources: (label, directory) pairs. A label names the corpus of the utterances (utt2corpus) and becomes the
             prefix of their systems, listeners, speakers and sentences, because another corpus may use the same names.
-            With an empty label, equal names mean the same.
+            With an empty label, equal names mean the same. If the scales of a target differ, its scores are mapped
+            linearly to 1..5.
 
     Returns:
         the number of utterances.
@@ -31,8 +32,10 @@ def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> 
         InputError: if a directory is faulty, an utterance is in two of them, they disagree about a system or
             a recording, or only some of them have scores.
     """
-    parts = [(label, read_data_dir(directory, rated=False)) for label, directory in sources]
-    joined = DataDir(Path(out))
+    found = [read_data_dir(directory, rated=False) for _, directory in sources]
+    scales = _common_scales(found)
+    parts = [(label, _on_scales(data, scales)) for (label, _), data in zip(sources, found, strict=True)]
+    joined = DataDir(Path(out), scales=scales)
     faults: list[str] = []
     origin: dict[str, Path] = {}
     if len({bool(data.mos) for _, data in parts}) > 1:
@@ -46,18 +49,54 @@ def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> 
                 faults.append(f"{data.path}: utterance {utterance} is also in {first}")
         for name, table in data.tables.items():
             known = joined.tables.setdefault(name, {})
-            if TABLES[name].key == "utterance" or (TABLES[name].key == "recording" and not data.segments):
+            if get_table(name).key == "utterance" or (get_table(name).key == "recording" and not data.segments):
                 known.update(table)
                 continue
             for key, value in table.items():
                 if known.setdefault(key, value) != value:
                     faults.append(f"{data.path / name}: {key} is {value}, elsewhere {known[key]}")
         joined.rating_texts.update(data.rating_texts)
+        joined.vote_texts.update(data.vote_texts)
     raise_faults(faults, f"combining to {out}")
     joined.notes = " ".join(dict.fromkeys(data.notes for _, data in parts if data.notes))
     _complete_system_tables(joined)
     replace_data_dirs([joined], "writing")
     return len(origin)
+
+
+def _common_scales(parts: Sequence[DataDir]) -> Sequence[Scale]:
+    """Return scales for the join of data directories; none if all have the scale of MOS, and no others."""
+    if not any(data.scales for data in parts):
+        return ()
+
+    def common(target: str) -> Scale:
+        each = {scale_of(data.scales, target) for data in parts if target == MOS or target in data.targets}
+        name = MOS_SCALE.name if target == MOS else target
+        return each.pop() if len(each) == 1 else replace(MOS_SCALE, name=name)
+
+    further = dict.fromkeys(target for data in parts for target in data.targets)
+    return [common(MOS), *map(common, further)]
+
+
+def _on_scales(data: DataDir, scales: Sequence[Scale]) -> DataDir:
+    """Return `data` with its scores mapped to `scales`; scores that have them already stay the same text."""
+
+    def mapped(target: str, text: str) -> str:
+        own, new = scale_of(data.scales, target), scale_of(scales, target)
+        return text if own.same_range(new) else str(own.convert(float(text), new))
+
+    def mapped_votes(line: str) -> str:
+        target, deviation, number = votes(line)
+        own, new = scale_of(data.scales, target), scale_of(scales, target)
+        return line if own.same_range(new) else f"{target} {deviation * new.width / own.width} {number}"
+
+    tables = dict(data.tables)
+    for name, table in data.tables.items():
+        if target := get_table(name).target:
+            tables[name] = {key: mapped(target, text) for key, text in table.items()}
+    ratings = {u: [(name, mapped(MOS, text)) for name, text in pairs] for u, pairs in data.rating_texts.items()}
+    lines = {u: list(map(mapped_votes, own)) for u, own in data.vote_texts.items()}
+    return replace(data, tables=tables, rating_texts=ratings, scales=scales, vote_texts=lines)
 
 
 def _labelled(data: DataDir, label: str) -> DataDir:
@@ -68,7 +107,7 @@ def _labelled(data: DataDir, label: str) -> DataDir:
 
     tables = {}
     for name, table in data.tables.items():
-        of_system, has_names = TABLES[name].key == "system", bool(TABLES[name].names)
+        of_system, has_names = get_table(name).key == "system", bool(get_table(name).names)
         tables[name] = {
             named(key) if of_system else key: named(value) if has_names else value for key, value in table.items()
         }

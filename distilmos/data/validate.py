@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from distilmos.data.archive import pipe_command, split_location
-from distilmos.data.schema import RATINGS, SEGMENTS, TABLES, score, segment
+from distilmos.data.schema import (
+    MOS,
+    MOS_SCALE,
+    RATINGS,
+    SCALE,
+    SEGMENTS,
+    VOTES,
+    Scale,
+    get_table,
+    scale_line,
+    scale_of,
+    segment,
+    table_names,
+    votes,
+)
 from distilmos.data.tables import ScannedTable, c_locale_key, read_lines, scan_table
 from distilmos.errors import InputError
 from distilmos.files import is_file
 
-# Corpora round the means of their ratings.
+# Corpora round the means of their ratings. On another scale than 1..5, it is as much wider as the scale.
 MEAN_TOLERANCE = 0.01
 
 
@@ -40,12 +54,16 @@ class ScannedDir:
 
     Attributes:
         tables: file name -> table for the tables that exist and are text.
+        scales: valid lines of the file `scale`; none without it.
         ratings: empty if the file does not exist.
+        votes: utterance -> valid lines of the file `votes`, without the utterance.
         faults: one line of text each.
     """
 
     tables: dict[str, ScannedTable[str]] = field(default_factory=dict)
+    scales: list[Scale] = field(default_factory=list)
     ratings: ScannedRatings = field(default_factory=ScannedRatings)
+    votes: dict[str, list[str]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
 
@@ -76,34 +94,114 @@ def scan_data_dir(
     if not directory.is_dir():
         found.faults.append(f"{directory}: no such directory")
         return found
-    for name, table in TABLES.items():
-        path = directory / name
+    found.scales = scan_scales(directory, found.faults)
+    for name in table_names(directory):
+        table, path = get_table(name), directory / name
         required = name == "wav.scp" if audio_only else table.required
         if not (required or path.exists() or (name == "utt2mos" and rated)):
             continue
         try:
-            found.tables[name] = scan_text(path, pipes=pipes)
+            found.tables[name] = scan_text(path, found.scales, pipes=pipes)
         except InputError as error:
             found.faults.append(str(error))
             continue
         found.faults += found.tables[name].faults + _order_faults(found.tables[name])
     if (directory / RATINGS).exists():
         try:
-            found.ratings = scan_ratings(directory / RATINGS)
+            found.ratings = scan_ratings(directory / RATINGS, scale_of(found.scales, MOS))
         except InputError as error:
             found.faults.append(str(error))
+    if (directory / VOTES).exists():
+        listed = found.tables.get(SEGMENTS, found.tables.get("wav.scp"))
+        found.votes = scan_votes(directory / VOTES, listed.lines if listed else None, found.tables, found.faults)
     found.faults += [*_utterance_faults(found.tables), *_system_faults(found.tables)]
     found.faults += [*found.ratings.faults, *_rating_faults(directory / RATINGS, found)]
     return found
 
 
-def scan_text(path: Path, *, pipes: bool = False) -> ScannedTable[str]:
-    """Read a table of TABLES as text; values that the schema does not allow are faults, except, with `pipes`, pipes.
+def scan_scales(directory: Path, faults: list[str]) -> list[Scale]:
+    """Return the valid lines of the file `scale`, if it exists; add its faults to `faults`."""
+    path = directory / SCALE
+    scales: list[Scale] = []
+    if not path.exists():
+        return scales
+    try:
+        lines = read_lines(path)
+    except InputError as error:
+        faults.append(str(error))
+        return scales
+    for number, line in enumerate(lines, start=1):
+        try:
+            scale = scale_line(line)
+            if number > 1 and not (directory / f"utt2{scale.name}").is_file():
+                raise InputError(f"{scale.name} is not a target: there is no utt2{scale.name}")
+            if number > 1 and scale.name in [known.name for known in scales[1:]]:
+                raise InputError(f"{scale.name} already has a scale")
+        except InputError as error:
+            faults.append(f"{path}:{number}: {error}")
+            continue
+        scales.append(scale)
+    if not lines:
+        faults.append(f"{path}: empty")
+    return scales
+
+
+def scan_votes(
+    path: Path, utterances: Collection[str] | None, tables: Collection[str], faults: list[str]
+) -> dict[str, list[str]]:
+    """Read the file `votes`.
+
+    Args:
+        path: the file.
+        utterances: those of the data directory; None if they are unknown.
+        tables: names of the tables of the data directory.
+        faults: takes one line of text for each bad line.
+
+    Returns:
+        utterance -> its valid lines, without the utterance.
+    """
+    lines: dict[str, list[str]] = {}
+    seen: set[tuple[str, str]] = set()
+    last = ""
+    try:
+        texts = read_lines(path)
+    except InputError as error:
+        faults.append(str(error))
+        return lines
+    for number, text in enumerate(texts, start=1):
+        utterance, _, rest = text.partition(" ")
+        try:
+            target = votes(rest)[0]
+            if utterances is not None and utterance not in utterances:
+                raise InputError(f"{utterance} is not an utterance of the data directory")
+            if f"utt2{target}" not in tables:
+                raise InputError(f"{target} is not a target: there is no utt2{target}")
+            if (utterance, target) in seen:
+                raise InputError(f"{utterance} {target} is listed twice")
+            if c_locale_key(utterance) < c_locale_key(last):
+                raise InputError(f"{utterance} is out of order (sort with LC_ALL=C)")
+        except InputError as error:
+            faults.append(f"{path}:{number}: {error}")
+            continue
+        last = utterance
+        seen.add((utterance, target))
+        lines.setdefault(utterance, []).append(rest)
+    return lines
+
+
+def scan_text(path: Path, scales: Sequence[Scale], *, pipes: bool = False) -> ScannedTable[str]:
+    """Read a table as text; values that the schema does not allow are faults, except, with `pipes`, pipes.
+
+    Args:
+        path: the file.
+        scales: of the data directory; scores must be on them.
+        pipes: whether wav.scp may hold commands.
 
     Raises:
         InputError: if the file is missing or is not UTF-8.
     """
-    convert = TABLES[path.name].convert
+    table = get_table(path.name)
+    convert = scale_of(scales, table.target).score if table.target else table.convert
 
     def checked(text: str) -> str:
         if not (pipes and path.name == "wav.scp" and pipe_command(text)):
@@ -131,12 +229,12 @@ def _utterance_faults(tables: Mapping[str, ScannedTable[str]]) -> Iterable[str]:
     if not listed.lines:
         yield f"{listed.path}: empty"
     for name, table in tables.items():
-        if TABLES[name].key != "utterance":
+        if get_table(name).key != "utterance":
             continue
         yield from (
             f"{table.where(key)} is not in {listed.path.name}" for key in table.lines if key not in listed.lines
         )
-        if TABLES[name].complete:
+        if get_table(name).complete:
             yield from (f"{listed.where(key)} is not in {name}" for key in listed.lines if key not in table.lines)
     if segments is not None:
         yield from segment_faults(segments, {key: segment(text)[0] for key, text in segments.values.items()}, wavs)
@@ -162,7 +260,7 @@ def _system_faults(tables: Mapping[str, ScannedTable[str]]) -> Iterable[str]:
     systems = tables.get("utt2sys")
     if systems is None:
         return
-    known = {name: table for name, table in tables.items() if TABLES[name].key == "system"}
+    known = {name: table for name, table in tables.items() if get_table(name).key == "system"}
     for key, system in systems.values.items():
         if len(system.split()) != 1:
             yield f"{systems.where(key)}: the system {system!r} has white space"
@@ -170,12 +268,12 @@ def _system_faults(tables: Mapping[str, ScannedTable[str]]) -> Iterable[str]:
         yield from (
             f"{systems.where(key)}: {system} is not in {name}"
             for name, table in known.items()
-            if TABLES[name].complete and system not in table.lines
+            if get_table(name).complete and system not in table.lines
         )
 
 
-def scan_ratings(path: Path) -> ScannedRatings:
-    """Read the file `ratings`.
+def scan_ratings(path: Path, scale: Scale = MOS_SCALE) -> ScannedRatings:
+    """Read the file `ratings`, whose scores must be on `scale`.
 
     Raises:
         InputError: if it is not UTF-8.
@@ -194,7 +292,7 @@ def scan_ratings(path: Path) -> ScannedRatings:
             found.faults.append(f"{where} is out of order (sort with LC_ALL=C)")
         last = utterance
         try:
-            score(value)
+            scale.score(value)
         except InputError as error:
             found.faults.append(f"{where} {listener}: {error}")
             continue
@@ -210,6 +308,7 @@ def scan_ratings(path: Path) -> ScannedRatings:
 def _rating_faults(path: Path, found: ScannedDir) -> Iterable[str]:
     """Compare the ratings with wav.scp, and their means with utt2mos."""
     listed, mos = found.tables.get(SEGMENTS, found.tables.get("wav.scp")), found.tables.get("utt2mos")
+    tolerance = MEAN_TOLERANCE * scale_of(found.scales, MOS).width / MOS_SCALE.width
     for utterance, pairs in found.ratings.values.items():
         where = f"{path}:{found.ratings.lines[utterance]}: {utterance}"
         if listed is not None and utterance not in listed.lines:
@@ -217,5 +316,5 @@ def _rating_faults(path: Path, found: ScannedDir) -> Iterable[str]:
         if mos is None or utterance not in mos.values:
             continue
         mean, stated = math.fsum(float(value) for _, value in pairs) / len(pairs), float(mos.values[utterance])
-        if abs(mean - stated) > MEAN_TOLERANCE:
+        if abs(mean - stated) > tolerance:
             yield f"{where}: the mean of the ratings is {mean:.4f}, utt2mos has {stated:.4f}"

@@ -101,9 +101,12 @@ def plot_frames(score: Score) -> Figure:
     times = (np.arange(score.frame_mos.size) + 0.5) * score.frame_seconds
     upper.plot(times, score.frame_mos, color="#1f5fa8", linewidth=1)
     upper.axhline(score.mos, color="#444444", linestyle="--", linewidth=1)
-    low, high = min(1.0, float(score.frame_mos.min())), max(5.0, float(score.frame_mos.max()))
-    upper.set(ylabel="frame MOS", ylim=(low - 0.1, high + 0.1))
-    upper.set_title(f"{_short(score.utterance)}: MOS {score.mos:.2f}", loc="left")
+    scale = score.scale
+    low = min(scale.lowest, float(score.frame_mos.min()))
+    high = max(scale.highest, float(score.frame_mos.max()))
+    margin = 0.025 * scale.width
+    upper.set(ylabel=f"frame {scale.name}", ylim=(low - margin, high + margin))
+    upper.set_title(f"{_short(score.utterance)}: {scale.name} {score.mos:.2f}", loc="left")
     upper.grid(alpha=0.3)
     extent = (0.0, score.seconds, 0.0, SAMPLE_RATE / 2000)
     image = lower.imshow(level, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=FLOOR, vmax=0)

@@ -3,6 +3,9 @@
 The journal `OUT.partial` is JSON lines: first the settings that determine the scores, then one line per recording in
 the order of the inputs. The file itself (CSV, JSON lines or utt2mos, by its suffix) is written when all are scored.
 If OUT is a pipe, a device or an open descriptor, the journal is a temporary file, and the run cannot be continued.
+
+CSV and JSON lines have a column `mos`, or one for each target with its name. The table utt2mos holds the first target;
+further targets have tables utt2TARGET beside it. Unless scores are MOS from 1 to 5, the file `scale` beside it says so.
 """
 
 from __future__ import annotations
@@ -10,16 +13,17 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from pydantic import BaseModel, FiniteFloat, InstanceOf, model_validator
 
+from distilmos.data.schema import MOS_SCALE, SCALE, Scale, target_table
 from distilmos.data.tables import as_text, is_utf8, parse_json, write_table
 from distilmos.errors import InputError
-from distilmos.files import atomic_path, written_in_place
+from distilmos.files import atomic_path, write_text, written_in_place
 from distilmos.inference.predict import Score
 
 DECIMALS = 4  # of scores in CSV; more is noise
@@ -28,21 +32,21 @@ DECIMALS = 4  # of scores in CSV; more is noise
 def record(score: Score) -> dict[str, Any]:
     """Convert a score, without its frame scores, to plain JSON types."""
     if score.error:
-        return {"utterance": score.utterance, "mos": None, "seconds": None, "error": score.error}
-    return {"utterance": score.utterance, "mos": score.mos, "seconds": score.seconds, "error": None}
+        return {"utterance": score.utterance, "scores": None, "seconds": None, "error": score.error}
+    return {"utterance": score.utterance, "scores": dict(score.scores), "seconds": score.seconds, "error": None}
 
 
 class _Record(BaseModel):
     """A line of a journal, as `record` returns it. Its strings may hold bytes of file names that are not UTF-8."""
 
     utterance: InstanceOf[str]
-    mos: FiniteFloat | None
+    scores: dict[str, FiniteFloat] | None
     seconds: FiniteFloat | None
     error: InstanceOf[str] | None
 
     @model_validator(mode="after")
     def _is_scored(self) -> _Record:
-        if not self.error and (self.mos is None or self.seconds is None):
+        if not self.error and (not self.scores or self.seconds is None):
             raise ValueError("neither a score nor an error")
         return self
 
@@ -50,11 +54,12 @@ class _Record(BaseModel):
 class Journal:
     """The scores of an unfinished run."""
 
-    def __init__(self, out: Path, identity: dict[str, Any], *, resume: bool) -> None:
+    def __init__(self, out: Path, scales: Sequence[Scale], identity: dict[str, Any], *, resume: bool) -> None:
         """Start a run, or continue an interrupted one.
 
         Args:
             out: the file to write at the end.
+            scales: the scale of each target.
             identity: the settings that determine the scores, such as the model.
             resume: whether to continue from an existing journal.
 
@@ -65,6 +70,7 @@ class Journal:
         if out.is_dir():
             raise InputError(f"{out}: is a directory; name a file")
         self.out = out
+        self._scales = scales
         self._is_table = out.suffix not in (".csv", ".jsonl")
         self._admitted: set[str] = set()
         self._scratch = TemporaryDirectory() if written_in_place(out) else None
@@ -140,14 +146,43 @@ class Journal:
         failed = sum(1 for values in self._records() if values["error"])
         suffix = self.out.suffix
         if suffix == ".csv":
-            self._convert(_write_csv)
+            self._convert(self._write_csv)
         elif suffix == ".jsonl":
-            self._convert(_write_json_lines)
+            self._convert(self._write_json_lines)
         else:
-            scores = {values["utterance"]: values["mos"] for values in self._records() if not values["error"]}
-            write_table(self.out, scores)
+            self._write_tables()
         self.path.unlink()
         return failed
+
+    def _write_tables(self) -> None:
+        """Write the table of each target, the first one last: it is the file that later stages need."""
+        if self._scales != (MOS_SCALE,) and not written_in_place(self.out):
+            write_text(self.out.with_name(SCALE), "".join(f"{scale}\n" for scale in self._scales))
+        for place, scale in reversed(list(enumerate(self._scales))):
+            path = self.out.with_name(target_table(scale.name).name) if place else self.out
+            good = (values for values in self._records() if not values["error"])
+            write_table(path, {values["utterance"]: values["scores"][scale.name] for values in good})
+
+    @property
+    def _columns(self) -> dict[str, str]:
+        """Column -> name of the target."""
+        return {"mos" if scale.name == MOS_SCALE.name else scale.name: scale.name for scale in self._scales}
+
+    def _write_csv(self, stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["utterance", *self._columns, "seconds", "error"])
+        for values in records:
+            scores = values["scores"] or {}
+            numbers = [*map(scores.get, self._columns.values()), values["seconds"]]
+            cells = ["" if number is None else round(number, DECIMALS) for number in numbers]
+            writer.writerow([as_text(values["utterance"]), *cells, as_text(values["error"] or "")])
+
+    def _write_json_lines(self, stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
+        for values in records:
+            scores = values.pop("scores") or {}
+            named = {column: scores.get(name) for column, name in self._columns.items()}
+            line = {"utterance": values["utterance"], **named, "seconds": values["seconds"], "error": values["error"]}
+            stream.write(json.dumps(line, ensure_ascii=True) + "\n")
 
     def _write(self, values: dict[str, Any]) -> None:
         self._stream.write(json.dumps(values) + "\n")
@@ -169,16 +204,3 @@ def _parsed(path: Path, number: int, line: bytes, kind: Any) -> Any:
         return parse_json(line, path, kind, number)
     except InputError as error:
         raise InputError(f"{error}; remove the file and start again") from None
-
-
-def _write_csv(stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["utterance", "mos", "seconds", "error"])
-    for values in records:
-        numbers = ["" if values[key] is None else round(values[key], DECIMALS) for key in ("mos", "seconds")]
-        writer.writerow([as_text(values["utterance"]), *numbers, as_text(values["error"] or "")])
-
-
-def _write_json_lines(stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
-    for values in records:
-        stream.write(json.dumps(values, ensure_ascii=True) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,7 @@ from distilmos.data.audio import SAMPLE_RATE, ChannelError
 from distilmos.data.checks import Checks
 from distilmos.data.packing import pack_by_length
 from distilmos.data.recordings import Recording
+from distilmos.data.schema import MOS_SCALE, Scale
 from distilmos.errors import InputError, InputWarning
 from distilmos.inference.reading import read_ahead
 from distilmos.inference.windows import Windows, join_frames
@@ -32,7 +33,7 @@ LANES = 2
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How to predict. Only `window_seconds`, `corpus` and `channel` change a score by more than rounding.
+    """How to predict. Only `window_seconds`, `corpus`, `channel` and `scale` change a score by more than rounding.
 
     Attributes:
         batch_seconds: padded seconds in the forward passes that run at a time; memory grows with it.
@@ -40,6 +41,7 @@ class PredictOptions:
         workers: threads that read and resample audio.
         corpus: predict on the scale of this training corpus; None for the mean scale of all.
         channel: score this channel of every recording, counted from 1; None for the mean of all channels.
+        scale: lowest and highest score of the scale to which scores are mapped linearly; None for that of the model.
     """
 
     batch_seconds: float = 30.0
@@ -47,6 +49,7 @@ class PredictOptions:
     workers: int = 2
     corpus: str | None = None
     channel: int | None = None
+    scale: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -63,20 +66,28 @@ class PredictOptions:
                 raise InputError(f"{name} {whole!r} is not a whole number of at least 1")
         if not isinstance(self.corpus, str | None):
             raise InputError(f"corpus {self.corpus!r} is not a name")
+        if self.scale is not None:
+            try:
+                lowest, highest = map(float, self.scale)
+                replace(MOS_SCALE, lowest=lowest, highest=highest)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"scale {self.scale!r}: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """The predicted MOS of a recording or waveform, or the reason why it cannot be used.
+    """The predicted scores of a recording or waveform, or the reason why it cannot be used.
 
     Attributes:
         utterance: its id.
         seconds: its length; 0 if it cannot be used.
-        mos: its score; NaN if it cannot be used.
-        frame_mos: score of each frame, float32 (T,); empty if it cannot be used.
+        mos: its score, of the first target if the model has several; NaN if it cannot be used.
+        frame_mos: score `mos` of each frame, float32 (T,); empty if it cannot be used.
         frame_seconds: time from one frame to the next; frame t starts at t * frame_seconds.
         error: why it cannot be used; empty if it can.
         recording: the scored recording; None for a waveform.
+        scale: the scale of `mos`.
+        scores: name of each target (MOS unless the model says otherwise) -> its score; empty if it cannot be used.
     """
 
     utterance: str
@@ -86,6 +97,8 @@ class Score:
     frame_seconds: float
     error: str = ""
     recording: Recording | None = field(default=None, repr=False)
+    scale: Scale = MOS_SCALE
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -94,7 +107,7 @@ class _Pending:
 
     utterance: str
     recording: Recording | None = None
-    windows: dict[int, np.ndarray | None] = field(default_factory=dict)  # first frame -> frame scores
+    windows: dict[int, np.ndarray | None] = field(default_factory=dict)  # first frame -> frame scores (T, O)
     samples: int = 0
     complete: bool = False
     error: str = ""
@@ -146,7 +159,7 @@ def predict(
             owner = _Pending(recording.utterance, recording)
             yield owner, recording.stream(options.window_seconds, owner.checks)
 
-    return _score(model, pending(), device, options, _offset(model, options.corpus))
+    return _score(model, pending(), device, options)
 
 
 def score_audio(
@@ -157,7 +170,7 @@ def score_audio(
 ) -> Iterator[Score]:
     """Score recordings as `predict` does, given as an id and parts of 16 kHz samples, float32 (N,) each."""
     pending = ((_Pending(utterance), parts) for utterance, parts in recordings)
-    return _score(model, pending, device, options, _offset(model, options.corpus))
+    return _score(model, pending, device, options)
 
 
 def _score(
@@ -165,8 +178,8 @@ def _score(
     recordings: Iterable[tuple[_Pending, Iterable[np.ndarray]]],
     device: torch.device,
     options: PredictOptions,
-    offset: float,
 ) -> Iterator[Score]:
+    output = _Output(model, options)
     windows = Windows.for_model(model, options.window_seconds)
     shortest = model.encoder_config.min_samples
     waiting: deque[_Pending] = deque()
@@ -189,10 +202,10 @@ def _score(
                     pooled = 0
             owner.complete = True
             while waiting and waiting[0].ready:
-                yield _result(waiting.popleft(), windows.hop, offset)
+                yield output.score(waiting.popleft())
         _score_pool(model, pool, device, budget, lanes)
     for owner in waiting:
-        yield _result(owner, windows.hop, offset)
+        yield output.score(owner)
 
 
 def _until_error(owner: _Pending, pieces: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
@@ -230,7 +243,7 @@ def _score_pool(
         audio, num_samples = pad_audio([torch.from_numpy(piece.samples) for piece in pieces])
         prediction = model(to_device(audio, device), num_samples.to(device), with_tokens=False)
         counts = prediction.num_frames.tolist()
-        for piece, scores, count in zip(pieces, prediction.frame_mos.float().cpu().numpy(), counts, strict=True):
+        for piece, scores, count in zip(pieces, prediction.frame_scores.float().cpu().numpy(), counts, strict=True):
             piece.owner.windows[piece.first] = scores[:count].copy()
 
     list(lanes.map(score, pack_by_length([piece.samples.size for piece in pool], budget / LANES)))
@@ -243,20 +256,48 @@ def too_short(samples: int, shortest: int) -> str:
     return f"{found:.1f} ms is shorter than one frame of the model ({needed:.1f} ms)"
 
 
-def _result(owner: _Pending, hop: int, offset: float) -> Score:
-    step = hop / SAMPLE_RATE
-    if not owner.error:
-        frames = join_frames([(first, scores) for first, scores in owner.windows.items() if scores is not None])
-        if not np.isfinite(frames).all():
-            owner.error = f"{owner.utterance}: the model does not give a finite score"
-    if owner.error:
-        empty = np.zeros(0, np.float32)
-        return Score(owner.utterance, 0.0, float("nan"), empty, step, owner.error, owner.recording)
-    if owner.recording is not None and (found := owner.checks.warnings()):
-        warnings.warn(f"{owner.recording.name}: {'; '.join(found)}", InputWarning, stacklevel=2)
-    frames = (frames + offset).astype(np.float32)
-    mos = float(frames.mean(dtype=np.float64))
-    return Score(owner.utterance, owner.samples / SAMPLE_RATE, mos, frames, step, recording=owner.recording)
+def scales_of(model: MOSNetwork, options: PredictOptions) -> tuple[Scale, ...]:
+    """Return the scale of the scores of each target."""
+    if options.scale is None:
+        return model.scales
+    low, high = map(float, options.scale)
+    return tuple(replace(scale, lowest=low, highest=high) for scale in model.scales)
+
+
+class _Output:
+    """Turns the frame scores of a network, which are as if on the scale 1..5, into scores on the scale of the user."""
+
+    def __init__(self, model: MOSNetwork, options: PredictOptions) -> None:
+        self._offset = _offset(model, options.corpus)
+        self._step = model.hop / SAMPLE_RATE
+        self._scales = scales_of(model, options)
+
+    def score(self, owner: _Pending) -> Score:
+        """Return the score of a recording whose windows are all scored."""
+        if not owner.error:
+            frames = join_frames([(first, scores) for first, scores in owner.windows.items() if scores is not None])
+            if not np.isfinite(frames).all():
+                owner.error = f"{owner.utterance}: the model does not give a finite score"
+        if owner.error:
+            empty, scale = np.zeros(0, np.float32), self._scales[0]
+            return Score(owner.utterance, 0.0, math.nan, empty, self._step, owner.error, owner.recording, scale)
+        if owner.recording is not None and (found := owner.checks.warnings()):
+            warnings.warn(f"{owner.recording.name}: {'; '.join(found)}", InputWarning, stacklevel=3)
+        each = [
+            MOS_SCALE.convert(np.ascontiguousarray(scores) + self._offset, scale).astype(np.float32)
+            for scores, scale in zip(frames.T, self._scales, strict=True)
+        ]
+        scores = [float(frames.mean(dtype=np.float64)) for frames in each]
+        return Score(
+            owner.utterance,
+            owner.samples / SAMPLE_RATE,
+            scores[0],
+            each[0],
+            self._step,
+            recording=owner.recording,
+            scale=self._scales[0],
+            scores={scale.name: value for scale, value in zip(self._scales, scores, strict=True)},
+        )
 
 
 @torch.inference_mode()

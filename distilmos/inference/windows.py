@@ -85,11 +85,11 @@ def join_frames(windows: list[tuple[int, np.ndarray]]) -> np.ndarray:
     """Join the frame scores of windows; see the module's docstring.
 
     Args:
-        windows: index of the first frame and frame scores (T,) of each window, in order.
+        windows: index of the first frame and frame scores (T, ...) of each window, in order.
 
     Returns:
-        frame scores of the whole recording, float (T,).
+        frame scores of the whole recording, float (T, ...).
     """
-    ends = [first + scores.size for first, scores in windows]
+    ends = [first + len(scores) for first, scores in windows]
     cuts = [0, *((first + end) // 2 for (first, _), end in zip(windows[1:], ends, strict=False)), ends[-1]]
     return np.concatenate([scores[cuts[i] - first : cuts[i + 1] - first] for i, (first, scores) in enumerate(windows)])

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 
-def _to_tuple(value: Any) -> Any:
+def to_tuple(value: Any) -> Any:
     """Convert a YAML list to a tuple, which a frozen configuration can hold."""
     return tuple(value) if isinstance(value, list) else value
 
 
-Integers = Annotated[tuple[PositiveInt, ...], Field(min_length=1), BeforeValidator(_to_tuple)]
+Integers = Annotated[tuple[PositiveInt, ...], Field(min_length=1), BeforeValidator(to_tuple)]
 
 
 class ModelConfig(BaseModel):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NO_TOKEN = -1  # marks padding in token arrays
+TINY = 1e-6  # far below the weight of a label; keeps a batch without labels from dividing by 0
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class ScorePairs:
     Attributes:
         predicted: float (R,).
         rated: float (R,).
-        weights: float (R,), sum 1.
+        weights: float (R,), sum 1; or all 0 if nothing is rated.
     """
 
     predicted: Tensor
@@ -26,9 +27,16 @@ class ScorePairs:
     weights: Tensor
 
 
-def utterance_pairs(predicted: Tensor, rated: Tensor) -> ScorePairs:
-    """Pair the (B,) scores of utterances, with equal weights."""
-    return ScorePairs(predicted, rated, torch.full_like(rated, 1 / rated.numel()))
+def utterance_pairs(predicted: Tensor, rated: Tensor, weights: Tensor) -> ScorePairs:
+    """Pair the scores of utterances.
+
+    Args:
+        predicted: float (B, targets).
+        rated: float (B, targets), NaN where there is none.
+        weights: of the targets, float (targets,).
+    """
+    each = (weights * ~rated.isnan()).flatten()
+    return ScorePairs(predicted.flatten(), rated.nan_to_num().flatten(), each / each.sum().clamp(min=TINY))
 
 
 def regression_loss(pairs: ScorePairs, kind: str, clip: float) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from distilmos.data.schema import MOS_SCALE, Scale
 from distilmos.model.config import ModelConfig
 from distilmos.model.mixing import LayerMix
 from distilmos.model.offsets import Offsets
@@ -23,23 +25,33 @@ class Prediction:
     """The output of a network for a batch.
 
     Attributes:
-        mos: utterance scores, float (B,).
-        frame_mos: frame scores, float (B, T); padded frames are unspecified.
+        scores: utterance scores of the O outputs, float (B, O), as if on the scale 1..5; see `MOSNetwork.scales`.
+        frame_scores: frame scores, float (B, T, O); padded frames are unspecified.
         num_frames: valid frames, long (B,).
         token_logits: logits of the clusters for each target layer, float (B, T, K); empty for a baseline, or if not
             requested.
     """
 
-    mos: Tensor
-    frame_mos: Tensor
+    scores: Tensor
+    frame_scores: Tensor
     num_frames: Tensor
     token_logits: list[Tensor]
 
+    @property
+    def mos(self) -> Tensor:
+        """Utterance scores of the first output, (B,)."""
+        return self.scores[:, 0]
 
-def _mean_over_frames(frame_mos: Tensor, num_frames: Tensor) -> Tensor:
-    """Average (B, T) over the valid frames to (B,)."""
-    mask = valid_mask(num_frames, frame_mos.shape[1])
-    return (frame_mos * mask).sum(1) / num_frames
+    @property
+    def frame_mos(self) -> Tensor:
+        """Frame scores of the first output, (B, T)."""
+        return self.frame_scores[:, :, 0]
+
+
+def _mean_over_frames(frame_scores: Tensor, num_frames: Tensor) -> Tensor:
+    """Average (B, T, O) over the valid frames to (B, O)."""
+    mask = valid_mask(num_frames, frame_scores.shape[1])[:, :, None]
+    return (frame_scores * mask).sum(1) / num_frames[:, None]
 
 
 class MOSNetwork(nn.Module):
@@ -47,29 +59,35 @@ class MOSNetwork(nn.Module):
 
     Attributes:
         encoder_config: of the encoder, which defines the frames of the network.
+        scales: the scale of each output. The network computes as if all were 1..5; prediction maps its scores.
         spectral: the spectral branch; None without `spectral_dim`.
         corpus_offsets: offsets between the scales of the training corpora; None for a single corpus. Scores are on the
             mean scale unless the caller adds an offset.
         listener_offsets: offsets of the listeners, during training only; scores are those of the mean listener.
     """
 
-    def __init__(self, config: ModelConfig, encoder: EncoderConfig, corpora: tuple[str, ...]) -> None:
+    def __init__(
+        self, config: ModelConfig, encoder: EncoderConfig, corpora: tuple[str, ...], scales: tuple[Scale, ...]
+    ) -> None:
         """Build the parts that all networks share, for the frames of `encoder`."""
         super().__init__()
+        self.scales = scales
         self.corpus_offsets = Offsets(corpora) if corpora else None
         self.listener_offsets: Offsets | None = None
         self.config = config
         self.encoder_config = encoder
         self.target_layers = config.layers(encoder.num_layers)
-        self.spectral = SpectralBranch(config.spectral_dim, self.hop, encoder) if config.spectral_dim else None
+        self.spectral = None
+        if config.spectral_dim:
+            self.spectral = SpectralBranch(config.spectral_dim, self.hop, encoder, len(scales))
 
     @property
     def hop(self) -> int:
         """Samples from one frame score to the next."""
         return self.encoder_config.hop
 
-    def init_output(self, mean: float) -> None:
-        """Set the output bias to the mean training score, so that a short fine-tuning need not learn the offset."""
+    def init_output(self, means: Sequence[float]) -> None:
+        """Set the bias of each output to its mean training score: a short fine-tuning need not learn the offset."""
         raise NotImplementedError
 
     def layer_weights(self) -> Tensor | None:
@@ -103,25 +121,32 @@ class EncoderNetwork(MOSNetwork):
         linear: maps the frames that a subclass computes to frame scores.
     """
 
-    def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...], width: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        encoder: SSLEncoder,
+        corpora: tuple[str, ...],
+        scales: tuple[Scale, ...],
+        width: int,
+    ) -> None:
         """Make `encoder` a part of the network; `width` is the input width of `linear`."""
-        super().__init__(config, encoder.config, corpora)
+        super().__init__(config, encoder.config, corpora, scales)
         self.encoder = encoder
         self.encoder.set_dropout(config.encoder_dropout)
-        self.linear = nn.Linear(width, 1)
+        self.linear = nn.Linear(width, len(scales))
 
-    def init_output(self, mean: float) -> None:
-        """Set the output bias to the mean training score."""
+    def init_output(self, means: Sequence[float]) -> None:
+        """Set the bias of each output to its mean training score."""
         with torch.no_grad():
-            self.linear.bias.fill_(mean)
+            self.linear.bias.copy_(torch.tensor(means))
 
     def forward(self, audio: Tensor, num_samples: Tensor, *, with_tokens: bool = True) -> Prediction:
         """Score recordings."""
         layers, num_frames = self.encoder(audio, num_samples)
-        frame_mos, num_frames, token_logits = self.score_layers(layers, num_frames, with_tokens=with_tokens)
+        scores, num_frames, token_logits = self.score_layers(layers, num_frames, with_tokens=with_tokens)
         if self.spectral is not None:
-            frame_mos = frame_mos + self.spectral(audio, num_samples, num_frames)[:, : frame_mos.shape[1]]
-        return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, token_logits)
+            scores = scores + self.spectral(audio, num_samples, num_frames)[:, : scores.shape[1]]
+        return Prediction(_mean_over_frames(scores, num_frames), scores, num_frames, token_logits)
 
     def score_layers(
         self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True
@@ -134,7 +159,7 @@ class EncoderNetwork(MOSNetwork):
             with_tokens: compute token logits too.
 
         Returns:
-            frame scores (B, T'), the number of valid ones (B,), and token logits as in `Prediction`.
+            frame scores (B, T', O), the number of valid ones (B,), and token logits as in `Prediction`.
         """
         raise NotImplementedError
 
@@ -149,9 +174,16 @@ class DistilMOS(EncoderNetwork):
         kmeans: hash of the k-means models that define the ids; empty if unknown.
     """
 
-    def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...], clusters: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        encoder: SSLEncoder,
+        corpora: tuple[str, ...],
+        scales: tuple[Scale, ...],
+        clusters: int,
+    ) -> None:
         """Build the network on `encoder`, for token ids 0..clusters-1."""
-        super().__init__(config, encoder, corpora, config.hidden_dim)
+        super().__init__(config, encoder, corpora, scales, config.hidden_dim)
         source = encoder.config.embed_dim
         self.clusters = clusters
         self.kmeans = ""
@@ -176,7 +208,7 @@ class DistilMOS(EncoderNetwork):
         mixed = self.weighted_sum(layers, valid_mask(num_frames, layers[0].shape[1]))
         shared, num_frames = self.feature_processor(mixed, num_frames)
         logits = [predictor(shared) for predictor in self.predictors] if with_tokens else []
-        return self.linear(self.decoder(shared, num_frames)).squeeze(2), num_frames, logits
+        return self.linear(self.decoder(shared, num_frames)), num_frames, logits
 
     def without_recordings(self) -> Tensor:
         """Return a differentiable 0, from a forward pass of the batch norms alone."""
@@ -193,15 +225,17 @@ class SSLMOS(EncoderNetwork):
     padding.
     """
 
-    def __init__(self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...]) -> None:
+    def __init__(
+        self, config: ModelConfig, encoder: SSLEncoder, corpora: tuple[str, ...], scales: tuple[Scale, ...]
+    ) -> None:
         """Build the network on `encoder`."""
-        super().__init__(config, encoder, corpora, encoder.config.embed_dim)
+        super().__init__(config, encoder, corpora, scales, encoder.config.embed_dim)
 
     def score_layers(
         self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Score the hidden states of the last layer."""
-        return self.linear(layers[-1]).squeeze(2), num_frames, []
+        return self.linear(layers[-1]), num_frames, []
 
 
 class SpectralMOS(MOSNetwork):
@@ -209,21 +243,25 @@ class SpectralMOS(MOSNetwork):
 
     spectral: SpectralBranch
 
-    def init_output(self, mean: float) -> None:
-        """Set the output bias to the mean training score."""
+    def init_output(self, means: Sequence[float]) -> None:
+        """Set the bias of each output to its mean training score."""
         with torch.no_grad():
-            self.spectral.mean.bias.fill_(mean)
+            self.spectral.mean.bias.copy_(torch.tensor(means))
 
     def forward(self, audio: Tensor, num_samples: Tensor, *, with_tokens: bool = True) -> Prediction:
         """Score recordings, without token logits."""
         *counts, size = map(self.encoder_config.num_frames, [*num_samples.tolist(), audio.shape[1]])
         num_frames = torch.tensor(counts, device=audio.device)
-        frame_mos = self.spectral(audio, num_samples, num_frames)[:, :size]
-        return Prediction(_mean_over_frames(frame_mos, num_frames), frame_mos, num_frames, [])
+        scores = self.spectral(audio, num_samples, num_frames)[:, :size]
+        return Prediction(_mean_over_frames(scores, num_frames), scores, num_frames, [])
 
 
 def build_model(
-    config: ModelConfig, encoder: SSLEncoder | EncoderConfig, clusters: int | None, corpora: tuple[str, ...] = ()
+    config: ModelConfig,
+    encoder: SSLEncoder | EncoderConfig,
+    clusters: int | None,
+    corpora: tuple[str, ...] = (),
+    scales: tuple[Scale, ...] = (MOS_SCALE,),
 ) -> MOSNetwork:
     """Build the network that `config.model` names.
 
@@ -233,17 +271,18 @@ def build_model(
             uses only the configuration.
         clusters: number K of token ids; may be None for a baseline.
         corpora: names of the training corpora, each with its own offset; empty for a single corpus.
+        scales: the scale of each output.
 
     Raises:
         ValueError: if a target layer does not exist, `clusters` is missing for DistilMOS, or the spectral branch does
             not fit the frames of the encoder.
     """
     if config.model == "spectral":
-        return SpectralMOS(config, encoder if isinstance(encoder, EncoderConfig) else encoder.config, corpora)
+        return SpectralMOS(config, encoder if isinstance(encoder, EncoderConfig) else encoder.config, corpora, scales)
     if isinstance(encoder, EncoderConfig):
         encoder = create_encoder(encoder)
     if config.model == "sslmos":
-        return SSLMOS(config, encoder, corpora)
+        return SSLMOS(config, encoder, corpora, scales)
     if clusters is None:
         raise ValueError("model: distilmos needs the number of clusters")
-    return DistilMOS(config, encoder, corpora, clusters)
+    return DistilMOS(config, encoder, corpora, scales, clusters)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from distilmos.data.hub import Files, fetch_hub
+from distilmos.data.schema import MOS_SCALE
 from distilmos.data.tables import read_yaml
 from distilmos.errors import InputError
 from distilmos.model.config import ModelConfig
@@ -75,6 +76,7 @@ def load_official(checkpoint: str | Path, settings: str | Path) -> DistilMOS:
             ),
             encoder,
             corpora=(),
+            scales=(MOS_SCALE,),
             clusters=len(heads["predictors.0.layers.4.bias"]),
         )
     except ValidationError as error:

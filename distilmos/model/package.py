@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from distilmos.data.hub import HUB_ID, Files, fetch_hub, push_hub
+from distilmos.data.schema import MOS_SCALE, Scale
 from distilmos.data.tables import read_yaml
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, temporary_name, write_text
@@ -19,6 +20,7 @@ from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
 from distilmos.ssl.config import config_from_dict
 
 FORMAT = 1
+SCALES_FORMAT = 2  # of models with other scales than that of MOS, which older versions would ignore
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
 MODELS = Path(__file__).parents[1] / "models"
 PUBLISHED = Files(settings=[[CONFIG]], weights=[[WEIGHTS]], extra=[CARD])
@@ -34,8 +36,9 @@ def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, An
         about: further information (plain YAML types), stored under "about".
     """
     directory = Path(directory)
+    other_scales = model.scales != (MOS_SCALE,)
     config = {
-        "format": FORMAT,
+        "format": SCALES_FORMAT if other_scales else FORMAT,
         "encoder": model.encoder_config.to_dict(),
         "clusters": model.clusters if isinstance(model, DistilMOS) else None,
         "kmeans": model.kmeans if isinstance(model, DistilMOS) else None,
@@ -44,6 +47,7 @@ def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, An
             key: list(value) if isinstance(value, tuple) else value
             for key, value in ModelConfig.model_dump(model.config, include=set(ModelConfig.model_fields)).items()
         },
+        **({"scales": [[s.lowest, s.highest, s.name] for s in model.scales]} if other_scales else {}),
         "about": about or {},
     }
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -97,6 +101,16 @@ def _corpora(config: dict[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, config.get("corpora", ())))
 
 
+def _scales(config: dict[str, Any]) -> tuple[Scale, ...]:
+    listed = config.get("scales")
+    if listed is None:
+        return (MOS_SCALE,)
+    scales = tuple(Scale(float(lowest), float(highest), str(name)) for lowest, highest, name in listed)
+    if len({scale.name for scale in scales}) != max(1, len(listed)):
+        raise ValueError("scales: none, or two of equal name")
+    return scales
+
+
 def load_model_dir(directory: str | Path) -> MOSNetwork:
     """Load a model directory in evaluation mode.
 
@@ -107,10 +121,11 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
     path = directory / CONFIG
     try:
         config = read_yaml(path)
-        if config["format"] != FORMAT:
-            raise InputError(f"{path}: format {config['format']}, expected {FORMAT}; use a newer distilmos")
+        if config["format"] not in (FORMAT, SCALES_FORMAT):
+            raise InputError(f"{path}: format {config['format']}, expected {SCALES_FORMAT}; use a newer distilmos")
         encoder = config_from_dict(config["encoder"])
-        model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], _corpora(config))
+        settings, clusters = ModelConfig(**config["model"]), config["clusters"]
+        model = build_model(settings, encoder, clusters, _corpora(config), _scales(config))
         if isinstance(model, DistilMOS):
             model.kmeans = str(config.get("kmeans") or "")
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, MemoryError) as error:

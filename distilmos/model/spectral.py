@@ -47,7 +47,7 @@ class SpectralBranch(nn.Module):
     the channels over time. Each frame score includes the contribution of its frame to the deviations.
     """
 
-    def __init__(self, width: int, hop: int, encoder: EncoderConfig) -> None:
+    def __init__(self, width: int, hop: int, encoder: EncoderConfig, outputs: int) -> None:
         """Build blocks of `width` channels for a network on `encoder` with one frame each `hop` samples.
 
         Raises:
@@ -65,8 +65,8 @@ class SpectralBranch(nn.Module):
         self.norm = FrameNorm(BANDS)
         strides = (1,) * (DEPTH - 1) + (hop // HOP,)
         self.blocks = nn.ModuleList(_Block(width if i else BANDS, width, stride) for i, stride in enumerate(strides))
-        self.mean = nn.Linear(width, 1)
-        self.deviation = nn.Linear(width, 1, bias=False)
+        self.mean = nn.Linear(width, outputs)
+        self.deviation = nn.Linear(width, outputs, bias=False)
 
     def forward(self, audio: Tensor, num_samples: Tensor, num_frames: Tensor) -> Tensor:
         """Score recordings.
@@ -77,7 +77,7 @@ class SpectralBranch(nn.Module):
             num_frames: valid frames of the network (B,), of T frames.
 
         Returns:
-            the terms that the branch adds to the frame scores (B, T'), T' >= T; padded frames are unspecified.
+            the terms that the branch adds to the frame scores (B, T', outputs), T' >= T; padded frames are unspecified.
         """
         # bfloat16 would keep only two digits of a spectrum.
         with torch.autocast(audio.device.type, enabled=False):
@@ -85,7 +85,7 @@ class SpectralBranch(nn.Module):
         lengths = torch.div(num_samples - WINDOW, HOP, rounding_mode="floor") + 1
         frames = self._run_blocks(spectra, lengths)
         scores: Tensor = self.mean(frames) + self.deviation(_deviations(frames, num_frames))
-        return scores.squeeze(2)
+        return scores
 
     def without_recordings(self) -> Tensor:
         """Return a differentiable 0, from a forward pass of the batch norms alone."""

@@ -138,7 +138,7 @@ def measure_training(model: MOSNetwork, config: TrainConfig, lengths: Sequence[i
             utterances=tuple(map(str, range(size))),
             audio=audio,
             num_samples=num_samples,
-            mos=torch.full((size,), 3.0),
+            scores=torch.full((size, len(model.scales)), 3.0),
             corpora=torch.full((size,), UNKNOWN),
             ratings=None,
             tokens=tokens if with_tokens else None,

@@ -15,6 +15,7 @@ import torch
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.data.schema import MOS_SCALE, scale_of
 from distilmos.markdown import markdown_table
 from distilmos.model.networks import EncoderNetwork, build_model
 from distilmos.planning.measure import (
@@ -142,7 +143,8 @@ def make_plan(
         refuse_long(data, config.max_seconds)
     training, held_out, *testing = map(_lengths, [*used, *(read_data_dir(path, rated=False) for path in tests)])
     encoder = load_ssl(config.ssl_model).to(device)
-    model = build_model(config, encoder, options.clusters).to(device)
+    scales = tuple(scale_of((), target) for target in config.targets) or (MOS_SCALE,)
+    model = build_model(config, encoder, options.clusters, scales=scales).to(device)
     freeze(model, config)
     start = time.process_time()  # what a command takes before its work starts, as this one did
     shape, layers = encoder.config, encoder.config.num_layers

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.data.schema import SCALE
+from distilmos.errors import raise_faults
 from distilmos.files import write_text
 from distilmos.markdown import markdown_table, number
 from distilmos.report.figures import histogram
@@ -35,10 +37,19 @@ def write_cards(directories: Sequence[str | Path]) -> list[Path]:
         InputError: if a directory is faulty; then no card is written.
     """
     sets = {Path(d): read_data_dir(d, rated=(Path(d) / "utt2mos").exists(), pipes=True) for d in directories}
+    first = next(iter(sets.values()))
+    raise_faults(
+        [
+            f"{data.path / SCALE}: the scale is {data.scale}; in {first.path} it is {first.scale}"
+            for data in sets.values()
+            if data.scale != first.scale
+        ],
+        "the sets of a corpus have one scale",
+    )
     pages = {path: _page(data, [other for other in sets.values() if other is not data]) for path, data in sets.items()}
     for path, page in pages.items():
         if sets[path].mos:
-            write_text(path / PICTURE, histogram(list(sets[path].mos.values())))
+            write_text(path / PICTURE, histogram(list(sets[path].mos.values()), sets[path].scale))
         write_text(path / CARD, page)
     return [path / CARD for path in pages]
 
@@ -50,7 +61,7 @@ def _page(data: DataDir, others: Sequence[DataDir]) -> str:
     facts = _facts(data)
     parts.append(markdown_table(["property", "value"], [[name, text] for name, text in facts.items()]))
     if data.mos:
-        parts.append(f"![Histogram of the MOS of utterances]({PICTURE})\n")
+        parts.append(f"![Histogram of the {data.scale.name} of utterances]({PICTURE})\n")
         parts.append(_systems(data))
     if data.ratings:
         parts.append(_agreement(data.ratings))
@@ -77,11 +88,15 @@ def _facts(data: DataDir) -> dict[str, str]:
     }
     sizes = Counter(data.systems.values()).values()
     facts["utterances per system"] = _range(sizes)
-    if data.mos:
-        values = list(data.mos.values())
-        facts["MOS"] = f"{min(values):.2f} to {max(values):.2f}, mean {np.mean(values):.2f}, sd {np.std(values):.2f}"
-    else:
-        facts["MOS"] = "not rated"
+    facts[data.scale.name] = _spread(data.mos) if data.mos else "not rated"
+    if data.scales:
+        facts["scale"] = f"{data.scale.lowest:g} to {data.scale.highest:g}"
+    for target, scores in data.targets.items():
+        facts[f"target {target}"] = f"{len(scores):,} utterances, {_spread(scores)}"
+    if data.votes:
+        numbers = [number for each in data.votes.values() for _, number in each.values()]
+        facts["ratings per mean score"] = _range(numbers)
+        facts["95 % interval of a mean score"] = f"± {_mean_margin(data):.2f} in the mean"
     if data.ratings:
         heard = Counter(listener for pairs in data.ratings.values() for listener, _ in pairs)
         facts["ratings"] = f"{sum(heard.values()):,}"
@@ -92,6 +107,17 @@ def _facts(data: DataDir) -> dict[str, str]:
         if group:
             facts[f"systems in group {group}"] = str(count)
     return facts
+
+
+def _spread(scores: Mapping[str, float]) -> str:
+    values = list(scores.values())
+    return f"{min(values):.2f} to {max(values):.2f}, mean {np.mean(values):.2f}, sd {np.std(values):.2f}"
+
+
+def _mean_margin(data: DataDir) -> float:
+    """Return the mean of 1.96 sd / sqrt(n), half of the interval of a mean score, over utterances and targets."""
+    margins = [1.96 * sd / math.sqrt(count) for each in data.votes.values() for sd, count in each.values()]
+    return float(np.mean(margins))
 
 
 def _range(counts: Iterable[int]) -> str:
@@ -111,7 +137,7 @@ def _systems(data: DataDir) -> str:
     rows = [[system, f"{len(scores[system])}", number(means[system], 2)] for system in shown]
     if len(shown) < len(ranked):
         rows.insert(SYSTEMS_SHOWN, [f"({len(ranked) - len(shown)} others)", "", ""])
-    return markdown_table(["system", "utterances", "MOS"], rows)
+    return markdown_table(["system", "utterances", data.scale.name], rows)
 
 
 def split_half(ratings: Mapping[str, Sequence[tuple[str, float]]], splits: int = SPLITS, seed: int = SEED) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
+from distilmos.data.schema import MOS_SCALE
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_text
 from distilmos.metrics import LEVELS, METRICS
@@ -61,7 +62,7 @@ def _card(experiment: Experiment, model: MOSNetwork, licence: str) -> str:
     lines = [
         f"# {experiment.tag}",
         "",
-        "Predicts the mean opinion score (MOS, 1 to 5) of a recording of speech.",
+        f"Predicts {_subject(model)} of a recording of speech.",
         "",
         "```",
         "distilmos predict some.wav --model DIR",
@@ -86,6 +87,12 @@ def _card(experiment: Experiment, model: MOSNetwork, licence: str) -> str:
     if notes:
         lines += ["", *notes]
     return "\n".join(lines) + "\n"
+
+
+def _subject(model: MOSNetwork) -> str:
+    if model.scales == (MOS_SCALE,):
+        return "the mean opinion score (MOS, 1 to 5)"
+    return " and ".join(f"{scale.name} ({scale.lowest:g} to {scale.highest:g})" for scale in model.scales)
 
 
 def _cell(value: float | None) -> str:

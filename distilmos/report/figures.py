@@ -22,6 +22,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from distilmos.data.schema import MOS_SCALE, Scale
+
 # M. Okabe and K. Ito, Color Universal Design (2008), without black, and without yellow, which is too light on white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 BLUE, ORANGE, GREEN = PALETTE[:3]
@@ -102,20 +104,29 @@ def layer_colours(count: int) -> list[str]:
     return [to_hex(colormaps["viridis"](share)) for share in np.linspace(0.0, 0.85, count)]
 
 
-def scatter(name: str, title: str, rated: Sequence[float], predicted: Sequence[float], groups: Sequence[str]) -> Figure:
-    """Draw predicted against rated scores, both axes at least 1..5, with the identity line.
+def scatter(
+    name: str,
+    title: str,
+    rated: Sequence[float],
+    predicted: Sequence[float],
+    groups: Sequence[str],
+    scale: Scale = MOS_SCALE,
+) -> Figure:
+    """Draw predicted against rated scores, both axes at least as long as the scale, with the identity line.
 
     Args:
         name: prefix that makes the ids inside the picture unique on the page.
         title: title of the figure.
-        rated: rated MOS, shape (N,).
-        predicted: predicted MOS, shape (N,).
+        rated: rated scores, shape (N,).
+        predicted: predicted scores, shape (N,).
         groups: group names of the N points; if all are equal, there is no legend.
+        scale: of the scores.
     """
     styles = group_styles(groups)
     with _axes(SQUARE, SQUARE) as (canvas, axes):
-        low = min(1.0, *rated, *predicted) - 0.15
-        high = max(5.0, *rated, *predicted) + 0.15
+        margin = 0.15 * scale.width / MOS_SCALE.width
+        low = min(scale.lowest, *rated, *predicted) - margin
+        high = max(scale.highest, *rated, *predicted) + margin
         axes.plot([low, high], [low, high], color=GREY, linewidth=1, dashes=(4, 3))
         for group, style in styles.items():
             chosen = [n for n, other in enumerate(groups) if other == group]
@@ -128,10 +139,12 @@ def scatter(name: str, title: str, rated: Sequence[float], predicted: Sequence[f
                 linewidths=0.4 if style.kind == "dot" else 1.2,
                 alpha=0.85,
             )
-        axes.set(xlim=(low, high), ylim=(low, high), xlabel="rated MOS", ylabel="predicted MOS", aspect="equal")
-        axes.set_xticks(range(math.ceil(low), math.floor(high) + 1))
-        axes.set_yticks(range(math.ceil(low), math.floor(high) + 1))
-        svg = _svg(canvas, name, f"{title}: predicted against rated MOS of {len(rated)} points")
+        labels = {"xlabel": f"rated {scale.name}", "ylabel": f"predicted {scale.name}"}
+        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal", **labels)
+        ticks = [tick for tick in MaxNLocator(10, integer=True).tick_values(low, high) if low <= tick <= high]
+        axes.set_xticks(ticks)
+        axes.set_yticks(ticks)
+        svg = _svg(canvas, name, f"{title}: predicted against rated {scale.name} of {len(rated)} points")
     legend = list(styles.values()) if len(styles) > 1 else []
     return Figure(title, svg, legend)
 
@@ -285,12 +298,14 @@ def layer_bars(name: str, title: str, values: Mapping[int, float], level: tuple[
     return Figure(title, svg, legend)
 
 
-def histogram(values: Sequence[float]) -> str:
-    """Return an SVG file with the histogram of MOS `values` in 1..5, in steps of 0.25."""
+def histogram(values: Sequence[float], scale: Scale = MOS_SCALE) -> str:
+    """Return an SVG file with the histogram of scores, in sixteenths of the scale: steps of 0.25 from 1 to 5."""
     with _axes(WIDTH, HEIGHT) as (canvas, axes):
-        axes.hist(values, bins=np.arange(0.875, 5.2, 0.25).tolist(), color=PALETTE[0], rwidth=0.9)
+        step, margin = scale.width / 16, scale.width / 20
+        bins = np.arange(scale.lowest - step / 2, scale.highest + margin, step)
+        axes.hist(values, bins=bins.tolist(), color=PALETTE[0], rwidth=0.9)
         axes.grid(visible=False, axis="x")
-        axes.set(xlim=(0.8, 5.2), xlabel="MOS", ylabel="utterances")
+        axes.set(xlim=(scale.lowest - margin, scale.highest + margin), xlabel=scale.name, ylabel="utterances")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         stream = io.StringIO()
         canvas.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})

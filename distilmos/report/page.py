@@ -23,11 +23,20 @@ from distilmos.report.figures import BLUE, GREEN, ORANGE, Figure, Line, Marks
 from distilmos.report.layer_history import layer_figures
 from distilmos.report.overview import overview_table, published_table, read_published
 from distilmos.scoring.bootstrap import COVERAGE
-from distilmos.scoring.results import UNRATED, Scored, count_line, count_text, level_arrays, score_table
+from distilmos.scoring.results import (
+    UNRATED,
+    Scored,
+    count_line,
+    count_text,
+    level_arrays,
+    scale_in,
+    score_rows,
+    score_table,
+)
 
 WORST_SHOWN = 10
 INTERVALS = f"In brackets: {100 * COVERAGE:g} % bootstrap intervals over systems."
-ERRORS = "Errors are predicted minus rated MOS, over utterances; bias is their mean. The largest RMSE comes first."
+ERRORS = "Errors are predicted minus rated scores, over utterances; bias is their mean. The largest RMSE comes first."
 KMEANS_COLUMNS = {
     "layer": "layer",
     "frames": "frames",
@@ -86,7 +95,7 @@ def error_rows(rows: Iterable[Scored], key: str) -> list[dict[str, Any]]:
         key: "group" or "system".
 
     Returns:
-        for each group or system: name, number of utterances, bias (mean of predicted - rated MOS) and rmse, both over
+        for each group or system: name, number of utterances, bias (mean of predicted - rated score) and rmse, both over
         utterances.
     """
     errors: dict[str, list[float]] = {}
@@ -241,20 +250,21 @@ def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
     }
     if not scored.rows:
         return view
-    for level in LEVELS:
-        cells = [(number(metrics[level][name]["value"]), bounds(metrics[level][name])) for name in METRICS]
-        view["scores"].append({"level": level, "cells": cells})
+    for label, level, scores in score_rows(metrics):
+        cells = [(number(scores[level][name]["value"]), bounds(scores[level][name])) for name in METRICS]
+        view["scores"].append({"level": label, "cells": cells})
     groups = {row.system: row.group for row in scored.rows}
     levels = level_arrays(scored.rows)
     names = {
         "utterance": [row.system for row in sorted(scored.rows, key=lambda row: c_locale_key(row.utterance))],
         "system": sorted(groups),
     }
+    scale = scale_in(metrics)
     for level, (rated, predicted) in levels.items():
         of_points = [groups[system] for system in names[level]]
         title = f"{level.capitalize()}s"
         view["figures"].append(
-            figures.scatter(f"{view['id']}-{level}", title, rated.tolist(), predicted.tolist(), of_points)
+            figures.scatter(f"{view['id']}-{level}", title, rated.tolist(), predicted.tolist(), of_points, scale)
         )
     view["legend"] = view["figures"][0].legend
     view["errors"] = _error_tables(scored)

@@ -3,7 +3,9 @@
 Files of a results directory:
 
     utt2mos       utterance and predicted MOS; `distilmos predict` writes it
-    metrics.json  counts, and MSE, LCC, SRCC, KTAU of both levels with intervals
+    utt2TARGET    utterance and predicted score, for each further target of the model
+    scale         the scales of the predictions, as in a data directory, unless they are MOS from 1 to 5
+    metrics.json  counts, and MSE, LCC, SRCC, KTAU of both levels with intervals; the same for further `targets`
     scored.tsv    utterance, system, group, mos (rated), predicted, system_mos; only for a rated set
     notes         notes of the data directory, if it has any
 """
@@ -14,14 +16,15 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
-from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.data.datadir import DataDir, read_data_dir, read_scales
+from distilmos.data.schema import MOS_SCALE, Scale, target_table
 from distilmos.data.tables import c_locale_key, read_floats, read_json, read_lines
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import write_json, write_text
@@ -55,28 +58,41 @@ class _Counts(BaseModel):
     systems: int
 
 
-class _Metrics(BaseModel):
-    """metrics.json; the two levels are missing for a set without ratings."""
+class _Scale(BaseModel):
+    lowest: FiniteFloat
+    highest: FiniteFloat
+    name: str
+
+
+class _Target(BaseModel):
+    """The scores of one target; the two levels are missing if it is not rated."""
 
     model_config = ConfigDict(extra="allow")
 
-    set: str
-    notes: str
+    scale: _Scale = _Scale(**asdict(MOS_SCALE))
     counts: _Counts
     utterance: dict[str, _Measure] = {}
     system: dict[str, _Measure] = {}
 
     @model_validator(mode="after")
-    def _has_all(self) -> _Metrics:
+    def _has_all(self) -> Self:
         require_metrics(self)
         if len(self.model_fields_set & {*LEVELS}) == 1:
             raise ValueError(f"has only one of the levels {', '.join(LEVELS)}")
         return self
 
 
+class _Metrics(_Target):
+    """metrics.json."""
+
+    set: str
+    notes: str
+    targets: list[_Target] = []
+
+
 @dataclass(frozen=True)
 class Scored:
-    """An utterance with its rated and its predicted MOS.
+    """An utterance with its rated and its predicted score, both on the scale of the ratings.
 
     Attributes:
         utterance: utterance id.
@@ -98,6 +114,9 @@ class Scored:
 def score_results(data: str | Path, results: str | Path, samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:
     """Score the predictions in `results` against the ratings of `data`; write metrics.json and scored.tsv.
 
+    The ratings of a target of the model are those of utt2TARGET, if `data` has this table, otherwise those of utt2mos.
+    Predictions are mapped linearly to the scale of the ratings.
+
     Args:
         data: data directory, such as dump/raw/test.
         results: directory with utt2mos, such as exp/<tag>/results/test.
@@ -114,27 +133,63 @@ def score_results(data: str | Path, results: str | Path, samples: int = SAMPLES,
         raise InputError(f"the number of bootstrap samples must be at least 1, not {samples}")
     results = Path(results)
     truth = read_data_dir(data, rated=False)
-    predicted = _read_predictions(results / "utt2mos", truth)
-    metrics: dict[str, Any] = {
-        "set": results.resolve().name,
-        "notes": truth.notes,
-        "counts": {"utterances": len(truth.utterances), "systems": len(set(truth.systems.values()))},
-    }
+    scales = read_scales(results) or [MOS_SCALE]
+    metrics: dict[str, Any] = {"set": results.resolve().name, "notes": truth.notes}
     if truth.notes:
         write_text(results / "notes", truth.notes + "\n")
     else:
         (results / "notes").unlink(missing_ok=True)
-    if truth.mos:
-        rows = [
-            Scored(u, system, truth.groups.get(system, ""), truth.mos[u], predicted[u], truth.system_mos.get(system))
-            for u, system in ((u, truth.systems[u]) for u in truth.utterances)
-        ]
-        metrics |= score_levels(rows, samples, seed)
+    scale, rows = _compare(truth, results / "utt2mos", scales[0])
+    metrics |= _target_metrics(truth, scale, rows, samples, seed)
+    if further := [_compare(truth, results / target_table(scale.name).name, scale) for scale in scales[1:]]:
+        metrics["targets"] = [_target_metrics(truth, *each, samples, seed) for each in further]
+    if rows:
         write_text(results / "scored.tsv", _scored_text(rows))
     else:
         (results / "scored.tsv").unlink(missing_ok=True)
     write_json(results / "metrics.json", metrics)
     return metrics
+
+
+def _compare(truth: DataDir, path: Path, predicted: Scale) -> tuple[Scale, list[Scored]]:
+    """Return the ratings of a target with their scale; none if it is not rated.
+
+    Args:
+        truth: the rated set.
+        path: table of the predictions.
+        predicted: their scale.
+    """
+    scores = _read_predictions(path, truth)
+    if predicted.name in truth.targets:
+        (scale, rated), system_mos = truth.target(predicted.name), {}
+    elif path.name == "utt2mos":
+        scale, rated, system_mos = truth.scale, truth.mos, truth.system_mos
+    else:
+        return predicted, []
+    systems, groups = truth.systems, truth.groups
+    return scale, [
+        Scored(
+            utterance=u,
+            system=systems[u],
+            group=groups.get(systems[u], ""),
+            mos=rated[u],
+            predicted=predicted.convert(scores[u], scale),
+            system_mos=system_mos.get(systems[u]),
+        )
+        for u in truth.utterances
+        if u in rated
+    ]
+
+
+def _target_metrics(truth: DataDir, scale: Scale, rows: Sequence[Scored], samples: int, seed: int) -> dict[str, Any]:
+    """Return the part of metrics.json about one target; it names the scale unless that is MOS from 1 to 5."""
+    counted = [row.utterance for row in rows] or truth.utterances
+    counts = {"utterances": len(counted), "systems": len({truth.systems[u] for u in counted})}
+    return {
+        **({} if scale == MOS_SCALE else {"scale": asdict(scale)}),
+        "counts": counts,
+        **(score_levels(rows, samples, seed) if rows else {}),
+    }
 
 
 def _read_predictions(path: Path, truth: DataDir) -> dict[str, float]:
@@ -274,9 +329,16 @@ def read_metrics(results: str | Path) -> dict[str, Any]:
     return metrics.model_dump(exclude_unset=True)
 
 
+def scale_in(metrics: Mapping[str, Any]) -> Scale:
+    """Return the scale of the ratings."""
+    return Scale(**metrics["scale"]) if "scale" in metrics else MOS_SCALE
+
+
 def count_text(metrics: Mapping[str, Any]) -> str:
-    """Return the numbers of utterances and systems as text."""
-    return f"{metrics['counts']['utterances']} utterances, {metrics['counts']['systems']} systems"
+    """Return the numbers of utterances and systems, and a scale other than MOS from 1 to 5, as text."""
+    text = f"{metrics['counts']['utterances']} utterances, {metrics['counts']['systems']} systems"
+    scale = scale_in(metrics)
+    return text if scale == MOS_SCALE else f"{text}, {scale.name} from {scale.lowest:g} to {scale.highest:g}"
 
 
 def count_line(metrics: Mapping[str, Any]) -> str:
@@ -286,7 +348,25 @@ def count_line(metrics: Mapping[str, Any]) -> str:
 
 def score_table(metrics: Mapping[str, Any]) -> str:
     """Format the measures of both levels as a Markdown table; return UNRATED for a set without ratings."""
-    if "utterance" not in metrics:
+    if not rated_targets(metrics):
         return UNRATED
-    rows = [[level, *(with_interval(metrics[level][name]) for name in METRICS)] for level in LEVELS]
+    rows = [
+        [label, *(with_interval(scores[level][name]) for name in METRICS)]
+        for label, level, scores in score_rows(metrics)
+    ]
     return markdown_table(["level", *METRICS], rows)
+
+
+def rated_targets(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the part of metrics.json about each target that is rated."""
+    return [target for target in (metrics, *metrics.get("targets", ())) if "utterance" in target]
+
+
+def score_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Return label, level, and the part of metrics.json, for each row of a table of scores."""
+    several = "targets" in metrics
+    return [
+        (f"{scale_in(target).name}, {level}" if several else level, level, target)
+        for target in rated_targets(metrics)
+        for level in LEVELS
+    ]

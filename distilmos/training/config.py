@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -19,10 +20,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from distilmos.data.schema import target_table
 from distilmos.data.tables import parse_yaml, scan_yaml
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import is_file
-from distilmos.model.config import ModelConfig
+from distilmos.model.config import ModelConfig, to_tuple
 
 Metric = Literal[
     "utterance_MSE",
@@ -45,10 +47,15 @@ class TrainConfig(ModelConfig):
             predictors are kept if its tokens are those of this run.
         freeze_conv: do not train the convolutions of the encoder.
         regression_loss: "l1" or "mse".
-        regression_clip: absolute errors up to this many MOS count as 0.
+        targets: what to predict, each from the table utt2TARGET; the first one selects the best models. Empty for
+            utt2mos alone.
+        target_weights: target -> weight of its labels in the regression loss; 1 for other targets.
+        regression_clip: absolute errors up to this many MOS count as 0; on another scale than 1..5, the same share of
+            its width.
         contrastive_weight: weight of the contrastive loss over pairs of utterances of a batch; utterances in different
             processes form no pair.
-        corpus_offsets: learn the offsets between the scales of several corpora; no effect with a single corpus.
+        corpus_offsets: learn the offsets between the scales of several corpora; no effect with a single corpus or with
+            `targets`.
         corpus_weights: corpus -> how often an epoch draws each of its utterances, on average; 1 for other corpora.
         listener_offsets: regress single ratings, with a learned offset for each listener.
         foreign_tokens: accept tokens of another SSL model with as many layers and frames.
@@ -81,6 +88,8 @@ class TrainConfig(ModelConfig):
     ssl_model: str = Field(default="hubert_tiny", min_length=1)
     init_model: str = ""
     freeze_conv: bool = True
+    targets: Annotated[tuple[str, ...], BeforeValidator(to_tuple)] = ()
+    target_weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
     regression_loss: Literal["l1", "mse"] = "l1"
     regression_clip: float = Field(default=0.1, ge=0, lt=4)
     contrastive_weight: float = Field(default=0.0, ge=0)
@@ -110,6 +119,25 @@ class TrainConfig(ModelConfig):
     log_every: PositiveInt = 20
     seed: NonNegativeInt = 1
 
+    @field_validator("targets")
+    @classmethod
+    def _are_targets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            try:
+                target_table(name)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        if len(set(value)) != len(value):
+            raise ValueError("a target is listed twice")
+        return value
+
+    @field_validator("target_weights")
+    @classmethod
+    def _have_targets(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        if unknown := [name for name in value if name not in info.data.get("targets", value)]:
+            raise ValueError(f"{', '.join(unknown)} not in targets")
+        return value
+
     @field_validator("warmup_steps")
     @classmethod
     def _warmup_ends(cls, value: int, info: ValidationInfo) -> int:
@@ -136,6 +164,8 @@ class TrainConfig(ModelConfig):
             raise ValueError(
                 "listener_offsets needs regression_loss mse: l1 fits the median of the ratings, but MOS is their mean"
             )
+        if self.listener_offsets and self.targets:
+            raise ValueError("listener_offsets needs the ratings of utt2mos: it cannot be used with targets")
         return self
 
 

@@ -22,12 +22,12 @@ def initial_model(config: TrainConfig, inputs: Inputs) -> MOSNetwork:
         InputError: if the settings do not fit the encoder or `init_model`.
     """
     torch.manual_seed(config.seed)
-    corpora = tuple(sorted(set(inputs.train.corpora))) if config.corpus_offsets else ()
+    corpora = tuple(sorted(set(inputs.train.corpora))) if config.corpus_offsets and not config.targets else ()
     clusters = inputs.tokens.clusters if inputs.tokens else None
     initial = inputs.initial
     encoder = initial.encoder if isinstance(initial, EncoderNetwork) else inputs.encoder
     try:
-        model = build_model(config, encoder, clusters, corpora if len(corpora) > 1 else ())
+        model = build_model(config, encoder, clusters, corpora if len(corpora) > 1 else (), inputs.train.scales)
     except ValueError as error:
         raise InputError(f"settings: {error} ({config.ssl_model})") from None
     if isinstance(model, DistilMOS) and inputs.tokens:
@@ -37,9 +37,15 @@ def initial_model(config: TrainConfig, inputs: Inputs) -> MOSNetwork:
     if initial:
         _copy_weights(model, initial, config.init_model)
     else:
-        model.init_output(sum(inputs.train.mos) / len(inputs.train.mos))
+        model.init_output([_mean(scores) for scores in inputs.train.scores.T.tolist()])
     freeze(model, config)
     return model
+
+
+def _mean(scores: list[float]) -> float:
+    """Return the mean of the scores that exist."""
+    known = [score for score in scores if score == score]
+    return sum(known) / len(known)
 
 
 def _listener_offsets(train: RatedSet) -> Offsets:

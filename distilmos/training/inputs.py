@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distilmos.data.audio import SAMPLE_RATE
+from distilmos.data.schema import SCALE
 from distilmos.errors import InputError
 from distilmos.model.networks import MOSNetwork, SpectralMOS
 from distilmos.model.package import load_model_dir
@@ -65,8 +66,11 @@ def read_inputs(config: TrainConfig, paths: InputPaths) -> Inputs:
             f"settings: max_seconds is {config.max_seconds:g}; {config.ssl_model} reads at most "
             f"{longest / SAMPLE_RATE:.2f} s"
         )
-    train = read_rated_set(paths.train, config.max_seconds)
-    dev = read_rated_set(paths.dev, config.max_seconds)
+    train = read_rated_set(paths.train, config.max_seconds, config.targets)
+    dev = read_rated_set(paths.dev, config.max_seconds, config.targets)
+    if train.scales != dev.scales:
+        found = ["; ".join(map(str, data.scales)) for data in (train, dev)]
+        raise InputError(f"{dev.path / SCALE}: the scale is {found[1]}; in {train.path} it is {found[0]}")
     _check_metric(dev, config)
     _check_raters(train, config)
     tokens = None

@@ -67,7 +67,7 @@ class Batch:
         utterances: ids; empty if the other processes have all recordings of the batch.
         audio: float (B, N).
         num_samples: long (B,).
-        mos: float (B,).
+        scores: of each target, float (B, targets); NaN where there is none.
         corpora: numbers of the corpora, long (B,); UNKNOWN for an unknown corpus.
         ratings: single ratings; None if the reader does not read them.
         tokens: long (B, target layers, T), NO_TOKEN at padding; None without tokens.
@@ -77,7 +77,7 @@ class Batch:
     utterances: tuple[str, ...]
     audio: Tensor
     num_samples: Tensor
-    mos: Tensor
+    scores: Tensor
     corpora: Tensor
     ratings: BatchRatings | None
     tokens: Tensor | None
@@ -95,7 +95,7 @@ class Batch:
             self,
             audio=change(self.audio),
             num_samples=change(self.num_samples),
-            mos=change(self.mos),
+            scores=change(self.scores),
             corpora=change(self.corpora),
             ratings=None if self.ratings is None else self.ratings.map(change),
             tokens=None if self.tokens is None else change(self.tokens),
@@ -130,7 +130,8 @@ class BatchReader:
         data = self.data
         if not plan.members:
             none = torch.zeros(0, dtype=torch.long)
-            return Batch(plan, (), torch.zeros(0, 0), none, torch.zeros(0), none, ratings=None, tokens=None)
+            unrated = torch.zeros(0, len(data.scales))
+            return Batch(plan, (), torch.zeros(0, 0), none, unrated, none, ratings=None, tokens=None)
         lengths = [data.num_samples[member] for member in plan.members]
         # Allocated by torch, which aligns memory: kernels may round differently at another alignment. Filled by numpy:
         # torch would start as many threads for this thread as the training loop has.
@@ -151,7 +152,7 @@ class BatchReader:
             utterances=tuple(data.utterances[member] for member in plan.members),
             audio=audio,
             num_samples=torch.tensor(lengths),
-            mos=torch.tensor([data.mos[member] for member in plan.members]),
+            scores=torch.tensor(data.scores[list(plan.members)].tolist()),
             corpora=torch.tensor([self._corpus(member) for member in plan.members]),
             ratings=None if self._listeners is None else self._ratings(plan.members, self._listeners),
             tokens=self._tokens(plan.members),
@@ -164,7 +165,7 @@ class BatchReader:
         rows: list[tuple[int, int, float, float]] = []
         for place, member in enumerate(members):
             known = [(listeners.get(name, UNKNOWN), score) for name, score in self.data.ratings[member]]
-            pairs = known or [(UNKNOWN, self.data.mos[member])]
+            pairs = known or [(UNKNOWN, float(self.data.scores[member, 0]))]
             rows += [(place, listener, score, 1 / (len(members) * len(pairs))) for listener, score in pairs]
         member_column, listener_column, scores, weights = zip(*rows, strict=True)
         return BatchRatings(*map(torch.tensor, (member_column, listener_column, scores, weights)))

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distilmos.model.losses import ScorePairs, contrastive_loss, regression_loss, token_loss, utterance_pairs
-from distilmos.model.networks import MOSNetwork, Prediction
+from distilmos.model.losses import TINY, ScorePairs, contrastive_loss, regression_loss, token_loss, utterance_pairs
+from distilmos.model.networks import MOSNetwork
 from distilmos.training.config import TrainConfig
 from distilmos.training.loader import Batch
 
 
 class StepSize(NamedTuple):
-    """Number of utterances, and of frames with tokens, in all batches of a step in all processes."""
+    """Sum of the weights of all labels, and number of frames with tokens, in all batches of a step in all processes."""
 
-    utterances: int
+    labels: float
     frames: int
 
 
@@ -28,7 +28,7 @@ class Objective:
     Attributes:
         total: the loss to minimise, regression + token_weight * token + contrastive_weight * contrastive.
         regression, token, contrastive: scalar tensors; 0 where the settings or the data have no such loss.
-        mos: scores of the B utterances on the scales of their corpora, (B,).
+        scores: scores of the B utterances on the scales of their corpora, (B, targets).
         correct: number of correctly classified frames of each target layer, long (L,); None without tokens.
         frames: number of frames with tokens.
     """
@@ -37,7 +37,7 @@ class Objective:
     regression: Tensor
     token: Tensor
     contrastive: Tensor
-    mos: Tensor
+    scores: Tensor
     correct: Tensor | None
     frames: int
 
@@ -45,7 +45,7 @@ class Objective:
 def compute_objective(model: MOSNetwork, batch: Batch, config: TrainConfig, step: StepSize | None = None) -> Objective:
     """Compute the objective of a batch.
 
-    Each batch is weighted by its share of the step's utterances and frames. Splitting a batch in two therefore changes
+    Each batch is weighted by its share of the step's labels and frames. Splitting a batch in two therefore changes
     only rounding, and the pairs of the contrastive loss.
 
     Args:
@@ -58,23 +58,23 @@ def compute_objective(model: MOSNetwork, batch: Batch, config: TrainConfig, step
     device = batch.audio.device.type
     with torch.autocast(device, torch.bfloat16, enabled=model.training and uses_bfloat16(config, batch.audio.device)):
         prediction = model(batch.audio, batch.num_samples, with_tokens=batch.tokens is not None)
-        pairs = _score_pairs(model, prediction, batch)
+        scores = _on_own_scale(model, prediction.scores, batch.corpora)
+        pairs = _score_pairs(model, scores, batch, config)
         regression = regression_loss(pairs, config.regression_loss, config.regression_clip)
         tokens = None if batch.tokens is None else token_loss(prediction.token_logits, batch.tokens)
-    share = 1.0 if step is None else len(batch.utterances) / step.utterances
+    share = 1.0 if step is None else label_weight(batch.scores, config) / max(TINY, step.labels)
     regression = regression * share
     token = contrastive = torch.zeros_like(regression)
     if tokens is not None:
         token = tokens.loss * (1.0 if step is None else tokens.frames / step.frames)
-    mos = _on_own_scale(model, prediction.mos, batch.corpora)
     if config.contrastive_weight:
-        contrastive = contrastive_loss(mos, batch.mos, config.regression_clip) * share
+        contrastive = _contrastive(scores, batch.scores, config) * share
     return Objective(
         total=regression + config.token_weight * token + config.contrastive_weight * contrastive,
         regression=regression,
         token=token,
         contrastive=contrastive,
-        mos=mos,
+        scores=scores,
         correct=None if tokens is None else tokens.correct,
         frames=0 if tokens is None else tokens.frames,
     )
@@ -88,15 +88,35 @@ def uses_bfloat16(config: TrainConfig, device: torch.device) -> bool:
     )
 
 
-def _on_own_scale(model: MOSNetwork, mos: Tensor, corpora: Tensor) -> Tensor:
-    """Move scores (B,) to the scales of their corpora (B,)."""
-    return mos if model.corpus_offsets is None else mos + model.corpus_offsets(corpora)
+def target_weights(config: TrainConfig) -> list[float]:
+    """Return the weight of each target; 1 for utt2mos alone."""
+    return [config.target_weights.get(name, 1.0) for name in config.targets] or [1.0]
 
 
-def _score_pairs(model: MOSNetwork, prediction: Prediction, batch: Batch) -> ScorePairs:
+def label_weight(scores: Tensor, config: TrainConfig) -> float:
+    """Return the sum of the weights of all labels in scores (N, targets), NaN where there is none."""
+    counts = (~scores.isnan()).sum(0)
+    return float(counts.double().cpu() @ torch.tensor(target_weights(config), dtype=torch.float64))
+
+
+def _on_own_scale(model: MOSNetwork, scores: Tensor, corpora: Tensor) -> Tensor:
+    """Move scores (B, targets) to the scales of their corpora (B,)."""
+    return scores if model.corpus_offsets is None else scores + model.corpus_offsets(corpora)[:, None]
+
+
+def _score_pairs(model: MOSNetwork, scores: Tensor, batch: Batch, config: TrainConfig) -> ScorePairs:
     """Return the targets of the regression: mean scores, or single ratings with the offsets of their listeners."""
-    mos = _on_own_scale(model, prediction.mos, batch.corpora)
     if batch.ratings is None or model.listener_offsets is None:
-        return utterance_pairs(mos, batch.mos)
-    ratings = batch.ratings
+        return utterance_pairs(scores, batch.scores, scores.new_tensor(target_weights(config)))
+    ratings, mos = batch.ratings, scores[:, 0]
     return ScorePairs(mos[ratings.member] + model.listener_offsets(ratings.listener), ratings.score, ratings.weight)
+
+
+def _contrastive(scores: Tensor, rated: Tensor, config: TrainConfig) -> Tensor:
+    """Return the weighted mean over targets of the contrastive loss of scores (B, targets)."""
+    weights = target_weights(config)
+    total = scores.new_zeros(())
+    for weight, own, labels in zip(weights, scores.unbind(1), rated.unbind(1), strict=True):
+        known = ~labels.isnan()
+        total = total + weight / sum(weights) * contrastive_loss(own[known], labels[known], config.regression_clip)
+    return total

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +14,7 @@ import numpy as np
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.datadir import DataDir, read_data_dir
+from distilmos.data.schema import MOS_SCALE, Scale
 from distilmos.errors import InputError, raise_faults
 from distilmos.metrics import agreement, level_scores
 from distilmos.ssl.encoder import SSLEncoder
@@ -29,20 +31,23 @@ class RatedSet:
         utterances: ids.
         locations: audio file or archive, and byte offset, of each.
         num_samples: exact lengths at 16 kHz.
-        mos: mean scores.
+        scales: the scale of each target; the first target selects the best models.
+        scores: mean scores of each target, mapped to the scale 1..5, float (N, targets); NaN where there is none.
         systems: the system of each.
-        system_mos: true MOS of the systems whose MOS is not the mean of their recordings in this set.
+        system_mos: true MOS of the systems whose MOS is not the mean of their recordings in this set; empty with
+            `targets`, which have none.
         notes: caveats to show with results on this set, such as simulated ratings.
         tokens: of each recording, integers (target layers, frames); None without tokens.
         corpora: the corpus of each; empty for a single corpus.
-        ratings: (listener, score) pairs of each; an empty list where they are unknown.
+        ratings: (listener, score mapped to 1..5) pairs of each; an empty list where they are unknown.
     """
 
     path: Path
     utterances: list[str]
     locations: list[tuple[Path, int | None]]
     num_samples: list[int]
-    mos: list[float]
+    scales: tuple[Scale, ...]
+    scores: np.ndarray
     systems: list[str]
     system_mos: dict[str, float]
     notes: str
@@ -59,24 +64,31 @@ class RatedSet:
         """Return the number of frames with tokens in the recordings `members`."""
         return 0 if self.tokens is None else sum(self.tokens[member].shape[1] for member in members)
 
-    def agreement(self, predicted: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    @property
+    def mos(self) -> list[float]:
+        """Mean scores of the first target."""
+        return list(map(float, self.scores[:, 0]))
+
+    def agreement(self, predicted: Mapping[str, float], target: int = 0) -> dict[str, dict[str, float]]:
         """Return the agreement of predicted scores with this set: level -> metric -> value.
 
         With several corpora, each value is the mean over corpora. Over all recordings together, a model that only
         distinguishes the corpora would correlate too, because each corpus has its own scale and quality.
 
         Args:
-            predicted: utterance -> score, for every recording.
+            predicted: utterance -> score of one target, mapped to 1..5, for every recording.
+            target: number of the target. Recordings without a score of it do not count.
         """
+        scores, system_mos = self.scores[:, target].tolist(), self.system_mos if target == 0 else {}
         members: dict[str, list[int]] = {}
-        for index in range(len(self.utterances)):
+        for index in np.flatnonzero(~np.isnan(scores)).tolist():
             members.setdefault(self.corpora[index] if self.corpora else "", []).append(index)
         each = []
         for chosen in members.values():
             names = [self.utterances[index] for index in chosen]
-            rated = {name: self.mos[index] for name, index in zip(names, chosen, strict=True)}
+            rated = {name: scores[index] for name, index in zip(names, chosen, strict=True)}
             systems = {name: self.systems[index] for name, index in zip(names, chosen, strict=True)}
-            levels = level_scores(rated, predicted, systems, self.system_mos)
+            levels = level_scores(rated, predicted, systems, system_mos)
             each.append({level: agreement(*scores) for level, scores in levels.items()})
         return {
             level: {metric: fmean(one[level][metric] for one in each) for metric in values}
@@ -96,33 +108,45 @@ class RatedSet:
         rows = zip(self.utterances, self.num_samples, self.mos, self.systems, strict=True)
         systems = sorted(self.system_mos.items())
         digest = hashlib.sha256(json.dumps([list(rows), self.corpora, self.ratings, systems]).encode())
+        if self.scales != (MOS_SCALE,):
+            digest.update("\n".join(map(str, self.scales)).encode() + self.scores.tobytes())
         for tokens in self.tokens or ():
             digest.update(np.ascontiguousarray(tokens).tobytes())
         return digest.hexdigest()[:16]
 
 
-def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
+def read_rated_set(directory: str | Path, max_seconds: float, targets: Sequence[str] = ()) -> RatedSet:
     """Read a data directory of stage 1, whose utt2dur is exact.
 
+    Args:
+        directory: its path.
+        max_seconds: longest accepted recording.
+        targets: the targets; none for the scores of utt2mos.
+
     Raises:
-        InputError: if the directory is faulty or has no scores, or if recordings are longer than `max_seconds`, since
-            recordings are never cut.
+        InputError: if the directory is faulty or lacks the scores of a target, or if recordings are longer than
+            `max_seconds`, since recordings are never cut.
     """
-    data: DataDir = read_data_dir(directory)
+    data: DataDir = read_data_dir(directory, rated=not targets)
     refuse_long(data, max_seconds)
     utterances = data.utterances
+    rated = [data.target(name) for name in targets] if targets else [(data.scale, data.mos)]
+    raise_faults([f"{data.path}: no score of {scale.name}" for scale, known in rated if not known], str(data.path))
+    scores = [[scale.convert(known.get(u, math.nan), MOS_SCALE) for u in utterances] for scale, known in rated]
+    own = data.scale
     return RatedSet(
         path=data.path,
         utterances=utterances,
         locations=[data.wavs[u] for u in utterances],
         num_samples=[round(data.durations[u] * SAMPLE_RATE) for u in utterances],
-        mos=[data.mos[u] for u in utterances],
+        scales=tuple(scale for scale, _ in rated),
+        scores=np.array(scores).T,
         systems=[data.systems[u] for u in utterances],
-        system_mos=data.system_mos,
+        system_mos={s: own.convert(mos, MOS_SCALE) for s, mos in data.system_mos.items()} if not targets else {},
         notes=data.notes,
         tokens=None,
         corpora=[data.corpora[u] for u in utterances] if data.corpora else [],
-        ratings=[data.ratings.get(u, []) for u in utterances],
+        ratings=[[(who, own.convert(score, MOS_SCALE)) for who, score in data.ratings.get(u, [])] for u in utterances],
     )
 
 

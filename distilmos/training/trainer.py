@@ -33,7 +33,7 @@ from distilmos.training.config import TrainConfig
 from distilmos.training.distributed import World
 from distilmos.training.loader import Batch, BatchReader, read_batches
 from distilmos.training.monitor import Observer
-from distilmos.training.objective import StepSize, compute_objective
+from distilmos.training.objective import StepSize, compute_objective, label_weight
 from distilmos.training.optimizer import make_optimizer, set_rates
 from distilmos.training.preemption import PreemptedError, StopRequest
 from distilmos.training.ratedset import RatedSet
@@ -180,7 +180,8 @@ class Trainer:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         members = [member for batch in batches for member in batch.plan.all_members]
-        size = StepSize(len(members), self.train.num_token_frames(members))
+        labels = label_weight(torch.from_numpy(self.train.scores[members]), self.config)
+        size = StepSize(labels, self.train.num_token_frames(members))
         sums = torch.zeros(len(LOSSES), device=self.device)
         for batch in batches:
             if not batch.utterances:

@@ -14,7 +14,7 @@ from distilmos.training.batching import evaluation_plans
 from distilmos.training.config import TrainConfig
 from distilmos.training.distributed import World
 from distilmos.training.loader import Batch, BatchReader, read_batches
-from distilmos.training.objective import compute_objective
+from distilmos.training.objective import compute_objective, label_weight
 from distilmos.training.preemption import StopRequest
 from distilmos.training.ratedset import RatedSet
 
@@ -28,15 +28,17 @@ class _DevBatch(NamedTuple):
 
     Attributes:
         place: of the batch among all dev batches.
-        predicted: utterance -> score.
-        regression: sum of the losses of its utterances.
+        predicted: utterance -> score of each target.
+        labels: sum of the weights of its labels.
+        regression: mean loss of its labels, times `labels`.
         token: sum of the token losses of its frames.
         correct: number of correctly classified frames of each target layer; None without tokens.
         frames: number of frames with tokens.
     """
 
     place: int
-    predicted: dict[str, float]
+    predicted: dict[str, list[float]]
+    labels: float
     regression: float
     token: float
     correct: Tensor | None
@@ -85,10 +87,12 @@ class DevScorer:
 
     def _score_batch(self, model: MOSNetwork, batch: Batch) -> _DevBatch:
         objective = compute_objective(model, batch.to(self._device), self._config)
+        labels = label_weight(batch.scores, self._config)
         return _DevBatch(
             place=batch.plan.place,
-            predicted=dict(zip(batch.utterances, objective.mos.tolist(), strict=True)),
-            regression=float(objective.regression) * len(batch.utterances),
+            predicted=dict(zip(batch.utterances, objective.scores.tolist(), strict=True)),
+            labels=labels,
+            regression=float(objective.regression) * labels,
             token=float(objective.token) * objective.frames,
             correct=None if objective.correct is None else objective.correct.cpu(),
             frames=objective.frames,
@@ -98,10 +102,17 @@ class DevScorer:
         frames = sum(batch.frames for batch in batches)
         correct = [batch.correct for batch in batches if batch.correct is not None]
         weights = model.layer_weights()
+        predicted = {name: scores for batch in batches for name, scores in batch.predicted.items()}
+        each = [
+            self._dev.agreement({name: scores[target] for name, scores in predicted.items()}, target)
+            for target in range(len(self._dev.scales))
+        ]
+        further = {scale.name: found for scale, found in zip(self._dev.scales[1:], each[1:], strict=True)}
         return {
-            "regression": sum(batch.regression for batch in batches) / len(self._dev.utterances),
+            "regression": sum(batch.regression for batch in batches) / sum(batch.labels for batch in batches),
             "token": sum(batch.token for batch in batches) / frames if frames else None,
             "token_accuracy": (torch.stack(correct).sum(0) / frames).tolist() if frames else None,
             "layer_weights": None if weights is None else weights.tolist(),
-            **self._dev.agreement({name: mos for batch in batches for name, mos in batch.predicted.items()}),
+            **each[0],
+            **({"targets": further} if further else {}),
         }

@@ -10,10 +10,10 @@ from typing import Any
 
 from distilmos.api import Predictor
 from distilmos.data.recordings import Recording, audio_suffixes
+from distilmos.data.schema import MOS_SCALE
 from distilmos.inference.frames import plot_frames
-from distilmos.inference.predict import Score
+from distilmos.inference.predict import Score, scales_of
 
-COLUMNS = ("file", "MOS", "seconds", "problem")
 # System fonts: the page must not fetch anything from the internet.
 FONTS = ("system-ui", "sans-serif")
 MONO_FONTS = ("ui-monospace", "monospace")
@@ -35,19 +35,27 @@ def make_page(predictor: Predictor, title: str) -> Any:
         (score,) = predictor.score([_upload(path)])
         if score.error:
             raise gradio.Error(_problem(score))
-        return f"{score.mos:.2f}", plot_frames(score)
+        return ", ".join(f"{value:.2f}" for value in score.scores.values()), plot_frames(score)
 
     def score_several(paths: list[str] | None) -> tuple[list[list[Any]], str | None]:
-        rows = [_row(score) for score in predictor.score(map(_upload, paths or []))]
-        return rows, _write_csv(rows) if rows else None
+        rows = [_row(score, len(scales)) for score in predictor.score(map(_upload, paths or []))]
+        return rows, _write_csv(columns, rows) if rows else None
+
+    scales = scales_of(predictor.model, predictor.options)
+    names = [scale.name for scale in scales]
+    columns = ["file", *names, "seconds", "problem"]
+    types: list[Any] = ["str", *["number"] * (len(names) + 1), "str"]
+    subject = "mean opinion score (MOS, from 1, bad, to 5, excellent)"
+    if scales != (MOS_SCALE,):
+        subject = " and ".join(f"{scale.name} (from {scale.lowest:g} to {scale.highest:g})" for scale in scales)
 
     with gradio.Blocks(title=title, analytics_enabled=False) as page:
-        gradio.Markdown(f"# {title}\nPredicted mean opinion score (MOS, from 1, bad, to 5, excellent) of speech.")
+        gradio.Markdown(f"# {title}\nPredicted {subject} of speech.")
         with gradio.Tab("One recording"):
             audio = gradio.Audio(
                 sources=["upload", "microphone"], type="filepath", label="Recording", buttons=["download"]
             )
-            mos = gradio.Textbox(label="MOS", interactive=False, elem_id="mos")
+            mos = gradio.Textbox(label=", ".join(names), interactive=False, elem_id="mos")
             figure = gradio.Plot(label="Frame scores and spectrogram", show_label=False)
             audio.change(score_one, audio, [mos, figure], api_name="score")
         with gradio.Tab("Several"):
@@ -56,8 +64,8 @@ def make_page(predictor: Predictor, title: str) -> Any:
             )
             button = gradio.Button("Score", variant="primary")
             table = gradio.Dataframe(
-                headers=list(COLUMNS),
-                datatype=["str", "number", "number", "str"],
+                headers=columns,
+                datatype=types,
                 interactive=False,
                 wrap=True,
                 label="Click a heading to sort",
@@ -95,16 +103,16 @@ def _problem(score: Score) -> str:
     return score.error.replace(str(score.recording.path), score.utterance) if score.recording else score.error
 
 
-def _row(score: Score) -> list[Any]:
+def _row(score: Score, targets: int) -> list[Any]:
     if score.error:
-        return [score.utterance, None, None, _problem(score)]
-    return [score.utterance, round(score.mos, 4), round(score.seconds, 2), ""]
+        return [score.utterance, *[None] * (targets + 1), _problem(score)]
+    return [score.utterance, *(round(value, 4) for value in score.scores.values()), round(score.seconds, 2), ""]
 
 
-def _write_csv(rows: list[list[Any]]) -> str:
+def _write_csv(columns: list[str], rows: list[list[Any]]) -> str:
     path = Path(tempfile.mkdtemp(prefix="distilmos_")) / "scores.csv"
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(columns)
         writer.writerows(rows)
     return str(path)

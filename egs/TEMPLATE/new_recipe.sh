@@ -57,6 +57,7 @@ from pathlib import Path
 from distilmos.data.datadir import Utterance
 from distilmos.data.lists import RatingColumns, gather_ratings, read_rows
 from distilmos.data.prepare import Preparation, corpus_parser
+from distilmos.data.schema import Scale
 from distilmos.errors import InputError, run_main
 
 # TODO: the directory of the audio, the list of each set, and its columns. egs/nisqa/local/prepare.py reads lists of
@@ -64,6 +65,7 @@ from distilmos.errors import InputError, run_main
 AUDIO = "wav"
 LISTS = {"train": "train.csv", "dev": "dev.csv", "test": "test.csv"}
 COLUMNS = RatingColumns(name="file", system="system", score="score", listener="listener")
+SCALE = Scale(1, 5, "MOS")
 
 
 def main() -> None:
@@ -78,12 +80,12 @@ def main() -> None:
         columns = (COLUMNS.name, COLUMNS.system, COLUMNS.score, COLUMNS.listener)
         rows = read_rows(args.db_root / file, columns, preparation.faults, header=True)
         preparation.begin(name)
-        for item in gather_ratings(rows, COLUMNS, preparation.faults, preparation.gaps).values():
+        for item in gather_ratings(rows, COLUMNS, preparation.faults, preparation.gaps, SCALE).values():
             audio = args.db_root / AUDIO / item.name
             utterance = Utterance(Path(item.name).stem, audio, item.system, ratings=tuple(item.ratings))
             preparation.add(name, utterance, item.row.where)
     preparation.unlisted((args.db_root / AUDIO).glob("*.wav"))
-    preparation.write()
+    preparation.write(scales=[SCALE])
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ def full(tmp_path: Path) -> Path:
             lines.append(f"{key} {value}\n")
         (data / name).write_text("".join(lines))
     (data / "ratings").write_text("a L1 3.0\na L2 4\nb L1 3.5\n")
+    (data / "utt2fluency").write_text("b 7\n")
+    (data / "scale").write_text("1 5 MOS\n0 10 fluency\n")
+    (data / "votes").write_text("a mos 0.5 8\nb fluency 1.25 5\n")
     (data / "notes").write_text("The ratings are simulated.\n")
     assert main(["validate-data", str(data)]) == 0
     return data
@@ -55,7 +58,7 @@ def test_the_guide_lists_every_file() -> None:
 
 def test_combining_and_splitting_keep_every_file_to_the_byte(full: Path, tmp_path: Path) -> None:
     before = contents(full)
-    assert set(before) == set(FILES)
+    assert set(before) == {*FILES, "utt2fluency"}
     assert main(["combine-data", str(tmp_path / "joined"), str(full)]) == 0
     assert contents(tmp_path / "joined") == before
     assert main(["split-data", str(full), str(tmp_path / "parts"), "x=1", "y=1"]) == 0

@@ -16,6 +16,8 @@ from helpers.corpora import Design, make_recordings
 from helpers.recipes import EGS, says
 
 from distilmos.data.datadir import read_data_dir
+from distilmos.data.schema import Scale
+from distilmos.data.tables import read_floats
 
 TEXT = (EGS / "README.md").read_text()
 SECTION = re.search(r"## A new corpus in one evening\n(.*?)\n## ", TEXT, re.DOTALL)[1]  # type: ignore[index]
@@ -106,6 +108,32 @@ def test_the_text_leads_to_a_trained_model(top: Path, corpus: Path) -> None:
     for tag in ("try", "distilmos_seed1", "sslmos_seed1"):
         for made in ("model/model.safetensors", "RESULTS.md", "report.html"):
             assert (recipe / "exp" / tag / made).exists()
+
+
+@pytest.mark.slow
+def test_another_scale_and_several_targets(top: Path, corpus: Path) -> None:
+    """The list below the text says what to change for them."""
+    make, patch = (block for _, block in BLOCKS[:2])
+    assert shell(make, top).returncode == 0
+    apply(patch, top)
+    recipe = top / "egs" / "mycorpus"
+    ratings = (corpus / "ratings.csv").read_text()
+    (corpus / "ratings.csv").write_text(
+        re.sub(r"(\d)$", lambda found: str(25 * int(found[1]) - 25), ratings, flags=re.M)
+    )
+    prepare = recipe / "local" / "prepare.py"
+    text = prepare.read_text().replace('Scale(1, 5, "MOS")', 'Scale(0, 100, "MUSHRA")')
+    given = "ratings=tuple(item.ratings)"
+    prepare.write_text(text.replace(given, f'{given}, targets={{"sig": 31, "bak": item.mean}}'))
+    (recipe / "conf" / "distilmos.yaml").write_text("model: sslmos\ntoken_weight: 0\ntargets: [bak, sig]\n")
+    done = shell(quick(f"./run.sh --db_root {corpus}"), recipe)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_data_dir(recipe / "data" / "train").scale == Scale(0, 100, "MUSHRA")
+    results = recipe / "exp" / "distilmos_seed1" / "results" / "test"
+    bak, sig = (list(read_floats(results / name).values()) for name in ("utt2mos", "utt2sig"))
+    assert 20 < max(sig) < min(bak) < 100
+    page = (recipe / "exp" / "distilmos_seed1" / "RESULTS.md").read_text()
+    assert {"bak, utterance", "sig, utterance"} <= {cell.strip() for cell in re.split(r"[|\n]", page)}
 
 
 def test_impossible_names(top: Path) -> None:

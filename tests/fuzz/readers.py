@@ -23,6 +23,7 @@ from distilmos.data.download import unpack
 from distilmos.data.dump import dump_audio, merge_shards
 from distilmos.data.fix import fix_data
 from distilmos.data.recordings import find_recordings
+from distilmos.data.schema import MOS_SCALE
 from distilmos.data.tables import read_json
 from distilmos.data.transform import combine_data, listed, split_data, subset_data
 from distilmos.errors import raise_faults
@@ -186,7 +187,7 @@ def read_results() -> None:
 def read_journal() -> None:
     """Continue an interrupted prediction and write its file."""
     for path in Path().glob("*.partial"):
-        journal = Journal(path.with_suffix(""), {"model": "x"}, resume=True)
+        journal = Journal(path.with_suffix(""), (MOS_SCALE,), {"model": "x"}, resume=True)
         for name in journal.names():
             journal.admit(name)
         journal.finish()
@@ -230,7 +231,7 @@ def read_workbook() -> None:
 
 def is_audio(name: str) -> bool:
     """Return whether a file is a recording."""
-    return PurePosixPath(name).suffix == ".wav"
+    return PurePosixPath(name).suffix.lower() == ".wav"
 
 
 CORPORA = {
@@ -239,6 +240,8 @@ CORPORA = {
     "nisqa": "db",
     "hablamos": "db/HablaMOS",
     "ttsds2": "db",
+    "speechocean762": "db/speechocean762",
+    "p835": "db",
 }
 
 READERS = {

@@ -17,7 +17,7 @@ from distilmos.ssl.load import load_ssl
 def model_dir(tmp_path):
     torch.manual_seed(0)
     model = build_model(ModelConfig(hidden_dim=32), load_ssl("hubert_tiny"), 10)
-    model.init_output(3.0)
+    model.init_output([3.0])
     save_model_dir(tmp_path / "exp" / "final", model)
     return tmp_path / "exp" / "final"
 

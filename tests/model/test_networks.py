@@ -191,12 +191,25 @@ def test_token_loss_is_the_mean_over_layers_of_the_cross_entropy_over_valid_fram
 
 def test_regression_losses():
     predicted, rated = torch.tensor([3.0, 3.0, 3.0]), torch.tensor([3.2, 4.0, 1.0])
-    pairs = utterance_pairs(predicted, rated)
+    pairs = utterance_pairs(predicted[:, None], rated[:, None], torch.ones(1))
     assert regression_loss(pairs, "l1", 0.0).item() == pytest.approx((0.2 + 1 + 2) / 3)
     assert regression_loss(pairs, "mse", 0.0).item() == pytest.approx((0.04 + 1 + 4) / 3)
     assert regression_loss(pairs, "mse", 0.25).item() == pytest.approx((1 + 4) / 3)
     weighted = ScorePairs(predicted, rated, torch.tensor([0.5, 0.25, 0.25]))
     assert regression_loss(weighted, "l1", 0.0).item() == pytest.approx(0.1 + 0.25 + 0.5)
+
+
+def test_missing_labels_do_not_count():
+    none = float("nan")
+    predicted = torch.tensor([[3.0, 1.0], [3.0, 2.0], [4.0, 3.0]], requires_grad=True)
+    rated = torch.tensor([[3.5, none], [none, 4.0], [none, none]])
+    pairs = utterance_pairs(predicted, rated, torch.tensor([1.0, 3.0]))
+    loss = regression_loss(pairs, "l1", 0.0)
+    assert loss.item() == pytest.approx((1 * 0.5 + 3 * 2) / 4)
+    loss.backward()
+    assert predicted.grad.tolist() == [[-0.25, 0], [0, -0.75], [0, 0]]
+    empty = regression_loss(utterance_pairs(predicted[2:], rated[2:], torch.ones(2)), "mse", 0.0)
+    assert empty.item() == 0
 
 
 def test_contrastive_loss():
@@ -221,7 +234,7 @@ def test_damaged_model_directories_are_refused(tmp_path):
     save_model_dir(tmp_path / "m", trained_looking(ModelConfig(model="sslmos")))
     config, weights = tmp_path / "m" / "config.yaml", tmp_path / "m" / "model.safetensors"
     text, data = config.read_text(), weights.read_bytes()
-    newer, unknown = text.replace("format: 1", "format: 2"), text.replace("sslmos", "sslmoss")
+    newer, unknown = text.replace("format: 1", "format: 3"), text.replace("sslmos", "sslmoss")
     norm = text.replace("conv_norm: group", "conv_norm: batch")
     assert norm != text
     for damaged in (newer, unknown, norm, "a: [", "!!python/name:os.system"):

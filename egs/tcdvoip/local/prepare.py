@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import random
 import re
-import zipfile
-import zlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from distilmos.data.audio import audio_seconds
 from distilmos.data.datadir import Utterance, write_data_dir
+from distilmos.data.workbook import read_sheet
 from distilmos.errors import InputError, raise_faults, run_main
 from distilmos.files import write_text
 
@@ -172,17 +171,7 @@ def read_scores(workbook: Path) -> tuple[list[Recording], list[str]]:
     Raises:
         InputError: if the workbook is unreadable, or its heading differs from the release's.
     """
-    import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    try:
-        sheet = openpyxl.load_workbook(workbook, read_only=True, data_only=True)[SHEET]
-        heading, *rows = sheet.iter_rows(values_only=True)
-    except (
-        *(InvalidFileException, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError),
-        *(SyntaxError, KeyError, ValueError, TypeError, OSError),  # XML errors of lxml and of Python are SyntaxErrors
-    ) as error:
-        raise InputError(f"{workbook}: no readable workbook with a sheet '{SHEET}': {error}") from None
+    heading, *rows = read_sheet(workbook, SHEET)
     where = f"{workbook}: sheet '{SHEET}'"
     listeners = {f"L{title:02d}": column for column, title in enumerate(heading) if isinstance(title, int)}
     if heading[:3] != ("Filename", "ConditionID", "sample MOS") or len(listeners) != LISTENERS:

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# speechocean762: non-native English, read by adults and children; fluency, prosody or accuracy, rated by five experts.
+set -euo pipefail
+cd "$(dirname "$0")"
+. ../TEMPLATE/options.sh
+
+# Options
+aspect=fluency  # what to predict: fluency, prosodic or accuracy
+# End of options
+take_options run.sh "$@"
+
+case ${aspect} in
+    fluency) own= ;;
+    prosodic | accuracy) own=/${aspect} ;; # directories of its own
+    *) usage_error run.sh "--aspect must be fluency, prosodic or accuracy, not '${aspect}'" ;;
+esac
+
+../TEMPLATE/distilmos.sh \
+    --datadir "data${own}" --dumpdir "dump${own}" --expdir "exp${own}" \
+    "${rest[@]}" -- --aspect "${aspect}"
