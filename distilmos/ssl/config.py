@@ -181,8 +181,8 @@ class WhisperConfig(EncoderConfig):
             ValueError: names the first fault.
         """
         self._check_sizes("mel_bins", "max_frames")
-        if self.embed_dim % 2:
-            raise ValueError(f"embed_dim is {self.embed_dim}; it must be even, for sines and cosines")
+        if self.embed_dim % 2 or self.embed_dim < 4:
+            raise ValueError(f"embed_dim is {self.embed_dim}; it must be even and at least 4, for sines and cosines")
 
     @property
     def hop(self) -> int:
