@@ -223,6 +223,10 @@ def test_bad_usage_is_named_before_anything_is_written(tmp_path, model_dir, wavs
     assert "corpus 'none'" in capsys.readouterr().err
     assert predict(wavs[0], "--model", model_dir, "--out", tmp_path / "empty") == 2
     assert f"{tmp_path}/empty: " in capsys.readouterr().err
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("loop", "n" * 300, f"{wavs[0].name}/o.csv"):
+        assert predict(wavs[0], "--model", model_dir, "--out", tmp_path / name) == 2
+        assert f"{tmp_path / name}: " in capsys.readouterr().err
     assert list(tmp_path.glob("*.partial")) == []
     assert predict(wavs[0], "--model", tmp_path) == 2
     assert f"{tmp_path}/config.yaml: " in capsys.readouterr().err
