@@ -75,7 +75,7 @@ def dump_audio(
             scaled = np.rint(samples * 32768.0)
             if scaled.max() > 32767 or scaled.min() < -32768:
                 checks.note("samples beyond full scale are clipped")
-            if found := checks.warnings():
+            if found := checks.warnings("write one of them to a mono file"):
                 warnings.append(f"{where}: {'; '.join(found)}")
             archive.write(utterance, (SAMPLE_RATE, np.clip(scaled, -32768, 32767).astype(np.int16)))
             durations[utterance] = samples.size / SAMPLE_RATE

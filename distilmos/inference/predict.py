@@ -252,7 +252,7 @@ def _result(owner: _Pending, hop: int, offset: float) -> Score:
     if owner.error:
         empty = np.zeros(0, np.float32)
         return Score(owner.utterance, 0.0, float("nan"), empty, step, owner.error, owner.recording)
-    if owner.recording is not None and (found := owner.checks.warnings()):
+    if owner.recording is not None and (found := owner.checks.warnings("choose one with the option `channel`")):
         warnings.warn(f"{owner.recording.name}: {'; '.join(found)}", InputWarning, stacklevel=2)
     frames = (frames + offset).astype(np.float32)
     mos = float(frames.mean(dtype=np.float64))
