@@ -233,7 +233,7 @@ def _waveform(array: Array, number: int, rate: int, shortest: int) -> np.ndarray
         raise InputError(
             f"waveform {number}: shape {samples.shape}; expected (N,) for a recording or (B, N) for a batch"
         )
-    if samples.dtype in INTEGERS:
+    if samples.dtype.newbyteorder("=") in INTEGERS:
         samples = samples / -float(np.iinfo(samples.dtype).min)
     elif not np.issubdtype(samples.dtype, np.floating):
         known = ", ".join(INTEGERS)

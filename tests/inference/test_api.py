@@ -53,6 +53,11 @@ def test_batches_of_waveforms_and_integers(predictor):
     alone = [predictor.predict(row / 32768, 16000).mos for row in batch]
     for given in (batch, list(batch), torch.from_numpy(batch), list(torch.from_numpy(batch))):
         assert [score.mos for score in predictor.predict(given, 16000)] == pytest.approx(alone, abs=1e-4)
+    for order in "<>":
+        for dtype in (np.int16, np.int32, np.float32):
+            scaled = batch.astype(dtype) * {np.int16: 1, np.int32: 65536, np.float32: 1 / 32768}[dtype]
+            given = scaled.astype(np.dtype(dtype).newbyteorder(order))
+            assert [score.mos for score in predictor.predict(given, 16000)] == pytest.approx(alone, abs=1e-4)
     lengths = [row[: 8000 + 2000 * number] for number, row in enumerate(batch)]
     scores = predictor.predict(lengths, 16000)
     assert [score.seconds for score in scores] == [0.5, 0.625, 0.75]
