@@ -71,7 +71,7 @@ def read_rows(
         except csv.Error as error:
             faults.append(f"{path}:{number}: not a line of values separated by {delimiter!r}: {error}")
             continue
-        if not any(values):
+        if not line.strip() and delimiter not in line:
             continue
         if not names:
             names = values
