@@ -131,6 +131,14 @@ def test_an_encoder_predicts_unseen_systems_groups_and_sets(trained):
     assert (on_train["kind"], on_train["name"], on_train["utterances"]) == ("set", str(trained.raw("train")), 36)
     assert on_train["all"]["LCC"]["value"] > 0.5
     assert "generalisation.svg" in pictures(out / "ANALYSIS.md")
+    renamed = shutil.copytree(trained.raw("train"), trained.root / "renamed")
+    for path in (path for path in renamed.iterdir() if path.name not in ("wav.ark", "sys2group")):
+        path.write_text(re.sub("^train", "dev", path.read_text(), flags=re.MULTILINE))
+    assert set(read_table(renamed / "wav.scp")) == set(read_table(trained.raw("dev") / "wav.scp"))
+    assert analyze(*command, "--test-data", trained.raw("train"), "--test-data", renamed) == 0
+    *_, on_train, on_renamed = numbers(out)["generalisation"]
+    assert on_renamed == on_train | {"name": str(renamed)}
+    assert analyze(*command, "--test-data", trained.raw("train")) == 0
     header, row, *_ = tables((out / "ANALYSIS.md").read_text())[0]
     assert header[-1] == str(trained.raw("train")) and len(header) == 4
     assert row[-1].split()[0] == f"{on_train['all']['LCC']['value']:.3f}"
