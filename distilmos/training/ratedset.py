@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,15 +102,15 @@ class RatedSet:
         return digest.hexdigest()[:16]
 
 
-def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
-    """Read a data directory of stage 1, whose utt2dur is exact.
+def read_rated_set(directory: str | Path, max_seconds: float, longest: float | None = None) -> RatedSet:
+    """Read a data directory of stage 1, whose utt2dur is exact; see `refuse_long` for the limits.
 
     Raises:
         InputError: if the directory is faulty or has no scores, or if recordings are longer than `max_seconds`, since
             recordings are never cut.
     """
     data: DataDir = read_data_dir(directory)
-    refuse_long(data, max_seconds)
+    refuse_long(data, max_seconds, longest)
     utterances = data.utterances
     return RatedSet(
         path=data.path,
@@ -126,21 +127,28 @@ def read_rated_set(directory: str | Path, max_seconds: float) -> RatedSet:
     )
 
 
-def refuse_long(data: DataDir, max_seconds: float) -> None:
+def refuse_long(data: DataDir, max_seconds: float, longest: float | None) -> None:
     """Check that no recording of a data directory is longer than `max_seconds`.
+
+    Args:
+        data: the data directory.
+        max_seconds: the setting.
+        longest: seconds that the encoder reads at most; None if any length fits.
 
     Raises:
         InputError: naming each longer recording, with file and line.
     """
-    lines = {utterance: line for line, utterance in enumerate(data.durations, start=1)}
     faults = [
-        f"{data.path / 'utt2dur'}:{lines[utterance]}: {utterance} lasts {data.durations[utterance]:.2f} s"
+        f"{data.where('utt2dur', utterance)} lasts {data.durations[utterance]:.2f} s"
         for utterance in data.utterances
         if data.durations[utterance] > max_seconds
     ]
-    raise_faults(
-        faults, f"{data.path}: recordings longer than max_seconds ({max_seconds:g}): leave them out, or raise it"
-    )
+    needed = math.ceil(100 * max(data.durations.values(), default=0.0)) / 100
+    if longest is not None and needed > longest:
+        advice = f"; the encoder reads at most {longest:.2f} s"
+    else:
+        advice = f", or set max_seconds to {needed:g} and batch_seconds to at least that"
+    raise_faults(faults, f"{data.path}: recordings longer than max_seconds ({max_seconds:g}): leave them out{advice}")
 
 
 def with_tokens(
