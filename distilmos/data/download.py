@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import errno
 import hashlib
 import http.client
 import lzma
@@ -220,8 +220,13 @@ def _extract(archive: Path, directory: Path) -> None:
         raise InputError(f"{archive}: {error}") from None
     except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise InputError(f"{archive}: a member is both a file and a directory: {error.filename}") from None
+    except OSError as error:
+        # A damaged offset, or a name that the file system refuses. Damaged gzip and bzip2 have no number.
+        if error.errno not in (None, errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG):
+            raise
+        raise InputError(f"{archive}: not a complete tar or zip archive with valid names: {error}") from None
     except (
-        *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError),
+        *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError),
         # Damaged headers and lengths; zipfile has no type of its own for encrypted members and unknown compression.
         *(ValueError, IndexError, OverflowError, RuntimeError, MemoryError),
     ) as error:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from distilmos.data.audio import SAMPLE_RATE
+
 
 class EncoderConfig(ABC):
     """The shape of an encoder of any family.
@@ -38,6 +40,11 @@ class EncoderConfig(ABC):
     def max_samples(self) -> int | None:
         """Samples of the longest input; None if any length fits."""
         return None
+
+    @property
+    def max_seconds(self) -> float | None:
+        """Seconds of the longest input; None if any length fits."""
+        return None if self.max_samples is None else self.max_samples / SAMPLE_RATE
 
     @abstractmethod
     def num_frames(self, num_samples: int) -> int:
@@ -181,8 +188,8 @@ class WhisperConfig(EncoderConfig):
             ValueError: names the first fault.
         """
         self._check_sizes("mel_bins", "max_frames")
-        if self.embed_dim % 2:
-            raise ValueError(f"embed_dim is {self.embed_dim}; it must be even, for sines and cosines")
+        if self.embed_dim % 2 or self.embed_dim < 4:
+            raise ValueError(f"embed_dim is {self.embed_dim}; it must be even and at least 4, for sines and cosines")
 
     @property
     def hop(self) -> int:

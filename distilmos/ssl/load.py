@@ -86,13 +86,13 @@ def _is_ours(path: Path) -> bool:
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
-    """Return the file or directory that `load_ssl` loads; download a hub id unless it is in the hub's cache.
+    """Return the file or directory of an encoder without PADDED; download a hub id unless it is in the hub's cache.
 
     Raises:
         InputError: if the encoder does not exist.
         FailedError: if it cannot be fetched.
     """
-    name = str(name_or_path).removesuffix(PADDED)
+    name = str(name_or_path)
     if name in embedded_names():
         return ASSETS / f"{name}.safetensors"
     if name in KNOWN:
@@ -107,4 +107,5 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     raise InputError(
         f"{name}: not a file, an embedded encoder ({', '.join(embedded_names())}), one known by name "
         f"({', '.join(KNOWN)}), or a hub id (OWNER/NAME)"
+        + (f"; the only suffix is {PADDED}, for Whisper with the backend distilmos" if ":" in name else "")
     )

@@ -6,6 +6,7 @@ import argparse
 import pickle
 import re
 import struct
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
         InputError: if the file is missing or damaged, or holds anything but weights and plain settings.
     """
     try:
+        if tarfile.is_tarfile(path):  # torch makes a temporary directory before it refuses the file
+            raise InputError(f"{path}: refused: a tar archive, torch's oldest format; save it again with a newer torch")
         with torch.serialization.safe_globals([*_NUMPY, *allowed]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

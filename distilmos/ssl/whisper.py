@@ -24,7 +24,11 @@ RANGE = 8.0  # decades below the loudest band of the recording, where the spectr
 
 
 class WhisperEncoder(SSLEncoder):
-    """Whisper's encoder without its final norm. The bias of the keys, which Whisper lacks, is zero and stays so."""
+    """Whisper's encoder without its final norm.
+
+    Whisper's keys have no bias; here it starts at zero. It adds the same number to all scores of a query, so it never
+    changes the attention, although AdamW moves it by the rounding errors of its gradient.
+    """
 
     config: WhisperConfig
     conv: MelFrontEnd

