@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import errno
 import hashlib
 import http.client
 import lzma
@@ -221,10 +221,13 @@ def _extract(archive: Path, directory: Path) -> None:
     except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise InputError(f"{archive}: a member is both a file and a directory: {error.filename}") from None
     except (
-        *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError),
+        *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError),
         # Damaged headers and lengths; zipfile has no type of its own for encrypted members and unknown compression.
-        *(ValueError, IndexError, OverflowError, RuntimeError, MemoryError),
+        *(ValueError, IndexError, OverflowError, RuntimeError, MemoryError, OSError),
     ) as error:
+        # gzip's error has no number; a damaged offset is EINVAL. Others, such as a full disk, are not the archive's.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise InputError(f"{archive}: not a complete tar or zip archive: {error}") from None
 
 

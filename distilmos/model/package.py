@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from distilmos.files import atomic_path, temporary_name, write_text
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
 from distilmos.ssl.config import config_from_dict
+from distilmos.ssl.encoder import with_weights
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
@@ -110,18 +112,20 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
         if config["format"] != FORMAT:
             raise InputError(f"{path}: format {config['format']}, expected {FORMAT}; use a newer distilmos")
         encoder = config_from_dict(config["encoder"])
-        model = build_model(ModelConfig(**config["model"]), encoder, config["clusters"], _corpora(config))
-        if isinstance(model, DistilMOS):
-            model.kmeans = str(config.get("kmeans") or "")
-    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, MemoryError) as error:
+        create = partial(build_model, ModelConfig(**config["model"]), encoder, config["clusters"], _corpora(config))
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a model configuration: {error}") from None
     weights = directory / WEIGHTS
     try:
-        model.load_state_dict(load_file(weights))
+        model = with_weights(create, load_file(weights))
     except FileNotFoundError:
         raise InputError(f"{weights}: no such file") from None
-    except (SafetensorError, OSError, RuntimeError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: not a model configuration: {error}") from None
+    except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
         raise InputError(f"{weights}: does not fit {path}: {error}") from None
+    if isinstance(model, DistilMOS):
+        model.kmeans = str(config.get("kmeans") or "")
     return model.eval()
 
 

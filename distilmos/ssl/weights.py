@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from distilmos.errors import InputError
 from distilmos.ssl.config import WaveformConfig
+from distilmos.ssl.encoder import with_weights
 from distilmos.ssl.waveform import WaveformEncoder
 
 
@@ -121,11 +123,7 @@ def build_encoder(
         InputError: if a weight is missing, unknown or does not fit `config`.
     """
     try:
-        converted = convert_weights(config, weights, names, where, unused)
-        with torch.device("meta"):  # compares the shapes before memory is allocated for those of the configuration
-            WaveformEncoder(config).load_state_dict(converted, assign=True)
-        encoder = WaveformEncoder(config)
-        encoder.load_state_dict(converted)
+        encoder = with_weights(partial(WaveformEncoder, config), convert_weights(config, weights, names, where, unused))
     except (RuntimeError, IndexError, MemoryError, OverflowError, TypeError) as error:
         raise InputError(f"{where}: the weights do not fit the checkpoint's own configuration: {error}") from None
     return encoder.eval()

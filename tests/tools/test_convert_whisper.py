@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import sys
 import zipfile
 from pathlib import Path
@@ -10,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.ctranslate import model_bin
 
 from distilmos.ssl.load import load_ssl
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
-TYPES = {"float32": 0, "int8": 1, "float16": 4}
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +56,6 @@ def variables(model) -> dict[str, np.ndarray]:
     for ours, theirs in norms.items():
         found |= {f"{theirs}/gamma": stored[f"{ours}.weight"], f"{theirs}/beta": stored[f"{ours}.bias"]}
     return found
-
-
-def model_bin(arrays: dict[str, np.ndarray], *, version: int = 6, spec: str = "WhisperSpec") -> bytes:
-    def text(value: str) -> bytes:
-        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
-
-    parts = [struct.pack("<I", version), text(spec), struct.pack("<II", 3, len(arrays))]
-    for name, array in arrays.items():
-        shape = b"".join(struct.pack("<I", size) for size in array.shape)
-        content = array.tobytes()
-        parts += [text(name), struct.pack("<B", array.ndim), shape]
-        parts += [struct.pack("<BI", TYPES[array.dtype.name], len(content)), content]
-    return b"".join([*parts, struct.pack("<I", 0)])
 
 
 @pytest.fixture
