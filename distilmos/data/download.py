@@ -27,6 +27,12 @@ ATTEMPTS = 5  # in a row without a new byte
 PAUSE = 2.0  # seconds before the second attempt, doubled before each further one
 # 4xx statuses of an overloaded or restarting server; the other 4xx statuses are final.
 TEMPORARY = {408, 425, 429}
+# What tarfile and zipfile raise for a damaged archive, besides OSError; zipfile has no type of its own for encrypted
+# members and unknown compression.
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError),
+    *(ValueError, IndexError, OverflowError, RuntimeError, MemoryError),
+)
 
 
 class _RefusedError(Exception):
@@ -220,13 +226,9 @@ def _extract(archive: Path, directory: Path) -> None:
         raise InputError(f"{archive}: {error}") from None
     except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise InputError(f"{archive}: a member is both a file and a directory: {error.filename}") from None
-    except (
-        *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError),
-        # Damaged headers and lengths; zipfile has no type of its own for encrypted members and unknown compression.
-        *(ValueError, IndexError, OverflowError, RuntimeError, MemoryError, OSError),
-    ) as error:
-        # gzip's error has no number; a damaged offset is EINVAL. Others, such as a full disk, are not the archive's.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+    except (*DAMAGED, OSError) as error:
+        # gzip's error has no number. Others, such as a full disk, are not the archive's fault.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.ENAMETOOLONG):
             raise
         raise InputError(f"{archive}: not a complete tar or zip archive: {error}") from None
 

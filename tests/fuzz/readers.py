@@ -80,6 +80,8 @@ def read_sound() -> None:
 
 def read_container() -> None:
     """Follow the sizes in a file that ffmpeg would decode."""
+    if not Path("a").exists():
+        raise InputError("a: no such file")
     with Path("a").open("rb") as file:
         form = find_format(file)
         if form is None:

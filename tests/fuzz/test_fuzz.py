@@ -111,6 +111,7 @@ def test_by_hand(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith(("site", "publ"))}
     assert {name: int(row[0]) > 10 for name, row in rows.items()} == {"site_conf": True, "published": True}
+    assert done.stdout.splitlines()[-1].startswith(f"{sum(int(row[0]) for row in rows.values())} inputs ")
     write_files(tmp_path / "old", {"site.conf": b"unknown\n"})
     (tmp_path / "old" / "finding.json").write_text(json.dumps({"reader": "site_conf"}))
     arguments = ["--reproduce", str(tmp_path / "old")]

@@ -305,7 +305,7 @@ def test_unusable_checkpoints_are_named(tmp_path):
         "list.pt": "'model'",
         "other.pt": "data2vec",
         "integers.pt": r"feature_extractor\.conv_layers\.0\.0\.weight",
-        "endless.pt": "MemoryError|OverflowError",
+        "endless.pt": "99999999999999999",
         "incomplete.pt": r"encoder\.layers\.1\.fc1\.weight",
         "cut.pt": "",
         "missing.pt": "hubert_tiny.*hubert_base",
