@@ -38,7 +38,7 @@ from distilmos.ssl.whisper_formats import OPENAI, build_whisper
 MODEL = "model.bin"
 FORMAT, SPEC = 6, "WhisperSpec"
 TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
-MAX_DIMENSIONS = 3  # of a variable
+MAX_DIMENSIONS = 8  # of a variable; those of Whisper have up to 3
 FLOATS = (np.float32, np.float16)
 
 

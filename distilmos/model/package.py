@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from distilmos.data.hub import HUB_ID, Files, fetch_hub, push_hub
 from distilmos.data.tables import read_yaml
@@ -19,6 +18,7 @@ from distilmos.model.config import ModelConfig
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
 from distilmos.ssl.config import config_from_dict
 from distilmos.ssl.encoder import with_weights
+from distilmos.ssl.weights import read_safetensors
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
@@ -117,12 +117,10 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
         raise InputError(f"{path}: not a model configuration: {error}") from None
     weights = directory / WEIGHTS
     try:
-        model = with_weights(create, load_file(weights))
-    except FileNotFoundError:
-        raise InputError(f"{weights}: no such file") from None
+        model = with_weights(create, read_safetensors(weights))
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not a model configuration: {error}") from None
-    except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
         raise InputError(f"{weights}: does not fit {path}: {error}") from None
     if isinstance(model, DistilMOS):
         model.kmeans = str(config.get("kmeans") or "")

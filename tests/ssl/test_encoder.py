@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import save_file
 
 from distilmos.errors import InputError
 from distilmos.ssl.config import WaveformConfig, config_from_dict
@@ -332,6 +336,14 @@ MALFORMED = {
     "no convolutions": ({"settings": {"conv_feature_layers": "[]"}}, r"conv_layers .*\(\)"),
     "a convolution without stride": ({"settings": {"conv_feature_layers": "[(32,10,0)]"}}, r"\(32, 10, 0\)"),
     "no layers": ({"settings": {"encoder_layers": 0}}, "num_layers .*0"),
+    "many convolutions": ({"settings": {"conv_feature_layers": "[(1,1,1)] * 9999"}}, "9999"),
+    "a stride of minutes": ({"settings": {"conv_feature_layers": "[(32,10,9999999)]"}}, "9999999"),
+    "many layers": ({"settings": {"encoder_layers": 99999}}, "num_layers .*99999"),
+    "a weight of one value": (
+        {"weights": {"encoder.layers.0.fc1.weight": torch.zeros(1).expand(10**9)}},
+        r"model\.encoder\.layers\.0\.fc1\.weight",
+    ),
+    "a sparse weight": ({"weights": {"layer_norm.bias": torch.ones(4).to_sparse()}}, r"model\.layer_norm\.bias"),
     "groups": ({"settings": {"conv_pos_groups": 5}}, "5 groups .*48"),
     "heads": ({"settings": {"encoder_attention_heads": 5}}, "5 heads .*48"),
 }
@@ -377,3 +389,30 @@ def test_groups_fit_the_budget_and_hold_each_recording_once():
     for group in groups:
         assert len(group) == 1 or max(durations[u] for u in group) * len(group) <= 10.0
     assert groups[0] == ["u3"]
+
+
+def test_a_tar_file_is_not_unpacked(tmp_path, monkeypatch):
+    """torch.load would first make a directory in TMPDIR."""
+    (tmp_path / "config.json").write_text('{"model_type": "hubert"}')
+    with tarfile.open(tmp_path / "pytorch_model.bin", "w"):
+        pass
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *_, **__: pytest.fail("a directory was made"))
+    with pytest.raises(InputError, match=rf"^{tmp_path}/pytorch_model\.bin: "):
+        load_ssl(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "value"),
+    [
+        (8, "8"),
+        ({"num_layers": 99999}, "num_layers .*99999"),
+        ({"ffn_dim": 10**12}, "1000000000000"),
+        ({"family": "whisper"}, "family|conv_layers"),
+    ],
+)
+def test_a_damaged_shape_is_named_and_asks_for_no_memory(tmp_path, changes, value):
+    encoder = random_encoder(CONFIGS[False])
+    shape = {**encoder.config.to_dict(), **changes} if isinstance(changes, dict) else changes
+    save_file(encoder.state_dict(), tmp_path / "a.safetensors", metadata={"encoder": json.dumps(shape)})
+    with pytest.raises(InputError, match=rf"(?s)^{tmp_path}/a\.safetensors: .*({value})"):
+        load_ssl(tmp_path / "a.safetensors")

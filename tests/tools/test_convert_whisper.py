@@ -93,6 +93,9 @@ def test_faulty_files_are_refused(tmp_path, model, run):
     content = model_bin(arrays)
     quantised = {**arrays, "encoder/layer_0/ffn/linear_0/weight": np.zeros((48, 32), np.int8)}
     shortened = {name: array for name, array in arrays.items() if not name.startswith("encoder/layer_1/ffn/linear_1")}
+    with zipfile.ZipFile(tmp_path / "wheel", "w") as packed:
+        packed.writestr("x/model.bin", "content")
+    wheel = (tmp_path / "wheel").read_bytes()
     faults = {
         "another version": (model_bin(arrays, version=7), "7"),
         "another model": (model_bin(arrays, spec="TransformerSpec"), "TransformerSpec"),
@@ -102,6 +105,19 @@ def test_faulty_files_are_refused(tmp_path, model, run):
         "a decoder alone": (model_bin({"decoder/x": np.zeros(3, np.float32)}), "encoder/"),
         "a missing weight": (model_bin(shortened), "encoder/layer_1/ffn/linear_1/weight"),
         "text": (b"no model at all", "version"),
+    }
+    bias = "encoder/layer_0/self_attention/linear_0/bias"
+    faults |= {
+        "a variable without rows": (model_bin({**arrays, bias: np.zeros((), np.float32)}), bias),
+        "positions of one dimension": (
+            model_bin({**arrays, "encoder/position_encodings/encodings": np.zeros(3, np.float32)}),
+            "",
+        ),
+        "dimensions that numpy lacks": (
+            model_bin({"x": np.zeros((), np.int8)}).replace(b"x\0\0", b"x\0\xc8" + b"\1\0\0\0" * 200),
+            "x: ",
+        ),
+        "a damaged wheel": (wheel.replace(b"content", b"CONTENT"), ""),
     }
     for name, (found, named) in faults.items():
         (tmp_path / "model.bin").write_bytes(found)
