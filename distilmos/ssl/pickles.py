@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import mmap
 import pickle
 import re
 import struct
@@ -76,11 +77,13 @@ def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
         InputError: if the file is missing or damaged, or holds anything but weights and plain settings.
     """
     try:
-        with path.open("rb") as stream:
-            if not stream.read(2).startswith(MAGIC):  # torch would unpack any tar file in /tmp before it refuses it
+        with path.open("rb") as stream, torch.serialization.safe_globals([*_NUMPY, *allowed]):
+            head = stream.read(2)
+            if not head.startswith(MAGIC):  # torch would open any tar file, and make a directory for its content
                 raise InputError(f"{path}: not a PyTorch checkpoint")
-        with torch.serialization.safe_globals([*_NUMPY, *allowed]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            # A map reads no further than its end: a damaged length in a bare pickle asks for no memory.
+            source = path if head == b"PK" else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            content = torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:

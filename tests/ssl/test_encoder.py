@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import tarfile
 import tempfile
 from pathlib import Path
@@ -416,3 +417,21 @@ def test_a_damaged_shape_is_named_and_asks_for_no_memory(tmp_path, changes, valu
     save_file(encoder.state_dict(), tmp_path / "a.safetensors", metadata={"encoder": json.dumps(shape)})
     with pytest.raises(InputError, match=rf"(?s)^{tmp_path}/a\.safetensors: .*({value})"):
         load_ssl(tmp_path / "a.safetensors")
+
+
+def test_a_damaged_length_in_a_bare_pickle_asks_for_no_memory(tmp_path):
+    state = fairseq_state(random_encoder(CONFIGS[False]))
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert load_ssl(tmp_path / "old.pt").config == CONFIGS[False]
+    content = (tmp_path / "old.pt").read_bytes()
+    assert b"X\x10\0\0\0protocol_version" in content
+    (tmp_path / "old.pt").write_bytes(content.replace(b"X\x10\0\0\0protocol", b"X\xff\xff\xff\xffprotocol"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), hard))
+    try:
+        with pytest.raises(InputError, match=rf"^{tmp_path}/old\.pt: ") as caught:
+            load_ssl(tmp_path / "old.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert not isinstance(caught.value.__context__, MemoryError)
