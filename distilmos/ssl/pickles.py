@@ -82,7 +82,7 @@ def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
             if not head.startswith(MAGIC):  # torch would open any tar file, and make a directory for its content
                 raise InputError(f"{path}: not a PyTorch checkpoint")
             # A map reads no further than its end: a damaged length in a bare pickle asks for no memory.
-            source = path if head == b"PK" else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            source: Any = path if head == b"PK" else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             content = torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
