@@ -171,7 +171,7 @@ def load_array(location: tuple[Path, int | None]) -> np.ndarray:
             value: Any = read_kaldi(part)
     except FileNotFoundError:
         raise InputError(f"{path}: no such archive") from None
-    except (OSError, ValueError, OverflowError, MemoryError, AssertionError, struct.error) as error:
+    except (OSError, ValueError, AssertionError, struct.error) as error:
         raise InputError(f"{where}: unreadable: {error or 'cut off'}") from None
     if not isinstance(value, np.ndarray):
         raise InputError(f"{where}: not a matrix or vector")

@@ -8,6 +8,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+# Bounds far above every published encoder: a damaged size must not decide how much time or memory loading takes.
+MAX_LAYERS = 1000
+MAX_HOP = 16000  # samples
+MAX_POSITIONS = 1 << 25  # values of sinusoidal positions
+
 
 class EncoderConfig(ABC):
     """The shape of an encoder of any family.
@@ -67,12 +72,6 @@ class EncoderConfig(ABC):
             raise ValueError(f"num_layers is {self.num_layers}; it must be at most {MAX_LAYERS}")
         if self.embed_dim % self.num_heads:
             raise ValueError(f"{self.num_heads} heads must divide the width {self.embed_dim}")
-
-
-# Bounds far above every published encoder: a damaged size must not decide how long loading takes.
-MAX_LAYERS = 1000
-MAX_HOP = 16000
-MAX_POSITIONS = 1 << 25  # values of sinusoidal positions
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,8 @@ class WhisperConfig(EncoderConfig):
         if self.mel_bins > self.MEL_WINDOW // 2 + 1:
             raise ValueError(f"mel_bins is {self.mel_bins}; the spectrum has {self.MEL_WINDOW // 2 + 1}")
         if self.max_frames * self.embed_dim > MAX_POSITIONS:
-            raise ValueError(f"max_frames is {self.max_frames}, embed_dim {self.embed_dim}; a damaged size")
+            most = MAX_POSITIONS // self.embed_dim
+            raise ValueError(f"max_frames is {self.max_frames}; it must be at most {most} at this width")
 
     @property
     def hop(self) -> int:

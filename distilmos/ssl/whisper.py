@@ -88,7 +88,9 @@ class LogMel(nn.Module):
         self.size, self.hop = config.MEL_WINDOW, config.MEL_HOP
         with torch.device("cpu"):  # see `with_weights`
             filters = melscale_fbanks(
-                self.size // 2 + 1, 0.0, SAMPLE_RATE / 2, config.mel_bins, SAMPLE_RATE, "slaney", "slaney"
+                *(self.size // 2 + 1, 0.0, SAMPLE_RATE / 2, config.mel_bins, SAMPLE_RATE),
+                norm="slaney",
+                mel_scale="slaney",
             )
             window = torch.hann_window(self.size)
         self.register_buffer("window", window, persistent=False)
