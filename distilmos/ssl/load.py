@@ -14,7 +14,7 @@ from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq import as_fairseq, from_fairseq, from_microsoft, is_wavlm
 from distilmos.ssl.huggingface import CONFIG, EXTRACTOR, PROCESSOR, WEIGHTS, load_huggingface
 from distilmos.ssl.known import KNOWN, find_known
-from distilmos.ssl.pickles import read_pickle
+from distilmos.ssl.pickles import MAGIC, read_pickle
 from distilmos.ssl.store import ENCODER, load_encoder
 from distilmos.ssl.whisper_formats import from_openai, is_openai
 
@@ -54,7 +54,7 @@ def load_ssl(name_or_path: str | Path) -> SSLEncoder:
         return load_huggingface(path)
     with path.open("rb") as stream:
         head = stream.read(9)
-    if head.startswith((b"PK", b"\x80")):  # torch.save writes a zip file; older versions write a bare pickle
+    if head.startswith(MAGIC):
         checkpoint = as_fairseq(read_pickle(path))
         if is_openai(checkpoint):
             return from_openai(checkpoint, str(path))

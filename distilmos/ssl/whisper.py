@@ -90,10 +90,14 @@ class LogMel(nn.Module):
         from torchaudio.functional import melscale_fbanks
 
         self.size, self.hop = config.MEL_WINDOW, config.MEL_HOP
-        filters = melscale_fbanks(
-            self.size // 2 + 1, 0.0, SAMPLE_RATE / 2, config.mel_bins, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
-        )
-        self.register_buffer("window", torch.hann_window(self.size), persistent=False)
+        with torch.device("cpu"):  # see `with_weights`
+            filters = melscale_fbanks(
+                *(self.size // 2 + 1, 0.0, SAMPLE_RATE / 2, config.mel_bins, SAMPLE_RATE),
+                norm="slaney",
+                mel_scale="slaney",
+            )
+            window = torch.hann_window(self.size)
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", filters.T.contiguous(), persistent=False)
         self.window: Tensor
         self.filters: Tensor
@@ -137,6 +141,7 @@ def _half(lengths: Tensor) -> Tensor:
 
 def sinusoids(length: int, width: int) -> Tensor:
     """Return the positions (length, width): sines of wavelengths from 2 pi to 20000 pi, then their cosines."""
-    scales = torch.exp(torch.arange(width // 2, dtype=torch.float64) * -(math.log(10000) / (width // 2 - 1)))
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * scales[None, :]
-    return torch.cat([angles.sin(), angles.cos()], 1).float()
+    with torch.device("cpu"):  # see `with_weights`
+        scales = torch.exp(torch.arange(width // 2, dtype=torch.float64) * -(math.log(10000) / (width // 2 - 1)))
+        angles = torch.arange(length, dtype=torch.float64)[:, None] * scales[None, :]
+        return torch.cat([angles.sin(), angles.cos()], 1).float()

@@ -214,3 +214,12 @@ def test_damage_in_compressed_data_is_noticed(tmp_path: Path, kind: str) -> None
     with pytest.raises(InputError, match=rf"^{archive}: "):
         unpack(archive, tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("fault", ["name", "offset"])
+def test_names_and_offsets_that_the_system_refuses_are_faults_of_the_archive(tmp_path: Path, fault: str) -> None:
+    content = zipped({"x" * 300: b"a"}) if fault == "name" else zipped({"a": b"a"})[10:]
+    (tmp_path / "archive").write_bytes(content)
+    with pytest.raises(InputError, match=rf"^{tmp_path}/archive: "):
+        unpack(tmp_path / "archive", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]

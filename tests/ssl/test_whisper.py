@@ -272,3 +272,20 @@ def test_recordings_that_are_too_long_are_named():
     with pytest.raises(InputError, match=r"long: 30\.1") as error:
         next(hidden_states(encoder, {}, durations, torch.device("cpu"), 60.0))
     assert "short" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "value"),
+    [
+        ({"n_audio_state": 2, "n_audio_head": 2}, "embed_dim .*2"),
+        ({"n_mels": 10**9}, "mel_bins .*1000000000"),
+        ({"n_audio_ctx": 10**9}, "max_frames .*1000000000"),
+        ({"n_audio_layer": 10**9}, "num_layers .*1000000000"),
+    ],
+)
+def test_damaged_sizes_are_named_and_ask_for_no_memory(tmp_path, changes, value):
+    checkpoint = openai_checkpoint(make_model(encoder_ffn_dim=192))
+    checkpoint["dims"] |= changes
+    torch.save(checkpoint, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=rf"^{tmp_path}/w\.pt: .*{value}"):
+        load_ssl(tmp_path / "w.pt")
