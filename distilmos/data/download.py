@@ -227,8 +227,8 @@ def _extract(archive: Path, directory: Path) -> None:
     except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise InputError(f"{archive}: a member is both a file and a directory: {error.filename}") from None
     except (*DAMAGED, OSError) as error:
-        # gzip's error has no number; a damaged offset, or a name that the file system refuses, has one of these. Others,
-        # such as a full disk, are not the archive's fault.
+        # gzip's error has no number; a damaged offset or a refused name has one of these. Other errors, such as a full
+        # disk, are not the archive's fault.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG):
             raise
         raise InputError(f"{archive}: not a complete tar or zip archive: {error}") from None
