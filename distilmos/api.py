@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -27,9 +28,10 @@ MAX_CHANNELS = 16  # an array (N, C) with at most this many columns is one recor
 # Full scale of other types is ambiguous: numpy makes int64 of the values of int16.
 INTEGERS = ("int8", "int16", "int32")
 
+_BYTES = (bytes, bytearray, memoryview)
 Array = np.ndarray | Tensor
-# A waveform as Hugging Face datasets up to version 3 give it: "array" and "sampling_rate".
-AudioDict = Mapping[str, Array | int | str | None]
+# Audio as Hugging Face datasets give it: "array" and "sampling_rate" up to version 3, or "bytes" and "path" undecoded.
+AudioDict = Mapping[str, Array | int | bytes | str | None]
 
 
 class Samples(Protocol):
@@ -87,8 +89,9 @@ class Predictor:
                   seekable;
                 - a waveform (N,), or a batch of waveforms (B, N): numpy or torch, mono, floating point with full scale
                   -1..1, or int8, int16 or int32 with the full scale of the type;
-                - an item of a Hugging Face data set: a dictionary with "array" (N,) and "sampling_rate", or a decoder
-                  of torchcodec, whose channels are averaged unless `options.channel` chooses one;
+                - an item of a Hugging Face data set: a dictionary with "array" (N,) and "sampling_rate", or, if it is
+                  not decoded, with "bytes" or "path" of an audio file; or a decoder of torchcodec, whose channels are
+                  averaged unless `options.channel` chooses one;
                 - a list of these except batches, of any lengths.
             sampling_rate: sampling rate in Hz of waveforms without one of their own.
 
@@ -112,8 +115,8 @@ class Predictor:
             return self._score(list(x), sampling_rate)
         if _is_waveform(x) or _is_file(x):
             return _usable(self._score([x], sampling_rate)[0])
-        if isinstance(x, bytes | bytearray | memoryview) or not isinstance(x, Collection):
-            raise InputError(f"{type(x).__name__} is not a path, an open file, a waveform, or a list of them")
+        if isinstance(x, _BYTES) or not isinstance(x, Collection):
+            raise InputError(_not_audio(x))
         return self._score(x, sampling_rate)
 
     def stream(self, inputs: str | Path | Iterable[str | Path], column: str | None = None) -> Iterator[Score]:
@@ -152,14 +155,40 @@ class Predictor:
             return find_recordings([str(item)])
         if _is_file(item):
             return [Recording(str(number), Path(str(number)), copy=_copy(item, number))]
+        if isinstance(item, Mapping) and item.get("array") is None and (recording := _undecoded(item, number)):
+            return [recording]
         if not _is_waveform(item):
-            raise InputError(f"item {number}: {type(item).__name__} is not a path, an open file or a waveform")
+            raise InputError(f"item {number}: {_not_audio(item)}")
         array, rate = _array_and_rate(item, number, sampling_rate, self.options.channel)
         return [(str(number), _waveform(array, number, rate, self.model.encoder_config.min_samples))]
 
 
 def _is_waveform(x: object) -> bool:
     return isinstance(x, np.ndarray | Tensor | Mapping) or hasattr(x, "get_all_samples")
+
+
+def _not_audio(x: object) -> str:
+    """Return the message for a value that is not audio."""
+    advice = "; give the bytes of an audio file as io.BytesIO" if isinstance(x, _BYTES) else ""
+    return f"{type(x).__name__} is not a path, an open file or a waveform{advice}"
+
+
+def _undecoded(item: Mapping[str, Any], number: int) -> Recording | None:
+    """Return the recording of a dictionary with the bytes or else the path of an audio file; None if it has neither.
+
+    Raises:
+        InputError: if they are of another type.
+    """
+    content, path = item.get("bytes"), item.get("path")
+    if content is not None:
+        if not isinstance(content, _BYTES):
+            raise InputError(f"waveform {number}: its bytes are {type(content).__name__}")
+        return Recording(str(number), Path(str(number)), copy=_copy(io.BytesIO(content), number))
+    if path is None:
+        return None
+    if not isinstance(path, str | Path):
+        raise InputError(f"waveform {number}: its path is {type(path).__name__}")
+    return Recording(str(path), Path(path))
 
 
 def _is_file(x: object) -> bool:
@@ -233,7 +262,7 @@ def _waveform(array: Array, number: int, rate: int, shortest: int) -> np.ndarray
         raise InputError(
             f"waveform {number}: shape {samples.shape}; expected (N,) for a recording or (B, N) for a batch"
         )
-    if samples.dtype in INTEGERS:
+    if samples.dtype.newbyteorder("=") in INTEGERS:
         samples = samples / -float(np.iinfo(samples.dtype).min)
     elif not np.issubdtype(samples.dtype, np.floating):
         known = ", ".join(INTEGERS)

@@ -121,7 +121,10 @@ def _warnings_in_one_line(command: str) -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, InputWarning):
-                print(f"distilmos {command}: warning: {message}", file=sys.stderr)
+                from tqdm import tqdm  # imported here: most commands never warn
+
+                # Above the line of progress, if one is shown.
+                tqdm.write(f"distilmos {command}: warning: {message}", file=sys.stderr)
             else:
                 show(message, category, filename, lineno, file, line)
 

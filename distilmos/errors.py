@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,11 @@ class FailedError(Exception):
 
 class InputWarning(UserWarning):
     """Input that can be used, but is probably not as the user wants it. The message is one line that names the file."""
+
+
+# By default Python shows equal texts once, such as those of waveforms, whose names are their numbers in a call. Filters
+# of the user come first.
+warnings.simplefilter("always", InputWarning, append=True)
 
 
 MAX_FAULTS_SHOWN = 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
+
+from distilmos.errors import InputError
 
 NAME_BYTES = 255  # longest file name on the usual Linux file systems
 MAX_LINKS = 40  # symbolic links that Linux follows in a path
@@ -32,13 +35,18 @@ def written_in_place(path: str | Path) -> bool:
     """Return whether to write into `path`, not to replace it: a pipe, a device or an open descriptor (/dev/stdout).
 
     Raises:
-        OSError: if `path` cannot be examined, for example because its links form a loop.
+        InputError: if `path` can name no file, for example because its links form a loop.
+        OSError: if `path` cannot be examined for another reason.
     """
     path = Path(path)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR):
+            raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+        raise
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _descriptor(path) is not None
 
 

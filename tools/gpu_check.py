@@ -98,11 +98,9 @@ def main() -> int:
 
 
 def noise(seconds: float, seed: int = 0) -> Tensor:
-    """Return noise with pauses, (N,)."""
+    """Return white noise, (N,)."""
     random = np.random.default_rng(seed)
-    samples = 0.1 * random.standard_normal(round(seconds * SAMPLE_RATE)).astype(np.float32)
-    samples[:: SAMPLE_RATE // 4] = 0
-    return torch.from_numpy(samples)
+    return torch.from_numpy(0.1 * random.standard_normal(round(seconds * SAMPLE_RATE)).astype(np.float32))
 
 
 @torch.inference_mode()
@@ -152,7 +150,7 @@ def check_training(device: torch.device, work: Path) -> list[Check]:
     for name, where in (("cpu", "cpu"), ("device", str(device)), ("resumed", str(device))):
         command = _training(work, work / "exp" / name, where)
         if name == "resumed":
-            _interrupt(command, work / "exp" / name)
+            interrupt(command, work / "exp" / name)
         _run(*command)
         events = map(json.loads, (work / "exp" / name / "log.jsonl").read_text().splitlines())
         losses = [event["regression"] for event in events if event["event"] == "train"]
@@ -210,15 +208,15 @@ def _training(work: Path, out: Path, device: str) -> list[Any]:
     return [*command, "--device", device]
 
 
-def _interrupt(command: list[Any], out: Path) -> None:
-    """Start a run and send SIGTERM once it has written a checkpoint."""
+def interrupt(command: list[Any], out: Path) -> None:
+    """Start a run and send SIGTERM once it has written a checkpoint; exit unless that interrupts it."""
     process = subprocess.Popen(_command(command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list((out / "checkpoints").glob("*")):
-        time.sleep(0.05)
+        time.sleep(0.005)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
-    if process.returncode not in (PREEMPTED, 0):
-        sys.exit(f"gpu_check: the interrupted run ended with status {process.returncode}\n{errors}")
+    if process.returncode != PREEMPTED:
+        sys.exit(f"gpu_check: SIGTERM must end the run with status {PREEMPTED}, not {process.returncode}\n{errors}")
 
 
 def _command(words: list[Any] | tuple[Any, ...]) -> list[str]:

@@ -7,9 +7,9 @@
 # installed. --device is the device to check (default: cuda); cpu runs the same checks without a GPU. --out writes the
 # results as JSON. exit status: 0 all checks passed; 1 a check failed; 2 the device cannot be used.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 if [ "${1:-}" = --wheels ]; then
-    python3 -m pip install --quiet --no-index --find-links "$2" -e ..
+    python3 -m pip install --quiet --no-index --find-links "$2" -e "${root}"
     shift 2
 fi
-PYTHONPATH="$(cd .. && pwd)${PYTHONPATH:+:${PYTHONPATH}}" exec python3 gpu_check.py "$@"
+PYTHONPATH="${root}${PYTHONPATH:+:${PYTHONPATH}}" exec python3 "${root}/tools/gpu_check.py" "$@"

@@ -215,12 +215,17 @@ def _data_dirs(options: AnalysisOptions) -> list[Path]:
 
 
 def _read_tests(directories: Sequence[Path], material: Material, runner: Runner) -> list[Material]:
-    """Read the test sets; they must share no utterance with the data of the fit."""
+    """Read the test sets; they must share no recording with the data of the fit. Equal ids of others do no harm."""
+    fitted = {location: utterance for utterance, location in material.wavs.items()}
     tests = [read_material([directory], {}, rated=True) for directory in dict.fromkeys(directories)]
     for test in tests:
         wavs = test.paths[0] / "wav.scp"
-        shared = [f"{wavs}: utterance {u} is also in --data" for u in test.wavs if u in material.wavs]
-        raise_faults(shared, "--data and --test-data share utterances")
+        shared = [
+            f"{wavs}: {utterance} is the recording of {fitted[location]} in --data"
+            for utterance, location in test.wavs.items()
+            if location in fitted
+        ]
+        raise_faults(shared, "--data and --test-data share recordings")
         if not runner.readable(test):
             raise InputError(f"{wavs}: all utterances are shorter than a frame of the encoder")
     return tests

@@ -65,6 +65,32 @@ class _Probe(Part):
     layers: Annotated[list[_ProbeRow], _Rows]
 
 
+class _Interval(Part):
+    value: Value
+    low: Value
+    high: Value
+
+
+class _Scores(Part):
+    LCC: _Interval
+    SRCC: _Interval
+
+
+class _LayerScores(_Scores):
+    layer: Layer
+
+
+class _Test(Part):
+    kind: str
+    name: str
+    utterances: int
+    conditions: int
+    chosen: Annotated[list[Layer], _Rows]
+    all: _Scores
+    best: _Scores
+    layers: Annotated[list[_LayerScores], _Rows]
+
+
 class _Analysis(Part):
     subject: str
     ssl: str
@@ -84,16 +110,22 @@ class _Analysis(Part):
     similarity: Annotated[list[list[Value]], _Rows]
     tokens: list[_TokenRow]
     probes: list[_Probe]
+    test_data: list[str] = []
+    generalisation: list[_Test] = []
 
     @model_validator(mode="after")
     def _same_layers(self) -> _Analysis:
         layers = list(range(1, len(self.similarity) + 1))
-        tokens: Sequence[_TokenRow | _ProbeRow] = self.tokens
         if any(len(row) != len(layers) for row in self.similarity):
             raise ValueError("similarity: not square")
-        for place, rows in enumerate([tokens, *(probe.layers for probe in self.probes)]):
-            if [row.layer for row in rows] != layers and (place or rows):
-                raise ValueError(f"{'probes' if place else 'tokens'}: not one row for each of {len(layers)} layers")
+        tables: list[tuple[str, Sequence[_TokenRow | _ProbeRow | _LayerScores]]] = [
+            *([("tokens", self.tokens)] if self.tokens else []),
+            *(("probes", probe.layers) for probe in self.probes),
+            *(("generalisation", test.layers) for test in self.generalisation),
+        ]
+        for name, rows in tables:
+            if [row.layer for row in rows] != layers:
+                raise ValueError(f"{name}: not one row for each of {len(layers)} layers")
         if self.model and any(row.after is None for row in self.tokens):
             raise ValueError(f"tokens: a layer has no {AFTER!r}")
         for probe in self.probes:

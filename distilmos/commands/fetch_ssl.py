@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 from distilmos.ssl.known import KNOWN, fetch_known
-from distilmos.ssl.load import embedded_names, find_checkpoint
+from distilmos.ssl.load import PADDED, embedded_names, find_checkpoint, load_ssl
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Download the encoder, or check that it exists."""
-    path = fetch_known(args.name, args.base_url) if args.name in KNOWN else find_checkpoint(args.name)
+    name = args.name.removesuffix(PADDED)
+    path = fetch_known(name, args.base_url) if name in KNOWN else find_checkpoint(name)
+    if name != args.name:
+        load_ssl(args.name)  # refuses the suffix unless the encoder is a Whisper
     print(f"SSL encoder: {path}")
     return 0

@@ -6,6 +6,7 @@ Kaldi allows a shell command in an scp line (`utt sox x.wav -t wav - |`). Such a
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import struct
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from distilmos.data.containers import View
 from distilmos.data.tables import c_locale_key, scan_table, write_table
 from distilmos.errors import InputError
 from distilmos.files import atomic_path
@@ -161,11 +163,12 @@ def load_array(location: tuple[Path, int | None]) -> np.ndarray:
     try:
         # Open it here: kaldiio would run a path that ends in `|`, and load pickles from an archive.
         with path.open("rb") as stream:
-            stream.seek(offset or 0)
-            if stream.read(2) != BINARY:
+            # A view reads no further than the end: a damaged length must not decide how much memory is asked for.
+            part = View(stream, [range(offset or 0, stream.seek(0, os.SEEK_END))])
+            if part.read(2) != BINARY:
                 raise InputError(f"{where}: not a binary Kaldi matrix or vector")
-            stream.seek(offset or 0)
-            value: Any = read_kaldi(stream)
+            part.seek(0)
+            value: Any = read_kaldi(part)
     except FileNotFoundError:
         raise InputError(f"{path}: no such archive") from None
     except (OSError, ValueError, AssertionError, struct.error) as error:

@@ -55,8 +55,13 @@ class Checks:
             self._clipped += int(np.count_nonzero(high[:1] & self._last_high))
         self._last_high = high[-1:]
 
-    def warnings(self) -> list[str]:
+    def warnings(self, remedy: str = "") -> list[str]:
         """Return what is wrong, one text each without the name of the recording.
+
+        Args:
+            remedy: how the user can choose one channel of those that cancel.
+
+        The warnings are:
 
         - Silence: no sample exceeds SILENCE.
         - Channels that cancel: the energy of their mean is below CANCELLED of the mean of their energies.
@@ -68,7 +73,7 @@ class Checks:
         if self._peak < SILENCE:
             found.append("silent (no sample exceeds -80 dB of full scale)")
         elif self._mono_energy < CANCELLED * self._energy:
-            found.append("the channels cancel (their mean is more than 20 dB below them), choose one with --channel")
+            found.append(f"the channels cancel (their mean is more than 20 dB below them){remedy and ', '}{remedy}")
         if self._clipped > CLIPPED_SHARE * self._values:
             found.append(f"clipped ({self._clipped / self._values:.1%} of the samples are in runs at full scale)")
         return found + self._notes

@@ -120,6 +120,15 @@ class DataDir:
             raise InputError(f"{self.path / SEGMENTS}: segments are not cut yet; run `distilmos dump-audio` first")
         return {utterance: split_location(location) for utterance, location in self.tables["wav.scp"].items()}
 
+    @cached_property
+    def _lines(self) -> dict[str, dict[str, int]]:
+        # A valid table has one key per line.
+        return {name: {key: line for line, key in enumerate(table, start=1)} for name, table in self.tables.items()}
+
+    def where(self, name: str, key: str) -> str:
+        """Return `file:line: key` of a table that was read, the start of a fault's line."""
+        return f"{self.path / name}:{self._lines[name][key]}: {key}"
+
     @property
     def systems(self) -> dict[str, str]:
         """Utterance -> system under test."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import errno
 import hashlib
 import http.client
 import lzma
@@ -27,6 +27,12 @@ ATTEMPTS = 5  # in a row without a new byte
 PAUSE = 2.0  # seconds before the second attempt, doubled before each further one
 # 4xx statuses of an overloaded or restarting server; the other 4xx statuses are final.
 TEMPORARY = {408, 425, 429}
+# What tarfile and zipfile raise for a damaged archive, besides OSError; zipfile has no type of its own for encrypted
+# members and unknown compression.
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError),
+    *(ValueError, IndexError, OverflowError, RuntimeError, MemoryError),
+)
 
 
 class _RefusedError(Exception):
@@ -220,11 +226,11 @@ def _extract(archive: Path, directory: Path) -> None:
         raise InputError(f"{archive}: {error}") from None
     except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise InputError(f"{archive}: a member is both a file and a directory: {error.filename}") from None
-    except (
-        *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError),
-        # Damaged headers and lengths; zipfile has no type of its own for encrypted members and unknown compression.
-        *(ValueError, IndexError, OverflowError, RuntimeError, MemoryError),
-    ) as error:
+    except (*DAMAGED, OSError) as error:
+        # gzip's error has no number; a damaged offset or a refused name has one of these. Other errors, such as a full
+        # disk, are not the archive's fault.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG):
+            raise
         raise InputError(f"{archive}: not a complete tar or zip archive: {error}") from None
 
 

@@ -75,7 +75,7 @@ def dump_audio(
             scaled = np.rint(samples * 32768.0)
             if scaled.max() > 32767 or scaled.min() < -32768:
                 checks.note("samples beyond full scale are clipped")
-            if found := checks.warnings():
+            if found := checks.warnings("write one of them to a mono file"):
                 warnings.append(f"{where}: {'; '.join(found)}")
             archive.write(utterance, (SAMPLE_RATE, np.clip(scaled, -32768, 32767).astype(np.int16)))
             durations[utterance] = samples.size / SAMPLE_RATE
@@ -92,19 +92,10 @@ class _Reader:
     def __init__(self, data: DataDir) -> None:
         self.pipes = Pipes()
         self._data = data
-        # A valid table has one key per line.
-        self._lines = {
-            name: {key: line for line, key in enumerate(data.tables[name], start=1)}
-            for name in ("wav.scp", SEGMENTS)
-            if name in data.tables
-        }
 
     def where(self, utterance: str) -> str:
         """Return `file:line: utterance`, the start of a fault's line."""
-        return self._where(SEGMENTS if self._data.segments else "wav.scp", utterance)
-
-    def _where(self, name: str, key: str) -> str:
-        return f"{self._data.path / name}:{self._lines[name][key]}: {key}"
+        return self._data.where(SEGMENTS if self._data.segments else "wav.scp", utterance)
 
     def read(self, utterance: str, checks: Checks) -> np.ndarray:
         """Read an utterance as 16 kHz mono, float32 (N,), and check it.
@@ -118,7 +109,7 @@ class _Reader:
         try:
             path, offset = (self.pipes.run(command), None) if command else split_location(location)
         except InputError as error:
-            raise InputError(f"{self._where('wav.scp', recording)}: {error}") from None
+            raise InputError(f"{self._data.where('wav.scp', recording)}: {error}") from None
         try:
             return read_audio(path, offset, span, checks=checks)
         except InputError as error:

@@ -27,7 +27,10 @@ _AU_HEADER = 24  # bytes of an AU header without its annotation
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA_HEADER = 50  # bytes of a data object without its packets, as a live stream gives its size
+# Boxes that start a QuickTime file without `ftyp`, which later versions of the format brought.
+_OLD_QUICKTIME = (b"moov", b"mdat", b"wide", b"free", b"skip")
 _JOINED = "joined from several files, of which ffmpeg decodes only the first"
+_NO_AUDIO = "matches no streams"  # in ffmpeg's message if a file has no stream that -map asks for
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675  # elements of Matroska whose size may be unknown
 
 
@@ -56,8 +59,8 @@ def find_format(file: ByteFile) -> Format | None:
     """Return the format of a file by its first bytes; None if it is none of those that ffmpeg is used for."""
     file.seek(0)
     head = file.read(64)
-    if head[4:8] == b"ftyp":
-        return Format("MP4", "mov", _mp4_end)
+    if head[4:8] == b"ftyp" or head[4:8] in _OLD_QUICKTIME:
+        return Format("MP4 or QuickTime", "mov", _mp4_end)
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return Format("Matroska or WebM", "matroska", _matroska_end)
     if head[:16] == _ASF:
@@ -157,17 +160,20 @@ class Decoder:
         status = self._process.wait()
         self._messages.seek(0)
         lines = self._messages.read().decode("utf-8", "replace").strip().splitlines()
+        if any(_NO_AUDIO in line for line in lines):
+            raise InputError(f"{self._path}: has no audio track")
         if status or lines:
             raise InputError(f"{self._path}: ffmpeg cannot decode it: {lines[0] if lines else f'status {status}'}")
 
 
 def _mp4_end(file: ByteFile, size: int) -> int:
     """Follow the boxes of an MP4 or QuickTime file (ISO/IEC 14496-12, 4.2)."""
-    position = 0
+    position = descriptions = 0
     while position + 8 <= size:
         file.seek(position)
         head = file.read(16)
-        if head[4:8] == b"ftyp" and position:
+        descriptions += head[4:8] == b"moov"
+        if descriptions > 1 or (head[4:8] == b"ftyp" and position):
             raise ValueError(_JOINED)
         length = int.from_bytes(head[:4], "big")
         if length == 1:

@@ -60,6 +60,8 @@ def fetch_hub(repository: str, files: Files, *, newest: bool = False) -> Path:
     if newest:
         try:
             return _download(repository, None, files)
+        except FailedError:
+            raise
         except Exception as error:  # of the library, and of the HTTP library that it uses in this version
             reason = _first_line(error)
             print(f"{repository}: the hub cannot be asked ({reason}); looking in its cache", file=sys.stderr)
@@ -68,6 +70,8 @@ def fetch_hub(repository: str, files: Files, *, newest: bool = False) -> Path:
         return snapshot
     try:
         return _download(repository, snapshot.name if snapshot else None, files)
+    except FailedError:
+        raise
     except Exception as error:  # as above
         what = f"{missing} is not cached and " if snapshot else ""
         reason = _first_line(error)
@@ -100,16 +104,22 @@ def _look_up(repository: str, files: Files) -> tuple[Path | None, str]:
 
 
 def _download(repository: str, revision: str | None, files: Files) -> Path:
-    """Download the files at a commit (None: the newest) and return their snapshot. Raises errors of many types."""
+    """Download the files at a commit (None: the newest) and return their snapshot.
+
+    Raises:
+        FailedError: if the repository has no weights.
+        Exception: of many types, if the hub cannot be asked.
+    """
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
     names = HfApi().list_repo_files(repository, revision=revision)
     weights = files.first_weights(names)
     if weights is None:
-        raise FailedError("it has none of " + ", ".join(pattern for patterns in files.weights for pattern in patterns))
+        patterns = ", ".join(pattern for patterns in files.weights for pattern in patterns)
+        raise FailedError(f"{repository}: the repository on the Hugging Face hub has none of {patterns}")
     settings = [name for group in files.settings for name in group]
-    patterns = [*files.extra, *settings, *weights]
-    snapshot = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    wanted = [*files.extra, *settings, *weights]
+    snapshot = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
     for name in set(settings) - set(names):
         with suppress(Exception):  # records that the commit has no such file, for later calls without internet access
             hf_hub_download(repository, name, revision=snapshot.name)

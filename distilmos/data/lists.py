@@ -95,15 +95,19 @@ def read_sheet_rows(
         faults.append(str(error))
         return []
     texts = (
-        (number, ["" if cell is None else str(cell).strip() for cell in row]) for number, row in enumerate(cells, 1)
+        (number, ["" if cell is None else str(cell).strip() for cell in row])
+        for number, row in enumerate(cells, 1)
+        if any(cell is not None for cell in row)
     )
     rows = _rows(Path(f"{workbook}:{sheet}"), texts, columns, faults, header=True)
     return rows if may_be_empty else filled(rows, columns, faults)
 
 
 def _split(path: Path, lines: Iterable[str], delimiter: str, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield number and values of each line."""
+    """Yield number and values of each line that is not blank."""
     for number, line in enumerate(lines, start=1):
+        if not line.strip() and delimiter not in line:
+            continue
         try:
             # Line by line: a stray quote must not swallow the following lines.
             yield number, [value.strip() for value in next(csv.reader([line], delimiter=delimiter, strict=True), [])]
@@ -118,8 +122,6 @@ def _rows(
     names: list[str] = [] if header else list(columns)
     rows = []
     for number, values in lines:
-        if not any(values):
-            continue
         if not names:
             names = values
             if missing := [column for column in columns if column not in names]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from distilmos.data import ffmpeg
-from distilmos.data.archive import read_scp, split_location
+from distilmos.data.archive import split_location
 from distilmos.data.audio import WHOLE, Span, stream_audio
 from distilmos.data.checks import Checks
 from distilmos.data.copies import Copy
@@ -43,7 +43,8 @@ class Recording:
         copy: holds the audio in place of `path`, if that is a pipe or an open file.
         channel: the channel to read, counted from 1; None for the mean of all.
         span: the part to score.
-        where: `file:line: utterance` of a segment, for errors; empty for a whole recording.
+        where: start of errors: `file:line` of the list that names the recording, with the id if that is not the path;
+            empty if the user names the recording.
     """
 
     utterance: str
@@ -127,7 +128,8 @@ def _source(name: str, column: str | None) -> Iterable[Recording]:
     if path.suffix == ".scp":
         return _located(path)
     if path.suffix in LISTS:
-        return [Recording(line, Path(line)) for line in map(str.strip, read_lines(path)) if line]
+        lines = ((number, line.strip()) for number, line in enumerate(read_lines(path), start=1))
+        return [Recording(line, Path(line), where=f"{path}:{number}") for number, line in lines if line]
     if path.suffix.lower() in DELIMITERS:
         return _listed(path, column)
     return [Recording(name, path, copy=Copy(partial(path.open, "rb")) if path.is_fifo() else None)]
@@ -151,14 +153,15 @@ def _listed(path: Path, column: str | None) -> list[Recording]:
     raise_faults(faults, str(path))
     if not rows:
         raise InputError(f"{path}: has a header, but no recordings")
-    return [Recording(row[column], path.parent / row[column]) for row in rows]
+    return [Recording(row[column], path.parent / row[column], where=row.where) for row in rows]
 
 
 def _located(scp: Path) -> list[Recording]:
-    wavs = read_scp(scp)
-    if not wavs:
+    wavs = scan_table(scp, split_location)
+    found = wavs.checked()
+    if not found:
         raise InputError(f"{scp}: empty")
-    return [Recording(utterance, path, offset) for utterance, (path, offset) in wavs.items()]
+    return [Recording(utterance, *location, where=wavs.where(utterance)) for utterance, location in found.items()]
 
 
 def _segments(directory: Path) -> list[Recording]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distilmos.data.datadir import DataDir, read_data_dir, replace_data_dirs
-from distilmos.data.schema import MOS, MOS_SCALE, NAMES, Scale, get_table, scale_of, votes
+from distilmos.data.schema import MOS, MOS_SCALE, NAMES, SEGMENTS, Scale, get_table, scale_of, votes
 from distilmos.data.tables import c_locale_key, read_lines
 from distilmos.errors import InputError, raise_faults
 
@@ -30,7 +30,7 @@ def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> 
 
     Raises:
         InputError: if a directory is faulty, an utterance is in two of them, they disagree about a system or
-            a recording, or only some of them have scores.
+            a recording, or only some of them have scores or segments.
     """
     found = [read_data_dir(directory, rated=False) for _, directory in sources]
     scales = _common_scales(found)
@@ -40,6 +40,15 @@ def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> 
     origin: dict[str, Path] = {}
     if len({bool(data.mos) for _, data in parts}) > 1:
         faults += [f"{data.path}: has no utt2mos, unlike the others" for _, data in parts if not data.mos]
+    if len({bool(data.segments) for _, data in parts}) > 1:
+        raise_faults(
+            [
+                f"{data.path / SEGMENTS}: other directories have whole recordings; run `distilmos dump-audio` first"
+                for _, data in parts
+                if data.segments
+            ],
+            f"combining to {out}",
+        )
     for label, data in parts:
         if label:
             data = _labelled(data, label)

@@ -64,16 +64,17 @@ class Journal:
             resume: whether to continue from an existing journal.
 
         Raises:
-            InputError: if `out` is a directory, if `resume` is set and `out` is not a regular file, or if a journal
-                exists and `resume` is not set or its identity differs.
+            InputError: if `out` is a directory or can name no file, if `resume` is set and `out` is not a regular file,
+                or if a journal exists and `resume` is not set or its identity differs.
         """
+        in_place = written_in_place(out)
         if out.is_dir():
             raise InputError(f"{out}: is a directory; name a file")
         self.out = out
         self._scales = scales
         self._is_table = out.suffix not in (".csv", ".jsonl")
         self._admitted: set[str] = set()
-        self._scratch = TemporaryDirectory() if written_in_place(out) else None
+        self._scratch = TemporaryDirectory() if in_place else None
         if self._scratch is not None and resume:
             raise InputError(f"{out}: is not a regular file; --resume needs one")
         directory = out.parent if self._scratch is None else Path(self._scratch.name)

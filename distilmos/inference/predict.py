@@ -281,7 +281,7 @@ class _Output:
         if owner.error:
             empty, scale = np.zeros(0, np.float32), self._scales[0]
             return Score(owner.utterance, 0.0, math.nan, empty, self._step, owner.error, owner.recording, scale)
-        if owner.recording is not None and (found := owner.checks.warnings()):
+        if owner.recording is not None and (found := owner.checks.warnings("choose one with the option `channel`")):
             warnings.warn(f"{owner.recording.name}: {'; '.join(found)}", InputWarning, stacklevel=3)
         each = [
             MOS_SCALE.convert(np.ascontiguousarray(scores) + self._offset, scale).astype(np.float32)

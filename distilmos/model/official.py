@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -67,7 +69,8 @@ def load_official(checkpoint: str | Path, settings: str | Path) -> DistilMOS:
     encoder = _encoder(config, parts[True], str(settings), str(checkpoint))
     heads = {_our_name(name): tensor for name, tensor in parts[False].items() if not name.startswith(_UNUSED)}
     try:
-        model = DistilMOS(
+        create = partial(
+            DistilMOS,
             ModelConfig(
                 hidden_dim=config["hidden_dim"],
                 kernels=config["downsample_kernels"],
@@ -79,18 +82,22 @@ def load_official(checkpoint: str | Path, settings: str | Path) -> DistilMOS:
             scales=(MOS_SCALE,),
             clusters=len(heads["predictors.0.layers.4.bias"]),
         )
+        with torch.device("meta"):  # the shapes are compared before memory is allocated for them
+            shapes = create()
     except ValidationError as error:
         fault = error.errors()[0]
         raise InputError(f"{settings}: {': '.join([*map(str, fault['loc']), fault['msg']])}") from None
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
         raise InputError(f"{settings}: {error}") from None
     except KeyError as error:
         raise InputError(f"{checkpoint}: not a released DistilMOS: it has no weight {error}") from None
-    expected = {name for name in model.state_dict() if not name.startswith("encoder.")}
+    expected = {name for name in shapes.state_dict() if not name.startswith("encoder.")}
     if expected != set(heads):
         raise InputError(f"{checkpoint}: does not fit {settings}: {_difference(expected, set(heads))}")
     try:
-        model.load_state_dict(heads, strict=False)  # the encoder already has its weights
+        shapes.load_state_dict(heads, strict=False, assign=True)  # the encoder already has its weights
+        model = create()
+        model.load_state_dict(heads, strict=False)
     except RuntimeError as error:
         raise InputError(f"{checkpoint}: does not fit {settings}: {error}") from None
     return model.eval()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from distilmos.data.hub import HUB_ID, Files, fetch_hub, push_hub
 from distilmos.data.schema import MOS_SCALE, Scale
@@ -18,6 +18,8 @@ from distilmos.files import atomic_path, temporary_name, write_text
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
 from distilmos.ssl.config import config_from_dict
+from distilmos.ssl.encoder import with_weights
+from distilmos.ssl.weights import read_safetensors
 
 FORMAT = 1
 SCALES_FORMAT = 2  # of models with other scales than that of MOS, which older versions would ignore
@@ -125,18 +127,18 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
             raise InputError(f"{path}: format {config['format']}, expected {SCALES_FORMAT}; use a newer distilmos")
         encoder = config_from_dict(config["encoder"])
         settings, clusters = ModelConfig(**config["model"]), config["clusters"]
-        model = build_model(settings, encoder, clusters, _corpora(config), _scales(config))
-        if isinstance(model, DistilMOS):
-            model.kmeans = str(config.get("kmeans") or "")
-    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError, MemoryError) as error:
+        create = partial(build_model, settings, encoder, clusters, _corpora(config), _scales(config))
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a model configuration: {error}") from None
     weights = directory / WEIGHTS
     try:
-        model.load_state_dict(load_file(weights))
-    except FileNotFoundError:
-        raise InputError(f"{weights}: no such file") from None
-    except (SafetensorError, OSError, RuntimeError) as error:
+        model = with_weights(create, read_safetensors(weights))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: not a model configuration: {error}") from None
+    except (RuntimeError, MemoryError) as error:
         raise InputError(f"{weights}: does not fit {path}: {error}") from None
+    if isinstance(model, DistilMOS):
+        model.kmeans = str(config.get("kmeans") or "")
     return model.eval()
 
 

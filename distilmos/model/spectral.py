@@ -60,7 +60,8 @@ class SpectralBranch(nn.Module):
                 f"spectral_dim needs an encoder with frames of at least {WINDOW} samples at multiples of {HOP}, not of "
                 f"{encoder.min_samples} at multiples of {hop}"
             )
-        self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=WINDOW, hop_length=HOP, n_mels=BANDS, center=False)
+        with torch.device("cpu"):  # see `with_weights`
+            self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=WINDOW, hop_length=HOP, n_mels=BANDS, center=False)
         self.norm = FrameNorm(BANDS)
         strides = (1,) * (DEPTH - 1) + (hop // HOP,)
         self.blocks = nn.ModuleList(_Block(width if i else BANDS, width, stride) for i, stride in enumerate(strides))

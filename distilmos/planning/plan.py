@@ -139,10 +139,10 @@ def make_plan(
             encoder cannot be loaded.
     """
     used = [read_data_dir(path, rated=False) for path in (train, dev)]
-    for data in used:
-        refuse_long(data, config.max_seconds)
-    training, held_out, *testing = map(_lengths, [*used, *(read_data_dir(path, rated=False) for path in tests)])
     encoder = load_ssl(config.ssl_model).to(device)
+    for data in used:
+        refuse_long(data, config.max_seconds, encoder.config.max_seconds)
+    training, held_out, *testing = map(_lengths, [*used, *(read_data_dir(path, rated=False) for path in tests)])
     scales = tuple(scale_of((), target) for target in config.targets) or (MOS_SCALE,)
     model = build_model(config, encoder, options.clusters, scales=scales).to(device)
     freeze(model, config)

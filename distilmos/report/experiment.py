@@ -14,6 +14,7 @@ from distilmos.analysis.result import DIRECTORY, RESULT, Part, Value, read_analy
 from distilmos.data.tables import c_locale_key, parse_json, read_json, read_lines, read_yaml
 from distilmos.errors import InputError
 from distilmos.scoring.results import Scored, read_metrics, read_scored, require_metrics
+from distilmos.tokens.kmeans import LayerQuality
 
 Step = Annotated[int, Field(ge=0, le=10**12)]
 
@@ -56,19 +57,8 @@ class _Event(_Measures):
     dev: _Measures | None = None
 
 
-class _Quality(Part):
-    layer: int
-    clusters: int
-    frames: int
-    inertia_per_frame: Value
-    explained_variance: Value
-    empty: int
-    tiny: int
-    perplexity: Value
-
-
 class _Qualities(Part):
-    layers: Annotated[list[_Quality], Field(min_length=1)]
+    layers: Annotated[list[LayerQuality], Field(min_length=1)]
 
 
 @dataclass(frozen=True)

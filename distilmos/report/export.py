@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save
 from distilmos.data.schema import MOS_SCALE
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_text
+from distilmos.markdown import markdown_table, number
 from distilmos.metrics import LEVELS, METRICS
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import CARD, CONFIG, WEIGHTS, load_model_dir
@@ -21,7 +22,7 @@ NO_LICENCE = "not stated; the licences of the training data and of the SSL encod
 def export_model(
     experiment: str | Path, out_dir: str | Path, *, half: bool = False, licence: str | None = None
 ) -> MOSNetwork:
-    """Copy the final model, write its model card, and load the copy to prove that it works.
+    """Copy the final model and write its model card.
 
     Args:
         experiment: exp/<tag> after training; the card lists the scores of stage 7 if they exist.
@@ -30,7 +31,7 @@ def export_model(
         licence: licence of the weights, for the card; None if undecided.
 
     Returns:
-        the model loaded from `out_dir`.
+        the final model, with weights as they were trained.
 
     Raises:
         InputError: if the experiment has no final model, or one of its files is faulty.
@@ -38,7 +39,8 @@ def export_model(
     out_dir, final = Path(out_dir), Path(experiment) / "final"
     if not (final / WEIGHTS).exists():
         raise InputError(f"{final / WEIGHTS}: no such file; finish the training first")
-    card = _card(read_experiment(experiment), load_model_dir(final), licence or NO_LICENCE)
+    model = load_model_dir(final)
+    card = _card(read_experiment(experiment), model, licence or NO_LICENCE)
     with atomic_path(out_dir / WEIGHTS) as temporary:
         if half:
             tensors = load_file(final / WEIGHTS)
@@ -47,7 +49,6 @@ def export_model(
             shutil.copyfile(final / WEIGHTS, temporary)
     with atomic_path(out_dir / CONFIG) as temporary:
         shutil.copyfile(final / CONFIG, temporary)
-    model = load_model_dir(out_dir)
     write_text(out_dir / CARD, card)
     return model
 
@@ -70,20 +71,21 @@ def _card(experiment: Experiment, model: MOSNetwork, licence: str) -> str:
         "",
         f"- network: {config.model}, {sum(p.numel() for p in model.parameters()):,} parameters{encoder}",
         f"- code: commit {start.get('commit') or 'unknown'}; seed {start.get('seed', 'unknown')}",
+        f"- licence: {licence}",
+        *(
+            f"- {name}: {data['utterances']} utterances, {data['seconds'] / 3600:.2f} hours"
+            for name, data in start.get("data", {}).items()
+        ),
     ]
-    lines.append(f"- licence: {licence}")
-    for name, data in start.get("data", {}).items():
-        lines.append(f"- {name}: {data['utterances']} utterances, {data['seconds'] / 3600:.2f} hours")
-    if experiment.sets:
-        lines += ["", "| test set | level | " + " | ".join(METRICS) + " |", "| --- | --- |" + " ---: |" * len(METRICS)]
-    notes = []
-    for scored in experiment.sets:
-        for level in LEVELS:
-            if level in scored.metrics:
-                cells = [_cell(scored.metrics[level][name]["value"]) for name in METRICS]
-                lines.append(f"| {scored.name} | {level} | " + " | ".join(cells) + " |")
-        if scored.metrics["notes"]:
-            notes.append(f"{scored.name}: {scored.metrics['notes']}")
+    rows = [
+        [scored.name, level, *(number(scored.metrics[level][name]["value"]) for name in METRICS)]
+        for scored in experiment.sets
+        for level in LEVELS
+        if level in scored.metrics
+    ]
+    if rows:
+        lines += ["", markdown_table(["test set", "level", *METRICS], rows, left=2).rstrip()]
+    notes = [f"{scored.name}: {scored.metrics['notes']}" for scored in experiment.sets if scored.metrics["notes"]]
     if notes:
         lines += ["", *notes]
     return "\n".join(lines) + "\n"
@@ -93,7 +95,3 @@ def _subject(model: MOSNetwork) -> str:
     if model.scales == (MOS_SCALE,):
         return "the mean opinion score (MOS, 1 to 5)"
     return " and ".join(f"{scale.name} ({scale.lowest:g} to {scale.highest:g})" for scale in model.scales)
-
-
-def _cell(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"

@@ -8,6 +8,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from distilmos.data.audio import SAMPLE_RATE
+
+# Bounds far above every published encoder: a damaged size must not decide how much time or memory loading takes.
+MAX_LAYERS = 1000
+MAX_HOP = 16000  # samples
+MAX_POSITIONS = 1 << 25  # values of sinusoidal positions
+
 
 class EncoderConfig(ABC):
     """The shape of an encoder of any family.
@@ -39,6 +46,11 @@ class EncoderConfig(ABC):
         """Samples of the longest input; None if any length fits."""
         return None
 
+    @property
+    def max_seconds(self) -> float | None:
+        """Seconds of the longest input; None if any length fits."""
+        return None if self.max_samples is None else self.max_samples / SAMPLE_RATE
+
     @abstractmethod
     def num_frames(self, num_samples: int) -> int:
         """Return the number of frames for `num_samples` samples (50 frames a second in the usual models)."""
@@ -63,6 +75,8 @@ class EncoderConfig(ABC):
         for name in ("embed_dim", "ffn_dim", "num_heads", "num_layers", *further):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.num_layers > MAX_LAYERS:
+            raise ValueError(f"num_layers is {self.num_layers}; it must be at most {MAX_LAYERS}")
         if self.embed_dim % self.num_heads:
             raise ValueError(f"{self.num_heads} heads must divide the width {self.embed_dim}")
 
@@ -115,6 +129,8 @@ class WaveformConfig(EncoderConfig):
             raise ValueError(f"conv_norm is {self.conv_norm!r}, not 'group' or 'layer'")
         if not self.conv_layers or min(size for shape in self.conv_layers for size in shape) < 1:
             raise ValueError(f"conv_layers is {self.conv_layers}; it must have convolutions with sizes of at least 1")
+        if self.hop > MAX_HOP:
+            raise ValueError(f"conv_layers is {self.conv_layers}; their strides must multiply to at most {MAX_HOP}")
         self._check_sizes("pos_kernel", "pos_groups")
         if self.embed_dim % self.pos_groups:
             raise ValueError(f"{self.pos_groups} groups must divide the width {self.embed_dim}")
@@ -181,8 +197,13 @@ class WhisperConfig(EncoderConfig):
             ValueError: names the first fault.
         """
         self._check_sizes("mel_bins", "max_frames")
-        if self.embed_dim % 2:
-            raise ValueError(f"embed_dim is {self.embed_dim}; it must be even, for sines and cosines")
+        if self.embed_dim % 2 or self.embed_dim < 4:
+            raise ValueError(f"embed_dim is {self.embed_dim}; it must be even and at least 4, for sines and cosines")
+        if self.mel_bins > self.MEL_WINDOW // 2 + 1:
+            raise ValueError(f"mel_bins is {self.mel_bins}; the spectrum has {self.MEL_WINDOW // 2 + 1}")
+        if self.max_frames * self.embed_dim > MAX_POSITIONS:
+            most = MAX_POSITIONS // self.embed_dim
+            raise ValueError(f"max_frames is {self.max_frames}; it must be at most {most} at this width")
 
     @property
     def hop(self) -> int:
@@ -214,6 +235,8 @@ def config_from_dict(values: dict[str, Any]) -> EncoderConfig:
     Raises:
         ValueError, TypeError, KeyError: if the values are not those of an encoder.
     """
+    if not isinstance(values, dict):
+        raise TypeError(f"the shape of the encoder is {values!r:.100}, not a mapping")
     family = values.get("family")
     if family is None:  # files written before there was a second family
         try:

@@ -12,12 +12,16 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distilmos.ssl.config import EncoderConfig
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def valid_mask(lengths: Tensor, size: int) -> Tensor:
@@ -110,6 +114,22 @@ class SSLEncoder(nn.Module, ABC):
         """Return a hash of shape and weights; equal encoders have equal hashes."""
         shape = json.dumps(self.config.to_dict(), sort_keys=True)
         return hashlib.sha256(f"{shape} {weights_hash(self)}".encode()).hexdigest()[:16]
+
+
+def with_weights(create: Callable[[], M], weights: Mapping[str, Tensor]) -> M:
+    """Create a network and load its weights.
+
+    The shapes are compared before memory is allocated for the network: a damaged configuration may ask for any size.
+    Networks compute their constants on the CPU explicitly, because the meta device has no values.
+
+    Raises:
+        RuntimeError: if the names or shapes differ, or the network has a size that no tensor has.
+    """
+    with torch.device("meta"):
+        create().load_state_dict(weights, assign=True)
+    network = create()
+    network.load_state_dict(weights)
+    return network
 
 
 def weights_hash(module: nn.Module) -> str:

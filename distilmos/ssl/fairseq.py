@@ -220,7 +220,9 @@ def _conv_layers(expression: str) -> tuple[tuple[int, int, int], ...]:
         raise ValueError(f"conv_feature_layers: {expression!r}")
     shapes: list[tuple[int, int, int]] = []
     for term in expression.split("+"):
-        listing, _, times = term.partition("*")
-        layers = ast.literal_eval(listing.strip())
+        listing, _, times = map(str.strip, term.partition("*"))
+        layers = ast.literal_eval(listing)
+        if len(times) > 3:  # digits
+            raise ValueError(f"conv_feature_layers: {expression!r}: repeated {times} times")
         shapes += [(int(c), int(k), int(s)) for c, k, s in layers] * (int(times) if times else 1)
     return tuple(shapes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -101,16 +101,16 @@ def padded_batches(
     raise_faults(faults, "reading the recordings")
 
 
-def check_lengths(config: EncoderConfig, durations: Mapping[str, float]) -> None:
-    """Check that an encoder can read recordings, given as utterance -> seconds.
+def check_lengths(config: EncoderConfig, durations: Mapping[str, float], where: Callable[[str], str] = str) -> None:
+    """Check that an encoder can read recordings, given as utterance -> seconds; see `hidden_states` for `where`.
 
     Raises:
         InputError: naming the recordings that are too long.
     """
-    if config.max_samples is None:
+    longest = config.max_seconds
+    if longest is None:
         return
-    longest = config.max_samples / SAMPLE_RATE
-    faults = [f"{utterance}: {seconds:.2f} s" for utterance, seconds in durations.items() if seconds > longest]
+    faults = [f"{where(utterance)}: {seconds:.2f} s" for utterance, seconds in durations.items() if seconds > longest]
     raise_faults(faults, f"recordings longer than the {longest:.2f} s that the encoder reads: leave them out")
 
 
@@ -121,6 +121,7 @@ def hidden_states(
     device: torch.device,
     batch_seconds: float,
     dtype: torch.dtype = torch.float32,
+    where: Callable[[str], str] = str,
 ) -> Iterator[tuple[str, list[Tensor]]]:
     """Run each recording once through the encoder.
 
@@ -131,6 +132,7 @@ def hidden_states(
         device: device to compute on.
         batch_seconds: padded seconds in one forward pass.
         dtype: type of products and convolutions; bfloat16 uses autocast.
+        where: returns the place of an utterance's duration, the start of a fault's line.
 
     Yields:
         an utterance id and its L hidden states (T, D), float32 on `device`; long recordings first.
@@ -139,11 +141,12 @@ def hidden_states(
         InputError: if a recording is unreadable, too long for the encoder, or its length differs from `durations`.
     """
     if isinstance(encoder, SSLEncoder):
-        check_lengths(encoder.config, durations)
+        check_lengths(encoder.config, durations, where)
     for group, audio, num_samples in padded_batches(wavs, durations, batch_seconds):
         for utterance, samples in zip(group, num_samples.tolist(), strict=True):
-            if samples != round(durations[utterance] * SAMPLE_RATE):
-                raise InputError(f"{wavs[utterance][0]}: {utterance} has {samples} samples, unlike in utt2dur")
+            expected = round(durations[utterance] * SAMPLE_RATE)
+            if samples != expected:
+                raise InputError(f"{where(utterance)}: {expected} samples, but {wavs[utterance][0]} has {samples}")
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             layers, num_frames = encoder(to_device(audio, device), num_samples.to(device))
         for index, (utterance, frames) in enumerate(zip(group, num_frames.tolist(), strict=True)):

@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from distilmos.data.tables import read_json
@@ -15,7 +13,7 @@ from distilmos.errors import InputError
 from distilmos.ssl.config import WaveformConfig
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.pickles import read_pickle
-from distilmos.ssl.weights import TRANSFORMERS, build_encoder
+from distilmos.ssl.weights import TRANSFORMERS, build_encoder, read_safetensors
 from distilmos.ssl.whisper_formats import MODEL_TYPE as WHISPER
 from distilmos.ssl.whisper_formats import TRANSFORMERS as WHISPER_NAMES
 from distilmos.ssl.whisper_formats import build_whisper, whisper_config
@@ -170,12 +168,7 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{path}: damaged: {error}") from None
+        return read_safetensors(path)
     weights = read_pickle(path)
     if not isinstance(weights, dict):
         raise InputError(f"{path}: holds {type(weights).__name__}, not weights")

@@ -14,7 +14,7 @@ from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq import as_fairseq, from_fairseq, from_microsoft, is_wavlm
 from distilmos.ssl.huggingface import CONFIG, EXTRACTOR, PROCESSOR, WEIGHTS, load_huggingface
 from distilmos.ssl.known import KNOWN, find_known
-from distilmos.ssl.pickles import read_pickle
+from distilmos.ssl.pickles import MAGIC, read_pickle
 from distilmos.ssl.store import ENCODER, load_encoder
 from distilmos.ssl.whisper_formats import from_openai, is_openai
 
@@ -54,7 +54,7 @@ def load_ssl(name_or_path: str | Path) -> SSLEncoder:
         return load_huggingface(path)
     with path.open("rb") as stream:
         head = stream.read(9)
-    if head.startswith((b"PK", b"\x80")):  # torch.save writes a zip file; older versions write a bare pickle
+    if head.startswith(MAGIC):
         checkpoint = as_fairseq(read_pickle(path))
         if is_openai(checkpoint):
             return from_openai(checkpoint, str(path))
@@ -86,13 +86,13 @@ def _is_ours(path: Path) -> bool:
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
-    """Return the file or directory that `load_ssl` loads; download a hub id unless it is in the hub's cache.
+    """Return the file or directory of an encoder without PADDED; download a hub id unless it is in the hub's cache.
 
     Raises:
         InputError: if the encoder does not exist.
         FailedError: if it cannot be fetched.
     """
-    name = str(name_or_path).removesuffix(PADDED)
+    name = str(name_or_path)
     if name in embedded_names():
         return ASSETS / f"{name}.safetensors"
     if name in KNOWN:
@@ -107,4 +107,5 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     raise InputError(
         f"{name}: not a file, an embedded encoder ({', '.join(embedded_names())}), one known by name "
         f"({', '.join(KNOWN)}), or a hub id (OWNER/NAME)"
+        + (f"; the only suffix is {PADDED}, for Whisper with the backend distilmos" if ":" in name else "")
     )

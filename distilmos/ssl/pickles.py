@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import mmap
 import pickle
 import re
 import struct
@@ -60,6 +61,7 @@ _NUMPY: list[Any] = [
 # command line of older versions, which holds only plain values.
 _ALLOWED: list[Any] = [(_Placeholder, "fairseq.data.dictionary.Dictionary"), argparse.Namespace]
 
+MAGIC = (b"PK", b"\x80")  # torch.save writes a zip file; older versions write a bare pickle
 _GLOBAL = re.compile(r"unsupported (?:global: )?GLOBAL (\S+)", re.IGNORECASE)
 
 
@@ -75,8 +77,13 @@ def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
         InputError: if the file is missing or damaged, or holds anything but weights and plain settings.
     """
     try:
-        with torch.serialization.safe_globals([*_NUMPY, *allowed]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream, torch.serialization.safe_globals([*_NUMPY, *allowed]):
+            head = stream.read(2)
+            if not head.startswith(MAGIC):  # torch would open any tar file, and make a directory for its content
+                raise InputError(f"{path}: not a PyTorch checkpoint")
+            # A map reads no further than its end: a damaged length in a bare pickle asks for no memory.
+            source: Any = path if head == b"PK" else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            content = torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
@@ -92,3 +99,33 @@ def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
     ) as error:
         reason = str(error) or type(error).__name__
         raise InputError(f"{path}: not readable as a PyTorch checkpoint: {reason}") from None
+    _require_stored(content, path)
+    return content
+
+
+def _require_stored(content: Any, path: Path) -> None:
+    """Refuse tensors that the file does not hold value by value.
+
+    A few bytes can stand for a tensor of any size, if it repeats one value or is sparse; a copy of it would need that
+    memory. No trained network is saved so.
+
+    Raises:
+        InputError: names the key of the first one.
+    """
+    waiting, seen = [("", content)], set()
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+            if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise InputError(f"{path}: {name}: the file does not hold all values of this tensor")
+            continue
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, argparse.Namespace):
+            value = vars(value)
+        if isinstance(value, dict):
+            waiting += [(f"{name}.{key}".lstrip("."), item) for key, item in value.items()]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(f"{name}.{place}".lstrip("."), item) for place, item in enumerate(value)]

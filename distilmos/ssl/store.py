@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import save
 from distilmos.errors import InputError
 from distilmos.files import atomic_path
 from distilmos.ssl.config import config_from_dict
-from distilmos.ssl.encoder import SSLEncoder
+from distilmos.ssl.encoder import SSLEncoder, with_weights
 from distilmos.ssl.families import create_encoder
 
 ENCODER = "encoder"  # key of the configuration in the header
@@ -36,8 +37,7 @@ def load_encoder(path: str | Path) -> SSLEncoder:
         with safe_open(path, framework="pt") as stored:
             config = config_from_dict(json.loads((stored.metadata() or {})[ENCODER]))
             weights = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118 (not a dict)
-        encoder = create_encoder(config)
-        encoder.load_state_dict(weights)
+        encoder = with_weights(partial(create_encoder, config), weights)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError, MemoryError) as error:

@@ -40,7 +40,7 @@ class WaveformEncoder(SSLEncoder):
         self.relative = RelativePositions(config) if config.relative_buckets else None
 
     def embed(self, audio: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the input of the first layer (B, T, D), and twice the numbers of valid frames (B,)."""
+        """Return the input of the first layer (B, T, D), and the equal numbers of valid and of attended frames (B,)."""
         if self.config.normalize_input:
             audio = normalize_audio(audio, num_samples, self.config.normalize_eps)
         x, num_frames = self.conv(audio, num_samples)

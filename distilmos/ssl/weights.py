@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from distilmos.errors import InputError
 from distilmos.ssl.config import WaveformConfig
+from distilmos.ssl.encoder import with_weights
 from distilmos.ssl.waveform import WaveformEncoder
 
 
@@ -101,6 +106,20 @@ TRANSFORMERS = WeightNames(
 )
 
 
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file.
+
+    Raises:
+        InputError: if the file is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: damaged: {error}") from None
+
+
 def build_encoder(
     config: WaveformConfig,
     weights: Mapping[str, Any],
@@ -121,11 +140,7 @@ def build_encoder(
         InputError: if a weight is missing, unknown or does not fit `config`.
     """
     try:
-        converted = convert_weights(config, weights, names, where, unused)
-        with torch.device("meta"):  # compares the shapes before memory is allocated for those of the configuration
-            WaveformEncoder(config).load_state_dict(converted, assign=True)
-        encoder = WaveformEncoder(config)
-        encoder.load_state_dict(converted)
+        encoder = with_weights(partial(WaveformEncoder, config), convert_weights(config, weights, names, where, unused))
     except (RuntimeError, IndexError, MemoryError, OverflowError, TypeError) as error:
         raise InputError(f"{where}: the weights do not fit the checkpoint's own configuration: {error}") from None
     return encoder.eval()

@@ -24,7 +24,11 @@ RANGE = 8.0  # decades below the loudest band of the recording, where the spectr
 
 
 class WhisperEncoder(SSLEncoder):
-    """Whisper's encoder without its final norm. The bias of the keys, which Whisper lacks, is zero and stays so."""
+    """Whisper's encoder without its final norm.
+
+    Whisper's keys have no bias; here it starts at zero. It adds the same number to all scores of a query, so it never
+    changes the attention, although AdamW moves it by the rounding errors of its gradient.
+    """
 
     config: WhisperConfig
     conv: MelFrontEnd
@@ -86,10 +90,14 @@ class LogMel(nn.Module):
         from torchaudio.functional import melscale_fbanks
 
         self.size, self.hop = config.MEL_WINDOW, config.MEL_HOP
-        filters = melscale_fbanks(
-            self.size // 2 + 1, 0.0, SAMPLE_RATE / 2, config.mel_bins, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
-        )
-        self.register_buffer("window", torch.hann_window(self.size), persistent=False)
+        with torch.device("cpu"):  # see `with_weights`
+            filters = melscale_fbanks(
+                *(self.size // 2 + 1, 0.0, SAMPLE_RATE / 2, config.mel_bins, SAMPLE_RATE),
+                norm="slaney",
+                mel_scale="slaney",
+            )
+            window = torch.hann_window(self.size)
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", filters.T.contiguous(), persistent=False)
         self.window: Tensor
         self.filters: Tensor
@@ -133,6 +141,7 @@ def _half(lengths: Tensor) -> Tensor:
 
 def sinusoids(length: int, width: int) -> Tensor:
     """Return the positions (length, width): sines of wavelengths from 2 pi to 20000 pi, then their cosines."""
-    scales = torch.exp(torch.arange(width // 2, dtype=torch.float64) * -(math.log(10000) / (width // 2 - 1)))
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * scales[None, :]
-    return torch.cat([angles.sin(), angles.cos()], 1).float()
+    with torch.device("cpu"):  # see `with_weights`
+        scales = torch.exp(torch.arange(width // 2, dtype=torch.float64) * -(math.log(10000) / (width // 2 - 1)))
+        angles = torch.arange(length, dtype=torch.float64)[:, None] * scales[None, :]
+        return torch.cat([angles.sin(), angles.cos()], 1).float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from distilmos.errors import InputError
 from distilmos.ssl.config import WhisperConfig
+from distilmos.ssl.encoder import with_weights
 from distilmos.ssl.weights import LayerNames
 from distilmos.ssl.whisper import WhisperEncoder, sinusoids
 
@@ -210,6 +212,4 @@ def build_whisper(config: WhisperConfig, weights: Mapping[str, Any], names: Whis
             f"{where}: the checkpoint has {len(unknown)} weights that are not Whisper's, such as {unknown[0]!r}; "
             "merge adapters into the model first"
         )
-    network = WhisperEncoder(config)
-    network.load_state_dict(result)
-    return network.eval()
+    return with_weights(partial(WhisperEncoder, config), result).eval()

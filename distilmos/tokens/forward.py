@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,7 @@ class ForwardPass:
                 self.device,
                 options.batch_seconds,
                 PRECISIONS[options.precision],
+                partial(self.data.where, "utt2dur"),
             ):
                 self._require_finite(utterance, layers)
                 for archive, value in zip(archives, convert(utterance, layers), strict=True):

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import FiniteFloat
 
 from distilmos.data.archive import load_array, read_scp
 from distilmos.data.tables import read_json
@@ -44,11 +45,11 @@ class LayerQuality:
     layer: int
     clusters: int
     frames: int
-    inertia_per_frame: float
-    explained_variance: float
+    inertia_per_frame: FiniteFloat
+    explained_variance: FiniteFloat
     empty: int
     tiny: int
-    perplexity: float
+    perplexity: FiniteFloat
     iterations: int
 
 

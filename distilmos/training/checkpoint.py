@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from pydantic import TypeAdapter
+from safetensors.torch import save_file
 from torch import Tensor
 
 from distilmos.errors import InputError
 from distilmos.files import atomic_path
 from distilmos.ssl.pickles import read_pickle
+from distilmos.ssl.weights import read_safetensors
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     try:
         content = read_pickle(Path(path), allowed=())
-        state = content.pop("state")
-        best = [Evaluation(**evaluation) for evaluation in state.pop("best")]
-        return Checkpoint(state=TrainState(best=best, **state), **content)
-    except (KeyError, TypeError, AttributeError) as error:
+        values = content.pop("state")
+        best = [Evaluation(**evaluation) for evaluation in values.pop("best")]
+        state = TrainState(best=best, **values)
+        TypeAdapter(TrainState).validate_python(asdict(state))
+        TypeAdapter(dict[str, Any]).validate_python(content["identity"])
+        return Checkpoint(state=state, **content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # a ValidationError is a ValueError
         raise InputError(f"{path}: not a checkpoint of this version: {error}") from None
 
 
@@ -148,11 +153,14 @@ def average_weights(directory: Path, steps: Sequence[int]) -> dict[str, Tensor]:
     """Return the mean of the weights after each of `steps`; integer counters are those of the first step.
 
     The sum is in float64, so that its order does not matter at float32 precision.
+
+    Raises:
+        InputError: if a file is missing or damaged.
     """
-    first = load_file(weights_path(directory, steps[0]))
+    first = read_safetensors(weights_path(directory, steps[0]))
     sums = {name: tensor.double() for name, tensor in first.items() if tensor.is_floating_point()}
     for step in steps[1:]:
-        for name, tensor in load_file(weights_path(directory, step)).items():
+        for name, tensor in read_safetensors(weights_path(directory, step)).items():
             if name in sums:
                 sums[name] += tensor
     return first | {name: (total / len(steps)).to(first[name].dtype) for name, total in sums.items()}

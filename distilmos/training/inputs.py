@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.schema import SCALE
 from distilmos.errors import InputError
 from distilmos.model.networks import MOSNetwork, SpectralMOS
@@ -60,14 +59,14 @@ def read_inputs(config: TrainConfig, paths: InputPaths) -> Inputs:
         InputError: if one is missing or faulty, or they do not fit each other or the settings.
     """
     encoder = load_ssl(config.ssl_model)
-    longest = encoder.config.max_samples
-    if longest is not None and config.max_seconds * SAMPLE_RATE > longest:
+    longest = encoder.config.max_seconds
+    if longest is not None and config.max_seconds > longest:
         raise InputError(
-            f"settings: max_seconds is {config.max_seconds:g}; {config.ssl_model} reads at most "
-            f"{longest / SAMPLE_RATE:.2f} s"
+            f"settings: max_seconds is {config.max_seconds:g}; {config.ssl_model} reads at most {longest:.2f} s: "
+            "set it to at most that, and leave longer recordings out"
         )
-    train = read_rated_set(paths.train, config.max_seconds, config.targets)
-    dev = read_rated_set(paths.dev, config.max_seconds, config.targets)
+    limits = (config.max_seconds, longest)
+    train, dev = (read_rated_set(path, *limits, config.targets) for path in (paths.train, paths.dev))
     if train.scales != dev.scales:
         found = ["; ".join(map(str, data.scales)) for data in (train, dev)]
         raise InputError(f"{dev.path / SCALE}: the scale is {found[1]}; in {train.path} it is {found[0]}")

@@ -141,9 +141,11 @@ class BatchReader:
             starting(data.locations[member][0])
             samples = read_audio(*data.locations[member])
             if samples.size != length:
-                raise InputError(
-                    f"{data.path / 'utt2dur'}: {data.utterances[member]}: its duration gives {length} samples at "
-                    f"16 kHz, {data.locations[member][0]} has {samples.size}; use a data directory of stage 1"
+                raise InputError.at(
+                    data.path / "utt2dur",
+                    member + 1,  # the table has one line for each utterance, in the same order
+                    f"{data.utterances[member]}: its duration gives {length} samples at 16 kHz, "
+                    f"{data.locations[member][0]} has {samples.size}; use a data directory of stage 1",
                 )
             padded[row, :length] = samples
             padded[row, length:] = 0

@@ -115,12 +115,15 @@ class RatedSet:
         return digest.hexdigest()[:16]
 
 
-def read_rated_set(directory: str | Path, max_seconds: float, targets: Sequence[str] = ()) -> RatedSet:
+def read_rated_set(
+    directory: str | Path, max_seconds: float, longest: float | None = None, targets: Sequence[str] = ()
+) -> RatedSet:
     """Read a data directory of stage 1, whose utt2dur is exact.
 
     Args:
         directory: its path.
-        max_seconds: longest accepted recording.
+        max_seconds: as for `refuse_long`.
+        longest: as for `refuse_long`.
         targets: the targets; none for the scores of utt2mos.
 
     Raises:
@@ -128,7 +131,7 @@ def read_rated_set(directory: str | Path, max_seconds: float, targets: Sequence[
             `max_seconds`, since recordings are never cut.
     """
     data: DataDir = read_data_dir(directory, rated=not targets)
-    refuse_long(data, max_seconds)
+    refuse_long(data, max_seconds, longest)
     utterances = data.utterances
     rated = [data.target(name) for name in targets] if targets else [(data.scale, data.mos)]
     raise_faults([f"{data.path}: no score of {scale.name}" for scale, known in rated if not known], str(data.path))
@@ -150,21 +153,28 @@ def read_rated_set(directory: str | Path, max_seconds: float, targets: Sequence[
     )
 
 
-def refuse_long(data: DataDir, max_seconds: float) -> None:
+def refuse_long(data: DataDir, max_seconds: float, longest: float | None) -> None:
     """Check that no recording of a data directory is longer than `max_seconds`.
+
+    Args:
+        data: the data directory.
+        max_seconds: the setting.
+        longest: seconds that the encoder reads at most; None if any length fits.
 
     Raises:
         InputError: naming each longer recording, with file and line.
     """
-    lines = {utterance: line for line, utterance in enumerate(data.durations, start=1)}
     faults = [
-        f"{data.path / 'utt2dur'}:{lines[utterance]}: {utterance} lasts {data.durations[utterance]:.2f} s"
+        f"{data.where('utt2dur', utterance)} lasts {data.durations[utterance]:.2f} s"
         for utterance in data.utterances
         if data.durations[utterance] > max_seconds
     ]
-    raise_faults(
-        faults, f"{data.path}: recordings longer than max_seconds ({max_seconds:g}): leave them out, or raise it"
-    )
+    needed = math.ceil(100 * max(data.durations.values(), default=0.0)) / 100
+    if longest is not None and needed > longest:
+        advice = f"; the encoder reads at most {longest:.2f} s"
+    else:
+        advice = f", or set max_seconds to {needed:g} and batch_seconds to at least that"
+    raise_faults(faults, f"{data.path}: recordings longer than max_seconds ({max_seconds:g}): leave them out{advice}")
 
 
 def with_tokens(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from distilmos.data.audio import SAMPLE_RATE
-from distilmos.errors import FailedError
+from distilmos.errors import FailedError, InputError
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import save_model_dir
 from distilmos.training.batching import BatchOrder, BatchPlan, evaluation_plans
@@ -97,10 +97,18 @@ class Trainer:
         self._clock = time.perf_counter()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from `checkpoint`, which must have the identity of this run."""
+        """Continue from `checkpoint`, which must have the identity of this run.
+
+        Raises:
+            InputError: if its weights or its optimiser's state do not fit; only a damaged checkpoint has such.
+        """
         self.state = checkpoint.state
-        self.model.load_state_dict(checkpoint.model)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
+        try:
+            self.model.load_state_dict(checkpoint.model)
+            self.optimizer.load_state_dict(checkpoint.optimizer)
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            path = checkpoint_dir(self.directory) / LAST
+            raise InputError(f"{path}: damaged: it does not fit this run: {error}") from None
         # A killed process may have written weights after its last checkpoint.
         if self.world.first:
             drop_weights(checkpoint_dir(self.directory), [evaluation.step for evaluation in self.state.best])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -17,7 +18,8 @@ from distilmos.analysis import similarity
 from distilmos.cli import main
 from distilmos.data.archive import load_array, read_scp
 from distilmos.data.tables import read_table, write_table
-from distilmos.report.analysis import NAMES
+from distilmos.errors import InputError
+from distilmos.report.analysis import NAMES, write_analysis
 from distilmos.report.page import write_report
 
 
@@ -129,9 +131,37 @@ def test_an_encoder_predicts_unseen_systems_groups_and_sets(trained):
     assert (on_train["kind"], on_train["name"], on_train["utterances"]) == ("set", str(trained.raw("train")), 36)
     assert on_train["all"]["LCC"]["value"] > 0.5
     assert "generalisation.svg" in pictures(out / "ANALYSIS.md")
+    renamed = shutil.copytree(trained.raw("train"), trained.root / "renamed")
+    for path in (path for path in renamed.iterdir() if path.name not in ("wav.ark", "sys2group")):
+        path.write_text(re.sub("^train", "dev", path.read_text(), flags=re.MULTILINE))
+    assert set(read_table(renamed / "wav.scp")) == set(read_table(trained.raw("dev") / "wav.scp"))
+    assert analyze(*command, "--test-data", trained.raw("train"), "--test-data", renamed) == 0
+    *_, on_train, on_renamed = numbers(out)["generalisation"]
+    assert on_renamed == on_train | {"name": str(renamed)}
+    assert analyze(*command, "--test-data", trained.raw("train")) == 0
     header, row, *_ = tables((out / "ANALYSIS.md").read_text())[0]
     assert header[-1] == str(trained.raw("train")) and len(header) == 4
     assert row[-1].split()[0] == f"{on_train['all']['LCC']['value']:.3f}"
+
+
+def test_damaged_scores_of_other_sets_are_refused(trained):
+    out = trained.root / "out"
+    assert analyze("--ssl", trained.encoder, "--data", trained.raw("dev"), "--out", out, "--max-frames", 100) == 0
+    result = json.loads((out / "analysis.json").read_text())
+    damaged = {
+        "test_data": lambda result: result.update(test_data="raw/train"),
+        "utterances": lambda result: result["generalisation"][0].pop("utterances"),
+        "chosen": lambda result: result["generalisation"][0].update(chosen=[]),
+        "SRCC": lambda result: result["generalisation"][1]["best"].pop("SRCC"),
+        "high": lambda result: result["generalisation"][1]["layers"][0]["LCC"].update(high="x"),
+        "generalisation": lambda result: result["generalisation"][1]["layers"].pop(),
+    }
+    for named, damage in damaged.items():
+        faulty = copy.deepcopy(result)
+        damage(faulty)
+        (out / "analysis.json").write_text(json.dumps(faulty))
+        with pytest.raises(InputError, match=f"^{re.escape(str(out / 'analysis.json'))}: .*{named}"):
+            write_analysis(out, None)
 
 
 def test_copies_of_a_system_are_one_condition(trained, tmp_path):

@@ -167,6 +167,15 @@ def test_a_path_with_colon_and_a_missing_or_cut_archive(tmp_path: Path) -> None:
         load_array(locations["a"])
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(2**31 - 1, 300), (2**31 - 1, 2**31 - 1)])
+def test_a_damaged_shape_does_not_decide_how_much_memory_is_asked_for(tmp_path: Path, rows: int, columns: int) -> None:
+    sizes = b"".join(b"\4" + size.to_bytes(4, "little") for size in (rows, columns))
+    (tmp_path / "x.ark").write_bytes(b"u \0BFM " + sizes + bytes(24))
+    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path))}/x\.ark: .*\b2\b") as caught:
+        load_array((tmp_path / "x.ark", 2))
+    assert not isinstance(caught.value.__context__, MemoryError)
+
+
 def test_shards_cover_all_keys_once_and_evenly() -> None:
     keys = [f"k{n}" for n in range(10)]
     shares = [shard_of(keys[::-1], job, 4) for job in range(1, 5)]

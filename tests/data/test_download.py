@@ -156,6 +156,17 @@ def test_nothing_is_left_of_a_bad_archive(tmp_path: Path, kind: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["archive"]
 
 
+def test_damaged_offsets_and_names_that_no_file_can_have(tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    damaged = bytearray(zipped({"good": b"g"}))
+    damaged[-5] = 0xFF  # of the offset of the list of members
+    for content in (bytes(damaged), zipped({"n" * 300: b"g"}), tar(path, {"n" * 300: b"g"}).read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"^{path}: "):
+            unpack(path, tmp_path / "out")
+        assert [p.name for p in tmp_path.iterdir()] == ["archive"]
+
+
 @pytest.mark.parametrize("kind", ["tar symbolic", "tar hard", "zip symbolic"])
 def test_links_are_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "archive"
@@ -203,3 +214,12 @@ def test_damage_in_compressed_data_is_noticed(tmp_path: Path, kind: str) -> None
     with pytest.raises(InputError, match=rf"^{archive}: "):
         unpack(archive, tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("fault", ["name", "offset"])
+def test_names_and_offsets_that_the_system_refuses_are_faults_of_the_archive(tmp_path: Path, fault: str) -> None:
+    content = zipped({"x" * 300: b"a"}) if fault == "name" else zipped({"a": b"a"})[10:]
+    (tmp_path / "archive").write_bytes(content)
+    with pytest.raises(InputError, match=rf"^{tmp_path}/archive: "):
+        unpack(tmp_path / "archive", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]

@@ -69,6 +69,36 @@ def test_a_file_has_the_samples_of_its_source(whole: Path, kind: str, channel: i
     np.testing.assert_allclose(np.concatenate(blocks), found, rtol=0, atol=1e-6)
 
 
+def old_quicktime(data: bytes, first: bytes) -> bytes:
+    """Return an MOV file without `ftyp`, whose first box is `first`; the audio stays where it is."""
+    size = int.from_bytes(data[:4], "big")
+    if first != b"moov":
+        return size.to_bytes(4, "big") + first + data[8:]
+    length = int.from_bytes(data[size : size + 4], "big")
+    return data[size : size + length] + size.to_bytes(4, "big") + b"free" + data[8:size] + data[size + length :]
+
+
+@pytest.mark.parametrize("first", ["moov", "wide", "free", "skip", "mdat"])
+def test_quicktime_without_a_file_type(whole: Path, tmp_path: Path, first: str) -> None:
+    encode(whole / "source.wav", tmp_path / "new.mov", FAST_START if first == "moov" else [])
+    old = tmp_path / "old.mov"
+    data = old_quicktime((tmp_path / "new.mov").read_bytes(), first.encode())
+    old.write_bytes(data)
+    assert np.array_equal(read_audio(old), read_audio(tmp_path / "new.mov"))
+    for bad in (data[:-100], data + data):
+        old.write_bytes(bad)
+        with pytest.raises(InputError, match=rf"^{old}: "):
+            read_audio(old)
+
+
+def test_a_video_without_audio(ffmpeg: str, tmp_path: Path) -> None:
+    video = tmp_path / "silent.mp4"
+    subprocess.run([ffmpeg, "-nostdin", "-loglevel", "error", *VIDEO, "-c:v", "mpeg4", video], check=True)
+    with pytest.raises(InputError, match=rf"^{video}: .*\baudio\b") as caught:
+        read_audio(video)
+    assert "ffmpeg" not in str(caught.value)
+
+
 def test_the_content_decides_and_not_the_name(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes((whole / "a.m4a").read_bytes())
     (tmp_path / "-b.m4a").write_bytes((whole / "source.wav").read_bytes())

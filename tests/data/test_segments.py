@@ -131,6 +131,15 @@ def test_commands_that_cannot_cut_refuse_segments(segmented: Path, tmp_path: Pat
         path.write_text(path.read_text().replace("a ", "d ").replace("b ", "e ").replace("c ", "f "))
     assert main(["combine-data", str(tmp_path / "joined"), str(segmented), str(other)]) == 0
     assert len(read_data_dir(tmp_path / "joined", rated=False).segments) == 6
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    for name, value in {"wav.scp": f"{tmp_path}/r1.wav", "utt2sys": "s", "utt2dur": "2"}.items():
+        (whole / name).write_text(f"w1 {value}\nw2 {value}\n")
+    capsys.readouterr()
+    assert main(["combine-data", str(tmp_path / "mixed"), str(segmented), str(whole)]) == 2
+    _, *faults = capsys.readouterr().err.splitlines()
+    assert len(faults) == 1 and f"{segmented}/segments: " in faults[0]
+    assert not (tmp_path / "mixed").exists()
     (other / "wav.scp").write_text((other / "wav.scp").read_text().replace("r1.wav", "r2.wav"))
     assert main(["combine-data", str(tmp_path / "wrong"), str(segmented), str(other)]) == 2
     assert f"{other}/wav.scp: r1 " in capsys.readouterr().err

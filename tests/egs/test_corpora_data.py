@@ -1,4 +1,4 @@
-"""Stage 0 of bvcc, somos, nisqa, hablamos and ttsds2, on generated corpora in the published layouts."""
+"""Stage 0 of recipes with a download, on generated corpora in the published layouts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers.corpora import Design, write_bvcc, write_hablamos, write_nisqa, write_somos, write_ttsds2
+from helpers.corpora import (
+    Design,
+    write_bvcc,
+    write_hablamos,
+    write_nisqa,
+    write_somos,
+    write_speechocean762,
+    write_ttsds2,
+)
 from helpers.fileserver import serve
 from helpers.recipes import EGS, run_script, says
 
@@ -27,6 +35,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "nisqa": write_nisqa,
     "hablamos": write_hablamos,
     "ttsds2": write_ttsds2,
+    "speechocean762": write_speechocean762,
 }
 
 
@@ -333,6 +342,7 @@ def test_somos_from_a_mirror_with_another_file(corpora: dict[str, Path], tmp_pat
         ("nisqa", "NISQA_Corpus.zip", "NISQA_Corpus", "nisqa_for"),
         ("hablamos", "HablaMOS.tar.gz", "HablaMOS", "hablamos"),
         ("ttsds2", "ttsds2.zip", "", "ttsds2"),
+        ("speechocean762", "speechocean762.tar.gz", "speechocean762", "test"),
     ],
 )
 def test_download_to_data_directories(

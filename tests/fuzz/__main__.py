@@ -14,44 +14,57 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from distilmos.data import ffmpeg
 
-from .check import WAITS, Finding, Outcome, check, check_directory, temporary_root, write_files
+from .check import WAITS, Finding, Outcome, check, check_directory, peak_memory, temporary_root, write_files
 from .mutations import Files
 from .readers import READERS, make_input, seeds
 
 DIES_AFTER = 2 * WAITS  # a reader that blocks in a library ends the process
-HEADER = ("reader", "inputs", "accepted", "findings", "longest ms", "peak MiB")
+HEADER = ("reader", "inputs", "accepted", "findings", "seconds", "longest ms", "peak MiB")
 
 
 @dataclass
 class Count:
-    """Counts for one reader: inputs, accepted inputs, findings, and the largest time (s) and memory (bytes)."""
+    """Counts for one reader.
+
+    Attributes:
+        inputs: number of inputs read.
+        accepted: how many raised nothing.
+        findings: number of findings, also equal ones.
+        seconds: longest time that the reader took for an input.
+        memory: largest growth of the memory by an input, in bytes.
+        resident: largest memory of the process with an input, in bytes, also while it was made.
+        spent: seconds for all inputs.
+    """
 
     inputs: int = 0
     accepted: int = 0
     findings: int = 0
     seconds: float = 0.0
     memory: int = 0
+    resident: int = 0
     spent: float = 0.0
 
-    def add(self, outcome: Outcome, spent: float) -> None:
+    def add(self, outcome: Outcome, resident: int, spent: float) -> None:
         """Count an input."""
         self.inputs += 1
         self.accepted += outcome.accepted
         self.findings += len(outcome.findings)
         self.seconds = max(self.seconds, outcome.seconds)
         self.memory = max(self.memory, outcome.memory)
+        self.resident = max(self.resident, resident)
         self.spent += spent
 
     def join(self, other: Count) -> None:
         """Add the counts of another process."""
         for each in fields(self):
             a, b = getattr(self, each.name), getattr(other, each.name)
-            setattr(self, each.name, max(a, b) if each.name in ("seconds", "memory") else a + b)
+            setattr(self, each.name, max(a, b) if each.name in ("seconds", "memory", "resident") else a + b)
 
 
 def keep(out: Path, name: str, number: int, files: Files, finding: Finding) -> None:
@@ -101,6 +114,7 @@ def work(names: list[str], seconds: float, seed: int, first: int, step: int, out
         seeds(name)  # made once, outside of the time of the first input
         began = time.monotonic()
         files = make_input(name, seed, number)
+        resident = peak_memory()
         shown = {"counts": {n: asdict(c) for n, c in counts.items()}, "numbers": numbers, "running": [name, number]}
         state.write_text(json.dumps(shown | {"elapsed": began - start}))
         faulthandler.dump_traceback_later(DIES_AFTER, exit=True, file=crashes)
@@ -108,7 +122,7 @@ def work(names: list[str], seconds: float, seed: int, first: int, step: int, out
         faulthandler.cancel_dump_traceback_later()
         for finding in outcome.findings:
             keep(out, name, number, files, finding)
-        counts[name].add(outcome, time.monotonic() - began)
+        counts[name].add(outcome, max(resident, peak_memory()), time.monotonic() - began)
         numbers[name] += step
     shown = {
         "counts": {n: asdict(c) for n, c in counts.items()},
@@ -160,8 +174,8 @@ def summarise(out: Path, names: list[str]) -> int:
     rows = [HEADER]
     for name, count in counts.items():
         accepted = f"{100 * count.accepted / max(1, count.inputs):.0f} %"
-        memory = f"{count.memory / (1 << 20):.0f}"
-        rows.append((name, f"{count.inputs}", accepted, f"{count.findings}", f"{1000 * count.seconds:.0f}", memory))
+        numbers = (count.spent, 1000 * count.seconds, count.memory / (1 << 20))
+        rows.append((name, f"{count.inputs}", accepted, f"{count.findings}", *(f"{number:.0f}" for number in numbers)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print(
@@ -170,9 +184,17 @@ def summarise(out: Path, names: list[str]) -> int:
                 for i, (cell, width) in enumerate(zip(row, widths, strict=True))
             )
         )
-    found = sorted(path.parent.name for path in out.glob("*/finding.json"))
-    print(f"{sum(count.inputs for count in counts.values())} inputs; {len(found)} distinct findings in {out}")
-    return 1 if found else 0
+    places = Counter(json.loads(path.read_text())["where"] for path in out.glob("*/finding.json"))
+    for place, number in places.most_common():
+        print(f"{number} at {place}")
+    total = Count()
+    for count in counts.values():
+        total.join(count)
+    print(
+        f"{total.inputs} inputs in {total.spent:.0f} s, largest process {total.resident / (1 << 20):.0f} MiB; "
+        f"{places.total()} distinct findings in {out}"
+    )
+    return 1 if places else 0
 
 
 def reproduce(directory: Path) -> int:

@@ -183,8 +183,8 @@ def _place(frames: Any) -> str:
     """Return the innermost place in distilmos or in a recipe of a traceback, without its line, which changes."""
     found = "?"
     for frame in frames:
-        if "/distilmos/" in frame.filename or "/egs/" in frame.filename:
-            found = re.sub(r".*/(?=(distilmos|egs)/[^.]*\.py)", "", frame.filename) + f" {frame.name}"
+        if re.search(r"/(distilmos|egs|tools/convert)", frame.filename):
+            found = re.sub(r".*/(?=(distilmos|egs|tools)/[^.]*\.py)", "", frame.filename) + f" {frame.name}"
     return found
 
 
@@ -322,7 +322,7 @@ def _limits() -> Iterator[list[int]]:
             signal.setitimer(timer, 0)
             signal.signal(number, former[number])
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-        grown[0] = _status("VmHWM") - resident
+        grown[0] = peak_memory() - resident
 
 
 @contextlib.contextmanager
@@ -348,6 +348,11 @@ def _silence() -> Iterator[None]:
 
 def _alarm(_signal: int, _frame: object) -> None:
     raise Hang
+
+
+def peak_memory() -> int:
+    """Return the largest memory of this process in bytes since the last reader began."""
+    return _status("VmHWM")
 
 
 def _status(key: str) -> int:

@@ -19,6 +19,7 @@ import soundfile
 import torch
 import yaml
 from helpers import corpora
+from helpers.ctranslate import model_bin
 from helpers.recipes import EGS
 from helpers.released import GOLDEN
 from helpers.shapes import SMALL as SHAPE
@@ -26,9 +27,11 @@ from helpers.shapes import SMALL as SHAPE
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import save_model_dir
-from distilmos.ssl.config import WaveformConfig
+from distilmos.ssl.config import WaveformConfig, WhisperConfig
 from distilmos.ssl.store import save_encoder
 from distilmos.ssl.waveform import WaveformEncoder
+from distilmos.ssl.whisper import sinusoids
+from distilmos.ssl.whisper_formats import OPENAI, TRANSFORMERS, WhisperNames
 from distilmos.training.checkpoint import Checkpoint, Evaluation, TrainState, save_checkpoint
 
 from .mutations import Files
@@ -95,9 +98,31 @@ def archived_audio() -> list[Files]:
 
 
 def lists() -> list[Files]:
-    """Return a wav.scp and a list of paths, with their audio."""
+    """Return a wav.scp and lists of paths, with their audio."""
     wav = sound()
-    return [{"wav.scp": b"a a.wav\nb sub/b.wav\n", "list.txt": b"a.wav\nsub/b.wav\n", "a.wav": wav, "sub/b.wav": wav}]
+    named = {"wav.scp": b"a a.wav\nb sub/b.wav\n", "list.txt": b"a.wav\nsub/b.wav\n"}
+    named |= {"list.csv": b'path,mos\na.wav,3\n"sub/b.wav",4\n', "list.tsv": b"mos\tpath\n3\ta.wav\n"}
+    return [{**named, "a.wav": wav, "sub/b.wav": wav}]
+
+
+def containers() -> list[Files]:
+    """Return files of the formats that ffmpeg decodes, with the sizes that `distilmos.data.ffmpeg` follows."""
+
+    def box(name: bytes, content: bytes) -> bytes:
+        return (8 + len(content)).to_bytes(4, "big") + name + content
+
+    def item(name: str, content: bytes) -> bytes:
+        return bytes.fromhex(name) + content
+
+    mp4 = box(b"ftyp", b"M4A \0\0\2\0") + box(b"moov", box(b"mvhd", bytes(20))) + box(b"mdat", bytes(40))
+    large = (1).to_bytes(4, "big") + b"mdat" + (32).to_bytes(8, "big") + bytes(16)
+    cluster = item("1f43b67501ffffffffffffff", b"\xe7\x81\0" + b"\xa3\x8a" + bytes(10))
+    matroska = item("1a45dfa3", b"\x84" + bytes(4)) + item("1853806701ffffffffffffff", cluster)
+    asf = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + (40).to_bytes(8, "little") + bytes(16)
+    asf += bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c") + (80).to_bytes(8, "little") + bytes(56)
+    frame = bytes.fromhex("fff150800201fc") + bytes(9)
+    found = (mp4, mp4 + large, matroska, asf, 4 * frame, b"ID3\4\0\0\0\0\0\3abc" + 4 * frame)
+    return [{"a": content} for content in found]
 
 
 def data_directory(rated: bool = True) -> Files:
@@ -132,6 +157,14 @@ def data_directories() -> list[Files]:
         lists = {"list": b"u1\nu3\n", "systems": b"s2\n", "labels": b"u1 red\nu2 blue\nu3 red\nu4 blue\n"}
         found.append(files | lists)
     return found
+
+
+def segmented() -> list[Files]:
+    """Return a data directory with segments."""
+    tables = data_directories()[0]
+    tables["data/wav.scp"] = b"q data/u2.wav\nr data/u1.wav\n"
+    tables["data/segments"] = b"u1 r 0 0.05\nu2 r 0.05 0.1\nu3 q 0 0.1\nu4 q 0.02 0.08\n"
+    return [tables]
 
 
 def training_configs() -> list[Files]:
@@ -189,7 +222,7 @@ def microsoft_checkpoints() -> list[Files]:
 
 
 def fairseq_checkpoints() -> list[Files]:
-    """Return checkpoints of HuBERT and wav2vec 2.0 in the newer and the older format."""
+    """Return checkpoints of HuBERT and wav2vec 2.0: in the newer, the older and s3prl's format, and fine-tuned ones."""
     relative = ("grep_", "relative_attention_bias")
     weights = {
         name: value for name, value in _of_encoder("wavlm").items() if not any(part in name for part in relative)
@@ -201,10 +234,91 @@ def fairseq_checkpoints() -> list[Files]:
     step = {"criterion_name": "x", "optimizer_name": "x", "lr_scheduler_state": {}, "num_updates": 0}
     extra = {"optimizer_history": [step], "extra_state": {"train_iterator": {"epoch": 1}}, "task_state": {}}
     old = argparse.Namespace(arch="wav2vec2", task="audio_pretraining", normalize=True, **model)
+    inner = {f"w2v_model.{name}": value for name, value in weights.items()}
+    projection = {"proj.weight": torch.ones(3, 8), "proj.bias": torch.ones(3)}
+    ctc = {"_name": "hubert_ctc", "w2v_path": "x.pt", "normalize": False, "w2v_args": cfg}
+    seq2seq = argparse.Namespace(arch="wav2vec_seq2seq", task="audio_finetuning", w2v_path="x.pt", w2v_args=old)
+    fine_tuned = (
+        ({"cfg": {"model": ctc, "task": task}, "args": None}, "w2v_encoder."),
+        ({"args": seq2seq}, "encoder."),
+    )
     return [
         {"x.pt": _saved({"cfg": cfg, "args": None, "model": weights, **extra})},
         {"x.pt": _saved({"args": old, "model": weights, **extra}, zipped=False)},
+        *(
+            {"x.pt": _saved({**settings, "model": {prefix + name: v for name, v in (inner | projection).items()}})}
+            for settings, prefix in fine_tuned
+        ),
+        {"x.pt": _saved({"model_cfg": cfg["model"], "task_cfg": task, "model_weight": weights})},
     ]
+
+
+WHISPER = WhisperConfig(embed_dim=8, ffn_dim=32, num_heads=2, num_layers=2, mel_bins=16, max_frames=10)
+
+
+def _whisper_weights(names: WhisperNames) -> dict[str, torch.Tensor]:
+    """Return the weights of an encoder of the shape WHISPER under the names of a library."""
+    width, inner = WHISPER.embed_dim, WHISPER.ffn_dim
+    shapes = {"conv1": (width, WHISPER.mel_bins, 3), "conv2": (width, width, 3), names.norm: (width,)}
+    for index in range(WHISPER.num_layers):
+        layer = names.layer.format(index)
+        shapes |= {layer + part: (width, width) for part in (names.query, names.key, names.value, names.out)}
+        shapes |= {layer + names.ffn_in: (inner, width), layer + names.ffn_out: (width, inner)}
+        shapes |= {layer + part: (width,) for part in (names.attention_norm, names.ffn_norm)}
+    weights = {names.positions: sinusoids(WHISPER.max_frames, width)}
+    for name, shape in shapes.items():
+        weights[f"{name}.weight"] = torch.full(shape, 0.1)
+        if not name.endswith(names.key):
+            weights[f"{name}.bias"] = torch.full(shape[:1], 0.1)
+    return {names.prefixes[-1] + name: value for name, value in weights.items()}
+
+
+def openai_checkpoints() -> list[Files]:
+    """Return a Whisper in OpenAI's format."""
+    sizes = {"n_mels": WHISPER.mel_bins, "n_audio_ctx": WHISPER.max_frames, "n_audio_state": WHISPER.embed_dim}
+    sizes |= {"n_audio_head": WHISPER.num_heads, "n_audio_layer": WHISPER.num_layers, "n_vocab": 60}
+    weights = {**_whisper_weights(OPENAI), "decoder.ln.weight": torch.ones(8)}
+    return [{"x.pt": _saved({"dims": sizes, "model_state_dict": weights}, zipped)} for zipped in (True, False)]
+
+
+def whisper_directories() -> list[Files]:
+    """Return a Whisper in the format of transformers, as safetensors and as a pickle."""
+    from safetensors.torch import save
+
+    sizes = {"d_model": WHISPER.embed_dim, "encoder_ffn_dim": WHISPER.ffn_dim, "num_mel_bins": WHISPER.mel_bins}
+    sizes |= {"encoder_attention_heads": WHISPER.num_heads, "encoder_layers": WHISPER.num_layers}
+    config = {"model_type": "whisper", **sizes, "max_source_positions": WHISPER.max_frames}
+    weights = _whisper_weights(TRANSFORMERS)
+    files = {"config.json": json.dumps(config).encode()}
+    return [files | {"model.safetensors": save(weights)}, files | {"pytorch_model.bin": _saved(weights)}]
+
+
+def whisper_binaries() -> list[Files]:
+    """Return a Whisper in CTranslate2's format: model.bin, and a wheel with it."""
+    stored = {name.removeprefix("encoder."): value.numpy() for name, value in _whisper_weights(OPENAI).items()}
+    layers = range(WHISPER.num_layers)
+    zeros = np.zeros(WHISPER.embed_dim, np.float32)
+    arrays = {
+        "encoder/num_heads": np.array(WHISPER.num_heads, np.int8),
+        "encoder/position_encodings/encodings": stored[OPENAI.positions],
+        **{f"encoder/{n}/{part}": stored[f"{n}.{part}"] for n in ("conv1", "conv2") for part in ("weight", "bias")},
+    }
+    for source, target in ((OPENAI.layer.format(index), f"encoder/layer_{index}") for index in layers):
+        projections = [source + part for part in (OPENAI.query, OPENAI.key, OPENAI.value)]
+        for part in ("weight", "bias"):
+            joined = np.concatenate([stored.get(f"{name}.{part}", zeros) for name in projections])
+            arrays[f"{target}/self_attention/linear_0/{part}"] = joined
+            linear = {
+                OPENAI.out: "self_attention/linear_1",
+                OPENAI.ffn_in: "ffn/linear_0",
+                OPENAI.ffn_out: "ffn/linear_1",
+            }
+            arrays |= {f"{target}/{theirs}/{part}": stored[f"{source}{ours}.{part}"] for ours, theirs in linear.items()}
+        for ours, theirs in ((OPENAI.attention_norm, "self_attention"), (OPENAI.ffn_norm, "ffn")):
+            for part, name in (("weight", "gamma"), ("bias", "beta")):
+                arrays[f"{target}/{theirs}/layer_norm/{name}"] = stored[f"{source}{ours}.{part}"]
+    model = model_bin(arrays)
+    return [{"model.bin": model}, {"x.zip": _zip({"x/model.bin": model, "x/tokenizer.json": b"{}"})}]
 
 
 def fairseq_modules() -> list[Files]:
@@ -400,6 +514,13 @@ def results() -> list[Files]:
     return [files | data]
 
 
+def metrics() -> list[Files]:
+    """Return metrics.json of a rated and of an unrated set."""
+    scored = results()[0]["a/metrics.json"]
+    unrated = {"set": "test", "notes": "", "counts": {"utterances": 4, "systems": 2}}
+    return [{"metrics.json": content} for content in (scored, json.dumps(unrated).encode())]
+
+
 def published() -> list[Files]:
     """Return the tables of published scores of the recipes."""
     return [{"published.tsv": path.read_bytes()} for path in sorted(EGS.glob("*/published.tsv"))]
@@ -430,6 +551,11 @@ def _log() -> bytes:
         {"event": "end", "step": 20, "reason": "max_steps", "averaged_steps": [20], "elapsed_seconds": 9.0, "dev": dev},
     ]
     return "".join(json.dumps(event) + "\n" for event in events).encode()
+
+
+def logs() -> list[Files]:
+    """Return the journal of a run."""
+    return [{"exp/log.jsonl": _log()}]
 
 
 def experiments() -> list[Files]:

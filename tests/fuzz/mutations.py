@@ -29,6 +29,7 @@ Mutator = Callable[[bytes, Random], bytes]
 
 CANARY = "canary"  # a file of this name appears if a reader executes what a file holds
 ESCAPED = "/tmp/distilmos-fuzz-escaped"  # no reader may open this
+LARGE = 1 << 20  # values: a mutation copies no tensor that has more, such as an expanded one
 INTEGERS = (0, 1, 2, 3, 127, 128, 255, 32767, 32768, 65535, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 BOMB = "[&a [x,x,x,x,x,x,x,x], " + ", ".join(f"&{b} [{','.join(['*' + a] * 8)}]" for a, b in pairwise("abcdefghij"))
 # Replaced in JSON and YAML after serialising, because no Python value gives these texts.
@@ -471,13 +472,17 @@ def _tensor(rng: Random) -> Any:
     )
 
 
+def _is_small(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.numel() <= LARGE
+
+
 def torch_tree(data: bytes, rng: Random) -> bytes:
     """Change what torch.save stored, and store it in its newer or its older format."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             tree = torch.load(io.BytesIO(data), weights_only=True)
         nodes = _nodes(tree)
-        tensors = [(node, key) for node, key in nodes if isinstance(node[key], torch.Tensor)]
+        tensors = [(node, key) for node, key in nodes if _is_small(node[key])]
         if tensors and rng.randrange(3) == 0:
             node, key = rng.choice(tensors)
             tensor = node[key]
@@ -553,7 +558,7 @@ def safetensors_tree(data: bytes, rng: Random) -> bytes:
             metadata[key] = json_tree(metadata[key].encode(), rng).decode()
         else:
             tree = change_tree(tensors, rng, _tensor)
-            tensors = {str(name): value.contiguous().clone() for name, value in tree.items()}
+            tensors = {str(name): value.contiguous().clone() for name, value in tree.items() if _is_small(value)}
         return save(tensors, metadata)
     except Exception:  # earlier changes may have left anything
         return safetensors_header(data, rng)

@@ -21,12 +21,13 @@ from distilmos.data.audio import audio_seconds, read_audio, stream_audio
 from distilmos.data.datadir import read_data_dir
 from distilmos.data.download import unpack
 from distilmos.data.dump import dump_audio, merge_shards
+from distilmos.data.ffmpeg import find_format
 from distilmos.data.fix import fix_data
 from distilmos.data.recordings import find_recordings
 from distilmos.data.schema import MOS_SCALE
 from distilmos.data.tables import read_json
 from distilmos.data.transform import combine_data, listed, split_data, subset_data
-from distilmos.errors import raise_faults
+from distilmos.errors import InputError, raise_faults
 from distilmos.inference.output import Journal
 from distilmos.model.official import load_official
 from distilmos.model.package import find_model, load_model_dir, read_corpora
@@ -46,6 +47,7 @@ from distilmos.tokens.kmeans import learn_kmeans, load_centroids, write_quality_
 from distilmos.tokens.labels import read_tokens
 from distilmos.training.checkpoint import load_checkpoint
 from distilmos.training.config import load_config
+from distilmos.training.monitor import Monitor
 
 from . import inputs
 from .check import DOCUMENTED, Reader
@@ -77,6 +79,20 @@ def read_sound() -> None:
     )()
 
 
+def read_container() -> None:
+    """Follow the sizes in a file that ffmpeg would decode."""
+    if not Path("a").exists():
+        raise InputError("a: no such file")
+    with Path("a").open("rb") as file:
+        form = find_format(file)
+        if form is None:
+            raise InputError("a: unknown format")
+        try:
+            form.end(file, Path("a").stat().st_size)
+        except ValueError as error:  # as its docstring says
+            raise InputError(f"a: {error}") from None
+
+
 def read_archived_sound() -> None:
     """Read recordings in an archive."""
     for path, offset in read_scp("wav.scp").values():
@@ -84,9 +100,18 @@ def read_archived_sound() -> None:
 
 
 def read_lists() -> None:
-    """Find and read the recordings of a wav.scp and of a list of paths."""
-    for name in ("wav.scp", "list.txt"):
-        in_turn(*(partial(_stream, recording) for recording in find_recordings([name])))()
+    """Find and read the recordings of a wav.scp, of and of lists of paths, as `predict` does."""
+    columns = {"wav.scp": None, "list.txt": None, "list.csv": "path", "list.tsv": "path"}
+    in_turn(*(partial(_read_list, name, column) for name, column in columns.items()))()
+
+
+def read_segments() -> None:
+    """Read the segments of a Kaldi directory, as `predict` and `dump-audio` do."""
+    in_turn(lambda: _read_list("data", None), lambda: dump_audio("data", "dump", 1, 1))()
+
+
+def _read_list(name: str, column: str | None) -> None:
+    in_turn(*(partial(_stream, recording) for recording in find_recordings([name], column)))()
 
 
 def _stream(recording: Any) -> None:
@@ -193,6 +218,17 @@ def read_journal() -> None:
         journal.finish()
 
 
+def read_log() -> None:
+    """Read the journal of a run for a report, then continue it."""
+    in_turn(lambda: read_experiment("exp"), lambda: Monitor(Path("exp"), 100, 1, 10).close())()
+
+
+def read_metrics_json() -> None:
+    """Read metrics.json and write its table."""
+    scores = read_metrics(".")
+    assert score_table(scores) and count_line(scores)
+
+
 def read_download() -> None:
     """Unpack an archive with another one inside, as `distilmos download` does."""
     in_turn(*(partial(unpack, path, f"{path.name} unpacked", ("inner.zip",)) for path in _files(".zip", ".tgz")))()
@@ -203,9 +239,9 @@ def _files(*suffixes: str) -> list[Path]:
 
 
 @cache
-def _script(recipe: str) -> ModuleType:
-    """Import the script that prepares a corpus."""
-    spec = importlib.util.spec_from_file_location(f"fuzz_{recipe}", EGS / recipe / "local" / "prepare.py")
+def _script(path: Path) -> ModuleType:
+    """Import a script that is not part of the package."""
+    spec = importlib.util.spec_from_file_location("fuzz_" + "_".join(path.with_suffix("").parts[-3:]), path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # its dataclasses look for it there
@@ -213,25 +249,36 @@ def _script(recipe: str) -> ModuleType:
     return module
 
 
+def _prepare(recipe: str) -> ModuleType:
+    return _script(EGS / recipe / "local" / "prepare.py")
+
+
+def read_whisper_binary() -> None:
+    """Convert CTranslate2's model, as tools/convert_whisper.py does."""
+    tool = _script(EGS.parent / "tools" / "convert_whisper.py")
+    model, _ = tool.read_inputs(sorted(Path().iterdir()))
+    tool.convert(tool.read_model(model, "model"), "model")
+
+
 def prepare(recipe: str, root: str, *options: str) -> None:
     """Run stage 0 of a recipe."""
     former = sys.argv
     sys.argv = ["prepare.py", "--db_root", root, "--datadir", "prepared", "--allow_partial", "true", *options]
     try:
-        _script(recipe).main()
+        _prepare(recipe).main()
     finally:
         sys.argv = former
 
 
 def read_workbook() -> None:
     """Read the workbook of TCD-VoIP."""
-    _, faults = _script("tcdvoip").read_scores(Path("book.xlsx"))
+    _, faults = _prepare("tcdvoip").read_scores(Path("book.xlsx"))
     raise_faults(faults, "book.xlsx")
 
 
 def is_audio(name: str) -> bool:
     """Return whether a file is a recording."""
-    return PurePosixPath(name).suffix == ".wav"
+    return PurePosixPath(name).suffix.lower() == ".wav"
 
 
 CORPORA = {
@@ -240,6 +287,8 @@ CORPORA = {
     "nisqa": "db",
     "hablamos": "db/HablaMOS",
     "ttsds2": "db",
+    "speechocean762": "db/speechocean762",
+    "p835": "db",
 }
 
 READERS = {
@@ -247,7 +296,9 @@ READERS = {
     for reader in (
         *(Reader(f"audio_{kind}", partial(inputs.audio, kind), read_sound) for kind in inputs.FORMATS),
         Reader("audio_archive", inputs.archived_audio, read_archived_sound, confined=False),
+        Reader("containers", inputs.containers, read_container),
         Reader("lists", inputs.lists, read_lists, is_audio, confined=False),
+        Reader("segments", inputs.segmented, read_segments, is_audio, confined=False),
         Reader(
             "data_directory",
             inputs.data_directories,
@@ -263,6 +314,9 @@ READERS = {
         Reader("fairseq", inputs.fairseq_checkpoints, lambda: load_ssl("x.pt"), share=2.0),
         Reader("microsoft", inputs.microsoft_checkpoints, lambda: load_ssl("x.pt")),
         Reader("transformers", inputs.transformers_directories, lambda: load_ssl(Path()), share=2.0),
+        Reader("whisper_openai", inputs.openai_checkpoints, lambda: load_ssl("x.pt")),
+        Reader("whisper_transformers", inputs.whisper_directories, lambda: load_ssl(Path())),
+        Reader("whisper_binary", inputs.whisper_binaries, read_whisper_binary),
         Reader("own_encoder", inputs.own_encoders, lambda: load_ssl("x.safetensors")),
         Reader("model_directory", inputs.model_directories, read_model_directory, share=2.0),
         Reader("released_model", inputs.released_models, lambda: load_official("model.pth.tar", "model_cfg.yaml")),
@@ -272,8 +326,10 @@ READERS = {
         Reader("tokens", inputs.tokens, read_token_ids, confined=False),
         Reader("shards", inputs.shards, lambda: merge_shards(".", 2)),
         Reader("results", inputs.results, read_results, is_audio, confined=False),
+        Reader("metrics", inputs.metrics, read_metrics_json),
         Reader("published", inputs.published, lambda: read_published("published.tsv")),
         Reader("journal", inputs.journals, read_journal),
+        Reader("log", inputs.logs, read_log),
         Reader("experiment", inputs.experiments, lambda: read_experiment("exp", "kmeans")),
         Reader("export", inputs.experiments, lambda: export_model("exp", "out")),
         Reader("report", inputs.experiments, lambda: write_report("exp", "kmeans"), share=0.5, examples=3),

@@ -1,4 +1,4 @@
-"""Corpora in the layouts of BVCC, SOMOS, NISQA, HablaMOS and TTSDS2: eSpeak NG speech, degraded; simulated ratings.
+"""Corpora in the layouts of the recipes: eSpeak NG speech, degraded, with simulated ratings.
 
 Only the layout is that of the corpora. The numbers of systems, listeners and utterances are arguments, so a corpus can
 be tiny or as large as the published one.
@@ -7,7 +7,9 @@ be tiny or as large as the published one.
 from __future__ import annotations
 
 import csv
+import json
 import random
+import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import soundfile
 from scipy.signal import resample_poly
 
@@ -31,6 +34,12 @@ KINDS = tuple(kind for kind in DEGRADATIONS if kind != "clean")
 VOICES = (Voice("en-us", 175), Voice("en-us+f3", 165), Voice("en-gb-scotland", 175), Voice("en+f2", 165, 55))
 SENTENCES = ("The bus is late.", "Call me at noon.", "It rained all day.", "Please shut the door.", "We met in May.")
 SPLITS = ("train", "dev", "test")
+SPEECHOCEAN_LISTS = ("wav.scp", "utt2spk", "text", "spk2age")
+# SNR and MNRU Q in dB of c0, c1, ...; the misspelling is the workbook's.
+P835_LEVELS = (
+    *(("refrence", None), (40, 8), (40, 16), (40, 24), (40, 32), (40, 40)),
+    *((0, 40), (10, 40), (20, 40), (30, 40), (10, 16), (20, 24), (30, 32)),
+)
 
 
 @cache
@@ -217,6 +226,84 @@ def write_ttsds2(root: Path, design: Design = Design()) -> Path:
             rows.append((wav, dataset, item.system, "cmos", "", listener, "en"))
     header = ("audio", "dataset", "system", "rating_type", "value", "annotator", "language")
     write_csv(root / "subjective_results.csv", header, rows)
+    return root
+
+
+def write_speechocean762(root: Path, design: Design = Design(sizes={"train": 12, "test": 6})) -> Path:
+    """Write an unpacked speechocean762.tar.gz below `root`; return `root/speechocean762`.
+
+    A system is a speaker; every second one is a child. The files named .WAV hold FLAC. There is a recording without
+    ratings, and there is no scores.json.
+    """
+    root = root / "speechocean762"
+    lists: dict[str, dict[str, str]] = {
+        f"{part}/{name}": {} for part in ("train", "test") for name in SPEECHOCEAN_LISTS
+    }
+    scores = {}
+    sizes = {part: design.sizes[part] for part in ("train", "test")}
+    for item in make_recordings(
+        replace(design, sizes=sizes, ratings=5, listeners=5), [str(n) for n in range(design.systems)]
+    ):
+        speaker = f"{(5000 if item.split == 'test' else 0) + int(item.system) + 1:04d}"
+        utterance = f"{speaker}{item.number:05d}"
+        wav = f"WAVE/SPEAKER{speaker}/{utterance}.WAV"
+        (root / wav).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / wav, item.samples, RATE, format="FLAC")
+        age = 9 if int(item.system) % 2 else 24
+        for name, value in zip(SPEECHOCEAN_LISTS, (wav, speaker, "THE BUS IS LATE", age), strict=True):
+            lists[f"{item.split}/{name}"][speaker if name == "spk2age" else utterance] = str(value)
+        opinions = [round(score) for _, score in item.ratings]
+        scores[utterance] = {
+            "text": "the bus is late",
+            "accuracy": [2 * opinion - 2 for opinion in opinions],
+            "completeness": [1.0] * 5,
+            "fluency": [2 * opinion for opinion in opinions],
+            "prosodic": [2 * opinion - 1 for opinion in opinions],
+            "total": [float(opinion) for opinion in opinions],
+        }
+    (root / wav).with_name("unrated.WAV").write_bytes((root / wav).read_bytes())
+    for name, table in lists.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("".join(f"{key}\t{value}\n" for key, value in sorted(table.items())))
+    (root / "resource").mkdir()
+    (root / "resource" / "scores-detail.json").write_text(json.dumps(scores, indent=1))
+    return root
+
+
+def write_p835(root: Path, design: Design = Design(systems=13, sizes={"test": 26}, seconds=0.2)) -> Path:
+    """Write a copy of microsoft/P.808 with the reference conditions of P.835 below `root`; return `root`.
+
+    A system is a condition. The files named .wav hold FLAC.
+    """
+    directory = root / "p835_reference_conditions"
+    book = openpyxl.Workbook()
+    plan = book.active
+    plan.title = "testplan"
+    plan.append(["Num", "Condition Name", "SNR (dB)", "MNRU (QdB)", "degraded_fullband_48KHz", "degraded_WB_16KHz"])
+    for number, levels in enumerate(P835_LEVELS[: design.systems]):
+        plan.append([number + 1, f"c{number}", *levels, "fullband", "WB"])
+    for seed, (title, folder, rate) in enumerate(
+        (
+            ("Fullband-results per file", "degraded_fullband_48KHz", 48000),
+            ("16KHzWB-results per file", "degraded_WB_16KHz", 16000),
+        )
+    ):
+        (directory / folder).mkdir(parents=True)
+        sheet = book.create_sheet(title)
+        kinds = ("BAK", "SIG", "OVRL")
+        columns = [name for kind in kinds for name in (f"MOS_{kind}", f"std_{kind.lower()}", f"95%CI_{kind.lower()}")]
+        sheet.append(["file_url", "short_file_name", "condition_num", "n votes", *columns])
+        for item in make_recordings(one_set(design, seed), [f"c{n}" for n in range(design.systems)]):
+            talker = ("f1", "m1")[item.number // design.systems % 2]
+            wav = f"{item.system}_{talker}.wav"
+            samples = resample_poly(item.samples, rate // RATE, 1)
+            soundfile.write(directory / folder / wav, samples, rate, format="FLAC")
+            opinions = [score for _, score in item.ratings]
+            deviation = statistics.stdev(opinions)
+            means = (max(1.0, item.mean - 0.25), min(5.0, item.mean + 0.25), item.mean)  # differ
+            cells = [cell for mean in means for cell in (mean, deviation, 0.1)]
+            sheet.append([f"https://example.org/{wav}", wav, int(item.system[1:]), len(opinions), *cells])
+    book.save(directory / "CSP835_Ref_Conditions.xlsx")
     return root
 
 

@@ -53,6 +53,11 @@ def test_batches_of_waveforms_and_integers(predictor):
     alone = [predictor.predict(row / 32768, 16000).mos for row in batch]
     for given in (batch, list(batch), torch.from_numpy(batch), list(torch.from_numpy(batch))):
         assert [score.mos for score in predictor.predict(given, 16000)] == pytest.approx(alone, abs=1e-4)
+    for order in "<>":
+        for dtype in (np.int16, np.int32, np.float32):
+            scaled = batch.astype(dtype) * {np.int16: 1, np.int32: 65536, np.float32: 1 / 32768}[dtype]
+            given = scaled.astype(np.dtype(dtype).newbyteorder(order))
+            assert [score.mos for score in predictor.predict(given, 16000)] == pytest.approx(alone, abs=1e-4)
     lengths = [row[: 8000 + 2000 * number] for number, row in enumerate(batch)]
     scores = predictor.predict(lengths, 16000)
     assert [score.seconds for score in scores] == [0.5, 0.625, 0.75]
@@ -112,6 +117,17 @@ def test_hugging_face_items_and_open_files_have_the_score_of_the_path(predictor,
     )
 
 
+def test_hugging_face_items_that_are_not_decoded(predictor, wavs):
+    paths = [predictor.predict(path).mos for path in wavs]
+    items = [
+        {"bytes": wavs[0].read_bytes(), "path": "in/the/archive.wav"},
+        {"bytes": None, "path": str(wavs[1])},
+        {"bytes": wavs[2].read_bytes(), "path": None},
+    ]
+    assert [score.mos for score in predictor.predict(items)] == pytest.approx(paths, abs=1e-4)
+    assert predictor.predict(items[0]).mos == pytest.approx(paths[0], abs=1e-4)
+
+
 def test_a_file_object_that_cannot_be_rewound(predictor, wavs):
     with subprocess.Popen(["cat", wavs[1]], stdout=subprocess.PIPE) as process:
         assert predictor.predict(process.stdout).mos == pytest.approx(predictor.predict(wavs[1]).mos, abs=1e-4)
@@ -160,7 +176,8 @@ def test_unusable_input_is_named_with_its_value(predictor, wavs, tmp_path):
         ((torch.zeros(16000, device="meta"), 16000), "waveform 0.*meta"),
         ((torch.zeros(16000).to_sparse(), 16000), "waveform 0.*float32"),
         ((None,), "NoneType"),
-        ((b"RIFF",), "bytes"),
+        ((b"RIFF",), "bytes.*BytesIO"),
+        (([wavs[0], bytearray(b"RIFF")],), "1: bytearray.*BytesIO"),
         ((3.5,), "float"),
         (([wavs[0], good],), "sampling_rate"),
         (([wavs[0], None],), "1: NoneType"),
@@ -171,6 +188,11 @@ def test_unusable_input_is_named_with_its_value(predictor, wavs, tmp_path):
         (({"array": "x", "sampling_rate": 16000},), "waveform 0.*str"),
         (({"array": good, "sampling_rate": "16000"},), "sampling_rate.*'16000'"),
         ((io.StringIO("text"),), "file 0"),
+        (({"bytes": b"no audio", "path": str(wavs[0])},), "^0: "),
+        (({"bytes": "text", "path": None},), "waveform 0.*str"),
+        (({"bytes": None, "path": "none.wav"},), r"^none\.wav: "),
+        (({"bytes": None, "path": 3},), "waveform 0.*int"),
+        (({"bytes": None, "path": None},), "waveform 0.*array.*bytes, path"),
     ):
         with pytest.raises(InputError, match=value):
             predictor.predict(*arguments)

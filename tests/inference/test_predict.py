@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.pages import tables
 
 import distilmos
 from distilmos.cli import main
@@ -118,16 +119,20 @@ def test_unusable_recordings_are_in_the_output_and_the_rest_is_scored(tmp_path, 
     (tmp_path / "x.wav").write_text("not audio")
     soundfile.write(tmp_path / "short.wav", np.zeros(300), 16000)
     soundfile.write(tmp_path / "nan.wav", np.full(16000, np.nan), 16000, subtype="FLOAT")
-    (tmp_path / "list.txt").write_text(f"{tmp_path}/none.wav\n")
-    inputs = [tmp_path / "x.wav", wavs[0], tmp_path / "short.wav", tmp_path / "nan.wav", tmp_path / "list.txt", wavs[1]]
+    (tmp_path / "list.txt").write_text(f"\n{tmp_path}/none.wav\n")
+    (tmp_path / "wav.scp").write_text(f"u {tmp_path}/gone.wav\n")
+    inputs = [tmp_path / "x.wav", wavs[0], tmp_path / "short.wav", tmp_path / "nan.wav"]
+    inputs += [tmp_path / "list.txt", tmp_path / "wav.scp", wavs[1]]
     assert predict(*inputs, "--model", model_dir, "--out", tmp_path / "o.csv") == 1
     said = capsys.readouterr().err
     rows = read_csv(tmp_path / "o.csv")
-    assert [bool(row["mos"]) for row in rows] == [False, True, False, False, False, True]
-    for row, value in {0: "x.wav", 2: "18.8 ms", 3: "nan.wav", 4: "none.wav"}.items():
+    assert [bool(row["mos"]) for row in rows] == [False, True, False, False, False, False, True]
+    listed = f"{tmp_path}/list.txt:2: {tmp_path}/none.wav: "
+    in_scp = f"{tmp_path}/wav.scp:1: u: {tmp_path}/gone.wav: "
+    for row, value in {0: "x.wav", 2: "18.8 ms", 3: "nan.wav", 4: listed, 5: in_scp}.items():
         assert value in rows[row]["error"]
         assert rows[row]["error"] in said
-    assert "4 recordings" in said.splitlines()[-1]
+    assert "5 recordings" in said.splitlines()[-1]
     assert predict(*inputs, "--model", model_dir, "--out", tmp_path / "utt2mos") == 1
     assert list(read_floats(tmp_path / "utt2mos")) == [str(wavs[0]), str(wavs[1])]
     assert [path.name for path in tmp_path.glob("*.partial")] == []
@@ -223,6 +228,10 @@ def test_bad_usage_is_named_before_anything_is_written(tmp_path, model_dir, wavs
     assert "corpus 'none'" in capsys.readouterr().err
     assert predict(wavs[0], "--model", model_dir, "--out", tmp_path / "empty") == 2
     assert f"{tmp_path}/empty: " in capsys.readouterr().err
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("loop", "n" * 300, f"{wavs[0].name}/o.csv"):
+        assert predict(wavs[0], "--model", model_dir, "--out", tmp_path / name) == 2
+        assert f"{tmp_path / name}: " in capsys.readouterr().err
     assert list(tmp_path.glob("*.partial")) == []
     assert predict(wavs[0], "--model", tmp_path) == 2
     assert f"{tmp_path}/config.yaml: " in capsys.readouterr().err
@@ -405,26 +414,31 @@ def test_a_csv_or_tsv_file_with_a_column_of_paths(tmp_path, model_dir, wavs, mon
     assert predict(tmp_path / "l.tsv", "--column", "a b", *options) == 1
     rows = read_csv(tmp_path / "o.csv")
     assert [row["utterance"] for row in rows if not row["error"]] == ["u2.wav", "u0.wav"]
-    assert f"{tmp_path}/none.wav" in rows[2]["error"]
+    assert rows[2]["error"].startswith(f"{tmp_path}/l.tsv:4: {tmp_path}/none.wav: ")
     capsys.readouterr()
     for given in ((), ("--column", "wav")):
         assert predict(tmp_path / "l.csv", *given, *options) == 2
         said = capsys.readouterr().err
-        assert f"{tmp_path}/l.csv:1: " in said and 'id,"path, of wav"' in said
-    for line, value in ((b'4,"u1.wav', "l.csv:6: "), (b"4,", "l.csv:6: "), (b"4,u1.wav,5", "l.csv:6: ")):
+        assert f"{tmp_path}/l.csv:1: " in said and "path, of wav" in said
+    for line in (b'4,"u1.wav', b"4,", b"4,u1.wav,5", b",", b" , "):
         (tmp_path / "bad").mkdir(exist_ok=True)
         (tmp_path / "bad" / "l.csv").write_bytes((tmp_path / "l.csv").read_bytes() + line)
         assert predict(tmp_path / "bad" / "l.csv", "--column", "path, of wav", *options) == 2
-        assert value in capsys.readouterr().err
+        assert "bad/l.csv:6: " in capsys.readouterr().err
+    (tmp_path / "bad" / "l.tsv").write_text("a b\tid\n\t\nu2.wav\t1\n")
+    assert predict(tmp_path / "bad" / "l.tsv", "--column", "a b", *options) == 2
+    assert "bad/l.tsv:2: " in capsys.readouterr().err
     assert predict(wavs[0], "--column", "wav", *options) == 2
     assert "'wav'" in capsys.readouterr().err
 
 
 def test_progress_is_shown_on_a_terminal_alone(tmp_path, model_dir, wavs):
     (tmp_path / "x.wav").write_text("not audio")
-    arguments = [*wavs, tmp_path / "x.wav", "--model", model_dir, "--out", tmp_path / "o.csv"]
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+    arguments = [*wavs, *(tmp_path / name for name in ("silent.wav", "x.wav"))]
+    arguments += ["--model", model_dir, "--out", tmp_path / "o.csv"]
     plain = run_predict(*arguments)
-    assert (plain.returncode, len(plain.stderr.splitlines())) == (1, 2)
+    assert (plain.returncode, len(plain.stderr.splitlines())) == (1, 3)
     terminal, end = pty.openpty()
     termios.tcsetwinsize(end, (24, 120))
     command = [sys.executable, "-m", "distilmos.cli", "predict", *map(str, arguments)]
@@ -436,8 +450,8 @@ def test_progress_is_shown_on_a_terminal_alone(tmp_path, model_dir, wavs):
                 shown += data
         os.close(terminal)
     lines = [line for line in re.split(r"[\r\n]+", shown.decode()) if line.strip()]
-    assert any("0/4" in line for line in lines)
-    assert re.search(r"4/4 .*, [0-9.]+ s ", "\n".join(lines))
+    assert any("0/5" in line for line in lines)
+    assert re.search(r"5/5 .*, [0-9.]+ s ", "\n".join(lines))
     for line in plain.stderr.splitlines():
         assert line in [line.strip() for line in lines]
 
@@ -458,8 +472,13 @@ def test_export_is_loadable_and_its_card_has_data_scores_and_notes(tmp_path, mod
     (exp / "results" / "test" / "metrics.json").write_text(json.dumps(metrics))
     assert main(["export", str(exp), "--out", str(exp / "model")]) == 0
     card = (exp / "model" / "README.md").read_text()
-    for text in ("abc123", "seed 7", "12 utterances, 1.00 hours", "| 0.250 | 0.500 | n/a | 0.100 |", "simulated"):
+    for text in ("abc123", "seed 7", "12 utterances, 1.00 hours", "simulated"):
         assert text in card
+    (table,) = tables(card)
+    assert table == [
+        ["test set", "level", "MSE", "LCC", "SRCC", "KTAU"],
+        *(["test", level, "0.250", "0.500", "-", "0.100"] for level in ("utterance", "system")),
+    ]
     assert main(["predict", str(wavs[0]), "--model", str(exp / "model")]) == 0
 
 

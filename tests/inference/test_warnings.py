@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -72,6 +74,28 @@ def test_python_warnings(tmp_path, model_dir, stereo):
         predictor.predict([np.sin(np.arange(8000) / 10), np.zeros(8000)], 8000)
     with pytest.warns(InputWarning, match=r"waveform 0: .*clipped"):
         predictor.predict(np.sign(np.sin(np.arange(16000) / 10)), 16000)
+
+
+def test_a_warning_advises_what_its_caller_has(tmp_path, model_dir, capsys):
+    assert predict(CASES / "antiphase.wav", "--model", model_dir) == 0
+    assert "channel`" in capsys.readouterr().err
+    (tmp_path / "wav.scp").write_text(f"u {CASES / 'antiphase.wav'}\n")
+    assert main(["dump-audio", str(tmp_path), str(tmp_path / "raw")]) == 0
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert f"{tmp_path / 'wav.scp'}:1: u: " in warning and "cancel" in warning
+    assert "--" not in warning and "`" not in warning
+
+
+def test_each_of_two_equal_warnings_is_shown_unless_a_filter_says_otherwise(model_dir):
+    code = (
+        "import sys, numpy, distilmos\n"
+        "predictor = distilmos.load(sys.argv[1])\n"
+        "for _ in range(2): predictor.predict(numpy.zeros(16000), 16000)"
+    )
+    for options, count in (([], 2), (["-W", "ignore"], 0)):
+        command = [sys.executable, *options, "-c", code, str(model_dir)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stderr.count("waveform 0: ") == count, done.stderr
 
 
 def test_a_channel_has_the_score_of_its_own_file(tmp_path, model_dir, stereo):

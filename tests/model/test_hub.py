@@ -83,6 +83,16 @@ def test_pull_fetches_what_is_newest(tmp_path, hub, model):
     assert (tmp_path / "third" / "README.md").read_bytes() == b"# A new card\n"
 
 
+def test_a_newest_commit_without_weights_is_named_and_the_cache_does_not_replace_it(tmp_path, hub, model):
+    assert run(hub, tmp_path / "writer", "push", model, "someone/mos").returncode == 0
+    assert run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "first").returncode == 0
+    del hub.files["someone/mos"]["model.safetensors"]
+    done = run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "second")
+    assert done.returncode == 1
+    assert "someone/mos: " in done.stderr and "model.safetensors" in done.stderr
+    assert not (tmp_path / "second").exists()
+
+
 def test_refusals_of_the_hub_are_reported(tmp_path, hub, model):
     done = run(hub, tmp_path / "home", "push", model, "someone/mos", token="hf_reader")
     assert done.returncode == 1

@@ -255,3 +255,22 @@ def test_damaged_model_directories_are_refused(tmp_path):
     config.write_text(re.sub(r"clusters: \d+", "clusters: -1", text))
     with pytest.raises(InputError, match=r"d/config\.yaml: .*-1"):
         load_model_dir(tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damaged", "value"),
+    [
+        (r"hidden_dim: \d+", "hidden_dim: 100000000", "100000000"),
+        (r"clusters: \d+", "clusters: 100000000000", "100000000000"),
+        (r"num_layers: \d+", "num_layers: 100000000", "num_layers .*100000000"),
+        (r"encoder:\n(  .*\n)+", "encoder: [7]\n", r"\[7\]"),
+    ],
+)
+def test_a_damaged_size_of_a_model_is_named_and_asks_for_no_memory(tmp_path, pattern, damaged, value):
+    save_model_dir(tmp_path, trained_looking(ModelConfig()))
+    config = tmp_path / "config.yaml"
+    text = config.read_text()
+    config.write_text(re.sub(pattern, damaged, text, count=1))
+    assert config.read_text() != text
+    with pytest.raises(InputError, match=rf"(?s)^{tmp_path}/(config\.yaml|model\.safetensors): .*{value}"):
+        load_model_dir(tmp_path)

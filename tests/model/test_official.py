@@ -90,6 +90,7 @@ def test_other_checkpoints_are_refused(tmp_path, capsys):
         folder("kernels", downsample_kernels=[5, 3]): "model_cfg.yaml: |kernels and strides",
         folder("even", downsample_kernels=[5, 3, 4]): "model_cfg.yaml: |odd",
         folder("width", hidden_dim=32): "model.pth.tar: |model_cfg.yaml",
+        folder("memory", hidden_dim=10**8): "model.pth.tar: |100000000",
         folder("layer", target_layers=[9]): "model_cfg.yaml: |[9]|1..3",
         folder("targets", target_layers=[1]): "model.pth.tar: |predictors.1.layers.0.bias",
         folder("fewer", w2v2_cfg={**SMALL, "num_hidden_layers": 2}): "model.pth.tar: |2 layers",

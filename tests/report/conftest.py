@@ -93,7 +93,8 @@ def make_experiment(root, model="distilmos", layers=4, steps=400):
     rows = []
     for layer in range(1, layers + 1):
         quality = {"inertia_per_frame": 3.21 + layer, "explained_variance": 0.7, "perplexity": 171.3 - layer}
-        rows.append({"layer": layer, "clusters": 200, "frames": 40000, **quality, "empty": 0, "tiny": layer})
+        quality |= {"empty": 0, "tiny": layer, "iterations": 9}
+        rows.append({"layer": layer, "clusters": 200, "frames": 40000, **quality})
     write_json(root / "kmeans" / "quality.json", {"ssl": "hubert_tiny", "clusters": 200, "layers": rows})
     return exp
 

@@ -233,8 +233,30 @@ def test_a_damaged_scored_table_is_an_error_with_its_line(tmp_path, lines, place
         read_scored(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"set": "a", "notes": "", "counts": {}}', "null"])
-def test_damaged_metrics_are_an_error(tmp_path, text):
-    (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path / 'metrics.json'))}(:1)?: "):
+COUNTS = {"utterances": 4, "systems": 2}
+LEVEL = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in METRICS}
+SCORES = {"set": "a", "notes": "", "counts": COUNTS, "utterance": LEVEL, "system": LEVEL}
+
+
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        ("{", ""),
+        ("null", ""),
+        ([5], ""),
+        ({**SCORES, "counts": {}}, "counts: utterances"),
+        ({**SCORES, "counts": {**COUNTS, "systems": "two"}}, "counts: systems"),
+        ({**SCORES, "utterance": {**LEVEL, "LCC": 0.5}}, "utterance: LCC"),
+        ({**SCORES, "utterance": {**LEVEL, "LCC": {**LEVEL["LCC"], "low": [7]}}}, "utterance: LCC: low"),
+        ({**SCORES, "system": {name: LEVEL[name] for name in METRICS[1:]}}, f"system .*{METRICS[0]}"),
+        ({key: SCORES[key] for key in SCORES if key != "system"}, "system"),
+        (json.dumps(SCORES).replace("0.6", "1e999"), "utterance: .*: high"),
+    ],
+)
+def test_damaged_metrics_are_an_error(tmp_path, content, value):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(SCORES))
+    assert read_metrics(tmp_path)["counts"] == COUNTS
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}(:1)?: .*{value}"):
         read_metrics(tmp_path)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import resource
+import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import save_file
 
 from distilmos.errors import InputError
 from distilmos.ssl.config import WaveformConfig, config_from_dict
@@ -305,7 +310,7 @@ def test_unusable_checkpoints_are_named(tmp_path):
         "list.pt": "'model'",
         "other.pt": "data2vec",
         "integers.pt": r"feature_extractor\.conv_layers\.0\.0\.weight",
-        "endless.pt": "MemoryError|OverflowError",
+        "endless.pt": "99999999999999999",
         "incomplete.pt": r"encoder\.layers\.1\.fc1\.weight",
         "cut.pt": "",
         "missing.pt": "hubert_tiny.*hubert_base",
@@ -332,6 +337,14 @@ MALFORMED = {
     "no convolutions": ({"settings": {"conv_feature_layers": "[]"}}, r"conv_layers .*\(\)"),
     "a convolution without stride": ({"settings": {"conv_feature_layers": "[(32,10,0)]"}}, r"\(32, 10, 0\)"),
     "no layers": ({"settings": {"encoder_layers": 0}}, "num_layers .*0"),
+    "many convolutions": ({"settings": {"conv_feature_layers": "[(1,1,1)] * 9999"}}, "9999"),
+    "a stride of minutes": ({"settings": {"conv_feature_layers": "[(32,10,9999999)]"}}, "9999999"),
+    "many layers": ({"settings": {"encoder_layers": 99999}}, "num_layers .*99999"),
+    "a weight of one value": (
+        {"weights": {"encoder.layers.0.fc1.weight": torch.zeros(1).expand(10**9)}},
+        r"model\.encoder\.layers\.0\.fc1\.weight",
+    ),
+    "a sparse weight": ({"weights": {"layer_norm.bias": torch.ones(4).to_sparse()}}, r"model\.layer_norm\.bias"),
     "groups": ({"settings": {"conv_pos_groups": 5}}, "5 groups .*48"),
     "heads": ({"settings": {"encoder_attention_heads": 5}}, "5 heads .*48"),
 }
@@ -377,3 +390,48 @@ def test_groups_fit_the_budget_and_hold_each_recording_once():
     for group in groups:
         assert len(group) == 1 or max(durations[u] for u in group) * len(group) <= 10.0
     assert groups[0] == ["u3"]
+
+
+def test_a_tar_file_is_not_unpacked(tmp_path, monkeypatch):
+    """torch.load would first make a directory in TMPDIR."""
+    (tmp_path / "config.json").write_text('{"model_type": "hubert"}')
+    with tarfile.open(tmp_path / "pytorch_model.bin", "w"):
+        pass
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *_, **__: pytest.fail("a directory was made"))
+    with pytest.raises(InputError, match=rf"^{tmp_path}/pytorch_model\.bin: "):
+        load_ssl(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "value"),
+    [
+        (8, "8"),
+        ({"num_layers": 99999}, "num_layers .*99999"),
+        ({"ffn_dim": 10**12}, "1000000000000"),
+        ({"family": "whisper"}, "family|conv_layers"),
+    ],
+)
+def test_a_damaged_shape_is_named_and_asks_for_no_memory(tmp_path, changes, value):
+    encoder = random_encoder(CONFIGS[False])
+    shape = {**encoder.config.to_dict(), **changes} if isinstance(changes, dict) else changes
+    save_file(encoder.state_dict(), tmp_path / "a.safetensors", metadata={"encoder": json.dumps(shape)})
+    with pytest.raises(InputError, match=rf"(?s)^{tmp_path}/a\.safetensors: .*({value})"):
+        load_ssl(tmp_path / "a.safetensors")
+
+
+def test_a_damaged_length_in_a_bare_pickle_asks_for_no_memory(tmp_path):
+    state = fairseq_state(random_encoder(CONFIGS[False]))
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert load_ssl(tmp_path / "old.pt").config == CONFIGS[False]
+    content = (tmp_path / "old.pt").read_bytes()
+    assert b"X\x10\0\0\0protocol_version" in content
+    (tmp_path / "old.pt").write_bytes(content.replace(b"X\x10\0\0\0protocol", b"X\xff\xff\xff\xffprotocol"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), hard))
+    try:
+        with pytest.raises(InputError, match=rf"^{tmp_path}/old\.pt: ") as caught:
+            load_ssl(tmp_path / "old.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert not isinstance(caught.value.__context__, MemoryError)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import tarfile
+import tempfile
 
 import pytest
 import torch
@@ -357,3 +359,13 @@ def test_the_encoder_of_fairseqs_ctc_model(tmp_path, normalize, older):
             torch.save({"cfg": changed, "model": model.state_dict()}, path)
             with pytest.raises(InputError, match=f"^{path}: .*{value}"):
                 load_ssl(path)
+
+
+def test_tar_checkpoints_are_refused_without_temporary_files(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text('{"model_type": "hubert"}')
+    (tmp_path / "preprocessor_config.json").write_text('{"do_normalize": false}')
+    with tarfile.open(tmp_path / "pytorch_model.bin", "w") as packed:
+        packed.addfile(tarfile.TarInfo("storages"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    with pytest.raises(InputError, match=f"^{tmp_path / 'pytorch_model.bin'}: .*tar"):
+        load_ssl(tmp_path)

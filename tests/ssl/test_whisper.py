@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 
+from distilmos.cli import main
 from distilmos.errors import InputError
 from distilmos.inference.predict import PredictOptions, score_audio
 from distilmos.model.config import ModelConfig
@@ -219,9 +220,24 @@ def test_faulty_checkpoints_of_openai_are_refused(tmp_path, fault):
         load_ssl(tmp_path / "w.pt")
 
 
-def test_only_whisper_can_be_padded():
-    with pytest.raises(InputError, match="hubert_tiny"):
+def test_only_whisper_can_be_padded(tmp_path, capsys):
+    with pytest.raises(InputError, match="hubert_tiny:padded"):
         load_ssl(f"hubert_tiny{PADDED}")
+    assert main(["fetch-ssl", "hubert_tiny:padded"]) == 2
+    assert "hubert_tiny:padded: " in capsys.readouterr().err
+    assert main(["fetch-ssl", "whisper_tiny_en:padded"]) == 0
+    (tmp_path / "e.pt").touch()
+    command = ["dump-feats", "--data", str(tmp_path), "--out", str(tmp_path / "feats"), "--device", "cpu"]
+    assert main([*command, "--ssl", f"{tmp_path}/e.pt:padded", "--backend", "fairseq"]) == 2
+    assert f"{tmp_path}/e.pt:padded: " in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"whisper_tiny_en:padding: .*:padded"):
+        load_ssl("whisper_tiny_en:padding")
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_widths_without_sines_and_cosines_are_refused(width):
+    with pytest.raises(ValueError, match=f"embed_dim is {width};"):
+        WhisperConfig(width, 4, 1, 1)
 
 
 def test_the_embedded_encoder_has_the_weights_of_its_card():
@@ -256,3 +272,20 @@ def test_recordings_that_are_too_long_are_named():
     with pytest.raises(InputError, match=r"long: 30\.1") as error:
         next(hidden_states(encoder, {}, durations, torch.device("cpu"), 60.0))
     assert "short" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "value"),
+    [
+        ({"n_audio_state": 2, "n_audio_head": 2}, "embed_dim .*2"),
+        ({"n_mels": 10**9}, "mel_bins .*1000000000"),
+        ({"n_audio_ctx": 10**9}, "max_frames .*1000000000"),
+        ({"n_audio_layer": 10**9}, "num_layers .*1000000000"),
+    ],
+)
+def test_damaged_sizes_are_named_and_ask_for_no_memory(tmp_path, changes, value):
+    checkpoint = openai_checkpoint(make_model(encoder_ffn_dim=192))
+    checkpoint["dims"] |= changes
+    torch.save(checkpoint, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=rf"^{tmp_path}/w\.pt: .*{value}"):
+        load_ssl(tmp_path / "w.pt")

@@ -19,6 +19,7 @@ from distilmos.cli import main
 from distilmos.data.archive import open_archive
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.dump import merge_shards
+from distilmos.data.tables import read_floats, write_table
 from distilmos.errors import InputError
 from distilmos.ssl.load import load_ssl
 from distilmos.ssl.store import save_encoder
@@ -361,3 +362,14 @@ def test_damaged_centroids_are_named(flow, tmp_path, array, value):
     options = ForwardOptions("hubert_tiny", flow / "data", tmp_path / "tokens", "cpu")
     with pytest.raises(InputError, match=rf"layer3\.npy: .*{value}"):
         dump_tokens(options, tmp_path / "kmeans")
+
+
+def test_durations_that_are_not_exact_or_too_long_are_named_with_their_line(flow, tmp_path):
+    data = shutil.copytree(flow / "data", tmp_path / "data")
+    durations = read_floats(data / "utt2dur")
+    write_table(data / "utt2dur", durations | {"u2": durations["u2"] + 0.5})
+    with pytest.raises(InputError, match=rf"^{data}/utt2dur:3: u2: "):
+        dump_features(ForwardOptions("hubert_tiny", data, tmp_path / "feats", "cpu"), max_frames=20000, seed=1)
+    write_table(data / "utt2dur", durations | {"u1": 40.0})
+    with pytest.raises(InputError, match=rf"{data}/utt2dur:2: u1: 40\.00"):
+        dump_features(ForwardOptions("whisper_tiny_en", data, tmp_path / "feats", "cpu"), max_frames=20000, seed=1)

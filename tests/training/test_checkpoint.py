@@ -65,6 +65,33 @@ def test_other_files_are_not_checkpoints(tmp_path):
             load_checkpoint(tmp_path / "last.pt")
 
 
+@pytest.mark.parametrize(
+    ("section", "changes", "value"),
+    [
+        ("state", {"step": "five"}, "five"),
+        ("state", {"best": [{"step": 1, "value": "high", "regression": 0.5}]}, "high"),
+        ("state", {"log_bytes": 2.5}, r"2\.5"),
+        ("identity", [7], r"\[7\]"),
+    ],
+)
+def test_values_of_a_wrong_type_are_not_a_checkpoint(tmp_path, section, changes, value):
+    save_checkpoint(tmp_path / "last.pt", Checkpoint({"seed": 1}, 2, TrainState(), {}, {}))
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    content[section] = {**content[section], **changes} if isinstance(changes, dict) else changes
+    torch.save(content, tmp_path / "last.pt")
+    with pytest.raises(InputError, match=rf"(?s)last\.pt: .*{value}"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+def test_damaged_weights_are_named_when_they_are_averaged(tmp_path):
+    for step in (1, 2):
+        save_weights(tmp_path, step, {"w": torch.ones(2)})
+    damaged = tmp_path / "step_00000002.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:20])
+    with pytest.raises(InputError, match=r"step_00000002\.safetensors: "):
+        average_weights(tmp_path, [1, 2])
+
+
 class Exploit:
     def __reduce__(self):
         return exec, ("raise SystemExit('executed')",)

@@ -17,17 +17,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 
 from distilmos.cli import main
 from distilmos.data.archive import load_array, open_archive, read_scp
+from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.tables import read_table, write_table
 from distilmos.errors import InputError
 from distilmos.metrics import agreement, level_scores
 from distilmos.model.networks import build_model
 from distilmos.model.package import load_model_dir
 from distilmos.scoring.results import score_results
+from distilmos.ssl.config import WhisperConfig
 from distilmos.ssl.load import load_ssl
 from distilmos.ssl.store import save_encoder
 from distilmos.tokens.info import TokenInfo
@@ -466,6 +469,19 @@ def test_long_recordings_are_refused_not_cut(corpus, tmp_path, capsys):
     assert max(durations, key=durations.get) in message
 
 
+def test_one_message_says_which_settings_long_recordings_need(tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.zeros(16000), 16000)
+    write_data_dir(tmp_path / "data", [Utterance("u", tmp_path / "long.wav", "s", 3.0, seconds=40.0)])
+    where = f"{tmp_path / 'data/utt2dur'}:1: u "
+    with pytest.raises(InputError) as error:
+        read_rated_set(tmp_path / "data", 30.0)
+    assert {"max_seconds", "batch_seconds", "40"} <= set(re.findall(r"\w+", str(error.value)))
+    assert where in str(error.value)
+    with pytest.raises(InputError) as error:
+        read_rated_set(tmp_path / "data", 30.0, WhisperConfig(4, 4, 1, 1).max_seconds)
+    assert "30.01" in str(error.value) and "batch_seconds" not in str(error.value) and where in str(error.value)
+
+
 def test_an_undefined_metric_is_refused(corpus, tmp_path, capsys):
     arguments = corpus.arguments(tmp_path / "out")
     dev = tmp_path / "dev"
@@ -484,7 +500,7 @@ def test_durations_that_are_not_exact_are_refused(corpus, tmp_path):
     data.num_samples[3] += 7
     with pytest.raises(InputError) as error:
         BatchReader(data).read(BatchPlan(0, 0, (3,)))
-    assert f"{corpus.raw('train') / 'utt2dur'}: {data.utterances[3]}: " in str(error.value)
+    assert f"{corpus.raw('train') / 'utt2dur'}:4: {data.utterances[3]}: " in str(error.value)
     assert set(map(str, (data.num_samples[3], data.num_samples[3] - 7))) <= set(re.findall(r"\d+", str(error.value)))
 
 

@@ -98,7 +98,8 @@ def _compare(work: Path, size: str, seconds: float, repeats: int, speech: Path |
     report.facts["tokens that agree between float32 and bfloat16"] = _agreement(ours, batches)
     if size == WHISPER:
         pace = median(run["audio_per_second"] for run in report.runs["distilmos"])
-        report.goals = [Goal("all layers of 150 s of audio a second (whisper)", f"{pace:.0f} s", pace >= 150)]
+        text = "all layers of whisper_tiny_en: at least 150 s of audio per second"
+        report.goals = [Goal(text, f"{pace:.0f} s", pace >= 150)]
     else:
         ratio = median(report.ratio("distilmos"))
         report.goals = [Goal("all layers no slower than fairseq's last one", f"{ratio:.2f} times as fast", ratio >= 1)]

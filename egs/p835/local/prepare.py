@@ -24,7 +24,7 @@ SETS = {
 }
 FILES = 78  # of each set: 13 conditions, 6 talkers
 TARGETS = ("ovrl", "sig", "bak")
-NAME = re.compile(r"(c(\d+))_([fm]\d)\.wav")  # condition, its number, talker
+NAME = re.compile(r"(c([0-9]{1,2}))_([fm][0-9])\.wav")  # condition, its number, talker
 NAME_COLUMN, VOTES_COLUMN = "short_file_name", "n votes"
 MILDEST = "40"  # dB: SNR of the mildest noise, and Q of the mildest MNRU
 WHERE_FROM = "clone https://github.com/microsoft/P.808, or give --db_root DIR"
@@ -59,9 +59,9 @@ def columns_of(target: str) -> tuple[str, str]:
 
 
 def read_groups(workbook: Path, faults: list[str]) -> dict[str, str]:
-    """Return condition -> group: reference, mnru, noise, or noise_mnru if noise and MNRU are above the mildest.
+    """Return condition -> group: reference, mnru, noise, or noise_mnru if both are stronger than the mildest.
 
-    The condition with the mildest noise and the mildest MNRU counts as mnru.
+    All other conditions with the mildest noise are mnru, also the one with the mildest MNRU.
     """
     columns = ("Condition Name", "SNR (dB)", "MNRU (QdB)")
     groups = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def age_group(text: str) -> str:
     Raises:
         InputError: if it is not an age, or between the two.
     """
-    if not text.isdecimal():
+    if not re.fullmatch("[0-9]{1,3}", text):
         raise InputError(f"{text} is not an age in years")
     if CHILD_UNTIL < int(text) < ADULT_FROM:
         raise InputError(f"age {text} is neither that of a child (up to {CHILD_UNTIL}) nor of an adult ({ADULT_FROM})")
@@ -153,11 +154,12 @@ def compare_medians(path: Path, scores: Mapping[str, Scores], remarks: list[str]
 
 
 def choose_dev(groups: Mapping[str, str], seed: int) -> list[str]:
-    """Return the dev speakers: the same share of the children and of the adults (speaker -> group)."""
+    """Return the dev speakers: the same share of the children and of the adults, at least one (speaker -> group)."""
     chosen: list[str] = []
     for group in ("adult", "child"):
         speakers = sorted(speaker for speaker in groups if groups[speaker] == group)
-        chosen += random.Random(f"{seed} {group}").sample(speakers, round(DEV_SHARE * len(speakers)))
+        number = min(len(speakers), max(1, round(DEV_SHARE * len(speakers))))
+        chosen += random.Random(f"{seed} {group}").sample(speakers, number)
     return chosen
 
 
