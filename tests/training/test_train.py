@@ -80,7 +80,7 @@ def kill_after(arguments: list[str], log: Path, lines: int, wait: float) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"accumulate": 2, "num_workers": 0, "eval_every": 8, "log_every": 3}])
+@pytest.mark.parametrize("settings", [{}, {"head": "statistics", "accumulate": 2, "num_workers": 0, "eval_every": 8}])
 def test_killed_and_started_again_ends_in_the_same_bits(corpus, tmp_path, settings):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     finish(corpus.arguments(undisturbed, **settings))

@@ -1,0 +1,75 @@
+"""`head: statistics` starts from a ridge regression on the frozen encoder."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from distilmos.cli import main
+from distilmos.data.audio import read_audio
+from distilmos.data.tables import read_floats, write_table
+from distilmos.model.networks import EncoderNetwork
+from distilmos.model.package import load_model_dir
+from distilmos.ridge import deal_folds, fit_ridge
+from distilmos.training.ratedset import read_rated_set
+
+FROZEN = ("head=statistics", "encoder_lr=0", "head_lr=1e-12", "max_steps=1", "warmup_steps=0", "eval_every=1")
+
+
+def pooled(model: EncoderNetwork, data) -> np.ndarray:
+    """Return mean and deviation over time of each layer, in float64, (N, P)."""
+    rows = []
+    for location in data.locations:
+        audio = torch.from_numpy(read_audio(*location))[None]
+        with torch.inference_mode():
+            layers, _ = model.encoder(audio, torch.tensor([audio.shape[1]]))
+        states = [layer[0].double().numpy() for layer in layers]
+        rows.append(np.concatenate([part for x in states for part in (x.mean(0), x.std(0))]))
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("settings", [("model=distilmos",), ("model=sslmos", "token_weight=0")])
+def test_it_starts_from_the_ridge_regression_on_the_frozen_encoder(settings, corpus, tmp_path) -> None:
+    assert main(corpus.arguments(tmp_path / "exp", *FROZEN, *settings)) == 0
+    model = load_model_dir(tmp_path / "exp" / "final")
+    assert isinstance(model, EncoderNetwork)
+    train, dev = (read_rated_set(corpus.raw(name), 9.0) for name in ("train", "dev"))
+    folds = deal_folds(train.systems, [""] * len(train.systems), 1)
+    ridge = fit_ridge(pooled(model, train), np.array(train.mos)[:, None], folds)
+    expected = ridge.predict(pooled(model, dev))[:, 0]
+    out = tmp_path / "utt2mos"
+    assert main(["predict", str(corpus.raw("dev")), "--model", str(tmp_path / "exp" / "final"), "--out", str(out)]) == 0
+    np.testing.assert_allclose(list(read_floats(out).values()), expected, atol=2e-3)
+
+
+def test_missing_labels_of_a_target_are_left_out_of_its_fit(corpus, tmp_path) -> None:
+    """A second target with half of the labels of the first starts from the fit to these labels."""
+    paths = {}
+    for name in ("train", "dev"):
+        paths[name] = tmp_path / name
+        assert main(["subset-data", str(corpus.raw(name)), str(paths[name]), "--count", "8"]) == 0
+        mos = read_floats(paths[name] / "utt2mos")
+        write_table(paths[name] / "utt2whole", mos)
+        write_table(paths[name] / "utt2half", dict(list(mos.items())[::2]))
+    arguments = corpus.arguments(tmp_path / "exp", *FROZEN, "model=sslmos", "token_weight=0", "targets=[whole, half]")
+    for name, path in paths.items():
+        arguments[arguments.index(f"--{name}") + 1] = str(path)
+    assert main([*arguments, "--set", "best_metric=utterance_MSE"]) == 0
+    model = load_model_dir(tmp_path / "exp" / "final")
+    assert isinstance(model, EncoderNetwork)
+    train = read_rated_set(paths["train"], 9.0)
+    folds = deal_folds(train.systems, [""] * len(train.systems), 1)
+    features = pooled(model, train)
+    half = fit_ridge(features[::2], np.array(train.mos)[::2, None], folds[::2]).predict(features)[:, 0]
+    out = tmp_path / "utt2mos"
+    assert main(["predict", str(paths["train"]), "--model", str(tmp_path / "exp" / "final"), "--out", str(out)]) == 0
+    np.testing.assert_allclose(list(read_floats(tmp_path / "utt2half").values()), half, atol=5e-3)
+
+
+def test_it_needs_the_frames_of_the_encoder(corpus, tmp_path, capsys) -> None:
+    settings = ("head=statistics", "token_weight=0", "strides=[1, 1, 2]")
+    assert main(corpus.arguments(tmp_path / "exp", *settings)) == 2
+    assert re.search(r"head: .*strides", capsys.readouterr().err)
