@@ -204,9 +204,9 @@ class DistilMOS(EncoderNetwork):
         """Samples from one frame score to the next."""
         return super().hop * math.prod(self.config.strides)
 
-    def layer_weights(self) -> Tensor:
-        """Return the weights of the layer mix, (L,), sum 1."""
-        return self.weighted_sum.weights()
+    def layer_weights(self) -> Tensor | None:
+        """Return the weights of the layer mix, (L,), sum 1; None with `head: statistics`, which does not score the mix."""
+        return self.weighted_sum.weights() if self.statistics is None else None
 
     def score_layers(
         self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True

@@ -159,6 +159,12 @@ class TrainConfig(ModelConfig):
         return self
 
     @model_validator(mode="after")
+    def _has_use(self) -> TrainConfig:
+        if self.model == "distilmos" and self.head == "statistics" and self.token_weight == 0:
+            raise ValueError("head statistics without tokens is model sslmos: the other parts would have no use")
+        return self
+
+    @model_validator(mode="after")
     def _mean_of_ratings(self) -> TrainConfig:
         if self.listener_offsets and self.regression_loss != "mse":
             raise ValueError(

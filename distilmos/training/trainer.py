@@ -150,13 +150,16 @@ class Trainer:
         self._finish(monitor, reason, stop)
 
     def _fit_head(self, stop: StopRequest) -> None:
-        """Fit a statistics head that no earlier model has given; every process reads the whole training set."""
+        """Fit a statistics head that no earlier model has given, in the first process."""
         model = self.model
-        if isinstance(model, EncoderNetwork) and model.statistics is not None and not self.config.init_model:
-            plans = evaluation_plans(self.train.num_samples, round(self.config.batch_seconds * SAMPLE_RATE))
-            with closing(read_batches(self._reader, plans, self.config.num_workers, self.device, stop)) as batches:
-                on_device = (batch.to(self.device) for batch in batches)
-                fit_head(model, model.statistics, self.train, on_device, self.config.seed)
+        if not isinstance(model, EncoderNetwork) or model.statistics is None or self.config.init_model:
+            return
+        plans = evaluation_plans(self.train.num_samples, round(self.config.batch_seconds * SAMPLE_RATE))
+        with self.world.together():
+            if self.world.first:
+                with closing(read_batches(self._reader, plans, self.config.num_workers, self.device, stop)) as batches:
+                    on_device = (batch.to(self.device) for batch in batches)
+                    fit_head(model, model.statistics, self.train, on_device, self.config.seed)
 
     def _read(self, plans: Iterable[BatchPlan], stop: StopRequest) -> Generator[Batch]:
         """Read the shares of this process of batches of the training set."""

@@ -70,6 +70,6 @@ def test_missing_labels_of_a_target_are_left_out_of_its_fit(corpus, tmp_path) ->
 
 
 def test_it_needs_the_frames_of_the_encoder(corpus, tmp_path, capsys) -> None:
-    settings = ("head=statistics", "token_weight=0", "strides=[1, 1, 2]")
-    assert main(corpus.arguments(tmp_path / "exp", *settings)) == 2
-    assert re.search(r"head: .*strides", capsys.readouterr().err)
+    for settings, named in ((("strides=[1, 1, 2]", "model=sslmos"), "strides"), (("model=distilmos",), "sslmos")):
+        assert main(corpus.arguments(tmp_path / "exp", "head=statistics", "token_weight=0", *settings)) == 2
+        assert re.search(rf"head.*{named}", capsys.readouterr().err)
