@@ -92,6 +92,12 @@ def test_results_name_the_scale(corpus, sets, tmp_path, capsys) -> None:
         metrics = json.loads((results / "metrics.json").read_text())
         assert metrics["scale"] == {"lowest": 0, "highest": 100, "name": "MUSHRA"}
         assert metrics["utterance"]["MSE"]["value"] > 10
+    # A later prediction on 1..5 removes the scale of the earlier one.
+    other = ["predict", str(sets["dev"]), "--model", "tcdvoip", "--out", str(tmp_path / "o" / "utt2mos")]
+    assert main([*other, "--scale", "0", "100"]) == 0
+    assert (tmp_path / "o" / "scale").read_text() == "0 100 MOS\n"
+    assert main(other) == 0
+    assert not (tmp_path / "o" / "scale").exists()
     assert main(["report", str(exp)]) == 0
     assert main(["export", str(exp), "--out", str(exp / "model")]) == 0
     for page in (exp / "RESULTS.md", exp / "report.html", exp / "model" / "README.md"):
@@ -147,6 +153,12 @@ def test_several_targets(corpus, sets, tmp_path, capsys) -> None:
     shown = predicted(capsys, sets["dev"], exp / "final")
     for utterance, scores in shown.items():
         assert scores == pytest.approx([clean[utterance], noisy[utterance]], abs=1e-3)
+    # Another file than CSV and JSON lines cannot hold both; a data directory keeps its ratings.
+    for out in ("scores.txt", "/dev/stdout", sets["dev"] / "utt2mos"):
+        command = ["predict", str(sets["dev"]), "--model", str(exp / "final"), "--out", str(tmp_path / out)]
+        before = {path: path.read_bytes() for path in sets["dev"].iterdir()}
+        assert main(command) == 2
+        assert {path: path.read_bytes() for path in sets["dev"].iterdir()} == before
     lines = tmp_path / "scores.jsonl"
     assert main(["predict", str(sets["dev"]), "--model", str(exp / "final"), "--out", str(lines)]) == 0
     first = json.loads(lines.read_text().splitlines()[0])
