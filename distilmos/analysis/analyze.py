@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from distilmos.analysis.generalisation import MIN_CONDITIONS, RatedSet, generalisation
-from distilmos.analysis.material import MOS, Material, read_material
+from distilmos.analysis.material import Material, read_material
 from distilmos.analysis.probes import Pooling, Task, chance, label_task, mos_task, probe
 from distilmos.analysis.result import AFTER, BEFORE, DIRECTORY, RESULT
 from distilmos.analysis.sample import Runner, Sample, States
@@ -122,6 +122,7 @@ def analyze(options: AnalysisOptions) -> Path:
         "max_frames": options.max_frames,
         "data": [str(path) for path in material.paths],
         "label_tables": {name: str(path) for name, path in options.labels.items()},
+        "rated": material.scale.name,
         "notes": " ".join(dict.fromkeys(read.notes for read in (material, *tests) if read.notes)),
         "kmeans": str(subject.kmeans) if subject.kmeans else None,
         "utterances": len(sample.utterances),
@@ -244,9 +245,10 @@ def _tasks(material: Material, sample: Sample, seed: int) -> tuple[list[Task], l
         if name in material.requested:
             raise InputError(f"label {reason}")
         left_out.append(reason)
-    task = mos_task(MOS, material.mos, used, material.conditions, seed)
+    name = material.scale.name
+    task = mos_task(name, material.mos, used, material.conditions, seed)
     if task is None:
-        left_out.append(f"{MOS}: fewer than three systems" if material.mos else f"{MOS}: not all data is rated")
+        left_out.append(f"{name}: fewer than three systems" if material.mos else f"{name}: not all data is rated")
     else:
         tasks.append(task)
     return tasks, left_out

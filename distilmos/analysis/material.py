@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distilmos.data.datadir import DataDir, read_data_dir
-from distilmos.data.schema import NAMES
+from distilmos.data.schema import NAMES, Scale
 from distilmos.data.tables import c_locale_key, read_table
 from distilmos.errors import InputError, raise_faults
 
 # Names of schema.NAMES that are labels to probe for; the system is what is left out in the cross-validation.
 LABELS = ("speaker", "sentence")
 GROUP = "group"  # group of the system from sys2group, such as the type of degradation
-MOS = "MOS"
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Material:
         conditions: utterance -> condition: its system under test, or the condition that the system repeats (sys2cond).
         own_groups: utterance -> group of its system (sys2group), without the utterances of repeated conditions.
         mos: utterance -> MOS; empty unless all recordings are rated.
+        scale: the scale of `mos`.
         labels: name -> utterance -> label; a table may cover only some of the utterances.
         requested: names of the labels that the user gave, as opposed to those found in the data directories.
         notes: notes that must stand next to results on these recordings.
@@ -39,6 +39,7 @@ class Material:
     conditions: dict[str, str]
     own_groups: dict[str, str]
     mos: dict[str, float]
+    scale: Scale
     labels: dict[str, dict[str, str]]
     requested: frozenset[str]
     notes: str
@@ -54,12 +55,15 @@ def read_material(directories: Sequence[Path], tables: Mapping[str, Path], *, ra
         rated: whether all directories must be rated.
 
     Raises:
-        InputError: if a directory or table is faulty, an utterance is in two directories, or a table has no label for
-            any utterance.
+        InputError: if a directory or table is faulty, an utterance is in two directories, the scales of directories
+            differ, or a table has no label for any utterance.
     """
-    if MOS in tables:
-        raise InputError(f"{tables[MOS]}: labels cannot be named {MOS}, which stands for utt2mos; choose another name")
     sets = [read_data_dir(directory, rated=rated) for directory in dict.fromkeys(directories)]
+    scale = sets[0].scale
+    others = [f"{data.path}: {data.scale}" for data in sets if data.scale != scale]
+    raise_faults(others, f"the scales differ from that of {sets[0].path}, {scale}")
+    if scale.name in tables:
+        raise InputError(f"{tables[scale.name]}: {scale.name} stands for utt2mos; choose another name for the labels")
     places: dict[str, Path] = {}
     faults = []
     for data in sets:
@@ -85,6 +89,7 @@ def read_material(directories: Sequence[Path], tables: Mapping[str, Path], *, ra
         conditions=conditions,
         own_groups=_own_groups(sets, conditions),
         mos={u: score for data in sets for u, score in data.mos.items()} if all_rated else {},
+        scale=scale,
         labels=dict(sorted(labels.items(), key=lambda item: c_locale_key(item[0]))),
         requested=frozenset(tables),
         notes=" ".join(dict.fromkeys(data.notes for data in sets if data.notes)),

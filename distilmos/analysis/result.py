@@ -2,8 +2,9 @@
 
     similarity  linear CKA; rows are frozen layers, columns are fine-tuned layers
     tokens      for each layer: `chance`, and the result of `LayerTokens.result` `before` and `after` fine-tuning
-    probes      for each label and for MOS: counts, `chance`, and for each layer the result of `probe` `before` and
-                `after` fine-tuning
+    rated       name of what utt2mos holds; missing, for MOS, in results of older versions
+    probes      for each label and for the mean scores: counts, `chance`, and for each layer the result of `probe`
+                `before` and `after` fine-tuning
     test_data       test sets of `generalisation`; missing in results of older versions
     generalisation  for an encoder alone, the result of `generalisation`; missing in results of older versions
     left_out    a line for each part that could not be computed
@@ -100,6 +101,7 @@ class _Analysis(Part):
     hardware: dict[str, str | int | None]
     seed: int
     data: list[str]
+    rated: str = "MOS"
     notes: str
     kmeans: str | None
     utterances: int

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(default: {DEFAULT})",
     )
     parser.add_argument(
-        "--corpus", metavar="NAME", help="predict on the scale of this corpus, for a model trained on several"
+        "--corpus", metavar="NAME", help="add the offset of this corpus, for a model trained on several"
     )
     parser.add_argument(
         "--channel",
@@ -149,7 +149,7 @@ def _open_journal(args: argparse.Namespace, model: MOSNetwork, options: PredictO
         "window_seconds": options.window_seconds,
         "corpus": options.corpus,
         "channel": options.channel,
-        "scale": options.scale,
+        "scale": options.scale and list(options.scale),
     }
     return Journal(args.out, scales_of(model, options), identity, resume=args.resume)
 

@@ -43,16 +43,16 @@ def fix_data(directory: str | Path) -> list[str]:
             table = scan_text(directory / name, data.scales)
             changes += [f"{fault}: dropped" for fault in table.faults]
             data.tables[name] = table.values
-    if (directory / VOTES).exists():
-        dropped: list[str] = []
-        data.vote_texts = scan_votes(directory / VOTES, data.tables["wav.scp"], data.tables, dropped)
-        changes += [f"{fault}: dropped" for fault in dropped]
     if (directory / RATINGS).exists():
         data.rating_texts, fewer = _good_ratings(directory / RATINGS, scale_of(data.scales, MOS), changes)
         _correct_means(data, fewer, changes)
         if "utt2mos" not in data.tables and data.rating_texts:
             data.tables["utt2mos"] = {u: str(_mean(pairs)) for u, pairs in data.rating_texts.items()}
             changes.append(f"{directory / 'utt2mos'}: added from the means of the ratings")
+    if (directory / VOTES).exists():
+        dropped: list[str] = []
+        data.vote_texts = scan_votes(directory / VOTES, data.tables["wav.scp"], data.tables, dropped, in_order=False)
+        changes += [f"{fault}: dropped" for fault in dropped]
     data = _complete(data, changes)
 
     temporary = temporary_name(directory)

@@ -60,14 +60,15 @@ class Scale:
         Raises:
             ValueError: if the ends are not finite and ascending, or the name is empty.
         """
-        if not (math.isfinite(self.lowest) and math.isfinite(self.highest) and self.lowest < self.highest):
+        if not (math.isfinite(self.width) and self.lowest < self.highest):
             raise ValueError(f"{self.lowest:g} to {self.highest:g} is not a scale from the lowest to the highest score")
         if not self.name.strip() or "\n" in self.name or self.name in _COLUMNS:
             raise ValueError(f"{self.name!r} is not the name of what is rated")
 
     def __str__(self) -> str:
         """Return the line of the file `scale`."""
-        return f"{self.lowest:g} {self.highest:g} {self.name}"
+        lowest, highest = (str(int(end)) if end == int(end) else str(end) for end in (self.lowest, self.highest))
+        return f"{lowest} {highest} {self.name}"
 
     @property
     def width(self) -> float:
@@ -132,7 +133,7 @@ def votes(text: str) -> tuple[str, float, int]:
     if len(fields) != 3:
         raise InputError(f"expected 'utterance target standard_deviation number', found {text!r} after the utterance")
     deviation = finite_number(fields[1])
-    if deviation < 0 or not re.fullmatch(r"[1-9]\d*", fields[2]):
+    if deviation < 0 or not re.fullmatch(r"[1-9][0-9]{0,8}", fields[2]):
         raise InputError(f"not a standard deviation and a number of ratings: {fields[1]} {fields[2]}")
     return fields[0], deviation, int(fields[2])
 
@@ -218,7 +219,10 @@ TABLES = {
 }
 FILES = (*TABLES, SCALE, RATINGS, VOTES, NOTES)  # besides the tables of further targets
 # Tables that Kaldi and ESPnet write into data directories; they are not targets.
-_OTHER_TABLES = {f"utt2{name}" for name in ("category", "gender", "lang", "num_frames", "uniq", "utt", "vad", "warp")}
+_OTHER_TABLES = {
+    f"utt2{name}"
+    for name in ("category", "gender", "lang", "lid", "num_frames", "num_samples", "sid", "uniq", "utt", "vad", "warp")
+}
 _TARGET = re.compile(r"utt2(?P<target>[A-Za-z]\w*)")
 TARGET_NAMES = "letters, digits and _, and not the name of another table (sys, spk, dur, sent, corpus, mos, ...)"
 

@@ -74,14 +74,19 @@ def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> 
 
 
 def _common_scales(parts: Sequence[DataDir]) -> Sequence[Scale]:
-    """Return scales for the join of data directories; none if all have the scale of MOS, and no others."""
+    """Return scales for the join of data directories; none if no directory states its scale.
+
+    Different ranges become 1..5. Different names become MOS if one of them is MOS, otherwise `score`.
+    """
     if not any(data.scales for data in parts):
         return ()
 
     def common(target: str) -> Scale:
-        each = {scale_of(data.scales, target) for data in parts if target == MOS or target in data.targets}
-        name = MOS_SCALE.name if target == MOS else target
-        return each.pop() if len(each) == 1 else replace(MOS_SCALE, name=name)
+        each = [scale_of(data.scales, target) for data in parts if target == MOS or target in data.targets]
+        names = {scale.name for scale in each}
+        name = each[0].name if len(names) == 1 else MOS_SCALE.name if MOS_SCALE.name in names else "score"
+        same = all(scale.same_range(each[0]) for scale in each)
+        return replace(each[0] if same else MOS_SCALE, name=name)
 
     further = dict.fromkeys(target for data in parts for target in data.targets)
     return [common(MOS), *map(common, further)]
@@ -92,12 +97,12 @@ def _on_scales(data: DataDir, scales: Sequence[Scale]) -> DataDir:
 
     def mapped(target: str, text: str) -> str:
         own, new = scale_of(data.scales, target), scale_of(scales, target)
-        return text if own.same_range(new) else str(own.convert(float(text), new))
+        return text if own.same_range(new) else f"{own.convert(float(text), new):.10g}"
 
     def mapped_votes(line: str) -> str:
         target, deviation, number = votes(line)
         own, new = scale_of(data.scales, target), scale_of(scales, target)
-        return line if own.same_range(new) else f"{target} {deviation * new.width / own.width} {number}"
+        return line if own.same_range(new) else f"{target} {deviation * new.width / own.width:.10g} {number}"
 
     tables = dict(data.tables)
     for name, table in data.tables.items():

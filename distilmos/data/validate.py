@@ -16,8 +16,10 @@ from distilmos.data.schema import (
     RATINGS,
     SCALE,
     SEGMENTS,
+    TABLES,
     VOTES,
     Scale,
+    find_table,
     get_table,
     scale_line,
     scale_of,
@@ -31,6 +33,9 @@ from distilmos.files import is_file
 
 # Corpora round the means of their ratings. On another scale than 1..5, it is as much wider as the scale.
 MEAN_TOLERANCE = 0.01
+
+
+ANY_SCALE = Scale(-1e9, 1e9, MOS_SCALE.name)
 
 
 @dataclass
@@ -95,20 +100,22 @@ def scan_data_dir(
         found.faults.append(f"{directory}: no such directory")
         return found
     found.scales = scan_scales(directory, found.faults)
+    # A faulty scale must not make faults of all scores.
+    scales = [ANY_SCALE] if found.faults else found.scales
     for name in table_names(directory):
         table, path = get_table(name), directory / name
         required = name == "wav.scp" if audio_only else table.required
         if not (required or path.exists() or (name == "utt2mos" and rated)):
             continue
         try:
-            found.tables[name] = scan_text(path, found.scales, pipes=pipes)
+            found.tables[name] = scan_text(path, scales, pipes=pipes)
         except InputError as error:
             found.faults.append(str(error))
             continue
         found.faults += found.tables[name].faults + _order_faults(found.tables[name])
     if (directory / RATINGS).exists():
         try:
-            found.ratings = scan_ratings(directory / RATINGS, scale_of(found.scales, MOS))
+            found.ratings = scan_ratings(directory / RATINGS, scale_of(scales, MOS))
         except InputError as error:
             found.faults.append(str(error))
     if (directory / VOTES).exists():
@@ -133,7 +140,7 @@ def scan_scales(directory: Path, faults: list[str]) -> list[Scale]:
     for number, line in enumerate(lines, start=1):
         try:
             scale = scale_line(line)
-            if number > 1 and not (directory / f"utt2{scale.name}").is_file():
+            if number > 1 and not (_is_target(scale.name) and (directory / f"utt2{scale.name}").is_file()):
                 raise InputError(f"{scale.name} is not a target: there is no utt2{scale.name}")
             if number > 1 and scale.name in [known.name for known in scales[1:]]:
                 raise InputError(f"{scale.name} already has a scale")
@@ -146,8 +153,14 @@ def scan_scales(directory: Path, faults: list[str]) -> list[Scale]:
     return scales
 
 
+def _is_target(name: str) -> bool:
+    """Return whether utt2NAME is the table of a further target."""
+    table = find_table(f"utt2{name}")
+    return table is not None and table.name not in TABLES
+
+
 def scan_votes(
-    path: Path, utterances: Collection[str] | None, tables: Collection[str], faults: list[str]
+    path: Path, utterances: Collection[str] | None, tables: Collection[str], faults: list[str], *, in_order: bool = True
 ) -> dict[str, list[str]]:
     """Read the file `votes`.
 
@@ -156,6 +169,7 @@ def scan_votes(
         utterances: those of the data directory; None if they are unknown.
         tables: names of the tables of the data directory.
         faults: takes one line of text for each bad line.
+        in_order: whether a line that is out of order is a fault; it is valid all the same.
 
     Returns:
         utterance -> its valid lines, without the utterance.
@@ -174,15 +188,15 @@ def scan_votes(
             target = votes(rest)[0]
             if utterances is not None and utterance not in utterances:
                 raise InputError(f"{utterance} is not an utterance of the data directory")
-            if f"utt2{target}" not in tables:
+            if not (target == MOS or _is_target(target)) or f"utt2{target}" not in tables:
                 raise InputError(f"{target} is not a target: there is no utt2{target}")
             if (utterance, target) in seen:
                 raise InputError(f"{utterance} {target} is listed twice")
-            if c_locale_key(utterance) < c_locale_key(last):
-                raise InputError(f"{utterance} is out of order (sort with LC_ALL=C)")
         except InputError as error:
             faults.append(f"{path}:{number}: {error}")
             continue
+        if in_order and c_locale_key(utterance) < c_locale_key(last):
+            faults.append(f"{path}:{number}: {utterance} is out of order (sort with LC_ALL=C)")
         last = utterance
         seen.add((utterance, target))
         lines.setdefault(utterance, []).append(rest)

@@ -6,6 +6,7 @@ If OUT is a pipe, a device or an open descriptor, the journal is a temporary fil
 
 CSV and JSON lines have a column `mos`, or one for each target with its name. The table utt2mos holds the first target;
 further targets have tables utt2TARGET beside it. Unless scores are MOS from 1 to 5, the file `scale` beside it says so.
+A table with another name can hold a single target only.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from typing import Any, TextIO
 
 from pydantic import BaseModel, FiniteFloat, InstanceOf, model_validator
 
-from distilmos.data.schema import MOS_SCALE, SCALE, Scale, target_table
-from distilmos.data.tables import as_text, is_utf8, parse_json, write_table
+from distilmos.data.schema import MOS_SCALE, SCALE, Scale, scale_line, target_table
+from distilmos.data.tables import as_text, is_utf8, parse_json, read_lines, write_table
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_text, written_in_place
 from distilmos.inference.predict import Score
 
+UTT2MOS = "utt2mos"
 DECIMALS = 4  # of scores in CSV; more is noise
 
 
@@ -64,8 +66,9 @@ class Journal:
             resume: whether to continue from an existing journal.
 
         Raises:
-            InputError: if `out` is a directory or can name no file, if `resume` is set and `out` is not a regular file,
-                or if a journal exists and `resume` is not set or its identity differs.
+            InputError: if `out` is a directory or can name no file; if it cannot hold all targets, or would replace the
+                files of a data directory; if `resume` is set and `out` is not a regular file; or if a journal exists
+                and `resume` is not set or its identity differs.
         """
         in_place = written_in_place(out)
         if out.is_dir():
@@ -73,6 +76,12 @@ class Journal:
         self.out = out
         self._scales = scales
         self._is_table = out.suffix not in (".csv", ".jsonl")
+        self._has_companions = self._is_table and out.name == UTT2MOS and not in_place
+        if self._is_table and len(scales) > 1 and not self._has_companions:
+            names = ", ".join(scale.name for scale in scales)
+            raise InputError(f"{out}: cannot hold {names}; name a .csv or .jsonl file, or {UTT2MOS}")
+        if self._has_companions and tuple(scales) != (MOS_SCALE,) and (out.parent / "wav.scp").exists():
+            raise InputError(f"{out}: {out.parent} is a data directory, whose scale would be replaced")
         self._admitted: set[str] = set()
         self._scratch = TemporaryDirectory() if in_place else None
         if self._scratch is not None and resume:
@@ -157,12 +166,23 @@ class Journal:
 
     def _write_tables(self) -> None:
         """Write the table of each target, the first one last: it is the file that later stages need."""
-        if self._scales != (MOS_SCALE,) and not written_in_place(self.out):
-            write_text(self.out.with_name(SCALE), "".join(f"{scale}\n" for scale in self._scales))
+        if self._has_companions:
+            self._write_scale()
         for place, scale in reversed(list(enumerate(self._scales))):
             path = self.out.with_name(target_table(scale.name).name) if place else self.out
             good = (values for values in self._records() if not values["error"])
             write_table(path, {values["utterance"]: values["scores"][scale.name] for values in good})
+
+    def _write_scale(self) -> None:
+        """Write the file `scale`, or remove that of an earlier prediction, with the tables that it names."""
+        path, plain = self.out.with_name(SCALE), tuple(self._scales) == (MOS_SCALE,)
+        if not (self.out.parent / "wav.scp").exists():
+            for line in read_lines(path)[1:] if path.exists() else ():
+                self.out.with_name(target_table(scale_line(line).name).name).unlink(missing_ok=True)
+            if plain:
+                path.unlink(missing_ok=True)
+        if not plain:
+            write_text(path, "".join(f"{scale}\n" for scale in self._scales))
 
     @property
     def _columns(self) -> dict[str, str]:

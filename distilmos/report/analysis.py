@@ -115,7 +115,9 @@ def analysis_facts(result: Mapping[str, Any]) -> dict[str, str]:
 def analysis_sections(result: Mapping[str, Any]) -> list[Section]:
     """Return the sections on the measures of an analysis."""
     present = [BEFORE, AFTER] if result["model"] else [BEFORE]
-    sections = [_generalisation(result["generalisation"])] if result.get("generalisation") else []
+    sections = []
+    if tests := result.get("generalisation"):
+        sections.append(_generalisation(tests, result.get("rated", "MOS")))
     sections.append(_similarity(result))
     if result["tokens"]:
         sections += [_tokens(result, present), _fit(result["tokens"], present)]
@@ -133,16 +135,16 @@ def training_sections(experiment: Experiment) -> list[Section]:
     return [Section("Token accuracy in training", text, {"token_accuracy": figure})]
 
 
-def _generalisation(tests: Sequence[Mapping[str, Any]]) -> Section:
+def _generalisation(tests: Sequence[Mapping[str, Any]], rated: str) -> Section:
     text = (
-        "Ridge regression predicts the MOS of an utterance from the mean and the standard deviation over time of all "
-        "layers together, or of one layer. `unseen conditions` is a cross-validation that keeps all utterances of a "
-        "condition, and all copies of it, in one fold. `unseen groups` fits without the conditions of a group and "
-        "predicts them; conditions that several systems repeat stay in the fit, and a group needs two others. Other "
-        "columns fit all of the data and predict another set. Cross-validation within each fit chooses the penalty and "
-        "the best single layer. Do not choose a layer from the second table: on the tested utterances, the best one of "
-        "several looks too good. Brackets hold 95 % bootstrap intervals over the tested conditions; the fit stays the "
-        "same."
+        f"Ridge regression predicts the {rated} of an utterance from the mean and the standard deviation over time "
+        "of all layers together, or of one layer. `unseen conditions` is a cross-validation that keeps all "
+        "utterances of a condition, and all copies of it, in one fold. `unseen groups` fits without the conditions "
+        "of a group and predicts them; conditions that several systems repeat stay in the fit, and a group needs "
+        "two others. Other columns fit all of the data and predict another set. Cross-validation within each fit "
+        "chooses the penalty and the best single layer. Do not choose a layer from the second table: on the tested "
+        "utterances, the best one of several looks too good. Brackets hold 95 % bootstrap intervals over the tested"
+        " conditions; the fit stays the same."
     )
     columns = [test for test in tests if test["kind"] != GROUP]
     header = ["", *(test["name"] for test in columns)]
@@ -178,8 +180,8 @@ def _generalisation(tests: Sequence[Mapping[str, Any]]) -> Section:
         for test in tests
         if test["kind"] == kind
     ]
-    figure = figures.layer_lines("generalisation", "LCC of MOS from one frozen layer", lines)
-    return Section("MOS from frozen features", text, {"generalisation": figure}, tables)
+    figure = figures.layer_lines("generalisation", f"LCC of {rated} from one frozen layer", lines)
+    return Section(f"{rated} from frozen features", text, {"generalisation": figure}, tables)
 
 
 def _counted(layers: Sequence[int]) -> str:
@@ -269,9 +271,9 @@ def _probes(tasks: Sequence[Mapping[str, Any]]) -> Section:
         drawn[f"probe{place}"] = figures.layer_lines(f"probe{place}", f"Probe of {task['name']}", lines, level)
         counts.append([task["name"], f"{task['utterances']:,}", labels, number(chance), task["folds_of"]])
     text = (
-        "Cross-validated ridge regression predicts the label or the MOS of an utterance from the mean and the standard "
-        "deviation of a layer over time. Chance is the share of the most frequent label; ± is the standard deviation "
-        "over folds. LCC and SRCC are over the predictions of all folds together."
+        "Cross-validated ridge regression predicts the label or the mean score of an utterance from the mean and "
+        "the standard deviation of a layer over time. Chance is the share of the most frequent label; ± is the "
+        "standard deviation over folds. LCC and SRCC are over the predictions of all folds together."
     )
     header = ["target", "utterances", "labels", "chance", "folds of whole"]
     return Section("Probes", text, drawn, [(header, counts), _table(layers, columns, spreads)])

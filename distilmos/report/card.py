@@ -92,11 +92,12 @@ def _facts(data: DataDir) -> dict[str, str]:
     if data.scales:
         facts["scale"] = f"{data.scale.lowest:g} to {data.scale.highest:g}"
     for target, scores in data.targets.items():
-        facts[f"target {target}"] = f"{len(scores):,} utterances, {_spread(scores)}"
-    if data.votes:
-        numbers = [number for each in data.votes.values() for _, number in each.values()]
-        facts["ratings per mean score"] = _range(numbers)
-        facts["95 % interval of a mean score"] = f"± {_mean_margin(data):.2f} in the mean"
+        facts[f"target {target}"] = f"{len(scores):,} utterances" + (f", {_spread(scores)}" if scores else "")
+    for target in dict.fromkeys(target for each in data.votes.values() for target in each):
+        known = [each[target] for each in data.votes.values() if target in each]
+        margin = np.mean([1.96 * deviation / math.sqrt(count) for deviation, count in known])
+        counts = _range([count for _, count in known])
+        facts[f"ratings of {target} per utterance"] = f"{counts}; half of the 95 % interval: {margin:.2f} in the mean"
     if data.ratings:
         heard = Counter(listener for pairs in data.ratings.values() for listener, _ in pairs)
         facts["ratings"] = f"{sum(heard.values()):,}"
@@ -112,12 +113,6 @@ def _facts(data: DataDir) -> dict[str, str]:
 def _spread(scores: Mapping[str, float]) -> str:
     values = list(scores.values())
     return f"{min(values):.2f} to {max(values):.2f}, mean {np.mean(values):.2f}, sd {np.std(values):.2f}"
-
-
-def _mean_margin(data: DataDir) -> float:
-    """Return the mean of 1.96 sd / sqrt(n), half of the interval of a mean score, over utterances and targets."""
-    margins = [1.96 * sd / math.sqrt(count) for each in data.votes.values() for sd, count in each.values()]
-    return float(np.mean(margins))
 
 
 def _range(counts: Iterable[int]) -> str:

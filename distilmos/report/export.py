@@ -11,10 +11,11 @@ from distilmos.data.schema import MOS_SCALE
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_text
 from distilmos.markdown import markdown_table, number
-from distilmos.metrics import LEVELS, METRICS
+from distilmos.metrics import METRICS
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import CARD, CONFIG, WEIGHTS, load_model_dir
 from distilmos.report.experiment import Experiment, read_experiment
+from distilmos.scoring.results import score_rows
 
 NO_LICENCE = "not stated; the licences of the training data and of the SSL encoder apply"
 
@@ -78,10 +79,9 @@ def _card(experiment: Experiment, model: MOSNetwork, licence: str) -> str:
         ),
     ]
     rows = [
-        [scored.name, level, *(number(scored.metrics[level][name]["value"]) for name in METRICS)]
+        [scored.name, label, *(number(scores[level][name]["value"]) for name in METRICS)]
         for scored in experiment.sets
-        for level in LEVELS
-        if level in scored.metrics
+        for label, level, scores in score_rows(scored.metrics)
     ]
     if rows:
         lines += ["", markdown_table(["test set", "level", *METRICS], rows, left=2).rstrip()]

@@ -13,6 +13,7 @@ from distilmos.errors import InputError, raise_faults
 from distilmos.markdown import number
 from distilmos.metrics import LEVELS, METRICS
 from distilmos.report.experiment import Experiment, ScoredSet
+from distilmos.scoring.results import rated_targets, scale_in
 
 COLUMNS = ("set", "level", "metric", "value", "model", "trained_on", "source")
 NOT_STATED = "not stated"
@@ -83,11 +84,11 @@ def overview_table(experiment: Experiment, names: Sequence[str]) -> dict[str, An
             continue
         metrics = scored[name].metrics
         label = name if common or not metrics["notes"] else f"{name} ({metrics['notes']})"
-        if scored[name].rows:
-            values = [number(metrics[level][metric]["value"]) for level in LEVELS for metric in METRICS]
-        else:
-            values = ["no ratings"] * (2 * len(METRICS))
-        rows.append([label, *values])
+        for target in rated_targets(metrics):
+            values = [number(target[level][metric]["value"]) for level in LEVELS for metric in METRICS]
+            rows.append([f"{label}, {scale_in(target).name}" if "targets" in metrics else label, *values])
+        if not rated_targets(metrics):
+            rows.append([label, *["no ratings"] * (2 * len(METRICS))])
     header = ["test set", *(f"{level} {metric}" for level in LEVELS for metric in METRICS)]
     return {"title": "All test sets", "header": header, "rows": rows, "notes": common}
 

@@ -248,11 +248,11 @@ def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
         "legend": [],
         "errors": [],
     }
-    if not scored.rows:
-        return view
     for label, level, scores in score_rows(metrics):
         cells = [(number(scores[level][name]["value"]), bounds(scores[level][name])) for name in METRICS]
         view["scores"].append({"level": label, "cells": cells})
+    if not scored.rows:
+        return view
     groups = {row.system: row.group for row in scored.rows}
     levels = level_arrays(scored.rows)
     names = {

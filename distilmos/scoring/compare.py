@@ -62,8 +62,8 @@ def _check_same_set(a: str | Path, rows_a: list[Scored], b: str | Path, rows_b: 
         other = in_b.get(utterance, row)
         if (row.system, row.mos, row.system_mos) != (other.system, other.mos, other.system_mos):
             faults.append(
-                f"{b}: utterance {utterance} is of system {other.system} with MOS {other.mos}; in {a} it is of system "
-                f"{row.system} with MOS {row.mos}"
+                f"{b}: utterance {utterance} is of system {other.system}, rated {other.mos}; in {a} it is of system "
+                f"{row.system}, rated {row.mos}"
             )
     raise_faults(faults, "the two results directories hold different sets")
 

@@ -35,6 +35,7 @@ def initial_model(config: TrainConfig, inputs: Inputs) -> MOSNetwork:
     if config.listener_offsets:
         model.listener_offsets = _listener_offsets(inputs.train)
     if initial:
+        _check_targets(model, initial, config.init_model)
         _copy_weights(model, initial, config.init_model)
     else:
         model.init_output([_mean(scores) for scores in inputs.train.scores.T.tolist()])
@@ -61,6 +62,13 @@ def _listener_offsets(train: RatedSet) -> Offsets:
     offsets = Offsets(names, tuple(numbers[corpora[name]] for name in names))
     offsets.values.data = torch.tensor([fmean(differences[name]) for name in names])
     return offsets
+
+
+def _check_targets(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
+    """Check that the outputs of `initial`, if there are several, are those of `model` in the same order."""
+    here, there = ([scale.name for scale in network.scales] for network in (model, initial))
+    if len(there) > 1 and here != there:
+        raise InputError(f"init_model {path}: predicts {', '.join(there)}; the settings have {', '.join(here)}")
 
 
 def _copy_weights(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:

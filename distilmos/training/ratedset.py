@@ -70,7 +70,7 @@ class RatedSet:
         return list(map(float, self.scores[:, 0]))
 
     def agreement(self, predicted: Mapping[str, float], target: int = 0) -> dict[str, dict[str, float]]:
-        """Return the agreement of predicted scores with this set: level -> metric -> value.
+        """Return the agreement of predicted scores with this set: level -> metric -> value; MSE is on the set's scale.
 
         With several corpora, each value is the mean over corpora. Over all recordings together, a model that only
         distinguishes the corpora would correlate too, because each corpus has its own scale and quality.
@@ -79,6 +79,7 @@ class RatedSet:
             predicted: utterance -> score of one target, mapped to 1..5, for every recording.
             target: number of the target. Recordings without a score of it do not count.
         """
+        wider = self.scales[target].width / MOS_SCALE.width
         scores, system_mos = self.scores[:, target].tolist(), self.system_mos if target == 0 else {}
         members: dict[str, list[int]] = {}
         for index in np.flatnonzero(~np.isnan(scores)).tolist():
@@ -89,7 +90,8 @@ class RatedSet:
             rated = {name: scores[index] for name, index in zip(names, chosen, strict=True)}
             systems = {name: self.systems[index] for name, index in zip(names, chosen, strict=True)}
             levels = level_scores(rated, predicted, systems, system_mos)
-            each.append({level: agreement(*scores) for level, scores in levels.items()})
+            measured = {level: agreement(*pair) for level, pair in levels.items()}
+            each.append({level: values | {"MSE": values["MSE"] * wider**2} for level, values in measured.items()})
         return {
             level: {metric: fmean(one[level][metric] for one in each) for metric in values}
             for level, values in each[0].items()

@@ -62,6 +62,9 @@ def test_a_data_directory_keeps_scales_targets_and_votes(fluency: Path) -> None:
         ("votes", "u1 mos -1 3\n", "votes:1: .*-1"),
         ("votes", "u1 mos 1 0\n", "votes:1: .*1 0"),
         ("votes", "u1 mos 1 2\nu1 mos 1 2\n", "votes:2: u1 mos"),
+        ("votes", f"u1 mos 1 {'9' * 5000}\n", "votes:1: "),
+        ("votes", "u1 sys 1 2\n", "votes:1: sys"),
+        ("scale", "0 10 fluency\n0 5 accuracy\n0 9 sys\n", "scale:3: sys"),
         ("votes", "u2 mos 1 2\nu1 mos 1 2\n", "votes:2: u1"),
         ("votes", "u9 mos 1 2\n", "votes:1: u9"),
         ("votes", "u1 prosodic 1 2\n", "votes:1: prosodic"),
@@ -94,14 +97,16 @@ def test_a_part_without_a_target_does_not_state_its_scale(fluency: Path, tmp_pat
 
 def test_repair_keeps_the_scale_and_drops_scores_outside_it(fluency: Path) -> None:
     (fluency / "utt2accuracy").write_text("u1 6\nu2 2\n")
-    (fluency / "votes").write_text("u1 accuracy 0.5 2\nu9 accuracy 0.5 2\n")
+    (fluency / "votes").write_text("u3 mos 0.5 2\nu1 accuracy 0.5 2\nu9 accuracy 0.5 2\n")
+    (fluency / "utt2mos").unlink()
     assert main(["fix-data", str(fluency)]) == 0
     data = read_data_dir(fluency)
     assert data.targets == {"accuracy": {"u2": 2.0}}
-    assert (data.scale.highest, list(data.votes)) == (10, ["u1"])
+    assert (data.scale.highest, list(data.votes)) == (10, ["u1", "u3"])
 
 
 def test_kaldi_tables_are_not_targets(fluency: Path) -> None:
     (fluency / "utt2num_frames").write_text("u0 98\n")
     (fluency / "utt2lang").write_text("u0 en\n")
+    (fluency / "utt2num_samples").write_text("u0 16000\n")
     assert main(["validate-data", str(fluency)]) == 0

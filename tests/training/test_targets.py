@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from distilmos import load
 from distilmos.cli import main
 from distilmos.data.tables import read_floats, write_table
 from distilmos.model.package import load_model_dir
 
-MOS = Path("utt2mos")
 SHORT = ("model=sslmos", "token_weight=0", "max_steps=6", "warmup_steps=1", "eval_every=3", "num_workers=0")
 
 
@@ -48,6 +48,12 @@ def predicted(capsys, data: Path, model: Path, *options: str) -> dict[str, list[
     return {utterance: list(map(float, numbers)) for utterance, *numbers in lines}
 
 
+def noise(path: Path) -> Path:
+    """Write a recording of noise."""
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(8000), 16000)
+    return path
+
+
 @pytest.mark.parametrize(("low", "high", "name"), [(0, 100, "MUSHRA"), (-3, 3, "CMOS")])
 def test_a_scale_changes_the_unit_of_the_scores_alone(low, high, name, corpus, sets, tmp_path, capsys) -> None:
     assert train(corpus, sets, tmp_path / "mos") == 0
@@ -61,19 +67,9 @@ def test_a_scale_changes_the_unit_of_the_scores_alone(low, high, name, corpus, s
     for utterance, (mos,) in plain.items():
         assert own[utterance] == [pytest.approx(low + (mos - 1) * (high - low) / 4, abs=0.002 * (high - low))]
         assert mapped[utterance] == [pytest.approx(mos, abs=0.01)]
-    (score,) = load(tmp_path / "other" / "final").predict(
-        [next(sets["dev"].parent.glob("**/*.wav"), None) or _wav(tmp_path)]
-    )
+    (score,) = load(tmp_path / "other" / "final").predict([noise(tmp_path / "x.wav")])
     assert (score.scale.lowest, score.scale.highest, score.scale.name) == (low, high, name)
     assert score.scores == {name: score.mos}
-
-
-def _wav(tmp_path: Path) -> Path:
-    import soundfile
-
-    path = tmp_path / "x.wav"
-    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(8000), 16000)
-    return path
 
 
 def test_results_name_the_scale(corpus, sets, tmp_path, capsys) -> None:
@@ -96,12 +92,33 @@ def test_results_name_the_scale(corpus, sets, tmp_path, capsys) -> None:
         metrics = json.loads((results / "metrics.json").read_text())
         assert metrics["scale"] == {"lowest": 0, "highest": 100, "name": "MUSHRA"}
         assert metrics["utterance"]["MSE"]["value"] > 10
+    # A later prediction on 1..5 removes the scale of the earlier one.
+    other = ["predict", str(sets["dev"]), "--model", "tcdvoip", "--out", str(tmp_path / "o" / "utt2mos")]
+    assert main([*other, "--scale", "0", "100"]) == 0
+    assert (tmp_path / "o" / "scale").read_text() == "0 100 MOS\n"
+    assert main(other) == 0
+    assert not (tmp_path / "o" / "scale").exists()
     assert main(["report", str(exp)]) == 0
     assert main(["export", str(exp), "--out", str(exp / "model")]) == 0
     for page in (exp / "RESULTS.md", exp / "report.html", exp / "model" / "README.md"):
         assert "MUSHRA" in page.read_text()
     assert main(["summarize-data", str(sets["dev"])]) == 0
     assert "MUSHRA" in (sets["dev"] / "SUMMARY.md").read_text()
+    analysis = [
+        "analyze",
+        "--ssl",
+        str(corpus.encoder),
+        "--out",
+        str(tmp_path / "analysis"),
+        "--data",
+        str(sets["dev"]),
+    ]
+    assert main(analysis) == 0
+    found = json.loads((tmp_path / "analysis" / "analysis.json").read_text())
+    assert (found["rated"], found["probes"][-1]["name"]) == ("MUSHRA", "MUSHRA")
+    capsys.readouterr()
+    assert main([*analysis, "--data", str(corpus.raw("train"))]) == 2
+    assert re.search(rf"{corpus.raw('train')}: 1 5 MOS", capsys.readouterr().err)
 
 
 def test_several_targets(corpus, sets, tmp_path, capsys) -> None:
@@ -136,6 +153,12 @@ def test_several_targets(corpus, sets, tmp_path, capsys) -> None:
     shown = predicted(capsys, sets["dev"], exp / "final")
     for utterance, scores in shown.items():
         assert scores == pytest.approx([clean[utterance], noisy[utterance]], abs=1e-3)
+    # Another file than CSV and JSON lines cannot hold both; a data directory keeps its ratings.
+    for out in ("scores.txt", "/dev/stdout", sets["dev"] / "utt2mos"):
+        command = ["predict", str(sets["dev"]), "--model", str(exp / "final"), "--out", str(tmp_path / out)]
+        before = {path: path.read_bytes() for path in sets["dev"].iterdir()}
+        assert main(command) == 2
+        assert {path: path.read_bytes() for path in sets["dev"].iterdir()} == before
     lines = tmp_path / "scores.jsonl"
     assert main(["predict", str(sets["dev"]), "--model", str(exp / "final"), "--out", str(lines)]) == 0
     first = json.loads(lines.read_text().splitlines()[0])
