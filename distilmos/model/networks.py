@@ -205,7 +205,7 @@ class DistilMOS(EncoderNetwork):
         return super().hop * math.prod(self.config.strides)
 
     def layer_weights(self) -> Tensor | None:
-        """Return the weights of the layer mix, (L,), sum 1; None with `head: statistics`, which does not score the mix."""
+        """Return the weights of the layer mix, (L,), sum 1; None if `head: statistics` scores the layers instead."""
         return self.weighted_sum.weights() if self.statistics is None else None
 
     def score_layers(
