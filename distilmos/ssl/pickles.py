@@ -80,7 +80,7 @@ def read_pickle(path: Path, allowed: Sequence[Any] = _ALLOWED) -> Any:
         with path.open("rb") as stream, torch.serialization.safe_globals([*_NUMPY, *allowed]):
             head = stream.read(2)
             if not head.startswith(MAGIC):  # torch would open any tar file, and make a directory for its content
-                raise InputError(f"{path}: not a PyTorch checkpoint")
+                raise InputError(f"{path}: not a PyTorch checkpoint: neither a zip archive nor a pickle")
             # A map reads no further than its end: a damaged length in a bare pickle asks for no memory.
             source: Any = path if head == b"PK" else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             content = torch.load(source, map_location="cpu", weights_only=True)

