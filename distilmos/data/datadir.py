@@ -253,6 +253,11 @@ def read_scales(directory: str | Path) -> list[Scale]:
     return scales
 
 
+def write_scales(directory: Path, scales: Iterable[Scale]) -> None:
+    """Write the file `scale` of a directory; `read_scales` reads it."""
+    write_text(directory / SCALE, "".join(f"{scale}\n" for scale in scales))
+
+
 def write_data_dir(
     directory: str | Path, utterances: Iterable[Utterance], notes: str = "", scales: Sequence[Scale] = ()
 ) -> int:
@@ -400,7 +405,7 @@ def write_files(data: DataDir, leave_out: Collection[str] = ()) -> None:
             write_table(directory / name, data.tables.get(name, {}))
     if data.scales:
         rated = [s for s in data.scales[1:] if data.tables.get(target_table(s.name).name)]
-        write_text(directory / SCALE, "".join(f"{scale}\n" for scale in [data.scales[0], *rated]))
+        write_scales(directory, [data.scales[0], *rated])
     if data.rating_texts:
         ordered = sorted(data.rating_texts, key=c_locale_key)
         lines = [f"{u} {listener} {score}\n" for u in ordered for listener, score in data.rating_texts[u]]

@@ -223,7 +223,7 @@ _OTHER_TABLES = {
     f"utt2{name}"
     for name in ("category", "gender", "lang", "lid", "num_frames", "num_samples", "sid", "uniq", "utt", "vad", "warp")
 }
-_TARGET = re.compile(r"utt2(?P<target>[A-Za-z]\w*)")
+_TARGET = re.compile(r"utt2[A-Za-z]\w*")
 TARGET_NAMES = "letters, digits and _, and not the name of another table (sys, spk, dur, sent, corpus, mos, ...)"
 
 
@@ -256,10 +256,16 @@ def get_table(name: str) -> Table:
     return table
 
 
+def is_target(name: str) -> bool:
+    """Return whether utt2NAME is the table of a further target."""
+    table = find_table(f"utt2{name}")
+    return table is not None and table.name not in TABLES
+
+
 def table_names(directory: Path) -> list[str]:
     """Return the names of all tables that a data directory may hold: those of TABLES, then its further targets."""
     found = sorted(path.name for path in directory.glob("utt2*"))
-    return [*TABLES, *(name for name in found if name not in TABLES and find_table(name))]
+    return [*TABLES, *(name for name in found if is_target(name.removeprefix("utt2")))]
 
 
 # Kind of name -> table that gives it to utterances: "speaker" -> "utt2spk", ...

@@ -16,11 +16,10 @@ from distilmos.data.schema import (
     RATINGS,
     SCALE,
     SEGMENTS,
-    TABLES,
     VOTES,
     Scale,
-    find_table,
     get_table,
+    is_target,
     scale_line,
     scale_of,
     segment,
@@ -140,7 +139,7 @@ def scan_scales(directory: Path, faults: list[str]) -> list[Scale]:
     for number, line in enumerate(lines, start=1):
         try:
             scale = scale_line(line)
-            if number > 1 and not (_is_target(scale.name) and (directory / f"utt2{scale.name}").is_file()):
+            if number > 1 and not (is_target(scale.name) and (directory / f"utt2{scale.name}").is_file()):
                 raise InputError(f"{scale.name} is not a target: there is no utt2{scale.name}")
             if number > 1 and scale.name in [known.name for known in scales[1:]]:
                 raise InputError(f"{scale.name} already has a scale")
@@ -151,12 +150,6 @@ def scan_scales(directory: Path, faults: list[str]) -> list[Scale]:
     if not lines:
         faults.append(f"{path}: empty")
     return scales
-
-
-def _is_target(name: str) -> bool:
-    """Return whether utt2NAME is the table of a further target."""
-    table = find_table(f"utt2{name}")
-    return table is not None and table.name not in TABLES
 
 
 def scan_votes(
@@ -188,7 +181,7 @@ def scan_votes(
             target = votes(rest)[0]
             if utterances is not None and utterance not in utterances:
                 raise InputError(f"{utterance} is not an utterance of the data directory")
-            if not (target == MOS or _is_target(target)) or f"utt2{target}" not in tables:
+            if not (target == MOS or is_target(target)) or f"utt2{target}" not in tables:
                 raise InputError(f"{target} is not a target: there is no utt2{target}")
             if (utterance, target) in seen:
                 raise InputError(f"{utterance} {target} is listed twice")

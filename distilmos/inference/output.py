@@ -21,10 +21,11 @@ from typing import Any, TextIO
 
 from pydantic import BaseModel, FiniteFloat, InstanceOf, model_validator
 
+from distilmos.data.datadir import write_scales
 from distilmos.data.schema import MOS_SCALE, SCALE, Scale, scale_line, target_table
 from distilmos.data.tables import as_text, is_utf8, parse_json, read_lines, write_table
 from distilmos.errors import InputError
-from distilmos.files import atomic_path, write_text, written_in_place
+from distilmos.files import atomic_path, written_in_place
 from distilmos.inference.predict import Score
 
 UTT2MOS = "utt2mos"
@@ -182,7 +183,7 @@ class Journal:
             if plain:
                 path.unlink(missing_ok=True)
         if not plain:
-            write_text(path, "".join(f"{scale}\n" for scale in self._scales))
+            write_scales(self.out.parent, self._scales)
 
     @property
     def _columns(self) -> dict[str, str]:
