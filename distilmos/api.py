@@ -291,7 +291,9 @@ def _as_numpy(tensor: Tensor, number: int) -> np.ndarray:
     return samples
 
 
-def load_predictor(name: str | Path, device: str = "auto", **options: float | int | str | None) -> Predictor:
+def load_predictor(
+    name: str | Path, device: str = "auto", **options: float | int | str | tuple[float, float] | None
+) -> Predictor:
     """Load a model for prediction; `distilmos.load` is this.
 
     Args:

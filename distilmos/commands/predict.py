@@ -13,7 +13,8 @@ depends on the recording alone, not on the other inputs. A warning names each re
 channels cancel, or whose header gives a wrong size.
 
 --out FILE.csv or FILE.jsonl lists the recordings in the order of the inputs, with the reason where one cannot be used.
-Any other name is written as a Kaldi-style table `utterance MOS` without those. Without --out, the scores are printed.
+Any other name is written as a Kaldi-style table `utterance MOS` without those. Of a model with several targets, this
+table holds the first, and utt2TARGET beside it each further one. Without --out, the scores are printed.
 The exit status is 1 if any recording could not be used. OUT.partial holds the scores until all are done; --resume
 continues an interrupted run from it. If OUT is a pipe or a device such as /dev/stdout, the scores are written into it
 at the end, and --resume is not possible.
@@ -30,7 +31,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from distilmos import __version__
-from distilmos.commands.options import add_forward_options, positive_float, positive_int
+from distilmos.commands.options import add_forward_options, add_scale_option, positive_float, positive_int
 from distilmos.data.recordings import Recording, find_recordings
 from distilmos.data.tables import as_text
 from distilmos.errors import InputError, InputWarning
@@ -69,13 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="score channel N, counted from 1 (default: the mean of all)",
     )
-    parser.add_argument(
-        "--scale",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="map scores linearly to this scale (default: that of the model, 1 to 5 unless its card names another)",
-    )
+    add_scale_option(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write: .csv, .jsonl or utt2mos")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run from OUT.partial")
     parser.add_argument("--frames", type=Path, metavar="DIR", help="write the frame scores, one table per recording")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from distilmos.api import load_predictor
-from distilmos.commands.options import port
+from distilmos.commands.options import add_scale_option, port
 from distilmos.model.package import DEFAULT
 from distilmos.web.page import serve
 
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=DEFAULT, metavar="NAME", help=f"as in `distilmos predict` (default: {DEFAULT})"
     )
+    add_scale_option(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument("--port", type=port, default=7860, metavar="N", help="TCP port (default: 7860)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
@@ -26,6 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve the page until interrupted."""
-    predictor = load_predictor(args.model, args.device)
+    predictor = load_predictor(args.model, args.device, scale=args.scale and tuple(args.scale))
     serve(predictor, f"DistilMOS: {args.model}", args.port, open_browser=not args.no_browser)
     return 0

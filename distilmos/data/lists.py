@@ -168,7 +168,7 @@ def score(row: Row, column: str, faults: list[str], *, whole: bool = False, scal
     except InputError:
         pass
     kind = "whole number" if whole else "number"
-    faults.append(f"{row.where}: {column} {row[column]!r} is not a {kind} in {scale.lowest:g}..{scale.highest:g}")
+    faults.append(f"{row.where}: {column} {row[column]!r} is not a {kind} in {scale.span}")
     return None
 
 

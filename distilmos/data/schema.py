@@ -61,7 +61,7 @@ class Scale:
             ValueError: if the ends are not finite and ascending, or the name is empty.
         """
         if not (math.isfinite(self.width) and self.lowest < self.highest):
-            raise ValueError(f"{self.lowest:g} to {self.highest:g} is not a scale from the lowest to the highest score")
+            raise ValueError(f"{self.span} is not a scale from the lowest to the highest score")
         if not self.name.strip() or "\n" in self.name or self.name in _COLUMNS:
             raise ValueError(f"{self.name!r} is not the name of what is rated")
 
@@ -75,6 +75,11 @@ class Scale:
         """Difference between the ends."""
         return self.highest - self.lowest
 
+    @property
+    def span(self) -> str:
+        """The ends as text, such as `1 to 5`."""
+        return f"{self.lowest:g} to {self.highest:g}"
+
     def same_range(self, other: Scale) -> bool:
         """Return whether both have the same ends."""
         return (self.lowest, self.highest) == (other.lowest, other.highest)
@@ -87,7 +92,7 @@ class Scale:
         """
         value = finite_number(text)
         if not self.lowest <= value <= self.highest:
-            raise InputError(f"{text} is not in {self.lowest:g}..{self.highest:g}")
+            raise InputError(f"{text} is not in {self.span}")
         return value
 
     def convert(self, score: Number, to: Scale) -> Number:

@@ -40,7 +40,10 @@ def _fitting(name: str, suffix: str = "") -> str:
 
 
 def write_frames(directory: str | Path, score: Score) -> Path:
-    """Write `start_seconds<TAB>mos` for each frame to `directory/<utterance>.tsv`; return its path."""
+    """Write `start_seconds<TAB>mos` for each frame to `directory/<utterance>.tsv`; return its path.
+
+    `mos` is the first target if the model has several, as in Score.
+    """
     path = Path(directory) / output_name(score.utterance, ".tsv")
     starts = np.arange(score.frame_mos.size) * score.frame_seconds
     lines = [f"{start:.3f}\t{mos:.4f}\n" for start, mos in zip(starts, score.frame_mos, strict=True)]

@@ -90,7 +90,7 @@ def _facts(data: DataDir) -> dict[str, str]:
     facts["utterances per system"] = _range(sizes)
     facts[data.scale.name] = _spread(data.mos) if data.mos else "not rated"
     if data.scales:
-        facts["scale"] = f"{data.scale.lowest:g} to {data.scale.highest:g}"
+        facts["scale"] = data.scale.span
     for target, scores in data.targets.items():
         facts[f"target {target}"] = f"{len(scores):,} utterances" + (f", {_spread(scores)}" if scores else "")
     for target in dict.fromkeys(target for each in data.votes.values() for target in each):

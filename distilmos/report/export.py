@@ -94,4 +94,4 @@ def _card(experiment: Experiment, model: MOSNetwork, licence: str) -> str:
 def _subject(model: MOSNetwork) -> str:
     if model.scales == (MOS_SCALE,):
         return "the mean opinion score (MOS, 1 to 5)"
-    return " and ".join(f"{scale.name} ({scale.lowest:g} to {scale.highest:g})" for scale in model.scales)
+    return " and ".join(f"{scale.name} ({scale.span})" for scale in model.scales)

@@ -75,7 +75,10 @@ def dev_tables(experiments: Mapping[tuple[str, str], Experiment], models: Sequen
     Raises:
         InputError: if a run has not ended.
     """
-    text = "Scores of the final models on the dev set. `mean`: mean and standard deviation over seeds.\n"
+    targets = [experiment.config.get("targets") for experiment in experiments.values()]
+    first = sorted({str(names[0]) for names in targets if isinstance(names, list) and names})
+    of_target = f" for {' and '.join(first)}" if first else ""
+    text = f"Scores of the final models on the dev set{of_target}. `mean`: mean and standard deviation over seeds.\n"
     scores = {key: _dev_scores(experiment) for key, experiment in experiments.items()}
     return "\n".join([text, run_facts(experiments.values()), score_table(scores, models, seeds)])
 

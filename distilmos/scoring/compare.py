@@ -16,6 +16,8 @@ from distilmos.scoring.results import Scored, finite, level_arrays, read_metrics
 def compare_results(a: str | Path, b: str | Path, samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:
     """Compare two scored results directories of the same rated set.
 
+    Of several targets, the first is compared.
+
     Args:
         a: first results directory.
         b: second results directory.
@@ -33,13 +35,16 @@ def compare_results(a: str | Path, b: str | Path, samples: int = SAMPLES, seed: 
         raise InputError(f"the number of bootstrap samples must be at least 1, not {samples}")
     rows_a, rows_b = read_scored(a), read_scored(b)
     _check_same_set(a, rows_a, b, rows_b)
-    notes = dict.fromkeys(filter(None, (read_metrics(directory)["notes"] for directory in (a, b))))
+    metrics = read_metrics(a), read_metrics(b)
+    notes = dict.fromkeys(filter(None, (each["notes"] for each in metrics)))
     comparison: dict[str, Any] = {
         "a": str(a),
         "b": str(b),
         "notes": " ".join(notes),
         "counts": {"utterances": len(rows_a), "systems": len({row.system for row in rows_a})},
     }
+    if "scale" in metrics[0]:
+        comparison["scale"] = metrics[0]["scale"]
     arrays_a, arrays_b = level_arrays(rows_a), level_arrays(rows_b)
     for level, resampled in resample_levels([arrays_a, arrays_b], rows_a, samples, seed).items():
         value_a, value_b = agreement(*arrays_a[level]), agreement(*arrays_b[level])

@@ -338,7 +338,7 @@ def count_text(metrics: Mapping[str, Any]) -> str:
     """Return the numbers of utterances and systems, and a scale other than MOS from 1 to 5, as text."""
     text = f"{metrics['counts']['utterances']} utterances, {metrics['counts']['systems']} systems"
     scale = scale_in(metrics)
-    return text if scale == MOS_SCALE else f"{text}, {scale.name} from {scale.lowest:g} to {scale.highest:g}"
+    return text if scale == MOS_SCALE else f"{text}, {scale.name} from {scale.span}"
 
 
 def count_line(metrics: Mapping[str, Any]) -> str:

@@ -47,7 +47,7 @@ def make_page(predictor: Predictor, title: str) -> Any:
     types: list[Any] = ["str", *["number"] * (len(names) + 1), "str"]
     subject = "mean opinion score (MOS, from 1, bad, to 5, excellent)"
     if scales != (MOS_SCALE,):
-        subject = " and ".join(f"{scale.name} (from {scale.lowest:g} to {scale.highest:g})" for scale in scales)
+        subject = " and ".join(f"{scale.name} (from {scale.span})" for scale in scales)
 
     with gradio.Blocks(title=title, analytics_enabled=False) as page:
         gradio.Markdown(f"# {title}\nPredicted {subject} of speech.")

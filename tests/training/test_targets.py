@@ -92,6 +92,8 @@ def test_results_name_the_scale(corpus, sets, tmp_path, capsys) -> None:
         metrics = json.loads((results / "metrics.json").read_text())
         assert metrics["scale"] == {"lowest": 0, "highest": 100, "name": "MUSHRA"}
         assert metrics["utterance"]["MSE"]["value"] > 10
+    assert main(["compare", str(results), str(results), "--json", str(tmp_path / "compared.json")]) == 0
+    assert json.loads((tmp_path / "compared.json").read_text())["scale"] == metrics["scale"]
     # A later prediction on 1..5 removes the scale of the earlier one.
     other = ["predict", str(sets["dev"]), "--model", "tcdvoip", "--out", str(tmp_path / "o" / "utt2mos")]
     assert main([*other, "--scale", "0", "100"]) == 0

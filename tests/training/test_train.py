@@ -261,6 +261,24 @@ def test_other_settings_or_data_are_not_continued(corpus, trained, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("damaged", ["model", "optimizer"])
+def test_a_checkpoint_that_does_not_fit_is_named_and_kept(corpus, tmp_path, capsys, damaged):
+    arguments = corpus.arguments(tmp_path / "exp", "max_steps=4", "eval_every=4", "token_weight=0", "model=sslmos")
+    assert main(arguments) == 0
+    path = tmp_path / "exp" / "checkpoints" / "last.pt"
+    content = torch.load(path, weights_only=True)
+    content["state"]["ended"] = ""
+    if damaged == "model":
+        content["model"]["linear.weight"] = content["model"]["linear.weight"][:, :-1].clone()
+    else:
+        content["optimizer"]["param_groups"].pop()
+    torch.save(content, path)
+    before = {path: path.read_bytes() for path in (tmp_path / "exp").rglob("*") if path.is_file()}
+    assert str(path) in failure(arguments, capsys)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.slow
 def test_training_stops_when_the_metric_stops_rising(corpus, tmp_path):
     # With a frozen encoder and a head rate near 0, the metric does not improve for long.
     out = tmp_path / "stop"

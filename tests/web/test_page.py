@@ -48,6 +48,7 @@ def url(model, tmp_path_factory):
     port = free_port()
     log = (tmp_path_factory.mktemp("web") / "log").open("w+")
     command = [sys.executable, "-m", "distilmos.cli", "web", "--model", str(model), "--port", str(port), "--no-browser"]
+    command += ["--scale", "0", "100"]
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 120
@@ -70,8 +71,8 @@ def wavs(tmp_path) -> list[Path]:
     return paths
 
 
-def test_the_page_has_the_scores_of_the_package(url, model, wavs):
-    expected = [distilmos.load(model, device="cpu").predict(path).mos for path in wavs[:2]]
+def test_the_page_has_the_scores_of_the_package_on_the_chosen_scale(url, model, wavs):
+    expected = [25 * (distilmos.load(model, device="cpu").predict(path).mos - 1) for path in wavs[:2]]
     client = gradio_client.Client(url, verbose=False)
     mos, figure = client.predict(gradio_client.handle_file(wavs[0]), api_name="/score")
     assert float(mos) == pytest.approx(expected[0], abs=0.006)

@@ -77,6 +77,17 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_scale_option(parser: argparse.ArgumentParser) -> None:
+    """Declare --scale."""
+    parser.add_argument(
+        "--scale",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="map scores linearly to this scale (default: that of the model, 1 to 5 unless its card names another)",
+    )
+
+
 def add_forward_options(parser: argparse.ArgumentParser, batch_seconds: float) -> None:
     """Declare --device and --batch-seconds (default: `batch_seconds`)."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
