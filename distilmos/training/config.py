@@ -63,6 +63,11 @@ class TrainConfig(ModelConfig):
         encoder_lr: peak learning rate of the encoder; 0 does not train it.
         head_lr: peak learning rate of the heads.
         offset_lr: peak learning rate of the offsets of corpora and listeners.
+        layer_decay: rate of each layer of the encoder as a share of the rate of the layer above it.
+        head_steps: steps at the start in which only the heads are trained.
+        l2_sp: weight of the penalty on the squared distance of the encoder from its start.
+        lora_rank: rank of the updates of the encoder's linear maps, which are then all that is trained of it; 0 trains
+            all of its weights.
         weight_decay: of AdamW; not applied to biases and norms.
         warmup_steps: steps of the linear rise to the peak rates.
         max_steps: optimiser steps, warm-up included.
@@ -101,6 +106,10 @@ class TrainConfig(ModelConfig):
     encoder_lr: float = Field(default=1e-4, ge=0, lt=1)
     head_lr: float = Field(default=1e-3, gt=0, lt=1)
     offset_lr: float = Field(default=1e-2, gt=0, lt=1)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    head_steps: NonNegativeInt = 0
+    l2_sp: float = Field(default=0.0, ge=0)
+    lora_rank: NonNegativeInt = 0
     weight_decay: float = Field(default=0.01, ge=0, lt=1)
     max_steps: PositiveInt = 2000
     warmup_steps: NonNegativeInt = 200
@@ -118,6 +127,11 @@ class TrainConfig(ModelConfig):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     log_every: PositiveInt = 20
     seed: NonNegativeInt = 1
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether the network has an encoder that is trained."""
+        return self.model != "spectral" and self.encoder_lr > 0
 
     @field_validator("targets")
     @classmethod
@@ -156,6 +170,18 @@ class TrainConfig(ModelConfig):
     def _one_token_per_frame(self) -> TrainConfig:
         if self.model == "distilmos" and self.token_weight > 0 and max(self.strides) > 1:
             raise ValueError("strides above 1 need token_weight 0: each encoder frame has one token")
+        return self
+
+    @model_validator(mode="after")
+    def _encoder_is_trained(self) -> TrainConfig:
+        if self.head_steps and self.head_steps + self.warmup_steps >= self.max_steps:
+            raise ValueError(f"head_steps and warmup_steps must end before max_steps ({self.max_steps})")
+        options = {"layer_decay": self.layer_decay < 1, "head_steps": self.head_steps, "l2_sp": self.l2_sp}
+        options["lora_rank"] = self.lora_rank
+        if unused := [name for name, value in options.items() if value and not self.trains_encoder]:
+            raise ValueError(f"{unused[0]} has no effect: the encoder is not trained")
+        if self.lora_rank and (self.l2_sp or not self.freeze_conv):
+            raise ValueError("lora_rank cannot be used with l2_sp or without freeze_conv: only the updates are trained")
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ import torch
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.errors import FailedError, InputError
+from distilmos.model.lora import merge_lora
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import save_model_dir
 from distilmos.training.batching import BatchOrder, BatchPlan, evaluation_plans
@@ -35,7 +36,7 @@ from distilmos.training.headfit import fit_head
 from distilmos.training.loader import Batch, BatchReader, read_batches
 from distilmos.training.monitor import Observer
 from distilmos.training.objective import StepSize, compute_objective, label_weight
-from distilmos.training.optimizer import make_optimizer, set_rates
+from distilmos.training.optimizer import StartPenalty, make_optimizer, set_rates
 from distilmos.training.preemption import PreemptedError, StopRequest
 from distilmos.training.ratedset import RatedSet
 from distilmos.training.validation import DevScorer
@@ -88,6 +89,7 @@ class Trainer:
         self.world = world or World()
         self.state = TrainState()
         self.optimizer = make_optimizer(model, config)
+        self._penalty = StartPenalty(model, config.l2_sp)
         corpora = model.corpus_offsets.names if model.corpus_offsets else ()
         listeners = model.listener_offsets.names if model.listener_offsets else None
         self._reader = BatchReader(train, corpora, listeners)
@@ -215,6 +217,7 @@ class Trainer:
             parts = [objective.total, objective.regression, objective.token, objective.contrastive]
             sums += torch.stack(parts).detach()
         self.world.add_gradients(self.model.parameters())
+        self._penalty.add_gradients()
         self.world.add(sums)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         values = dict(zip(STEP_VALUES, [*sums.tolist(), float(norm)], strict=True))
@@ -270,7 +273,7 @@ class Trainer:
         evaluation = Evaluation(self.state.step, -value if metric == "MSE" else value, result["regression"])
         best = self.state.note(evaluation, self.config.n_best)
         if evaluation in self.state.best and self.world.first:
-            save_weights(checkpoint_dir(self.directory), self.state.step, self.model.state_dict())
+            save_weights(checkpoint_dir(self.directory), self.state.step, merge_lora(self.model).state_dict())
         monitor.event("dev", self.state.step, result | {"best": best})
         self._tick()
 
@@ -294,7 +297,7 @@ class Trainer:
     def _finish(self, monitor: Observer, reason: str, stop: StopRequest) -> None:
         """Average the best models into `final/`, score the result, and mark the run as ended in its checkpoint."""
         steps = [evaluation.step for evaluation in self.state.best]
-        averaged = copy.deepcopy(self.model)
+        averaged = copy.deepcopy(merge_lora(self.model))
         # The first process has written the weights; other machines may not see the files yet.
         if self.world.first:
             averaged.load_state_dict(average_weights(checkpoint_dir(self.directory), steps))

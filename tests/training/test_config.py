@@ -118,6 +118,23 @@ def test_strides_above_1_need_token_weight_0(tmp_path):
         assert load_config(path, [other]).strides == (1, 2, 1)
 
 
+@pytest.mark.parametrize("text", ["layer_decay: 0.9", "head_steps: 9", "l2_sp: 0.1", "lora_rank: 8"])
+@pytest.mark.parametrize("untrained", ["encoder_lr: 0", "model: spectral\nspectral_dim: 8\ntoken_weight: 0"])
+def test_options_for_the_encoder_need_one_that_is_trained(tmp_path, text, untrained):
+    path = tmp_path / "c.yaml"
+    check_faults(faults_of(path, f"{untrained}\n{text}\n"), {f"{path}:{untrained.count(chr(10)) + 2}: ": "encoder"})
+
+
+def test_options_for_the_encoder_that_exclude_each_other(tmp_path):
+    path = tmp_path / "c.yaml"
+    for text, named in {
+        "lora_rank: 8\nl2_sp: 0.1": "l2_sp",
+        "lora_rank: 8\nfreeze_conv: false": "freeze_conv",
+        "head_steps: 90\nwarmup_steps: 10\nmax_steps: 100": "100",
+    }.items():
+        check_faults(faults_of(path, f"{text}\n"), {f"{path}:1: ": named})
+
+
 def test_overrides_must_be_yaml_values(tmp_path):
     (tmp_path / "c.yaml").write_text("seed: 1\n")
     check_faults(faults_of(tmp_path / "c.yaml", "", "seed=2024-13-45"), {"--set seed=2024-13-45: ": ""})

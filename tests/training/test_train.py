@@ -80,7 +80,13 @@ def kill_after(arguments: list[str], log: Path, lines: int, wait: float) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"head": "statistics", "accumulate": 2, "num_workers": 0, "eval_every": 8}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"l2_sp": 0.1, "head_steps": 4},
+        {"head": "statistics", "lora_rank": 4, "accumulate": 2, "num_workers": 0, "eval_every": 8},
+    ],
+)
 def test_killed_and_started_again_ends_in_the_same_bits(corpus, tmp_path, settings):
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     finish(corpus.arguments(undisturbed, **settings))

@@ -1,0 +1,98 @@
+"""The options that keep a fine-tuned encoder close to its start do as their papers say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from distilmos.cli import main
+from distilmos.model.networks import build_model
+from distilmos.model.package import load_model_dir
+from distilmos.ssl.load import load_ssl
+from distilmos.training.config import TrainConfig
+from distilmos.training.optimizer import StartPenalty
+
+FEW_STEPS = ("model=sslmos", "token_weight=0", "warmup_steps=0", "eval_every=1", "n_best=9", "weight_decay=0")
+
+
+def start(corpus) -> dict[str, Tensor]:
+    """Return the weights of the pretrained encoder."""
+    return load_ssl(str(corpus.encoder)).state_dict()
+
+
+def at_step(exp: Path, step: int) -> dict[str, Tensor]:
+    """Return the weights of the encoder after a step."""
+    weights = load_file(exp / "checkpoints" / f"step_{step:08d}.safetensors")
+    return {name.removeprefix("encoder."): value for name, value in weights.items() if name.startswith("encoder.")}
+
+
+def largest_change(before: dict[str, Tensor], after: dict[str, Tensor], part: str) -> float:
+    return max(float((after[name] - before[name]).abs().max()) for name in before if name.startswith(part))
+
+
+def test_lora_changes_each_linear_map_by_a_matrix_of_low_rank_and_nothing_else(corpus, tmp_path) -> None:
+    sets = ("max_steps=3", "lora_rank=2", "encoder_lr=1e-2", "n_best=1")
+    assert main(corpus.arguments(tmp_path / "exp", *FEW_STEPS, *sets)) == 0
+    model = load_model_dir(tmp_path / "exp" / "final")
+    after, before = model.encoder.state_dict(), start(corpus)
+    assert list(after) == list(before)
+    adapted = ("qkv.weight", "out.weight", "ffn_in.weight", "ffn_out.weight")
+    for name, value in before.items():
+        change = after[name] - value
+        if not name.endswith(adapted):
+            assert torch.equal(after[name], value), name
+            continue
+        for block in change.double().chunk(3 if "qkv" in name else 1):
+            sizes = torch.linalg.svdvals(block)
+            assert sizes[1] > 1e-4 > 1e-3 * sizes[0] > sizes[2], name
+
+
+def test_each_layer_has_its_share_of_the_rate(corpus, tmp_path) -> None:
+    """The first step of AdamW changes each weight by its rate."""
+    sets = ("max_steps=1", "layer_decay=0.5", "freeze_conv=false", "encoder_lr=1e-3", "decay=constant")
+    assert main(corpus.arguments(tmp_path / "exp", *FEW_STEPS, *sets)) == 0
+    before, after = start(corpus), at_step(tmp_path / "exp", 1)
+    for part, rate in (("layers.1.", 1e-3), ("layers.0.", 5e-4), ("conv.", 2.5e-4)):
+        assert largest_change(before, after, part) == pytest.approx(rate, rel=1e-2)
+
+
+def test_the_heads_are_trained_first(corpus, tmp_path) -> None:
+    assert main(corpus.arguments(tmp_path / "exp", *FEW_STEPS, "max_steps=4", "head_steps=2")) == 0
+    before = start(corpus)
+    assert [largest_change(before, at_step(tmp_path / "exp", step), "layers.") > 0 for step in (1, 2, 3)] == [
+        False,
+        False,
+        True,
+    ]
+    weights = [load_file(tmp_path / "exp" / "checkpoints" / f"step_{step:08d}.safetensors") for step in (1, 2)]
+    assert not torch.equal(weights[0]["linear.weight"], weights[1]["linear.weight"])
+
+
+def test_the_penalty_on_the_distance_from_the_start_has_its_gradient(corpus) -> None:
+    config = TrainConfig(model="sslmos", token_weight=0, l2_sp=0.3)
+    model = build_model(config, load_ssl(str(corpus.encoder)), None)
+    penalty = StartPenalty(model, config.l2_sp)
+    before = {name: value.detach().clone() for name, value in model.encoder.named_parameters()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    sum(parameter.sum() for parameter in model.parameters()).backward()
+    penalty.add_gradients()
+    for name, parameter in model.named_parameters():
+        given = 1 + 0.3 * (parameter - before[name[8:]]) if name.startswith("encoder.") else torch.ones_like(parameter)
+        torch.testing.assert_close(parameter.grad, given, msg=name)
+
+
+def test_the_penalty_keeps_the_encoder_close(corpus, tmp_path) -> None:
+    """Two runs that differ in the penalty alone."""
+    before, distances = start(corpus), []
+    for weight in (0, 10):
+        exp = tmp_path / f"exp{weight}"
+        assert main(corpus.arguments(exp, *FEW_STEPS, "max_steps=8", f"l2_sp={weight}")) == 0
+        after = at_step(exp, 8)
+        distances.append(sum(float((after[name] - before[name]).square().sum()) for name in before))
+    assert 0 < distances[1] < 0.5 * distances[0]
