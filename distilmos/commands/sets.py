@@ -3,6 +3,7 @@
 egs/TEMPLATE/distilmos.sh evaluates them, in the recipe's directory. This command also checks the configuration.
 
     model, ssl_model              network and SSL encoder of the configuration
+    needs_tokens                  true or false: whether stage 5 needs stages 2 to 4
     own_sets                      names of the sets that this recipe prepares
     train_sources, dev_sources    sets to join, as CORPUS=RAW; RAW is the data directory after stage 1
     train, dev                    the joined set, or the only one, as CORPUS=RAW
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     values: dict[str, str | Path | Sequence[str]] = {
         "model": config.model,
         "ssl_model": config.ssl_model,
+        "needs_tokens": str(config.needs_tokens).lower(),
         "own_sets": sets.own([*train, *dev, *test]),
         "train_sources": [each.source for each in train],
         "dev_sources": [each.source for each in dev],

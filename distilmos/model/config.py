@@ -27,6 +27,8 @@ class ModelConfig(BaseModel):
         hidden_dim: width H of all modules after the layer mix.
         kernels: kernel of each depthwise convolution of the feature processor, odd.
         strides: stride of each of these convolutions; above 1 they shorten the frame sequence.
+        distillation: "tokens", the published classification of each frame into k-means clusters; or "features", with
+            which the same heads regress the hidden states of the frozen encoder themselves.
         target_layers: encoder layers, counted from 1, whose token ids the model predicts; or "all".
         spectral_dim: channels of the spectral branch, convolutions on log mel spectra; 0 for none.
         dropout: in the decoder, after the LSTM.
@@ -40,6 +42,7 @@ class ModelConfig(BaseModel):
     hidden_dim: PositiveInt = 256
     kernels: Integers = (5, 3, 3)
     strides: Integers = (1, 1, 1)
+    distillation: Literal["tokens", "features"] = "tokens"
     target_layers: Literal["all"] | Integers = "all"
     spectral_dim: NonNegativeInt = 0
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)

@@ -1,4 +1,4 @@
-"""Loss functions: MOS regression, differences between utterances, and token cross-entropy averaged over layers."""
+"""Loss functions: MOS regression, differences between utterances, and distillation averaged over layers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from distilmos.ssl.encoder import valid_mask
 
 NO_TOKEN = -1  # marks padding in token arrays
 TINY = 1e-6  # far below the weight of a label; keeps a batch without labels from dividing by 0
@@ -65,22 +67,22 @@ def contrastive_loss(predicted: Tensor, rated: Tensor, clip: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class TokenLoss:
-    """The token loss of a batch.
+class DistillationLoss:
+    """The distillation loss of a batch.
 
     Attributes:
-        loss: cross-entropy, mean over target layers and valid frames; a scalar tensor.
-        correct: number of correctly classified frames of each target layer, long (L,).
+        loss: mean over target layers and valid frames; a scalar tensor.
+        correct: number of correctly classified frames of each target layer, long (L,); None for features.
         frames: number of valid frames.
     """
 
     loss: Tensor
-    correct: Tensor
+    correct: Tensor | None
     frames: int
 
 
-def token_loss(logits: list[Tensor], tokens: Tensor) -> TokenLoss:
-    """Compute the token loss.
+def token_loss(logits: list[Tensor], tokens: Tensor) -> DistillationLoss:
+    """Compute the cross-entropy of tokens.
 
     Args:
         logits: one float (B, T, K) for each of the L target layers.
@@ -91,4 +93,19 @@ def token_loss(logits: list[Tensor], tokens: Tensor) -> TokenLoss:
         [F.cross_entropy(scores.flatten(0, 1), ids.flatten(), ignore_index=NO_TOKEN) for scores, ids in layers]
     ).mean()
     correct = torch.stack([(scores.argmax(2) == ids).sum() for scores, ids in layers])
-    return TokenLoss(loss, correct, int((tokens[:, 0] != NO_TOKEN).sum()))
+    return DistillationLoss(loss, correct, int((tokens[:, 0] != NO_TOKEN).sum()))
+
+
+def feature_loss(predicted: list[Tensor], wanted: list[Tensor], num_frames: Tensor) -> DistillationLoss:
+    """Compute 1 - cosine of predicted and wanted hidden states, which ignores the very different norms of layers.
+
+    Args:
+        predicted: one float (B, T, D) for each of the L target layers.
+        wanted: those of the frozen encoder.
+        num_frames: numbers of valid frames, long (B,).
+    """
+    valid = valid_mask(num_frames, predicted[0].shape[1])
+    # In bfloat16, the cosines of similar vectors have two digits.
+    pairs = [(ours[valid].float(), theirs[valid].float()) for ours, theirs in zip(predicted, wanted, strict=True)]
+    loss = torch.stack([1 - F.cosine_similarity(ours, theirs, dim=1).mean() for ours, theirs in pairs]).mean()
+    return DistillationLoss(loss, None, int(num_frames.sum()))

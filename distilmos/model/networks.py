@@ -29,7 +29,8 @@ class Prediction:
         scores: utterance scores of the O outputs, float (B, O), as if on the scale 1..5; see `MOSNetwork.scales`.
         frame_scores: frame scores, float (B, T, O); padded frames are unspecified.
         num_frames: valid frames, long (B,).
-        token_logits: logits of the clusters for each target layer, float (B, T, K); empty for a baseline, or if not
+        token_logits: for each target layer, logits of the clusters, float (B, T, K), or hidden states of the frozen
+            encoder, float (B, T, D), with `distillation: features`; empty for a baseline, or if not
             requested.
     """
 
@@ -176,7 +177,7 @@ class DistilMOS(EncoderNetwork):
     After J. Yang, W. Nakata, Y. Saito, H. Saruwatari, arXiv 2601.13700, and the authors' released model.
 
     Attributes:
-        clusters: number K of token ids.
+        clusters: number K of token ids; None if the predictors regress features.
         kmeans: hash of the k-means models that define the ids; empty if unknown.
     """
 
@@ -186,16 +187,17 @@ class DistilMOS(EncoderNetwork):
         encoder: SSLEncoder,
         corpora: tuple[str, ...],
         scales: tuple[Scale, ...],
-        clusters: int,
+        clusters: int | None,
     ) -> None:
-        """Build the network on `encoder`, for token ids 0..clusters-1."""
+        """Build the network on `encoder`, for token ids 0..clusters-1; None for features."""
         super().__init__(config, encoder, corpora, scales, config.hidden_dim)
         source = encoder.config.embed_dim
         self.clusters = clusters
         self.kmeans = ""
         self.weighted_sum = LayerMix(encoder.config.num_layers, source)
         self.feature_processor = FeatureProcessor(source, config.hidden_dim, config.kernels, config.strides)
-        self.predictors = nn.ModuleList(TokenPredictor(config.hidden_dim, clusters) for _ in self.target_layers)
+        outputs = source if clusters is None else clusters
+        self.predictors = nn.ModuleList(TokenPredictor(config.hidden_dim, outputs) for _ in self.target_layers)
         if self.statistics is None:
             self.decoder = Decoder(config.hidden_dim, config.dropout)
 
@@ -281,7 +283,7 @@ def build_model(
         config: settings of the network.
         encoder: becomes part of the network; a configuration gives an encoder with fresh weights. A spectral network
             uses only the configuration.
-        clusters: number K of token ids; may be None for a baseline.
+        clusters: number K of token ids; needed for DistilMOS with tokens alone.
         corpora: names of the training corpora, each with its own offset; empty for a single corpus.
         scales: the scale of each output.
 
@@ -295,6 +297,6 @@ def build_model(
         encoder = create_encoder(encoder)
     if config.model == "sslmos":
         return SSLMOS(config, encoder, corpora, scales)
-    if clusters is None:
+    if config.distillation == "tokens" and clusters is None:
         raise ValueError("model: distilmos needs the number of clusters")
-    return DistilMOS(config, encoder, corpora, scales, clusters)
+    return DistilMOS(config, encoder, corpora, scales, clusters if config.distillation == "tokens" else None)

@@ -130,13 +130,13 @@ class FeatureProcessor(nn.Module):
 
 
 class TokenPredictor(nn.Module):
-    """Classifies each frame into the k-means clusters of one encoder layer."""
+    """Classifies each frame into the k-means clusters of one encoder layer, or regresses its hidden state."""
 
-    def __init__(self, width: int, clusters: int) -> None:
-        """Build an MLP width -> width -> width -> clusters."""
+    def __init__(self, width: int, outputs: int) -> None:
+        """Build an MLP width -> width -> width -> outputs."""
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, clusters)
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)
         )
 
     def forward(self, x: Tensor) -> Tensor:

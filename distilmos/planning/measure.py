@@ -5,6 +5,7 @@ Each takes a few batches of noise, as long as the recordings of the data; no aud
 
 from __future__ import annotations
 
+import copy
 import resource
 import sys
 import time
@@ -18,7 +19,7 @@ from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.packing import pack_by_length
 from distilmos.inference.predict import PredictOptions, score_audio
 from distilmos.memory import keep_freed_memory
-from distilmos.model.networks import MOSNetwork
+from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.offsets import UNKNOWN
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import pad_audio
@@ -127,7 +128,9 @@ def measure_training(model: MOSNetwork, config: TrainConfig, lengths: Sequence[i
     model.train()
     optimizer = make_optimizer(model, config)
     order = BatchOrder(lengths, round(config.batch_seconds * SAMPLE_RATE), config.seed)
-    with_tokens = bool(model.target_layers) and config.token_weight > 0
+    teacher = None
+    if config.distils_features and isinstance(model, EncoderNetwork):
+        teacher = copy.deepcopy(model.encoder).eval()
 
     def run(batch: list[int]) -> None:
         size, layers = len(batch), len(model.target_layers)
@@ -141,10 +144,10 @@ def measure_training(model: MOSNetwork, config: TrainConfig, lengths: Sequence[i
             scores=torch.full((size, len(model.scales)), 3.0),
             corpora=torch.full((size,), UNKNOWN),
             ratings=None,
-            tokens=tokens if with_tokens else None,
+            tokens=tokens if config.distils and config.needs_tokens else None,
         )
         optimizer.zero_grad(set_to_none=True)
-        compute_objective(model, noise.to(device), config).total.backward()
+        compute_objective(model, noise.to(device), config, teacher=teacher).total.backward()
         optimizer.step()
 
     return _rate(_chosen([[lengths[index] for index in plan.members] for plan in order.epoch(0)]), run, device)

@@ -163,7 +163,7 @@ def make_plan(
         forward = measure_forward(encoder, training, options.clusters, options.batch_seconds, device)
         forward_memory = peak_memory(device) * FORWARD_KEPT
         fit = measure_kmeans(shape.embed_dim, options.clusters) * sampled + start
-    if model.target_layers:
+    if config.needs_tokens:
         stages += [
             Stage(
                 "2 features",

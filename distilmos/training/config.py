@@ -59,7 +59,7 @@ class TrainConfig(ModelConfig):
         corpus_weights: corpus -> how often an epoch draws each of its utterances, on average; 1 for other corpora.
         listener_offsets: regress single ratings, with a learned offset for each listener.
         foreign_tokens: accept tokens of another SSL model with as many layers and frames.
-        token_weight: weight of the token loss; 0 trains without self-distillation.
+        token_weight: weight of the distillation loss; 0 trains without self-distillation.
         encoder_lr: peak learning rate of the encoder; 0 does not train it.
         head_lr: peak learning rate of the heads.
         offset_lr: peak learning rate of the offsets of corpora and listeners.
@@ -133,6 +133,21 @@ class TrainConfig(ModelConfig):
         """Whether the network has an encoder that is trained."""
         return self.model != "spectral" and self.encoder_lr > 0
 
+    @property
+    def distils(self) -> bool:
+        """Whether the frozen encoder has a part in the loss."""
+        return self.model == "distilmos" and self.token_weight > 0
+
+    @property
+    def distils_features(self) -> bool:
+        """Whether the loss compares with the hidden states of the frozen encoder, not with its tokens."""
+        return self.distils and self.distillation == "features"
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether the network has token predictors, even if they are not trained."""
+        return self.model == "distilmos" and self.distillation == "tokens"
+
     @field_validator("targets")
     @classmethod
     def _are_targets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -168,7 +183,7 @@ class TrainConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _one_token_per_frame(self) -> TrainConfig:
-        if self.model == "distilmos" and self.token_weight > 0 and max(self.strides) > 1:
+        if self.distils and max(self.strides) > 1:
             raise ValueError("strides above 1 need token_weight 0: each encoder frame has one token")
         return self
 
@@ -186,7 +201,7 @@ class TrainConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _has_use(self) -> TrainConfig:
-        if self.model == "distilmos" and self.head == "statistics" and self.token_weight == 0:
+        if self.model == "distilmos" and self.head == "statistics" and not self.distils:
             raise ValueError("head statistics without tokens is model sslmos: the other parts would have no use")
         return self
 

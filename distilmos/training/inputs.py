@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class Inputs:
         train: the training set.
         dev: the dev set.
         tokens: origin of the tokens; None for a model without tokens.
+        teacher: the frozen encoder; None unless features are distilled.
         initial: the model of `init_model`; None without it.
     """
 
@@ -49,6 +51,7 @@ class Inputs:
     train: RatedSet
     dev: RatedSet
     tokens: TokenInfo | None
+    teacher: SSLEncoder | None
     initial: MOSNetwork | None
 
 
@@ -74,9 +77,11 @@ def read_inputs(config: TrainConfig, paths: InputPaths) -> Inputs:
     _check_metric(dev, config)
     _check_raters(train, config)
     tokens = None
-    if config.model == "distilmos":
+    if config.needs_tokens:
         train, dev, tokens = _add_tokens(config, paths, train, dev, encoder)
-    return Inputs(encoder, train, dev, tokens, _read_initial(config, encoder) if config.init_model else None)
+    teacher = copy.deepcopy(encoder).eval().requires_grad_(False) if config.distils_features else None
+    initial = _read_initial(config, encoder) if config.init_model else None
+    return Inputs(encoder, train, dev, tokens, teacher, initial)
 
 
 def _read_initial(config: TrainConfig, encoder: SSLEncoder) -> MOSNetwork:
@@ -85,6 +90,11 @@ def _read_initial(config: TrainConfig, encoder: SSLEncoder) -> MOSNetwork:
     ours, theirs = initial.encoder_config, encoder.config
     if isinstance(initial, SpectralMOS) and ours.hop == theirs.hop:
         return initial
+    if config.distils_features and ours.embed_dim != theirs.embed_dim:
+        raise InputError(
+            f"{config.init_model}: its encoder has width {ours.embed_dim}; the features of {config.ssl_model} have "
+            f"width {theirs.embed_dim}"
+        )
     if ours.num_layers != theirs.num_layers or not ours.same_frames(theirs):
         raise InputError(
             f"{config.init_model}: its encoder has {ours.num_layers} layers and a frame every {ours.hop} samples; "

@@ -145,7 +145,8 @@ def _train(job: TrainJob, inputs: Inputs, device: torch.device, world: World, st
         if world.first:
             print(f"{job.out}: training has already ended ({stored.state.ended} at step {stored.state.step})")
         return
-    trainer = Trainer(job.config, model, inputs.train, inputs.dev, job.out, device, identity, world)
+    teacher = inputs.teacher and inputs.teacher.to(device)
+    trainer = Trainer(job.config, model, inputs.train, inputs.dev, job.out, device, identity, world, teacher)
     if stored is not None:
         trainer.restore(stored)
     monitor = Observer()

@@ -8,14 +8,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distilmos.model.losses import TINY, ScorePairs, contrastive_loss, regression_loss, token_loss, utterance_pairs
-from distilmos.model.networks import MOSNetwork
+from distilmos.model.losses import (
+    TINY,
+    DistillationLoss,
+    ScorePairs,
+    contrastive_loss,
+    feature_loss,
+    regression_loss,
+    token_loss,
+    utterance_pairs,
+)
+from distilmos.model.networks import MOSNetwork, Prediction
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.training.config import TrainConfig
 from distilmos.training.loader import Batch
 
 
 class StepSize(NamedTuple):
-    """Sum of the weights of all labels, and number of frames with tokens, in all batches of a step in all processes."""
+    """Sum of the weights of all labels, and number of distilled frames, in all batches of a step in all processes."""
 
     labels: float
     frames: int
@@ -27,10 +37,11 @@ class Objective:
 
     Attributes:
         total: the loss to minimise, regression + token_weight * token + contrastive_weight * contrastive.
-        regression, token, contrastive: scalar tensors; 0 where the settings or the data have no such loss.
+        regression, token, contrastive: scalar tensors; 0 where the settings or the data have no such loss. `token` is
+            the distillation loss, also of features.
         scores: scores of the B utterances on the scales of their corpora, (B, targets).
         correct: number of correctly classified frames of each target layer, long (L,); None without tokens.
-        frames: number of frames with tokens.
+        frames: number of frames with a distillation loss.
     """
 
     total: Tensor
@@ -42,7 +53,13 @@ class Objective:
     frames: int
 
 
-def compute_objective(model: MOSNetwork, batch: Batch, config: TrainConfig, step: StepSize | None = None) -> Objective:
+def compute_objective(
+    model: MOSNetwork,
+    batch: Batch,
+    config: TrainConfig,
+    step: StepSize | None = None,
+    teacher: SSLEncoder | None = None,
+) -> Objective:
     """Compute the objective of a batch.
 
     Each batch is weighted by its share of the step's labels and frames. Splitting a batch in two therefore changes
@@ -54,19 +71,21 @@ def compute_objective(model: MOSNetwork, batch: Batch, config: TrainConfig, step
         batch: at least one recording, on the device of `model`.
         config: the settings.
         step: size of the step; None if the batch is the whole step.
+        teacher: the frozen encoder, in evaluation mode on the device of `model`; None unless features are distilled.
     """
     device = batch.audio.device.type
     with torch.autocast(device, torch.bfloat16, enabled=model.training and uses_bfloat16(config, batch.audio.device)):
-        prediction = model(batch.audio, batch.num_samples, with_tokens=batch.tokens is not None)
+        distils = batch.tokens is not None or teacher is not None
+        prediction = model(batch.audio, batch.num_samples, with_tokens=distils)
         scores = _on_own_scale(model, prediction.scores, batch.corpora)
         pairs = _score_pairs(model, scores, batch, config)
         regression = regression_loss(pairs, config.regression_loss, config.regression_clip)
-        tokens = None if batch.tokens is None else token_loss(prediction.token_logits, batch.tokens)
+        distilled = _distillation(prediction, model.target_layers, batch, teacher) if distils else None
     share = 1.0 if step is None else label_weight(batch.scores, config) / max(TINY, step.labels)
     regression = regression * share
     token = contrastive = torch.zeros_like(regression)
-    if tokens is not None:
-        token = tokens.loss * (1.0 if step is None else tokens.frames / step.frames)
+    if distilled is not None:
+        token = distilled.loss * (1.0 if step is None else distilled.frames / step.frames)
     if config.contrastive_weight:
         contrastive = _contrastive(scores, batch.scores, config) * share
     return Objective(
@@ -75,9 +94,21 @@ def compute_objective(model: MOSNetwork, batch: Batch, config: TrainConfig, step
         token=token,
         contrastive=contrastive,
         scores=scores,
-        correct=None if tokens is None else tokens.correct,
-        frames=0 if tokens is None else tokens.frames,
+        correct=None if distilled is None else distilled.correct,
+        frames=0 if distilled is None else distilled.frames,
     )
+
+
+def _distillation(
+    prediction: Prediction, target_layers: tuple[int, ...], batch: Batch, teacher: SSLEncoder | None
+) -> DistillationLoss:
+    """Return the loss against the tokens of the batch, or else the hidden states of the teacher."""
+    if batch.tokens is not None:
+        return token_loss(prediction.token_logits, batch.tokens)
+    assert teacher is not None
+    with torch.no_grad():
+        layers, num_frames = teacher(batch.audio, batch.num_samples)
+    return feature_loss(prediction.token_logits, [layers[layer - 1] for layer in target_layers], num_frames)
 
 
 def uses_bfloat16(config: TrainConfig, device: torch.device) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -59,10 +59,6 @@ class RatedSet:
     def seconds(self) -> float:
         """Total duration."""
         return sum(self.num_samples) / SAMPLE_RATE
-
-    def num_token_frames(self, members: Iterable[int]) -> int:
-        """Return the number of frames with tokens in the recordings `members`."""
-        return 0 if self.tokens is None else sum(self.tokens[member].shape[1] for member in members)
 
     @property
     def mos(self) -> list[float]:

@@ -19,6 +19,7 @@ from distilmos.errors import FailedError, InputError
 from distilmos.model.lora import merge_lora
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import save_model_dir
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.training.batching import BatchOrder, BatchPlan, evaluation_plans
 from distilmos.training.calibrate import recompute_batch_norm
 from distilmos.training.checkpoint import (
@@ -65,6 +66,7 @@ class Trainer:
         device: torch.device,
         identity: dict[str, Any],
         world: World | None = None,
+        teacher: SSLEncoder | None = None,
     ) -> None:
         """Prepare a run from its start; `restore` moves it to a checkpoint.
 
@@ -79,6 +81,7 @@ class Trainer:
             device: of the network.
             identity: stored in every checkpoint.
             world: this process and the others; None for a single process.
+            teacher: the frozen encoder on `device`; None unless features are distilled.
         """
         self.config = config
         self.model = model
@@ -95,7 +98,8 @@ class Trainer:
         self._reader = BatchReader(train, corpora, listeners)
         budget = round(config.batch_seconds * SAMPLE_RATE)
         self._order = BatchOrder(train.num_samples, budget, config.seed, _shares(train, config))
-        self._dev = DevScorer(dev, corpora, config, device, self.world)
+        self._teacher = teacher
+        self._dev = DevScorer(dev, corpora, config, device, self.world, teacher)
         self._clock = time.perf_counter()
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -206,13 +210,14 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         members = [member for batch in batches for member in batch.plan.all_members]
         labels = label_weight(torch.from_numpy(self.train.scores[members]), self.config)
-        size = StepSize(labels, self.train.num_token_frames(members))
+        shape, samples = self.model.encoder_config, self.train.num_samples
+        size = StepSize(labels, sum(shape.num_frames(samples[member]) for member in members))
         sums = torch.zeros(len(LOSSES), device=self.device)
         for batch in batches:
             if not batch.utterances:
                 self.model.without_recordings().backward()
                 continue
-            objective = compute_objective(self.model, batch.to(self.device), self.config, size)
+            objective = compute_objective(self.model, batch.to(self.device), self.config, size, self._teacher)
             objective.total.backward()
             parts = [objective.total, objective.regression, objective.token, objective.contrastive]
             sums += torch.stack(parts).detach()
@@ -254,7 +259,7 @@ class Trainer:
                 "epoch": state.epoch + 1,
                 "loss": mean["loss"],
                 "regression": mean["regression"],
-                "token": mean["token"] if self.train.tokens else None,
+                "token": mean["token"] if self.config.distils else None,
                 "contrastive": mean["contrastive"] if self.config.contrastive_weight else None,
                 "lr_encoder": rates["encoder"],
                 "lr_head": rates["head"],

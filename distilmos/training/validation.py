@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.model.networks import MOSNetwork
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.training.batching import evaluation_plans
 from distilmos.training.config import TrainConfig
 from distilmos.training.distributed import World
@@ -31,9 +32,9 @@ class _DevBatch(NamedTuple):
         predicted: utterance -> score of each target.
         labels: sum of the weights of its labels.
         regression: mean loss of its labels, times `labels`.
-        token: sum of the token losses of its frames.
+        token: sum of the distillation losses of its frames.
         correct: number of correctly classified frames of each target layer; None without tokens.
-        frames: number of frames with tokens.
+        frames: number of frames with a distillation loss.
     """
 
     place: int
@@ -49,7 +50,13 @@ class DevScorer:
     """Scores models on the dev set in float32, as prediction does; each process scores some of the batches."""
 
     def __init__(
-        self, dev: RatedSet, corpora: tuple[str, ...], config: TrainConfig, device: torch.device, world: World
+        self,
+        dev: RatedSet,
+        corpora: tuple[str, ...],
+        config: TrainConfig,
+        device: torch.device,
+        world: World,
+        teacher: SSLEncoder | None = None,
     ) -> None:
         """Prepare the batches.
 
@@ -59,11 +66,13 @@ class DevScorer:
             config: the settings.
             device: of the models.
             world: this process and the others.
+            teacher: the frozen encoder on `device`; None unless features are distilled.
         """
         self._dev = dev
         self._config = config
         self._device = device
         self._world = world
+        self._teacher = teacher
         # Each process scores whole batches, the same ones for any number of processes, so that scores do not change.
         plans = evaluation_plans(dev.num_samples, round(min(config.batch_seconds, DEV_BATCH_SECONDS) * SAMPLE_RATE))
         self._plans = plans[world.rank :: world.size]
@@ -86,7 +95,7 @@ class DevScorer:
         return self._world.from_first(lambda: self._summarize(model, ordered))
 
     def _score_batch(self, model: MOSNetwork, batch: Batch) -> _DevBatch:
-        objective = compute_objective(model, batch.to(self._device), self._config)
+        objective = compute_objective(model, batch.to(self._device), self._config, teacher=self._teacher)
         labels = label_weight(batch.scores, self._config)
         return _DevBatch(
             place=batch.plan.place,
@@ -111,7 +120,7 @@ class DevScorer:
         return {
             "regression": sum(batch.regression for batch in batches) / sum(batch.labels for batch in batches),
             "token": sum(batch.token for batch in batches) / frames if frames else None,
-            "token_accuracy": (torch.stack(correct).sum(0) / frames).tolist() if frames else None,
+            "token_accuracy": (torch.stack(correct).sum(0) / frames).tolist() if correct else None,
             "layer_weights": None if weights is None else weights.tolist(),
             **each[0],
             **({"targets": further} if further else {}),

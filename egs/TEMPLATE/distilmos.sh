@@ -100,8 +100,8 @@ find_prepared_tests() {
 }
 
 skips() {
-    [[ ${model} != distilmos && $1 == [234] ]] || return 1
-    echo "stage $1 is skipped: ${conf} has model: ${model}, which needs no tokens"
+    [[ ${needs_tokens} == false && $1 == [234] ]] || return 1
+    echo "stage $1 is skipped: the network of ${conf} needs no tokens"
 }
 
 asks_of() {
@@ -216,7 +216,7 @@ if begin 5; then
     need_audio "${train}" "${dev}"
     train_args=(--seed "${seed}" --train "${train_raw}" --dev "${dev_raw}")
     [ "${stage_to_tmpdir}" = false ] || train_args+=(--stage-to-tmpdir)
-    if [ "${model}" = distilmos ]; then
+    if [ "${needs_tokens}" = true ]; then
         need "${tokens}/${train_name}/layer1.scp" 4
         need "${tokens}/${dev_name}/layer1.scp" 4
         train_args+=(--train-tokens "${tokens}/${train_name}" --dev-tokens "${tokens}/${dev_name}")
@@ -277,7 +277,7 @@ if begin 7; then
         ask_for 7
     fi
     report_args=("${test_names[@]/#/--set=}")
-    [ "${model}" != distilmos ] || report_args+=(--kmeans "${kmeans}")
+    [ "${needs_tokens}" = false ] || report_args+=(--kmeans "${kmeans}")
     [ -z "${published}" ] || report_args+=(--published "${published}")
     "${cmd[@]}" "${asks[@]}" "${exp}/log/report.log" distilmos report "${exp}" "${report_args[@]}"
     end "${exp}/RESULTS.md" "${exp}/report.html"

@@ -82,6 +82,16 @@ def test_the_experiment_is_named_after_all_of_the_configuration(
     assert sets(capsys, *OWN, "--config", "train.v2")["exp"] == ["exp/train.v2_seed3"]
 
 
+def test_only_a_network_with_token_predictors_needs_tokens(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for settings, needed in {
+        ("token_weight=0",): "true",
+        ("model=sslmos",): "false",
+        ("distillation=features",): "false",
+    }.items():
+        found = sets(capsys, *OWN, *(f"--set={setting}" for setting in settings))
+        assert found["needs_tokens"] == [needed]
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

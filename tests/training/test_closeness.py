@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distilmos.cli import main
+from distilmos.data.audio import read_audio
 from distilmos.model.networks import build_model
 from distilmos.model.package import load_model_dir
 from distilmos.ssl.load import load_ssl
 from distilmos.training.config import TrainConfig
 from distilmos.training.optimizer import StartPenalty
+from distilmos.training.ratedset import read_rated_set
 
 FEW_STEPS = ("model=sslmos", "token_weight=0", "warmup_steps=0", "eval_every=1", "n_best=9", "weight_decay=0")
 
@@ -96,3 +99,27 @@ def test_the_penalty_keeps_the_encoder_close(corpus, tmp_path) -> None:
         after = at_step(exp, 8)
         distances.append(sum(float((after[name] - before[name]).square().sum()) for name in before))
     assert 0 < distances[1] < 0.5 * distances[0]
+
+
+def test_features_of_the_frozen_encoder_can_be_distilled_instead_of_tokens(corpus, tmp_path) -> None:
+    sets = ("distillation=features", "target_layers=[2]", "token_weight=3", "max_steps=40", "eval_every=20")
+    arguments = corpus.arguments(tmp_path / "exp", *sets)
+    assert main(arguments[: arguments.index("--train-tokens")]) == 0
+    log = [json.loads(line) for line in (tmp_path / "exp" / "log.jsonl").read_text().splitlines()]
+    step = next(event for event in log if event["event"] == "train")
+    assert step["loss"] == pytest.approx(step["regression"] + 3 * step["token"])
+    model, frozen = load_model_dir(tmp_path / "exp" / "final"), load_ssl(str(corpus.encoder))
+    dev, distances = read_rated_set(corpus.raw("dev"), 9.0), []
+    for location in dev.locations:
+        audio = torch.from_numpy(read_audio(*location))[None]
+        samples = torch.tensor([audio.shape[1]])
+        with torch.inference_mode():
+            (predicted,) = model(audio, samples).token_logits
+            wanted = frozen(audio, samples)[0][1]
+        sizes = predicted.norm(dim=2) * wanted.norm(dim=2)
+        distances.append(1 - (predicted * wanted).sum(2)[0] / sizes[0])
+    expected = float(torch.cat(distances).mean())
+    assert log[-1]["dev"]["token"] == pytest.approx(expected, rel=1e-3)
+    assert log[-1]["dev"]["token_accuracy"] is None
+    first = next(event for event in log if event["event"] == "dev")
+    assert expected < first["token"]
