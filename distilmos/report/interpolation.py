@@ -85,7 +85,9 @@ def interpolate(options: InterpolationOptions) -> Iterator[Path]:
         raise InputError(f"{final}: its encoder has another shape than the one that the run started from")
     train = _training_set(experiment, options.train, config, model)
     sets = _rated_sets(options.data, model)
-    about = read_yaml(final / CONFIG).get("about") or {}
+    about = read_yaml(final / CONFIG).get("about", {})
+    if not isinstance(about, dict):
+        raise InputError(f"{final / CONFIG}: about: {about!r:.100} is not a mapping")
     before = start.state_dict()
     after = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
     model.to(device)
@@ -122,7 +124,7 @@ def interpolate(options: InterpolationOptions) -> Iterator[Path]:
 def _training_set(experiment: Experiment, given: Path | None, config: TrainConfig, model: EncoderNetwork) -> RatedSet:
     """Read the training set; its numbers of utterances and seconds must be those in the log of the run."""
     log = experiment.path / "log.jsonl"
-    noted = experiment.start.get("data", {}).get("train", {})
+    noted = (experiment.start.get("data") or {}).get("train", {})
     named = noted.get("dir") or "(unknown)"
     path = given or Path(named)
     if given is None and not path.is_dir():

@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 
 from distilmos.cli import main
 from distilmos.data.tables import read_floats, write_table
-from distilmos.model.package import load_model_dir
+from distilmos.model.config import ModelConfig
+from distilmos.model.networks import build_model
+from distilmos.model.package import load_model_dir, save_model_dir
 from distilmos.ssl.load import load_ssl
 from distilmos.ssl.store import save_encoder
 from distilmos.training.batching import BatchOrder
@@ -316,6 +318,23 @@ def test_another_pretrained_encoder_is_refused(copy, corpus, tmp_path) -> None:
         edit_settings(copy, ssl_model=str(name))
         assert interpolate(copy) == 2, name
         assert not (copy / "interpolated").exists()
+
+
+def test_a_final_model_of_another_run_is_refused(copy) -> None:
+    other = build_model(ModelConfig(model="sslmos"), load_ssl("hubert_tiny"), None)
+    save_model_dir(copy / "final", other)
+    assert interpolate(copy) == 2
+    assert not (copy / "interpolated").exists()
+
+
+def test_damaged_values_are_refused(run, tmp_path) -> None:
+    exp = Path(shutil.copytree(run, tmp_path / "about"))
+    config = yaml.safe_load((exp / "final" / "config.yaml").read_text())
+    (exp / "final" / "config.yaml").write_text(yaml.safe_dump(config | {"about": ["seed"]}))
+    assert interpolate(exp) == 2
+    exp = Path(shutil.copytree(run, tmp_path / "log"))
+    edit_log(exp, lambda events: [event | {"data": None} if event["event"] == "start" else event for event in events])
+    assert interpolate(exp) == 2
 
 
 def test_sets_that_cannot_be_scored_are_refused(copy, corpus, tmp_path) -> None:
