@@ -23,6 +23,7 @@ GROUPS = {
         "pull": "download a model from the Hugging Face hub",
         "push": "upload a model to the Hugging Face hub",
         "import-official": "convert a checkpoint that the authors of DistilMOS released",
+        "interpolate": "mix the fine-tuned encoder of a run with its pretrained one",
         "compare": "compare two results directories by a paired bootstrap",
         "gather": "compare several models and seeds on one page",
     },

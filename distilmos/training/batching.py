@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.packing import pack, pack_by_length
+from distilmos.training.config import TrainConfig
+from distilmos.training.ratedset import RatedSet
 
 # Recordings are sorted by length times exp(uniform(-JITTER, JITTER)): batches differ from epoch to epoch, and if
 # lengths vary widely, padding stays below JITTER of a batch.
@@ -90,6 +93,14 @@ class BatchOrder:
         while True:
             yield from self.epoch(epoch)[place:]
             epoch, place = epoch + 1, 0
+
+
+def training_order(data: RatedSet, config: TrainConfig) -> BatchOrder:
+    """Return the order of batches of a run on the training set `data`."""
+    shares = None
+    if config.corpus_weights:
+        shares = [config.corpus_weights.get(corpus, 1.0) for corpus in data.corpora]
+    return BatchOrder(data.num_samples, round(config.batch_seconds * SAMPLE_RATE), config.seed, shares)
 
 
 def evaluation_plans(lengths: Sequence[int], budget: int) -> list[BatchPlan]:

@@ -1,4 +1,4 @@
-"""Recomputes batch norm statistics after weights were averaged."""
+"""Recomputes batch norm statistics after weights were averaged or interpolated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import torch
 from torch import nn
 
 from distilmos.model.networks import MOSNetwork
+from distilmos.training.batching import BatchOrder, BatchPlan
 from distilmos.training.loader import Batch
+
+CALIBRATION_BATCHES = 50  # more hardly change the statistics
+
+
+def calibration_plans(order: BatchOrder) -> list[BatchPlan]:
+    """Return the batches of the training set for `recompute_batch_norm`: the first ones of the first epoch."""
+    return order.epoch(0)[:CALIBRATION_BATCHES]
 
 
 @torch.no_grad()
@@ -21,7 +29,7 @@ def recompute_batch_norm(model: MOSNetwork, batches: Iterable[Batch]) -> None:
     section 3). Only the batch norms are in training mode, so that dropout does not affect the statistics.
 
     Args:
-        model: with the averaged weights; left in evaluation mode.
+        model: with the new weights; left in evaluation mode.
         batches: of the training set, on the device of the model; each process has its shares of the same batches.
     """
     model.eval()

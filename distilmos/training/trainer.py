@@ -20,8 +20,8 @@ from distilmos.model.lora import merge_lora
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import save_model_dir
 from distilmos.ssl.encoder import SSLEncoder
-from distilmos.training.batching import BatchOrder, BatchPlan, evaluation_plans
-from distilmos.training.calibrate import recompute_batch_norm
+from distilmos.training.batching import BatchPlan, evaluation_plans, training_order
+from distilmos.training.calibrate import calibration_plans, recompute_batch_norm
 from distilmos.training.checkpoint import (
     Checkpoint,
     Evaluation,
@@ -45,7 +45,6 @@ from distilmos.training.validation import DevScorer
 LAST = "last.pt"
 LOSSES = ("loss", "regression", "token", "contrastive")
 STEP_VALUES = (*LOSSES, "grad_norm")
-CALIBRATION_BATCHES = 50  # more hardly change the statistics
 
 
 def checkpoint_dir(directory: Path) -> Path:
@@ -96,8 +95,7 @@ class Trainer:
         corpora = model.corpus_offsets.names if model.corpus_offsets else ()
         listeners = model.listener_offsets.names if model.listener_offsets else None
         self._reader = BatchReader(train, corpora, listeners)
-        budget = round(config.batch_seconds * SAMPLE_RATE)
-        self._order = BatchOrder(train.num_samples, budget, config.seed, _shares(train, config))
+        self._order = training_order(train, config)
         self._teacher = teacher
         self._dev = DevScorer(dev, corpora, config, device, self.world, teacher)
         self._clock = time.perf_counter()
@@ -307,7 +305,7 @@ class Trainer:
         if self.world.first:
             averaged.load_state_dict(average_weights(checkpoint_dir(self.directory), steps))
         self.world.copy_from_first(averaged.state_dict().values())
-        with closing(self._read(self._order.epoch(0)[:CALIBRATION_BATCHES], stop)) as batches:
+        with closing(self._read(calibration_plans(self._order), stop)) as batches:
             recompute_batch_norm(averaged, self._shared(batches))
         averaged.listener_offsets = None  # the final model predicts the scores of the mean listener
         about = {"ssl_model": self.config.ssl_model, "seed": self.config.seed, "averaged_steps": steps}
@@ -321,13 +319,6 @@ class Trainer:
         self._save(monitor)
         self.world.barrier()
         monitor.say(f"{reason} at step {self.state.step}; {self.directory / 'final'} is the mean of steps {steps}")
-
-
-def _shares(data: RatedSet, config: TrainConfig) -> list[float] | None:
-    """Return how often an epoch draws each recording; None if it draws each once."""
-    if not config.corpus_weights:
-        return None
-    return [config.corpus_weights.get(corpus, 1.0) for corpus in data.corpora]
 
 
 def _seed_step(seed: int, step: int, rank: int) -> None:

@@ -39,6 +39,17 @@ def positive_float(text: str) -> float:
     return number
 
 
+def fraction(text: str) -> float:
+    """Convert an option's value to a number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return abs(number)  # not -0
+
+
 def _integer(text: str, least: int, most: int | None) -> int:
     try:
         number = int(text)
