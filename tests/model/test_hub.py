@@ -13,6 +13,7 @@ import torch
 from helpers.hub import Hub, serve_hub
 from helpers.released import GOLDEN
 
+from distilmos.cli import main
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import save_model_dir
@@ -43,6 +44,12 @@ def run(hub: Hub, home, *arguments, token="hf_writer"):
     return subprocess.run(command, env=os.environ | settings | quiet, capture_output=True, text=True, check=False)
 
 
+def publish(hub: Hub, model, repository: str = "someone/mos") -> None:
+    """Put the files on the hub that `push` puts there, as `test_push_and_pull` proves."""
+    names = ("config.yaml", "model.safetensors", "README.md")
+    hub.files[repository] = {name: (model / name).read_bytes() for name in names}
+
+
 def test_push_and_pull(tmp_path, hub, model):
     done = run(hub, tmp_path / "writer", "push", model, "someone/mos")
     assert done.returncode == 0, done.stderr
@@ -56,13 +63,14 @@ def test_push_and_pull(tmp_path, hub, model):
     assert run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "pulled").returncode == 2
 
 
-def test_a_model_on_the_hub_predicts_and_is_kept(tmp_path, hub, model):
-    assert run(hub, tmp_path / "writer", "push", model, "someone/mos").returncode == 0
+def test_a_model_on_the_hub_predicts_and_is_kept(tmp_path, hub, model, capsys):
+    publish(hub, model)
     soundfile.write(tmp_path / "x.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
-    local = run(hub, tmp_path / "reader", "predict", tmp_path / "x.wav", "--model", model)
+    capsys.readouterr()
+    assert main(["predict", str(tmp_path / "x.wav"), "--model", str(model)]) == 0
     first = run(hub, tmp_path / "reader", "predict", tmp_path / "x.wav", "--model", "someone/mos")
     assert first.returncode == 0, first.stderr
-    assert first.stdout == local.stdout
+    assert first.stdout == capsys.readouterr().out
     # A cached model is not requested again: a job needs no network.
     hub.requests.clear()
     again = run(hub, tmp_path / "reader", "predict", tmp_path / "x.wav", "--model", "someone/mos")
@@ -71,7 +79,7 @@ def test_a_model_on_the_hub_predicts_and_is_kept(tmp_path, hub, model):
 
 
 def test_pull_fetches_what_is_newest(tmp_path, hub, model):
-    assert run(hub, tmp_path / "writer", "push", model, "someone/mos").returncode == 0
+    publish(hub, model)
     assert run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "first").returncode == 0
     hub.files["someone/mos"]["README.md"] = b"# A new card\n"
     assert run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "second").returncode == 0
@@ -84,7 +92,7 @@ def test_pull_fetches_what_is_newest(tmp_path, hub, model):
 
 
 def test_a_newest_commit_without_weights_is_named_and_the_cache_does_not_replace_it(tmp_path, hub, model):
-    assert run(hub, tmp_path / "writer", "push", model, "someone/mos").returncode == 0
+    publish(hub, model)
     assert run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "first").returncode == 0
     del hub.files["someone/mos"]["model.safetensors"]
     done = run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "second")
