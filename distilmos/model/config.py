@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
+from distilmos.ssl.config import MAX_LAYERS
+
 
 def to_tuple(value: Any) -> Any:
     """Convert a YAML list to a tuple, which a frozen configuration can hold."""
@@ -29,7 +31,8 @@ class ModelConfig(BaseModel):
         strides: stride of each of these convolutions; above 1 they shorten the frame sequence.
         distillation: "tokens", the published classification of each frame into k-means clusters; or "features", with
             which the same heads regress the hidden states of the frozen encoder themselves.
-        target_layers: encoder layers, counted from 1, whose token ids the model predicts; or "all".
+        target_layers: layers, counted from 1, whose token ids (or features) the model predicts; or "all". They are
+            layers of the encoder that made the tokens.
         spectral_dim: channels of the spectral branch, convolutions on log mel spectra; 0 for none.
         dropout: in the decoder, after the LSTM.
         encoder_dropout: in the SSL encoder, on its input and on the output of each sublayer.
@@ -61,13 +64,15 @@ class ModelConfig(BaseModel):
         return self
 
     def layers(self, num_layers: int) -> tuple[int, ...]:
-        """Return the target layers for an encoder with `num_layers` layers; empty unless `model` is "distilmos".
+        """Return the target layers for tokens of `num_layers` layers; empty unless `model` is "distilmos".
 
         Raises:
-            ValueError: if one of them does not exist in the encoder, or is listed twice.
+            ValueError: if the tokens do not have one of them, or one is listed twice.
         """
         if self.model != "distilmos":
             return ()
+        if not 1 <= num_layers <= MAX_LAYERS:
+            raise ValueError(f"tokens of {num_layers} layers; there must be 1 to {MAX_LAYERS}")
         if self.target_layers == "all":
             return tuple(range(1, num_layers + 1))
         if len(set(self.target_layers)) != len(self.target_layers) or max(self.target_layers) > num_layers:

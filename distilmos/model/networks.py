@@ -63,6 +63,7 @@ class MOSNetwork(nn.Module):
         encoder_config: of the encoder, which defines the frames of the network.
         scales: the scale of each output. The network computes as if all were 1..5; prediction maps its scores.
         spectral: the spectral branch; None without `spectral_dim`.
+        target_layers: layers whose token ids it predicts, counted from 1; empty for a baseline.
         corpus_offsets: offsets between the scales of the training corpora; None for a single corpus. Scores are on the
             mean scale unless the caller adds an offset.
         listener_offsets: offsets of the listeners, during training only; scores are those of the mean listener.
@@ -78,7 +79,7 @@ class MOSNetwork(nn.Module):
         self.listener_offsets: Offsets | None = None
         self.config = config
         self.encoder_config = encoder
-        self.target_layers = config.layers(encoder.num_layers)
+        self.target_layers: tuple[int, ...] = ()
         self.spectral = None
         if config.spectral_dim:
             self.spectral = SpectralBranch(config.spectral_dim, self.hop, encoder, len(scales))
@@ -178,6 +179,7 @@ class DistilMOS(EncoderNetwork):
 
     Attributes:
         clusters: number K of token ids; None if the predictors regress features.
+        token_layers: layers of the tokens, of which `target_layers` are predicted.
         kmeans: hash of the k-means models that define the ids; empty if unknown.
     """
 
@@ -188,11 +190,14 @@ class DistilMOS(EncoderNetwork):
         corpora: tuple[str, ...],
         scales: tuple[Scale, ...],
         clusters: int | None,
+        token_layers: int,
     ) -> None:
-        """Build the network on `encoder`, for token ids 0..clusters-1; None for features."""
+        """Build the network on `encoder`, for token ids 0..clusters-1 (None for features) of `token_layers` layers."""
         super().__init__(config, encoder, corpora, scales, config.hidden_dim)
         source = encoder.config.embed_dim
         self.clusters = clusters
+        self.token_layers = token_layers
+        self.target_layers = config.layers(token_layers)
         self.kmeans = ""
         self.weighted_sum = LayerMix(encoder.config.num_layers, source)
         self.feature_processor = FeatureProcessor(source, config.hidden_dim, config.kernels, config.strides)
@@ -276,6 +281,7 @@ def build_model(
     clusters: int | None,
     corpora: tuple[str, ...] = (),
     scales: tuple[Scale, ...] = (MOS_SCALE,),
+    token_layers: int | None = None,
 ) -> MOSNetwork:
     """Build the network that `config.model` names.
 
@@ -286,6 +292,7 @@ def build_model(
         clusters: number K of token ids; needed for DistilMOS with tokens alone.
         corpora: names of the training corpora, each with its own offset; empty for a single corpus.
         scales: the scale of each output.
+        token_layers: layers of the tokens; None for those of the encoder.
 
     Raises:
         ValueError: if a target layer does not exist, `clusters` is missing for DistilMOS, or the spectral branch does
@@ -299,4 +306,7 @@ def build_model(
         return SSLMOS(config, encoder, corpora, scales)
     if config.distillation == "tokens" and clusters is None:
         raise ValueError("model: distilmos needs the number of clusters")
-    return DistilMOS(config, encoder, corpora, scales, clusters if config.distillation == "tokens" else None)
+    if token_layers is None:
+        token_layers = encoder.config.num_layers
+    clusters = clusters if config.distillation == "tokens" else None
+    return DistilMOS(config, encoder, corpora, scales, clusters, token_layers)

@@ -81,6 +81,7 @@ def load_official(checkpoint: str | Path, settings: str | Path) -> DistilMOS:
             corpora=(),
             scales=(MOS_SCALE,),
             clusters=len(heads["predictors.0.layers.4.bias"]),
+            token_layers=encoder.config.num_layers,
         )
         with torch.device("meta"):  # the shapes are compared before memory is allocated for them
             shapes = create()

@@ -39,11 +39,14 @@ def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, An
     """
     directory = Path(directory)
     other_scales = model.scales != (MOS_SCALE,)
+    foreign = isinstance(model, DistilMOS) and model.token_layers != model.encoder_config.num_layers
     config = {
         "format": SCALES_FORMAT if other_scales else FORMAT,
         "encoder": model.encoder_config.to_dict(),
         "clusters": model.clusters if isinstance(model, DistilMOS) else None,
         "kmeans": model.kmeans if isinstance(model, DistilMOS) else None,
+        # Only tokens of another encoder can have other layers.
+        **({"token_layers": model.token_layers} if foreign else {}),
         "corpora": list(model.corpus_offsets.names) if model.corpus_offsets else [],
         "model": {
             key: list(value) if isinstance(value, tuple) else value
@@ -127,7 +130,8 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
             raise InputError(f"{path}: format {config['format']}, expected {SCALES_FORMAT}; use a newer distilmos")
         encoder = config_from_dict(config["encoder"])
         settings, clusters = ModelConfig(**config["model"]), config["clusters"]
-        create = partial(build_model, settings, encoder, clusters, _corpora(config), _scales(config))
+        described = (_corpora(config), _scales(config), config.get("token_layers"))
+        create = partial(build_model, settings, encoder, clusters, *described)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a model configuration: {error}") from None
     weights = directory / WEIGHTS

@@ -16,6 +16,7 @@ import torch
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.schema import MOS_SCALE, scale_of
+from distilmos.errors import InputError
 from distilmos.markdown import markdown_table
 from distilmos.model.networks import EncoderNetwork, build_model
 from distilmos.planning.measure import (
@@ -135,8 +136,8 @@ def make_plan(
         device: where to measure.
 
     Raises:
-        InputError: if a data directory is faulty, a recording of `train` or `dev` is longer than max_seconds, or the
-            encoder cannot be loaded.
+        InputError: if a data directory is faulty, a recording of `train` or `dev` is longer than max_seconds, the
+            encoder cannot be loaded, or the settings do not fit it.
     """
     used = [read_data_dir(path, rated=False) for path in (train, dev)]
     encoder = load_ssl(config.ssl_model).to(device)
@@ -144,7 +145,13 @@ def make_plan(
         refuse_long(data, config.max_seconds, encoder.config.max_seconds)
     training, held_out, *testing = map(_lengths, [*used, *(read_data_dir(path, rated=False) for path in tests)])
     scales = tuple(scale_of((), target) for target in config.targets) or (MOS_SCALE,)
-    model = build_model(config, encoder, options.clusters, scales=scales).to(device)
+    # The teacher of foreign tokens is not known here: it counts as an encoder of this size with all target layers.
+    named = config.target_layers if config.foreign_tokens and config.target_layers != "all" else ()
+    token_layers = max([encoder.config.num_layers, *named])
+    try:
+        model = build_model(config, encoder, options.clusters, scales=scales, token_layers=token_layers).to(device)
+    except ValueError as error:
+        raise InputError(f"settings: {error} ({config.ssl_model})") from None
     freeze(model, config)
     start = time.process_time()  # what a command takes before its work starts, as this one did
     shape, layers = encoder.config, encoder.config.num_layers

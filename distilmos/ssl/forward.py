@@ -16,7 +16,7 @@ from distilmos.errors import InputError, raise_faults
 from distilmos.ssl.config import EncoderConfig
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq_module import FairseqModule
-from distilmos.ssl.mfcc import MFCCFeatures
+from distilmos.ssl.features import FrameFeatures
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -115,7 +115,7 @@ def check_lengths(config: EncoderConfig, durations: Mapping[str, float], where: 
 
 
 def hidden_states(
-    encoder: SSLEncoder | FairseqModule | MFCCFeatures,
+    encoder: SSLEncoder | FairseqModule | FrameFeatures,
     wavs: dict[str, tuple[Path, int | None]],
     durations: dict[str, float],
     device: torch.device,

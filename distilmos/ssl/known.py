@@ -10,6 +10,7 @@ from distilmos.data.download import download
 from distilmos.errors import InputError
 
 CACHE = "DISTILMOS_CACHE"  # environment variable: directory of downloaded encoders
+MFCC, BEST_RQ = "mfcc", "best_rq"  # given as the name of an encoder: features in its place, see `features`
 
 
 @dataclass(frozen=True)

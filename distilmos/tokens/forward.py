@@ -18,9 +18,9 @@ from distilmos.data.dump import SHARDS
 from distilmos.errors import InputError
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.fairseq_module import FairseqModule, load_fairseq_module
+from distilmos.ssl.features import FEATURES, FrameFeatures
 from distilmos.ssl.forward import choose_device, hidden_states
 from distilmos.ssl.load import find_checkpoint, load_ssl
-from distilmos.ssl.mfcc import MFCC, MFCCFeatures
 
 # Default size of a batch. On a CPU, the output of a layer should stay in the cache: HuBERT Base on two cores processes
 # 11 s of audio per second with 8, 9.3 with 15, 7.6 with 30 and 6.4 with 60. A GPU needs larger batches.
@@ -33,7 +33,7 @@ class ForwardOptions:
     """Settings of a forward pass over a data directory.
 
     Attributes:
-        ssl: name or path of the encoder; "mfcc" for MFCCs in its place.
+        ssl: name or path of the encoder; or a name of FEATURES, which take its place.
         data_dir: data directory, for example dump/raw/train.
         out_dir: directory of the output, `shards/layerN.JOB.{ark,scp}`.
         device: "auto", "cpu", "cuda", ...
@@ -69,7 +69,7 @@ class ForwardPass:
 
     options: ForwardOptions
     device: device = field(init=False)
-    encoder: SSLEncoder | FairseqModule | MFCCFeatures = field(init=False)
+    encoder: SSLEncoder | FairseqModule | FrameFeatures = field(init=False)
     data: DataDir = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,14 +78,14 @@ class ForwardPass:
         self.encoder = self._load().to(self.device)
         self.data = read_data_dir(self.options.data_dir, rated=False)
 
-    def _load(self) -> SSLEncoder | FairseqModule | MFCCFeatures:
+    def _load(self) -> SSLEncoder | FairseqModule | FrameFeatures:
         options = self.options
-        if options.compiled and (options.ssl == MFCC or options.backend == "fairseq"):
+        if options.compiled and (options.ssl in FEATURES or options.backend == "fairseq"):
             raise InputError(f"{options.ssl}: only backend distilmos can compile an encoder; leave out --compile")
-        if options.ssl == MFCC:
+        if options.ssl in FEATURES:
             if options.precision != "float32":
-                raise InputError(f"{MFCC}: the features are computed in float32; leave out --precision")
-            return MFCCFeatures()
+                raise InputError(f"{options.ssl}: the features are computed in float32; leave out --precision")
+            return FEATURES[options.ssl]()
         if options.backend == "fairseq":
             return load_fairseq_module(find_checkpoint(options.ssl), options.user_dir)
         encoder = load_ssl(options.ssl)

@@ -1,4 +1,4 @@
-"""Stage 3: k-means of each layer on sampled training frames, and a table of its quality."""
+"""Stage 3: k-means of each layer on sampled training frames, or a random codebook; and a table of its quality."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from distilmos.data.archive import load_array, read_scp
 from distilmos.data.tables import read_json
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_json, write_text
+from distilmos.ssl.known import BEST_RQ
 from distilmos.tokens.info import INFO, TokenInfo
 
 TINY = 0.1  # a cluster with less than this fraction of an even share of the frames is called tiny
@@ -28,7 +29,7 @@ PART = 10000  # frames per block of a sum
 
 @dataclass(frozen=True)
 class LayerQuality:
-    """Fit of the k-means of one layer, over the frames that it was learned from.
+    """Fit of the centroids of one layer, over the sampled frames.
 
     Attributes:
         layer: counted from 1.
@@ -39,7 +40,7 @@ class LayerQuality:
         empty: clusters without a frame.
         tiny: clusters with fewer than TINY * frames / K frames, including the empty ones.
         perplexity: exp of the entropy of the cluster distribution; K if all clusters are equally frequent.
-        iterations: iterations until k-means stopped.
+        iterations: iterations until k-means stopped; 0 for a random codebook.
     """
 
     layer: int
@@ -54,58 +55,79 @@ class LayerQuality:
 
 
 def learn_kmeans(feats_dir: str | Path, layer: int, clusters: int, seed: int, out_dir: str | Path) -> LayerQuality:
-    """Cluster the frames of one layer.
+    """Cluster the frames of one layer; for features of BEST-RQ, draw a random codebook instead.
 
-    Writes `layerN.joblib` (the scikit-learn model, for users), `layerN.npy` (the centroids, float32 (K, D), which later
-    stages read without unpickling) and `layerN.json` (the quality).
+    Writes `layerN.npy` (the centroids, float32 (K, D), which later stages read without unpickling), `layerN.json` (the
+    quality) and, of k-means, `layerN.joblib` (the scikit-learn model, for users).
 
     Args:
         feats_dir: dump/feats of stage 2.
         layer: counted from 1.
         clusters: K.
-        seed: seed of the initialisation (k-means++).
+        seed: seed of the initialisation (k-means++), or of the codebook.
         out_dir: exp/kmeans_*.
 
     Returns:
         the quality of the clustering.
 
     Raises:
-        InputError: if the features are missing, damaged or not finite, or hold fewer distinct frames than clusters.
+        InputError: if the features are missing, damaged or not finite, or hold fewer distinct frames than clusters (for
+            a codebook: than two).
     """
     import joblib
     from sklearn.cluster import KMeans
+    from sklearn.metrics import pairwise_distances_argmin_min
 
     info = TokenInfo.read(feats_dir)
     scp = Path(feats_dir) / f"layer{layer}.scp"
     frames = _read_frames(scp)
-    needed = max(2, clusters)  # a layer with equal frames says nothing, not even to one cluster
+    random = info.ssl == BEST_RQ
+    needed = 2 if random else max(2, clusters)  # a layer with equal frames says nothing, not even to one cluster
     if (distinct := _count_distinct(frames, needed)) < needed:
         raise InputError(
             f"{scp}: layer {layer} has {len(frames)} frames, but only {distinct} distinct ones for {clusters} clusters"
         )
-    # scikit-learn centres the frames in place and undoes it: a copy would be the largest array in memory.
-    model = KMeans(clusters, n_init=1, random_state=seed, copy_x=False).fit(frames)
-    counts = np.bincount(model.labels_, minlength=clusters)
+    out = Path(out_dir)
+    if random:
+        centroids, iterations = _random_codebook(clusters, frames.shape[1], seed), 0
+        labels, distances = pairwise_distances_argmin_min(frames, centroids)
+        inertia = float(np.square(distances, dtype=np.float64).sum())
+    else:
+        # scikit-learn centres the frames in place and undoes it: a copy would be the largest array in memory.
+        model = KMeans(clusters, n_init=1, random_state=seed, copy_x=False).fit(frames)
+        centroids, iterations = model.cluster_centers_.astype(np.float32), int(model.n_iter_)
+        labels, inertia = model.labels_, model.inertia_
+        with atomic_path(out / f"layer{layer}.joblib") as temporary:
+            joblib.dump(model, temporary)
+    counts = np.bincount(labels, minlength=clusters)
     share = counts[counts > 0] / len(frames)
     quality = LayerQuality(
         layer=layer,
         clusters=clusters,
         frames=len(frames),
-        inertia_per_frame=float(model.inertia_ / len(frames)),
-        explained_variance=float(1 - model.inertia_ / _squared_deviations(frames)),
+        inertia_per_frame=float(inertia / len(frames)),
+        explained_variance=float(1 - inertia / _squared_deviations(frames)),
         empty=int((counts == 0).sum()),
         tiny=int((counts < TINY * len(frames) / clusters).sum()),
         perplexity=float(np.exp(-(share * np.log(share)).sum())),
-        iterations=int(model.n_iter_),
+        iterations=iterations,
     )
-    out = Path(out_dir)
-    with atomic_path(out / f"layer{layer}.joblib") as temporary:
-        joblib.dump(model, temporary)
     with atomic_path(out / f"layer{layer}.npy") as temporary, temporary.open("wb") as stream:
-        np.save(stream, model.cluster_centers_.astype(np.float32), allow_pickle=False)
+        np.save(stream, centroids, allow_pickle=False)
     write_json(out / f"layer{layer}.json", asdict(quality))
     TokenInfo(info.ssl, info.fingerprint, info.layers, clusters).write(out)
     return quality
+
+
+def _random_codebook(clusters: int, width: int, seed: int) -> np.ndarray:
+    """Return random vectors of length 1, float32 (K, D).
+
+    C.-C. Chiu et al., "Self-supervised learning with random-projection quantizer for speech recognition", ICML 2022,
+    section 3.1.
+    """
+    drawn = np.random.default_rng(seed).standard_normal((clusters, width))
+    codebook: np.ndarray = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    return codebook
 
 
 def _read_frames(scp: Path) -> np.ndarray:
@@ -215,8 +237,9 @@ def write_quality_table(kmeans_dir: str | Path) -> str:
             rows.append(asdict(read_json(path, LayerQuality)))
         except InputError as error:
             raise InputError(f"{error}; learn the k-means of layer {layer} again") from None
+    kind = "random codebook" if info.ssl == BEST_RQ else "k-means"
     lines = [
-        f"k-means of {info.ssl}, K = {info.clusters}, on training frames; perplexity is at most K, "
+        f"{kind} of {info.ssl}, K = {info.clusters}, on training frames; perplexity is at most K, "
         f"tiny clusters have less than {TINY:g} of an even share.\n",
         "| " + " | ".join(name.replace("_", " ") for name in COLUMNS) + " |",
         "|" + " ---: |" * len(COLUMNS),

@@ -62,6 +62,11 @@ def read_tokens(
 ) -> tuple[dict[str, np.ndarray], TokenInfo]:
     """Read the token ids of some layers and check them against the encoder's numbers of frames.
 
+    Families of encoders count the frames at the end of a recording differently: of n samples, HuBERT and FEATURES have
+    floor((n - 80) / 320), Whisper floor((n + 160) / 320), which is 0 or 1 more. If tokens of another encoder are one
+    too many, the last is left out; if one is missing, the last is repeated. Frame t is 320 t samples after frame 0 in
+    all of them; the centre of frame 0 is sample 200 for HuBERT, sample 0 for Whisper.
+
     Args:
         directory: dump/tokens_*/<set>.
         layers: target layers, counted from 1.
@@ -73,7 +78,8 @@ def read_tokens(
 
     Raises:
         InputError: if a layer or an utterance is missing, an id is not an integer in 0..K-1, there is not exactly one
-            token for each frame, or the tokens were made with another encoder.
+            token for each frame (of another encoder: more than one is missing or too many), or the tokens were made
+            with another encoder than `fingerprint`.
     """
     directory = Path(directory)
     info = TokenInfo.read(directory)
@@ -89,6 +95,8 @@ def read_tokens(
             ids = load_array(locations[utterance])
             if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
                 raise InputError(f"{scp}: {utterance} has {ids.dtype} of shape {ids.shape}, not a vector of integers")
+            if fingerprint is None and len(ids) and abs(len(ids) - frames) == 1:
+                ids = np.append(ids, ids[-1])[:frames]
             if len(ids) != frames:
                 raise InputError(f"{scp}: {utterance} has {len(ids)} tokens for {frames} encoder frames")
             if ids.min(initial=0) < 0 or ids.max(initial=0) >= info.clusters:

@@ -58,7 +58,8 @@ class TrainConfig(ModelConfig):
             `targets`.
         corpus_weights: corpus -> how often an epoch draws each of its utterances, on average; 1 for other corpora.
         listener_offsets: regress single ratings, with a learned offset for each listener.
-        foreign_tokens: accept tokens of another SSL model with as many layers and frames.
+        foreign_tokens: accept tokens of another SSL model, or of features in its place. `target_layers` are then layers
+            of the tokens.
         token_weight: weight of the distillation loss; 0 trains without self-distillation.
         encoder_lr: peak learning rate of the encoder; 0 does not train it.
         head_lr: peak learning rate of the heads.

@@ -23,11 +23,12 @@ def initial_model(config: TrainConfig, inputs: Inputs) -> MOSNetwork:
     """
     torch.manual_seed(config.seed)
     corpora = tuple(sorted(set(inputs.train.corpora))) if config.corpus_offsets and not config.targets else ()
-    clusters = inputs.tokens.clusters if inputs.tokens else None
+    clusters, layers = (inputs.tokens.clusters, inputs.tokens.layers) if inputs.tokens else (None, None)
     initial = inputs.initial
     encoder = initial.encoder if isinstance(initial, EncoderNetwork) else inputs.encoder
     try:
-        model = build_model(config, encoder, clusters, corpora if len(corpora) > 1 else (), inputs.train.scales)
+        corpora = corpora if len(corpora) > 1 else ()
+        model = build_model(config, encoder, clusters, corpora, inputs.train.scales, layers)
     except ValueError as error:
         raise InputError(f"settings: {error} ({config.ssl_model})") from None
     if isinstance(model, DistilMOS) and inputs.tokens:

@@ -130,8 +130,9 @@ def _add_tokens(
     """Return both sets with their tokens, and the origin of the tokens."""
     if paths.train_tokens is None or paths.dev_tokens is None:
         raise InputError("model distilmos needs --train-tokens and --dev-tokens")
-    # Without self-distillation only the number of clusters is needed: it shapes the network.
-    layers = _target_layers(config, encoder) if config.token_weight > 0 else ()
+    layers = _target_layers(config, encoder, paths.train_tokens)
+    if config.token_weight == 0:
+        layers = ()  # without self-distillation the tokens only shape the network
     foreign = config.foreign_tokens
     train, info = with_tokens(train, paths.train_tokens, layers, encoder, foreign=foreign)
     dev, dev_info = with_tokens(dev, paths.dev_tokens, layers, encoder, foreign=foreign)
@@ -143,11 +144,14 @@ def _add_tokens(
     return train, dev, info
 
 
-def _target_layers(config: TrainConfig, encoder: SSLEncoder) -> tuple[int, ...]:
+def _target_layers(config: TrainConfig, encoder: SSLEncoder, tokens: Path) -> tuple[int, ...]:
+    num_layers, source = encoder.config.num_layers, config.ssl_model
+    if config.foreign_tokens:
+        num_layers, source = TokenInfo.read(tokens).layers, str(tokens)
     try:
-        return config.layers(encoder.config.num_layers)
+        return config.layers(num_layers)
     except ValueError as error:
-        raise InputError(f"settings: {error} ({config.ssl_model})") from None
+        raise InputError(f"settings: {error} ({source})") from None
 
 
 def move_audio(inputs: Inputs, copies: dict[Path, Path]) -> Inputs:

@@ -185,7 +185,7 @@ def with_tokens(
         directory: token directory of stage 4.
         layers: target layers, counted from 1; empty leaves the set without tokens.
         encoder: the encoder to fine-tune.
-        foreign: accept tokens of another encoder with as many layers.
+        foreign: accept tokens of another encoder, see `read_tokens`.
 
     Returns:
         the set with tokens, and the origin of the tokens.
@@ -197,6 +197,6 @@ def with_tokens(
     frames = map(encoder.config.num_frames, data.num_samples)
     counts = dict(zip(data.utterances, frames, strict=True))
     tokens, info = read_tokens(directory, layers, counts, None if foreign else encoder.fingerprint())
-    if info.layers != encoder.config.num_layers:
+    if info.layers != encoder.config.num_layers and not foreign:
         raise InputError(f"{directory}: tokens of {info.layers} layers; the encoder has {encoder.config.num_layers}")
     return replace(data, tokens=[tokens[u] for u in data.utterances] if layers else None), info

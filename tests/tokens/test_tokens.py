@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torchaudio.compliance.kaldi import fbank
 
 from distilmos.cli import main
 from distilmos.data.archive import open_archive
@@ -21,6 +22,7 @@ from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.dump import merge_shards
 from distilmos.data.tables import read_floats, write_table
 from distilmos.errors import InputError
+from distilmos.ssl.features import FEATURES
 from distilmos.ssl.load import load_ssl
 from distilmos.ssl.store import save_encoder
 from distilmos.tokens.features import dump_features, sample_frames
@@ -165,10 +167,11 @@ def test_bfloat16_is_computed_in_bfloat16(flow, tmp_path):
     assert 10 * max(map(step, exact.values())) < errors < 0.5
 
 
+@pytest.mark.parametrize("name", FEATURES)
 @pytest.mark.parametrize(("option", "value"), [("compiled", True), ("precision", "bfloat16")])
-def test_mfcc_is_neither_compiled_nor_rounded(flow, tmp_path, option, value):
-    with pytest.raises(InputError, match=f"mfcc: .*--{option.removesuffix('d')}"):
-        dump_tokens(ForwardOptions("mfcc", flow / "data", tmp_path, "cpu", **{option: value}), flow / "kmeans")
+def test_features_are_neither_compiled_nor_rounded(flow, tmp_path, name, option, value):
+    with pytest.raises(InputError, match=f"{name}: .*--{option.removesuffix('d')}"):
+        dump_tokens(ForwardOptions(name, flow / "data", tmp_path, "cpu", **{option: value}), flow / "kmeans")
 
 
 def test_nearest_is_the_smallest_distance():
@@ -313,13 +316,71 @@ def test_reading_returns_the_target_layers_and_never_cuts(flow, tmp_path):
         read_tokens(tmp_path, (1,), {"u0": 3}, fingerprint)
 
 
-def stored_tokens(flow, directory, ids, **changes):
+def stored_tokens(flow, directory, ids, frames=3, foreign=False, **changes):
     info = json.loads((flow / "tokens" / "info.json").read_text())
     directory.mkdir(exist_ok=True)
     (directory / "info.json").write_text(json.dumps({**info, **changes}))
     with open_archive(directory / "layer1") as archive:
         archive.write("u0", ids)
-    return read_tokens(directory, (1,), {"u0": 3}, info["fingerprint"])[0]["u0"]
+    return read_tokens(directory, (1,), {"u0": frames}, None if foreign else info["fingerprint"])[0]["u0"]
+
+
+def test_one_frame_more_or_less_of_another_encoder_is_cut_or_repeated(flow, tmp_path):
+    ids = np.array([3, 1, 2], np.int32)
+    for frames, expected in ((2, [3, 1]), (3, [3, 1, 2]), (4, [3, 1, 2, 2])):
+        assert stored_tokens(flow, tmp_path, ids, frames, foreign=True).tolist() == [expected]
+    for given, frames, foreign in (
+        (ids, 1, True),
+        (ids, 5, True),
+        (ids[:0], 1, True),
+        (ids, 2, False),
+        (ids, 4, False),
+    ):
+        with pytest.raises(InputError, match=rf"layer1\.scp: u0 .*{len(given)} .*{frames} "):
+            stored_tokens(flow, tmp_path, given, frames, foreign)
+
+
+def test_encoders_and_features_differ_by_at_most_that_frame():
+    hubert, whisper = (load_ssl(name).config.num_frames for name in ("hubert_tiny", "whisper_tiny_en"))
+    for samples in range(380, 2000):
+        assert 0 <= whisper(samples) - hubert(samples) <= 1
+        assert {kind().config.num_frames(samples) for kind in FEATURES.values()} == {hubert(samples)}
+
+
+def test_best_rq_is_the_nearest_random_vector_to_the_random_projection(flow, tmp_path):
+    """The rule of the paper, section 3.1: argmin_i ||norm(c_i) - norm(A x)||."""
+    clusters = 300  # more than frames, which k-means refuses
+    common = ["--ssl", "best_rq", "--data", str(flow / "data"), "--device", "cpu"]
+    assert main(["dump-feats", *common, "--out", str(tmp_path / "feats"), "--max-frames", "120"]) == 0
+    assert main(["merge-archives", str(tmp_path / "feats"), "--jobs", "1"]) == 0
+    learn = ["learn-kmeans", "--feats", str(tmp_path / "feats"), "--layer", "1", "--clusters", str(clusters)]
+    codebooks = []
+    for seed in ("1", "1", "2"):
+        assert main([*learn, "--seed", seed, "--out", str(tmp_path / "kmeans")]) == 0
+        codebooks.append(np.load(tmp_path / "kmeans" / "layer1.npy").astype(np.float64))
+    assert (codebooks[0] == codebooks[1]).all() and (codebooks[1] != codebooks[2]).all()
+    codebook = codebooks[2]
+    assert codebook.shape == (clusters, 16)
+    np.testing.assert_allclose(np.linalg.norm(codebook, axis=1), 1, rtol=1e-6)
+    assert main(["kmeans-table", str(tmp_path / "kmeans")]) == 0
+    quality = json.loads((tmp_path / "kmeans" / "layer1.json").read_text())
+    assert quality["frames"] == 120 and quality["perplexity"] > 20
+    assert main(["dump-tokens", *common, "--kmeans", str(tmp_path / "kmeans"), "--out", str(tmp_path / "tokens")]) == 0
+    assert main(["merge-archives", str(tmp_path / "tokens"), "--jobs", "1"]) == 0
+    matrix = FEATURES["best_rq"]().projection.numpy().astype(np.float64)
+    limit = np.sqrt(6 / sum(matrix.shape))
+    assert matrix.shape == (160, 16) and np.abs(matrix).max() <= limit
+    assert matrix.var() == pytest.approx(limit**2 / 3, rel=0.1)
+    for index, found in enumerate(load(tmp_path / "tokens", 1).values()):
+        samples, _ = soundfile.read(flow / f"u{index}.wav", dtype="float32")
+        mel = fbank(torch.from_numpy(samples)[None], sample_frequency=16000, num_mel_bins=80).numpy().astype(np.float64)
+        mel = (mel - mel.mean(0)) / mel.std(0)
+        assert len(found) == (len(mel) + 1) // 2
+        for frame, token in enumerate(found):
+            pair = mel[2 * frame], mel[min(2 * frame + 1, len(mel) - 1)]
+            projected = np.concatenate(pair) @ matrix
+            distances = np.linalg.norm(codebook - projected / np.linalg.norm(projected), axis=1)
+            assert distances[token] <= distances.min() + 1e-4
 
 
 def test_tokens_are_vectors_of_integers(flow, tmp_path):

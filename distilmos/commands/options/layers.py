@@ -11,7 +11,10 @@ from distilmos.tokens.forward import BATCH_SECONDS, PRECISIONS, ForwardOptions
 def add_layer_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options; `layer_options` reads them."""
     parser.add_argument(
-        "--ssl", required=True, metavar="NAME_OR_FILE", help="name, path or hub id of an encoder; mfcc for MFCCs"
+        "--ssl",
+        required=True,
+        metavar="NAME_OR_FILE",
+        help="name, path or hub id of an encoder; mfcc for MFCCs, best_rq for the random projections of BEST-RQ",
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="data directory, for example dump/raw/train")
     parser.add_argument("--out", required=True, metavar="DIR", help="output directory")
