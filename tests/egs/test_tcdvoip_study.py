@@ -418,8 +418,8 @@ def test_what_is_kept_stays_and_only_finished_runs_are_added(kept, tmp_path):
     first = read_kept(recipe / "study")
     assert ("echo", "sslmos", 2) not in first.runs
     lacking = study(recipe, "lacking", "all").stdout.splitlines()
-    assert [line.split("\t")[:5] for line in lacking] == [
-        ["sweep", "echo", "--split leave_type_out --held_out echo", "sslmos", "2"]
+    assert [line.split("\t")[:6] for line in lacking] == [
+        ["sweep", "echo", "--split leave_type_out --held_out echo", "test", "sslmos", "2"]
     ]
     assert study(recipe, "page", "all").returncode == 2
     # A kept run does not need its directory.
@@ -456,17 +456,62 @@ def test_seeds_that_lack_the_same_models_are_one_array(kept, tmp_path):
     shutil.rmtree(recipe / "exp" / "study" / "echo")
     assert study(recipe, "keep", "all").returncode == 0
     lines = [line.split("\t") for line in study(recipe, "lacking", "all").stdout.splitlines()]
-    echo = "--split leave_type_out --held_out echo"
+    echo, of_model = "--split leave_type_out --held_out echo", "exp/study/echo/distillmos"
     assert sorted(lines) == [
-        ["score", "echo", echo, "distillmos"],
-        ["sweep", "conditions", "--split conditions", "distilmos", "2", "false"],
-        ["sweep", "echo", echo, "distilmos sslmos", "1 2", "false"],
+        ["score", "echo", echo, "test", "distillmos", "dump/study/echo/raw/test", f"{of_model}/results/test"],
+        ["sweep", "conditions", "--split conditions", "test", "distilmos", "2", "false"],
+        ["sweep", "echo", echo, "test", "distilmos sslmos", "1 2", "false"],
     ]
     lines = [line.split("\t") for line in study(recipe, "lacking", "tuning").stdout.splitlines()]
     specs = "sslmos+encoder_lr=1e-4 sslmos+encoder_lr=3e-4"
     assert lines == [
-        ["sweep", f"folds/{n}", f"--split conditions --dev_fold {n}", specs, str(n), "true"] for n in SEEDS
+        ["sweep", f"folds/{n}", f"--split conditions --dev_fold {n}", "test", specs, str(n), "true"] for n in SEEDS
     ]
+
+
+def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
+    """A study in a folder of its own, with a set of another recipe that is rated twice."""
+    recipe = tmp_path / "tcdvoip"
+    write_recipe(recipe)
+    folder = recipe / "study" / "further"
+    folder.mkdir()
+    protocol = {"options": "--split conditions", "sets": {"p835/p835_wb": ["sig"]}}
+    page = {"protocols": ["far"], "models": ["sslmos"], "seeds": [1], "published": ["distillmos"]}
+    definition = {"protocols": {"far": protocol}, "models": STUDY["models"], "pages": {"one": page}}
+    (folder / "models.yaml").write_text(yaml.safe_dump(definition))
+    (tmp_path / "p835").mkdir()
+    (tmp_path / "p835" / "run.sh").touch()
+    raw = {"test": recipe / "dump" / "raw" / "test", "p835_wb": tmp_path / "p835" / "dump" / "raw" / "p835_wb"}
+    soundfile.write(tmp_path / "x.wav", 0.1 * np.random.default_rng(0).standard_normal(8000), 16000)
+    for name, path in raw.items():
+        write_data_dir(path, [Utterance(f"{name}{n}", tmp_path / "x.wav", f"c{n}", mos=1 + n) for n in range(4)])
+    write_table(raw["p835_wb"] / "utt2sig", {f"p835_wb{n}": 4.5 - n for n in range(4)})
+
+    assert [line.split("\t") for line in study(recipe, "lacking", "further/one").stdout.splitlines()] == [
+        ["sweep", "far", "--split conditions", "test p835/p835_wb", "sslmos", "1", "false"],
+        *(
+            ["score", "far", "--split conditions", "test p835/p835_wb", "distillmos", path, f"{exp}/results/{name}"]
+            for exp in ["exp/study/further/far/distillmos"]
+            for name, path in {
+                "test": "dump/study/further/far/raw/test",
+                "p835_wb": "../p835/dump/raw/p835_wb",
+            }.items()
+        ),
+    ]
+    run = write_run(recipe, "further/far", "sslmos", [], 1, _events(1, "far"))
+    for exp in (run, run.parent / "distillmos"):
+        for name, path in raw.items():
+            write_table(exp / "results" / name / "utt2mos", {f"{name}{n}": 2 + n / 2 for n in range(4)})
+            score_results(path, exp / "results" / name, samples=5)
+    done = study(recipe, "keep", "further/one")
+    assert done.returncode == 0, done.stderr
+    found = read_kept(folder)
+    for key in (("far", "sslmos", 1), ("far", "distillmos", None)):
+        overall, signal = found.scored[key]["p835_wb"], found.scored[key]["p835_wb.sig"]
+        assert [row.mos for row in overall] == [1, 2, 3, 4]
+        assert [row.mos for row in signal] == [4.5, 3.5, 2.5, 1.5]
+        assert [row.predicted for row in signal] == [row.predicted for row in overall] == [2, 2.5, 3, 3.5]
+    assert not (recipe / "study" / "trainings.jsonl.xz").exists()
 
 
 def _compressed(change):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import lzma
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from distilmos.data.datadir import read_data_dir
+from distilmos.data.sets import RecipeSet, RecipeSets
 from distilmos.data.tables import finite_number, read_lines
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import atomic_path, exclusive, write_text
@@ -34,6 +36,7 @@ TRAININGS, PREDICTIONS, RATINGS = "trainings.jsonl.xz", "predictions.tsv.xz", "r
 CONTENT = ("config", "start", "dev", "train", "end", "analysis")  # fields of Experiment that are kept
 PREDICTION = ("protocol", "model", "seed", "set", "utterance", "predicted")
 RATING = ("set", "utterance", "system", "group", "mos", "system_mos")
+RECIPE = "tcdvoip"
 TEST = "test"  # the set of which a page shows the scores
 ENDED = ".ended"  # written by ../TEMPLATE/sweep.sh after the last stage of a run
 # The key has the seed, workers do not change a result, and the resolved precision is compared between runs.
@@ -53,11 +56,14 @@ class Protocol(_Section):
         options: of run.sh, separated by spaces; `{seed}` stands for the seed of a run.
         held_out: the type of degradation that only the test set has; None if all sets have all types.
         dev: whether only the dev set is scored.
+        sets: further test sets, CORPUS/SET -> its targets besides utt2mos. The scores of a target are kept as those of
+            a set SET.TARGET.
     """
 
     options: str
     held_out: str | None = None
     dev: bool = False
+    sets: dict[str, tuple[str, ...]] = {}
 
     @property
     def data_by_seed(self) -> bool:
@@ -143,6 +149,15 @@ class Study(_Section):
     def place(self, protocol: str, seed: int | None = None) -> str:
         """Return the directory of a protocol's data and runs, below data/study, dump/study and exp/study."""
         return f"{protocol}/{seed}" if self.protocols[protocol].data_by_seed else protocol
+
+    def test_sets(self, protocol: str, dump: Path) -> list[RecipeSet]:
+        """Return the test sets of a protocol whose data are in `dump`, that of the recipe first.
+
+        Raises:
+            InputError: if a set is of no recipe.
+        """
+        found = RecipeSets(RECIPE, dump, {})
+        return [found.find(word) for word in (TEST, *self.protocols[protocol].sets)]
 
     def run_directory(self, exp: Path, key: Key) -> Path:
         """Return the experiment directory of a run, or the directory of a published model's results."""
@@ -321,10 +336,12 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
         added = 0
         for key in lacking:
             directory = study.run_directory(exp, key)
+            sets = study.test_sets(key[0], Path("dump"))
             if key[2] is None:
-                if not (directory / "results" / TEST / "metrics.json").exists():
+                results = {each.name: directory / "results" / each.name for each in sets}
+                if not all((path / "metrics.json").exists() for path in results.values()):
                     continue
-                kept.scored[key] = {TEST: read_scored(directory / "results" / TEST)}
+                kept.scored[key] = {name: read_scored(path) for name, path in results.items()}
             elif not (directory / ENDED).exists():
                 continue
             else:
@@ -333,10 +350,26 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
                 kept.runs[key] = run
                 if run.sets:
                     kept.scored[key] = {scored.name: scored.rows for scored in run.sets}
+            for each, targets in zip(sets[1:], study.protocols[key[0]].sets.values(), strict=True):
+                for target in targets:
+                    kept.scored[key][f"{each.name}.{target}"] = _rows_of_target(
+                        kept.scored[key][each.name], each, target
+                    )
             added += 1
         if added:
             write_kept(kept)
     return f"kept {added}; kept before: {len(page.scores) - len(lacking)}; not finished: {len(lacking) - added}"
+
+
+def _rows_of_target(rows: list[Scored], of: RecipeSet, target: str) -> list[Scored]:
+    """Return the same predictions with the ratings of another target of the set.
+
+    Raises:
+        InputError: if the set lacks this target for an utterance.
+    """
+    rated = read_data_dir(of.raw, rated=False).target(target)[1]
+    raise_faults([f"{of.raw}: {r.utterance} has no {target}" for r in rows if r.utterance not in rated], str(of.raw))
+    return [replace(row, mos=rated[row.utterance], system_mos=None) for row in rows]
 
 
 def check(study: Study, page: Page, kept: Kept, conf: Path) -> None:

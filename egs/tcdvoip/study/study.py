@@ -9,37 +9,38 @@ import argparse
 from pathlib import Path
 
 from page import CONF, dev_text, page_text, select
-from records import Key, Study, check, keep, missing, read_kept, read_study, run_name
+from records import TEST, Key, Study, check, keep, missing, read_kept, read_study, run_name
 
 from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
 
 STUDY = Path("study")  # this folder
-EXP = Path("exp/study")
 
 
 def main() -> None:
     """Read the command line and do the action."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("page", "keep", "lacking"))
-    parser.add_argument("name", metavar="PAGE", help="a page of models.yaml")
+    parser.add_argument("name", metavar="[FOLDER/]PAGE", help="a page of models.yaml, in this folder or one below it")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page; default: study/PAGE.md in capitals")
     args = parser.parse_args()
-    study = read_study(STUDY)
-    page = study.page(args.name)
+    subfolder, _, name = args.name.rpartition("/")
+    folder = STUDY / subfolder
+    study = read_study(folder)
+    page = study.page(name)
     if args.action == "keep":
-        print(keep(study, page, STUDY, EXP))
+        print(keep(study, page, folder, "exp" / folder))
         return
-    kept = read_kept(STUDY)
+    kept = read_kept(folder)
     check(study, page, kept, CONF)
     lacking = missing(page, kept)
     if args.action == "lacking":
-        print("".join(job_lines(study, lacking)), end="")
+        print("".join(job_lines(study, lacking, folder)), end="")
         return
     if lacking:
         names = "\n  ".join(map(run_name, lacking))
-        raise InputError(f"{STUDY}: not kept; train with `study.sh train {args.name}`:\n  {names}")
-    out = args.out or STUDY / f"{args.name.upper()}.md"
+        raise InputError(f"{folder}: not kept; train with `study.sh train {args.name}`:\n  {names}")
+    out = args.out or folder / f"{name.upper()}.md"
     command = f"./study.sh page {args.name}"
     if study.scores_dev(page):
         text = dev_text(study, page, kept, command)
@@ -49,18 +50,24 @@ def main() -> None:
     print(out)
 
 
-def job_lines(study: Study, lacking: list[Key]) -> list[str]:
-    """Return a line for each array of jobs that trains missing runs, and for each published model to score.
+def job_lines(study: Study, lacking: list[Key], folder: Path) -> list[str]:
+    """Return a line for each array of jobs that trains missing runs, and for each set to score with a published model.
 
-    Tab-separated: `sweep`, place, options of run.sh, specs, seeds, whether only dev is scored; or `score`, place,
-    options of run.sh, published model. Seeds that lack the same models are one array.
+    Tab-separated: `sweep`, place, options of run.sh, test sets, specs, seeds, whether only dev is scored; or `score`,
+    place, options of run.sh, test sets, published model, data directory of a set, its results. Seeds that lack the same
+    models are one array.
     """
     lines, published = [], []
     specs: dict[tuple[str, str, str, int], list[str]] = {}  # protocol, place, options and seed -> models to train
     for protocol, name, seed in lacking:
         place, options = study.place(protocol, seed), study.protocols[protocol].options.format(seed=seed)
         if seed is None:
-            published.append(f"score\t{place}\t{options}\t{name}\n")
+            exp = study.run_directory("exp" / folder, (protocol, name, None))
+            published += [
+                f"score\t{place}\t{options}\t{_test_sets(study, protocol)}\t{name}\t{each.raw}\t"
+                f"{exp / 'results' / each.name}\n"
+                for each in study.test_sets(protocol, "dump" / folder / place)
+            ]
         else:
             specs.setdefault((protocol, place, options, seed), []).append(study.models[name].spec)
     seeds: dict[tuple[str, str, str, str], list[str]] = {}
@@ -68,8 +75,14 @@ def job_lines(study: Study, lacking: list[Key]) -> list[str]:
         seeds.setdefault((protocol, place, options, " ".join(models)), []).append(str(seed))
     for (protocol, place, options, array), numbers in seeds.items():
         dev = str(study.protocols[protocol].dev).lower()
-        lines.append(f"sweep\t{place}\t{options}\t{array}\t{' '.join(numbers)}\t{dev}\n")
+        sets = _test_sets(study, protocol)
+        lines.append(f"sweep\t{place}\t{options}\t{sets}\t{array}\t{' '.join(numbers)}\t{dev}\n")
     return lines + published  # last, because these models may not be installed
+
+
+def _test_sets(study: Study, protocol: str) -> str:
+    """Return --test_sets of run.sh."""
+    return " ".join([TEST, *study.protocols[protocol].sets])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The study on TCD-VoIP. PAGE is a page of models.yaml.
+# The studies on TCD-VoIP. PAGE is a page of models.yaml, or FOLDER/PAGE one of FOLDER/models.yaml.
 #   ./study.sh page PAGE             makes PAGE.md from the kept results
 #   ./study.sh train PAGE [OPTIONS]  trains and keeps the runs that the page lacks, then makes the page
 # After an interruption, start the same command again to continue.
@@ -24,34 +24,42 @@ esac
 take_all_options study/study.sh "${@:3}"
 # shellcheck source=egs/tcdvoip/path.sh
 . ./path.sh
+work=study # below data, dump and exp
+[[ ${page} != */* ]] || work+=/${page%/*}
 
 # prepare: runs stages 0 to 4 for the data in `split` and `place`, unless this has been done.
 prepare() {
-    if [ ! -e "dump/study/${place}/.prepared" ]; then
-        ./run.sh "${split[@]}" --expdir "exp/study/${place}" --stage 0 --stop_stage 4
-        touch "dump/study/${place}/.prepared"
+    local set
+    for set in ${sets}; do
+        [[ ${set} != */* || -e ../${set%%/*}/dump/raw/${set#*/}/wav.scp ]] ||
+            usage_error study.sh "needs the set ${set}: run egs/${set%%/*}/run.sh first"
+    done
+    if [ ! -e "dump/${work}/${place}/.prepared" ]; then
+        ./run.sh "${split[@]}" --expdir "exp/${work}/${place}" --stage 0 --stop_stage 4
+        touch "dump/${work}/${place}/.prepared"
     fi
 }
 
 failed=0 # status of the last array with a failed run
 if [ "${action}" = train ]; then
     lacking=$(distilmos python study/study.py lacking "${page}")
-    while IFS=$'\t' read -r -u 3 kind place options models seeds dev; do
+    while IFS=$'\t' read -r -u 3 kind place options sets more; do
         [ -n "${kind}" ] || continue
         read -ra split <<<"${options}"
-        split+=(--db_root "${db_root}" --datadir "data/study/${place}" --dumpdir "dump/study/${place}")
+        split+=(--db_root "${db_root}" --datadir "data/${work}/${place}" --dumpdir "dump/${work}/${place}")
+        split+=(--test_sets "${sets}")
         prepare
         case ${kind} in
             score)
-                results=exp/study/${place}/${models}/results/test
-                distilmos python study/published.py --model "${models}" --data "dump/study/${place}/raw/test" \
-                    --out "${results}/utt2mos"
-                distilmos score --data "dump/study/${place}/raw/test" --results "${results}"
+                IFS=$'\t' read -r model raw results <<<"${more}"
+                distilmos python study/published.py --model "${model}" --data "${raw}" --out "${results}/utt2mos"
+                distilmos score --data "${raw}" --results "${results}"
                 ;;
             sweep)
+                IFS=$'\t' read -r models seeds dev <<<"${more}"
                 # The finished runs of an array are kept even if others fail, but not after a signal.
                 ../TEMPLATE/sweep.sh --models "${models}" --seeds "${seeds}" --jobs "${jobs}" \
-                    --expdir "exp/study/${place}" --dev "${dev}" "${split[@]}" || failed=$?
+                    --expdir "exp/${work}/${place}" --dev "${dev}" "${split[@]}" || failed=$?
                 ((failed < 128)) || exit "${failed}"
                 ;;
         esac
