@@ -75,7 +75,9 @@ for model in ${models}; do
     # The name depends on the options of all models too: other sets or another encoder need other tokens.
     made=${expdir}/sweep/tokens.$(cksum <<<"${settings[1]} ${own_tokens[*]} ${rest[*]}" | cut -d ' ' -f 1)
     if [ ! -e "${made}" ]; then
-        ./run.sh "${rest[@]}" --expdir "${expdir}" --stage 3 --stop_stage 4 "${settings[@]}"
+        # The features of stage 2 are those of the teacher.
+        [[ " ${own_tokens[*]} " = *" --teacher "* ]] && first=2 || first=3
+        ./run.sh "${rest[@]}" --expdir "${expdir}" --stage "${first}" --stop_stage 4 "${settings[@]}"
         mkdir -p "${expdir}/sweep"
         touch "${made}"
     fi
