@@ -25,6 +25,7 @@ from distilmos.files import atomic_path
 
 _TWO_BYTE_AUTO = 3  # Kaldi's CompressionMethod kTwoByteAuto
 BINARY = b"\0B"  # marker before a binary object
+INTEGERS = b"\4"  # after BINARY: the size of an integer begins a vector of them
 
 
 def split_location(location: str) -> tuple[Path, int | None]:
@@ -165,8 +166,14 @@ def load_array(location: tuple[Path, int | None]) -> np.ndarray:
         with path.open("rb") as stream:
             # A view reads no further than the end: a damaged length must not decide how much memory is asked for.
             part = View(stream, [range(offset or 0, stream.seek(0, os.SEEK_END))])
-            if part.read(2) != BINARY:
+            head = part.read(7)
+            if head[:2] != BINARY:
                 raise InputError(f"{where}: not a binary Kaldi matrix or vector")
+            # Of vectors of integers, kaldiio allocates the length that the header gives; each has a byte before it.
+            if head[2:3] == INTEGERS and len(head) == 7:
+                length, left = int.from_bytes(head[3:], "little", signed=True), part.seek(0, os.SEEK_END) - len(head)
+                if 5 * length > left:
+                    raise InputError(f"{where}: cut off: {length} integers in {left} bytes")
             part.seek(0)
             value: Any = read_kaldi(part)
     except FileNotFoundError:

@@ -54,9 +54,12 @@ class _Sound(soundfile.SoundFile):
         """Open a stream of the file `path`.
 
         Raises:
-            InputError: if the header gives a larger size of the audio than the file has.
+            InputError: if the header gives a larger size of the audio than the file has, or the format is one of which
+                libsndfile does not tell.
         """
         super().__init__(view)
+        if self.format == "SDS":  # the rest of a cut file would be silence
+            raise InputError(f"{path}: MIDI Sample Dump is not supported")
         self._path = path
         self.remark = view.remark
         self._skipped = 0

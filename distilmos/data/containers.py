@@ -111,6 +111,8 @@ def open_archived(file: ByteFile, offset: int, path: object) -> list[View]:
         InputError: as `open_streams`.
     """
     size = file.seek(0, os.SEEK_END)
+    if offset > size:
+        raise InputError(f"{path}: no audio at byte {offset}: the archive has {size} bytes")
     file.seek(offset)
     head = file.read(14)
     if head[:5] != b"AUDIO":

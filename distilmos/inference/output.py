@@ -214,7 +214,13 @@ class Journal:
         with self.path.open("rb") as stream:
             next(stream, None)
             for number, line in enumerate(stream, start=2):
-                yield _parsed(self.path, number, line, _Record).model_dump()
+                values = _parsed(self.path, number, line, _Record).model_dump()
+                if not values["error"] and values["scores"].keys() != {scale.name for scale in self._scales}:
+                    raise InputError(
+                        f"{self.path}:{number}: scores of {', '.join(values['scores'])}; the model predicts "
+                        f"{', '.join(scale.name for scale in self._scales)}; remove the file and start again"
+                    )
+                yield values
 
     def _convert(self, write: Callable[[TextIO, Iterator[dict[str, Any]]], None]) -> None:
         with atomic_path(self.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:

@@ -84,6 +84,17 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Point:
+    """One point of a plane with the ends of its two intervals."""
+
+    label: str
+    x: float
+    y: float
+    x_ends: tuple[float, float]
+    y_ends: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Marks:
     """Training steps to mark: the best step and the averaged steps."""
 
@@ -146,6 +157,29 @@ def scatter(
         axes.set_yticks(ticks)
         svg = _svg(canvas, name, f"{title}: predicted against rated {scale.name} of {len(rated)} points")
     legend = list(styles.values()) if len(styles) > 1 else []
+    return Figure(title, svg, legend)
+
+
+def plane(name: str, title: str, points: Sequence[Point], x_label: str, y_label: str) -> Figure:
+    """Draw points with their intervals, one colour for each.
+
+    Args:
+        name: prefix that makes the ids inside the picture unique on the page.
+        title: title of the figure.
+        points: in the order of the legend.
+        x_label: meaning of x.
+        y_label: meaning of y.
+    """
+    legend = []
+    with _axes(SQUARE, SQUARE) as (canvas, axes):
+        for place, point in enumerate(points):
+            colour, ring = PALETTE[place % len(PALETTE)], place // len(PALETTE) % 2 == 1
+            axes.plot(point.x_ends, (point.y, point.y), color=colour, linewidth=0.8, alpha=0.6)
+            axes.plot((point.x, point.x), point.y_ends, color=colour, linewidth=0.8, alpha=0.6)
+            axes.plot(point.x, point.y, "o", color=colour, markersize=6, markerfacecolor="white" if ring else colour)
+            legend.append(Key(point.label, colour, "ring" if ring else "dot"))
+        axes.set(xlabel=x_label, ylabel=y_label)
+        svg = _svg(canvas, name, f"{title}: {y_label} against {x_label}")
     return Figure(title, svg, legend)
 
 

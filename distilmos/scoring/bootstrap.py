@@ -81,6 +81,22 @@ def interval(values: np.ndarray, coverage: float = COVERAGE) -> tuple[float, flo
     return float(low), float(high), undefined
 
 
+def holm(values: Sequence[float]) -> list[float]:
+    """Correct the p values of several comparisons.
+
+    S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 1979. The
+    smallest is multiplied by their number, the next one by one less, and so on; none falls below a smaller one. NaN
+    stays NaN and does not count.
+    """
+    order = sorted((number for number, value in enumerate(values) if value == value), key=values.__getitem__)
+    corrected = [float("nan")] * len(values)
+    highest = 0.0
+    for place, number in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - place) * values[number]))
+        corrected[number] = highest
+    return corrected
+
+
 def two_sided_p(differences: np.ndarray) -> float:
     """Return the two-sided bootstrap p value of the hypothesis that the difference is 0.
 

@@ -176,6 +176,15 @@ def test_a_damaged_shape_does_not_decide_how_much_memory_is_asked_for(tmp_path: 
     assert not isinstance(caught.value.__context__, MemoryError)
 
 
+@pytest.mark.parametrize("length", [3, 2**31 - 1, -1])
+def test_a_damaged_length_of_integers_neither(tmp_path: Path, length: int) -> None:
+    integers = b"\4\1\0\0\0\4\2\0\0\0"
+    (tmp_path / "x.ark").write_bytes(b"u \0B\4" + length.to_bytes(4, "little", signed=True) + integers)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path))}/x\.ark: .*\b2\b") as caught:
+        load_array((tmp_path / "x.ark", 2))
+    assert not isinstance(caught.value.__context__, MemoryError)
+
+
 def test_shards_cover_all_keys_once_and_evenly() -> None:
     keys = [f"k{n}" for n in range(10)]
     shares = [shard_of(keys[::-1], job, 4) for job in range(1, 5)]

@@ -167,6 +167,19 @@ def test_raw_suffix_without_a_header(tmp_path: Path) -> None:
         read_audio(tmp_path / "a.raw")
 
 
+def test_a_sample_dump_is_refused_because_a_cut_one_would_be_silence(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.sds", np.zeros(16000), 16000, subtype="PCM_24", format="SDS")
+    with pytest.raises(InputError, match=rf"^{tmp_path}/a\.sds: "):
+        read_audio(tmp_path / "a.sds")
+
+
+@pytest.mark.parametrize("offset", [10**6, 2**64])
+def test_an_offset_after_the_end_of_an_archive(tmp_path: Path, offset: int) -> None:
+    (tmp_path / "a.ark").write_bytes(b"AUDIO")
+    with pytest.raises(InputError, match=rf"^{tmp_path}/a\.ark: .*{offset}"):
+        read_audio(tmp_path / "a.ark", offset)
+
+
 def test_audio_inside_an_archive(tmp_path: Path) -> None:
     values = {f"u{n}": (tone(16000, 0.1 * (n + 1)) * 32768).astype(np.int16) for n in range(3)}
     with open_archive(tmp_path / "wav") as archive:

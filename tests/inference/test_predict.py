@@ -301,6 +301,11 @@ def test_an_interrupted_run_continues(tmp_path, model_dir, capsys):
     assert main(["predict", str(tmp_path / "in" / "07.wav"), *rest[1:], "--resume"]) == 2
     assert f"{partial}:2: {tmp_path}/in/00.wav" in capsys.readouterr().err
     whole_lines = partial.read_bytes().splitlines(keepends=True)
+    other = whole_lines[4].replace(b'"MOS"', b'"fluency"')
+    assert other != whole_lines[4]
+    partial.write_bytes(b"".join([*whole_lines[:4], other, *whole_lines[5:]]))
+    assert main(["predict", *rest, "--resume"]) == 2
+    assert f"{partial}:5: " in capsys.readouterr().err
     partial.write_bytes(b"".join([*whole_lines[:4], b"damaged\n", *whole_lines[5:]]))
     assert main(["predict", *rest, "--resume"]) == 2
     assert f"{partial}:5: " in capsys.readouterr().err

@@ -22,13 +22,14 @@ from distilmos.markdown import bounds, markdown_table, mean_text, number
 from distilmos.metrics import LEVELS, agreement
 from distilmos.report import figures
 from distilmos.report.experiment import Experiment, series
-from distilmos.report.figures import PALETTE, Line
+from distilmos.report.figures import PALETTE, Line, Point
 from distilmos.report.sweep import METRICS, dev_tables, pairs, run_facts
-from distilmos.scoring.bootstrap import SAMPLES, interval, two_sided_p
+from distilmos.scoring.bootstrap import SAMPLES, holm, interval, two_sided_p
 from distilmos.scoring.results import Scored, level_arrays, resample_levels
 
 IN_DOMAIN = "conditions"
 TOGETHER = "held-out types"
+TYPES = frozenset({"echo", "chop", "clip", "compspkr", "noise"})  # groups of the recipe that are types of degradation
 CORRELATIONS = ("LCC", "SRCC")  # measures with a table of differences
 CONF = Path("conf")
 DEV_METRIC = "LCC"  # of utterances; it chooses checkpoints and settings on dev
@@ -42,20 +43,20 @@ class Comparison:
     """The kept runs and scores that a page compares.
 
     Attributes:
-        protocols: in the order of the columns.
-        held_out: those of them that hold out a type of degradation.
-        types: all types that a protocol of the study holds out.
+        protocols: of the runs.
+        columns: what is scored -> protocol of the runs: each protocol, then further test sets and their targets.
+        held_out: the protocols that hold out a type of degradation.
         models: their specs, in the order of the rows.
         confs: their configurations.
         seeds: of each model.
         published: names of published models.
         trained: (protocol, model) -> runs in the order of the seeds.
-        rows: (protocol, model or published model) -> for each seed, the utterances of the test set and their scores.
+        rows: (column, model or published model) -> for each seed, the utterances of the test set and their scores.
     """
 
     protocols: list[str]
+    columns: dict[str, str]
     held_out: list[str]
-    types: frozenset[str]
     models: list[str]
     confs: list[str]
     seeds: list[int]
@@ -65,22 +66,22 @@ class Comparison:
 
     @cached_property
     def scored(self) -> dict[tuple[str, str], list[Arrays]]:
-        """(protocol, model or published model) -> for each seed, rated and predicted scores on the test set.
+        """(column, model or published model) -> for each seed, rated and predicted scores on the test set.
 
         Raises:
-            InputError: if the runs of a protocol have different test sets.
+            InputError: if the runs of a column have different test sets.
         """
         found = {key: [level_arrays(rows) for rows in seeds] for key, seeds in self.rows.items()}
-        for (protocol, model), seeds in found.items():
+        for (column, model), seeds in found.items():
             for level in LEVELS:
-                rated = found[protocol, self.models[0]][0][level][0]
+                rated = found[column, self.models[0]][0][level][0]
                 if any(not np.array_equal(rated, arrays[level][0]) for arrays in seeds):
-                    raise InputError(f"{protocol}: {model} and {self.models[0]}: different test sets")
+                    raise InputError(f"{column}: {model} and {self.models[0]}: different test sets")
         return found
 
     @cached_property
     def agreements(self) -> dict[tuple[str, str], list[dict[str, dict[str, float]]]]:
-        """(protocol, model or published model) -> for each seed, level -> metric -> value."""
+        """(column, model or published model) -> for each seed, level -> metric -> value."""
         return {
             key: [{level: agreement(*arrays[level]) for level in LEVELS} for arrays in seeds]
             for key, seeds in self.scored.items()
@@ -88,22 +89,23 @@ class Comparison:
 
     @cached_property
     def resampled(self) -> dict[tuple[str, str], dict[str, dict[str, np.ndarray]]]:
-        """(protocol, model or published model) -> level -> metric -> mean over seeds of each resample, (SAMPLES,).
+        """(column, model or published model) -> level -> metric -> mean over seeds of each resample, (SAMPLES,).
 
-        A resample draws conditions, with all recordings of each, and seeds. Both levels and all models of a protocol
+        A resample draws conditions, with all recordings of each, and seeds. Both levels and all models of a column
         have the same drawn conditions. Each model has its own drawn seeds, because runs of two models with the same
         seed share only the order of their data. Of N seeds, N - 1 are drawn: with N, the mean over few seeds would
         vary too little (P. McCarthy and C. Snowden, "The bootstrap and finite population sampling", 1985).
         """
         found: dict[tuple[str, str], dict[str, dict[str, np.ndarray]]] = {}
-        for (protocol, model), scored in self.scored.items():
-            generator = np.random.default_rng((2, crc32(f"{protocol} {model}".encode())))
+        for (column, model), scored in self.scored.items():
+            generator = np.random.default_rng((2, crc32(f"{column} {model}".encode())))
             drawn_seeds = generator.integers(len(scored), size=(SAMPLES, max(1, len(scored) - 1)))
-            rows = self.rows[protocol, model][0]
+            rows = self.rows[column, model][0]
             # Each type has its own copy of MNRU and undegraded speech, as systems; the copies are one condition.
-            conditions = {row.system: row.system if row.group in self.types else row.group for row in rows}
-            drawn = resample_levels(scored, rows, SAMPLES, (1, crc32(protocol.encode())), CORRELATIONS, conditions)
-            found[protocol, model] = {
+            own = column in self.protocols
+            conditions = {row.system: row.group if own and row.group not in TYPES else row.system for row in rows}
+            drawn = resample_levels(scored, rows, SAMPLES, (1, crc32(column.encode())), CORRELATIONS, conditions)
+            found[column, model] = {
                 level: {name: np.take_along_axis(values, drawn_seeds, 1).mean(1) for name, values in of_level.items()}
                 for level, of_level in drawn.items()
             }
@@ -116,30 +118,40 @@ def select(study: Study, page: Page, kept: Kept) -> Comparison:
     Raises:
         InputError: naming the runs and published models of which no scores are kept.
     """
+    sets = {protocol: (protocol, TEST) for protocol in page.protocols}  # column -> protocol and set
+    for protocol in page.protocols:
+        further = study.test_sets(protocol, Path("dump"))[1:]
+        for each, targets in zip(further, study.protocols[protocol].sets.values(), strict=True):
+            sets |= {name: (protocol, name) for name in (each.name, *(f"{each.name}.{target}" for target in targets))}
     raise_faults(
-        [f"{run_name(key)}: no scores of {TEST}" for key in page.scores if TEST not in kept.scored.get(key, {})],
+        [
+            f"{run_name(key)}: no scores of {name}"
+            for key in page.scores
+            for protocol, name in sets.values()
+            if key[0] == protocol and name not in kept.scored.get(key, {})
+        ],
         f"{kept.folder / PREDICTIONS}",
     )
     held_out = {name: study.protocols[name].held_out for name in page.protocols}
     models = {name: study.models[name] for name in page.models}
 
-    def rows(protocol: str, name: str, seed: int | None) -> list[Scored]:
+    def rows(column: str, model: str, seed: int | None) -> list[Scored]:
+        protocol, name = sets[column]
         # Every type repeats the undegraded and MNRU conditions, so these are not new to a model.
-        found = kept.scored[protocol, name, seed][TEST]
-        return [row for row in found if held_out[protocol] in (None, row.group)]
+        found = kept.scored[protocol, model, seed][name]
+        return [row for row in found if name != TEST or held_out[protocol] in (None, row.group)]
 
-    both = [(protocol, name) for protocol in page.protocols for name in models]
     return Comparison(
         protocols=list(page.protocols),
+        columns={column: protocol for column, (protocol, _) in sets.items()},
         held_out=[protocol for protocol, group in held_out.items() if group],
-        types=frozenset(protocol.held_out for protocol in study.protocols.values() if protocol.held_out),
         models=[model.spec for model in models.values()],
         confs=[model.conf for model in models.values()],
         seeds=list(page.seeds),
         published=list(page.published),
-        trained={(p, models[m].spec): [kept.runs[p, m, s] for s in page.seeds] for p, m in both},
-        rows={(p, models[m].spec): [rows(p, m, s) for s in page.seeds] for p, m in both}
-        | {(p, name): [rows(p, name, None)] for p in page.protocols for name in page.published},
+        trained={(p, models[m].spec): [kept.runs[p, m, s] for s in page.seeds] for p in page.protocols for m in models},
+        rows={(c, models[m].spec): [rows(c, m, s) for s in page.seeds] for c in sets for m in models}
+        | {(c, name): [rows(c, name, None)] for c in sets for name in page.published},
     )
 
 
@@ -179,6 +191,7 @@ def page_text(compared: Comparison, command: str, folder: Path) -> str:
         parts += ["## Types of degradation\n", *_types(compared)]
     if len(compared.models) + len(compared.published) > 1:
         parts += ["## Differences\n", *_differences(compared)]
+    parts += _domains(compared, folder)
     parts += ["## Learning curves\n", *_curves(compared, folder)]
     parts += _layers(compared, folder)
     parts += _times(compared)
@@ -189,29 +202,28 @@ def page_text(compared: Comparison, command: str, folder: Path) -> str:
 
 def _facts(compared: Comparison) -> str:
     counts = []
-    for protocol in compared.protocols:
-        recordings, conditions = (compared.scored[protocol, compared.models[0]][0][level][0].size for level in LEVELS)
-        counts.append(f"{protocol} {recordings} recordings of {conditions} conditions")
+    for column in compared.columns:
+        recordings, conditions = (compared.scored[column, compared.models[0]][0][level][0].size for level in LEVELS)
+        counts.append(f"{column} {recordings} recordings of {conditions} conditions")
     return f"- seeds: {', '.join(map(str, compared.seeds))}\n- test: {', '.join(counts)}\n" + run_facts(
         experiment for experiments in compared.trained.values() for experiment in experiments
     )
 
 
 def _scores(compared: Comparison, level: str, metric: str) -> str:
-    """Return a table of one measure: a row for each model, a column for each protocol and for the held-out types."""
+    """Return a table of one measure: a row for each model; all columns, and one for the held-out types together."""
     rows = []
     for model in [*compared.models, *compared.published]:
         values = {
-            protocol: [seed[level][metric] for seed in compared.agreements[protocol, model]]
-            for protocol in compared.protocols
+            column: [seed[level][metric] for seed in compared.agreements[column, model]] for column in compared.columns
         }
         together = [
             fmean(of_seed) for of_seed in zip(*(values[protocol] for protocol in compared.held_out), strict=True)
         ]
-        rows.append([model, *(mean_text(values[protocol]) for protocol in compared.protocols)])
+        rows.append([model, *(mean_text(values[column]) for column in compared.columns)])
         if len(compared.held_out) > 1:
             rows[-1].append(mean_text(together))
-    header = ["model", *compared.protocols, *([f"{TOGETHER}, mean"] if len(compared.held_out) > 1 else [])]
+    header = ["model", *compared.columns, *([f"{TOGETHER}, mean"] if len(compared.held_out) > 1 else [])]
     return markdown_table(header, rows)
 
 
@@ -255,9 +267,9 @@ def _differences(compared: Comparison) -> list[str]:
         *((compared.models[0], reference) for reference in compared.published),
     ]:
         found: dict[str, dict[tuple[str, str], tuple[float, np.ndarray]]] = {}
-        for protocol in compared.protocols:
-            ours, others = (protocol, model), (protocol, other)
-            found[protocol] = {
+        for column in compared.columns:
+            ours, others = (column, model), (column, other)
+            found[column] = {
                 (level, metric): (
                     fmean(seed[level][metric] for seed in compared.agreements[ours])
                     - fmean(seed[level][metric] for seed in compared.agreements[others]),
@@ -272,8 +284,8 @@ def _differences(compared: Comparison) -> list[str]:
                 for key in columns
             }
         rows = []
-        for protocol, values in found.items():
-            cells = [protocol]
+        for column, values in found.items():
+            cells = [column]
             for key in columns:
                 difference, resampled = values[key]
                 low, high, undefined = interval(resampled)
@@ -284,6 +296,50 @@ def _differences(compared: Comparison) -> list[str]:
             rows.append(cells)
         header = ["test", *(f"{level} {metric}" for level, metric in columns)]
         parts += [f"{model} - {other}:\n", markdown_table(header, rows)]
+    return parts
+
+
+def _domains(compared: Comparison, folder: Path) -> list[str]:
+    """Return a figure of the scores in domain and on further test sets, and corrected differences of them.
+
+    Empty without further test sets.
+    """
+    further = [column for column in compared.columns if column not in compared.protocols]
+    if not further or IN_DOMAIN not in compared.protocols:
+        return []
+    level, metric = LEVELS[0], CORRELATIONS[0]
+    models = [*compared.models, *compared.published]
+
+    def point(model: str) -> Point:
+        x, y = (fmean(seed[level][metric] for seed in compared.agreements[c, model]) for c in (IN_DOMAIN, further[0]))
+        ends = (interval(compared.resampled[c, model][level][metric])[:2] for c in (IN_DOMAIN, further[0]))
+        return Point(model, x, y, *ends)
+
+    title = f"{level.capitalize()} {metric} in and out of domain"
+    figure = figures.plane("domains", title, [point(model) for model in models], IN_DOMAIN, further[0])
+    write_text(folder / "domains.svg", figures.as_file(figure))
+    first, *others = models
+    parts = [
+        f"## In and out of domain\n\n{level.capitalize()} {metric}, means over seeds with 95 % intervals over "
+        f"conditions and seeds:\n\n![{title}]({folder.name}/domains.svg)\n",
+        f"Differences of each model to {first}, with the p values of the bootstrap, also corrected for all comparisons "
+        "of a table (Holm):\n" * bool(others),
+    ]
+    for column in (IN_DOMAIN, *further) if others else ():
+        rows, values = [], []
+        for other in others:
+            ours, theirs = ((column, model) for model in (other, first))
+            difference = fmean(seed[level][metric] for seed in compared.agreements[ours]) - fmean(
+                seed[level][metric] for seed in compared.agreements[theirs]
+            )
+            resampled = compared.resampled[ours][level][metric] - compared.resampled[theirs][level][metric]
+            low, high, _ = interval(resampled)
+            values.append(two_sided_p(resampled))
+            rows.append([other, number(difference, sign=True), bounds({"low": low, "high": high}, sign=True)])
+        for row, value, corrected in zip(rows, values, holm(values), strict=True):
+            row += [number(value), number(corrected)]
+        header = ["model", f"{level} {metric}", "95 % interval", "p", "p, Holm"]
+        parts += [f"{column}:\n", markdown_table(header, rows)]
     return parts
 
 
