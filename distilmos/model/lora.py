@@ -50,7 +50,7 @@ class LowRankLinear(nn.Linear):
 
 
 def add_lora(encoder: SSLEncoder, rank: int) -> None:
-    """Freeze an encoder, and add trainable updates to all linear maps of its transformer layers.
+    """Freeze an encoder, and add trainable updates to the linear maps of attention and feed-forward parts.
 
     Raises:
         InputError: if the rank is not below the width of the encoder.

@@ -29,9 +29,8 @@ class Prediction:
         scores: utterance scores of the O outputs, float (B, O), as if on the scale 1..5; see `MOSNetwork.scales`.
         frame_scores: frame scores, float (B, T, O); padded frames are unspecified.
         num_frames: valid frames, long (B,).
-        token_logits: for each target layer, logits of the clusters, float (B, T, K), or hidden states of the frozen
-            encoder, float (B, T, D), with `distillation: features`; empty for a baseline, or if not
-            requested.
+        token_logits: for each target layer, logits of the clusters, float (B, T, K); with `distillation: features`,
+            hidden states of the frozen encoder, float (B, T, D). Empty for a baseline, and if they are not requested.
     """
 
     scores: Tensor
@@ -180,7 +179,8 @@ class DistilMOS(EncoderNetwork):
     Attributes:
         clusters: number K of token ids; None if the predictors regress features.
         token_layers: layers of the tokens, of which `target_layers` are predicted.
-        kmeans: hash of the k-means models that define the ids; empty if unknown.
+        kmeans: hash of the k-means models that define the ids, or of the encoder whose features are regressed; empty if
+            unknown.
     """
 
     def __init__(
@@ -219,11 +219,11 @@ class DistilMOS(EncoderNetwork):
         self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Score the hidden states of all layers."""
-        if self.statistics is not None and not with_tokens:
-            return self.linear(self.statistics(layers, num_frames)), num_frames, []
-        mixed = self.weighted_sum(layers, valid_mask(num_frames, layers[0].shape[1]))
-        shared, shortened = self.feature_processor(mixed, num_frames)
-        logits = [predictor(shared) for predictor in self.predictors] if with_tokens else []
+        logits = []
+        if with_tokens or self.statistics is None:
+            mixed = self.weighted_sum(layers, valid_mask(num_frames, layers[0].shape[1]))
+            shared, shortened = self.feature_processor(mixed, num_frames)
+            logits = [predictor(shared) for predictor in self.predictors] if with_tokens else []
         if self.statistics is not None:
             return self.linear(self.statistics(layers, num_frames)), num_frames, logits
         return self.linear(self.decoder(shared, shortened)), shortened, logits

@@ -146,7 +146,8 @@ def make_plan(
     training, held_out, *testing = map(_lengths, [*used, *(read_data_dir(path, rated=False) for path in tests)])
     scales = tuple(scale_of((), target) for target in config.targets) or (MOS_SCALE,)
     # The teacher of foreign tokens is not known here: it counts as an encoder of this size with all target layers.
-    named = config.target_layers if config.foreign_tokens and config.target_layers != "all" else ()
+    foreign = config.needs_tokens and config.foreign_tokens
+    named = config.target_layers if foreign and config.target_layers != "all" else ()
     token_layers = max([encoder.config.num_layers, *named])
     try:
         model = build_model(config, encoder, options.clusters, scales=scales, token_layers=token_layers).to(device)

@@ -112,7 +112,12 @@ class Experiment:
     @property
     def has_tokens(self) -> bool:
         """Whether the model predicts tokens."""
-        return any(event.get("token") is not None for event in self.train + self.dev)
+        return any(event.get("token") is not None for event in self.train + self.dev) and not self.regresses_features
+
+    @property
+    def regresses_features(self) -> bool:
+        """Whether the model regresses the hidden states of the frozen encoder instead of predicting tokens."""
+        return self.config.get("distillation") == "features"
 
     @property
     def dev_notes(self) -> str:

@@ -96,7 +96,7 @@ def interpolate(options: InterpolationOptions) -> Iterator[Path]:
     for text, alpha in {alpha_text(alpha): alpha for alpha in options.alphas}.items():
         model.encoder.load_state_dict(interpolate_weights(before, after, alpha))
         fit_batch_norm(model, train, config, device)
-        origin = {"run": str(experiment.path), "start": config.init_model or config.ssl_model, "alpha": alpha}
+        origin = {"run": experiment.tag, "start": config.init_model or config.ssl_model, "alpha": alpha}
         with replaced_directory(out / f"alpha_{text}") as directory:
             save_model_dir(directory, model, about | {"interpolation": origin})
             scores = {}

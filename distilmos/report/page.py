@@ -297,10 +297,13 @@ def _training_figures(experiment: Experiment) -> list[tuple[Figure, str]]:
         Line("encoder", train_steps, series(train, "lr_encoder"), BLUE),
         Line("heads", train_steps, series(train, "lr_head"), ORANGE, dashed=True),
     ]
+    token_title = "Token cross-entropy, mean over layers (nats)"
+    if experiment.regresses_features:
+        token_title = "1 - cosine to the hidden states of the frozen encoder, mean over layers"
     drawn = [
         (figures.curves("loss", "Total loss (train)", total, marks), ""),
         (figures.curves("regression", "Regression loss", loss("regression"), marks), ""),
-        (figures.curves("token", "Token cross-entropy, mean over layers (nats)", loss("token"), marks), ""),
+        (figures.curves("token", token_title, loss("token"), marks), ""),
         (figures.curves("dev-utterance", "Dev correlations, utterances", correlations("utterance"), marks), notes),
         (figures.curves("dev-system", "Dev correlations, systems", correlations("system"), marks), notes),
         (figures.curves("dev-mse", "Dev MSE", errors, marks), notes),

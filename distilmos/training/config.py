@@ -25,6 +25,7 @@ from distilmos.data.tables import parse_yaml, scan_yaml
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import is_file
 from distilmos.model.config import ModelConfig, to_tuple
+from distilmos.ssl.known import BEST_RQ, MFCC
 
 Metric = Literal[
     "utterance_MSE",
@@ -149,6 +150,13 @@ class TrainConfig(ModelConfig):
         """Whether the network has token predictors, even if they are not trained."""
         return self.model == "distilmos" and self.distillation == "tokens"
 
+    @field_validator("ssl_model")
+    @classmethod
+    def _is_an_encoder(cls, value: str) -> str:
+        if value in (MFCC, BEST_RQ):
+            raise ValueError(f"{value} can only make tokens (run.sh --teacher)")
+        return value
+
     @field_validator("targets")
     @classmethod
     def _are_targets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -203,7 +211,11 @@ class TrainConfig(ModelConfig):
     @model_validator(mode="after")
     def _has_use(self) -> TrainConfig:
         if self.model == "distilmos" and self.head == "statistics" and not self.distils:
-            raise ValueError("head statistics without tokens is model sslmos: the other parts would have no use")
+            raise ValueError("head statistics needs token_weight above 0; without distillation use model: sslmos")
+        if self.distillation == "features" and not self.distils:
+            raise ValueError("distillation features needs model distilmos and token_weight above 0")
+        if self.distillation == "features" and self.foreign_tokens:
+            raise ValueError("distillation features has no tokens: foreign_tokens (--teacher) cannot be used with it")
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -13,24 +13,42 @@ from distilmos.ridge import deal_folds
 from distilmos.training.loader import Batch
 from distilmos.training.ratedset import RatedSet
 
+Pooled = tuple[list[int], np.ndarray]  # N recordings of the training set, and their statistics, float32 (N, P)
+
 
 @torch.no_grad()
-def fit_head(
-    model: EncoderNetwork, statistics: TimeStatistics, data: RatedSet, batches: Iterable[Batch], seed: int
-) -> None:
-    """Fit the head of `model` to the scores of a training set; the model is left in evaluation mode.
+def pool_recordings(model: EncoderNetwork, statistics: TimeStatistics, batches: Iterable[Batch]) -> Pooled:
+    """Compute the statistics of recordings; the model is left in evaluation mode.
 
     Args:
         model: the network; its encoder does not change.
         statistics: of the model.
-        data: the training set. No system is in two folds of the cross-validation that chooses the penalty.
-        batches: all recordings of the set, on the device of the model.
-        seed: seed of the folds.
+        batches: the share of one process, on the device of the model.
     """
     model.eval()
-    pooled = np.empty((len(data.utterances), len(statistics.mean)), np.float32)
+    members: list[int] = []
+    rows = [np.empty((0, len(statistics.mean)), np.float32)]
     for batch in batches:
-        layers, num_frames = model.encoder(batch.audio, batch.num_samples)
-        pooled[list(batch.plan.members)] = statistics.pool(layers, num_frames).cpu().numpy()
+        if batch.utterances:
+            members += batch.plan.members
+            rows.append(statistics.pool(*model.encoder(batch.audio, batch.num_samples)).cpu().numpy())
+    return members, np.concatenate(rows)
+
+
+def fit_head(
+    model: EncoderNetwork, statistics: TimeStatistics, data: RatedSet, parts: Sequence[Pooled], seed: int
+) -> None:
+    """Fit the head of `model` to the scores of a training set.
+
+    Args:
+        model: the network.
+        statistics: of the model.
+        data: the training set. No system is in two folds of the cross-validation that chooses the penalty.
+        parts: from `pool_recordings`; together they hold all recordings of the set.
+        seed: seed of the folds.
+    """
+    pooled = np.empty((len(data.utterances), len(statistics.mean)), np.float32)
+    for members, rows in parts:
+        pooled[members] = rows
     units = data.systems if len(set(data.systems)) > 1 else data.utterances
     statistics.fit(model.linear, pooled, data.scores, deal_folds(units, [""] * len(units), seed))

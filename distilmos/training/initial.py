@@ -33,6 +33,8 @@ def initial_model(config: TrainConfig, inputs: Inputs) -> MOSNetwork:
         raise InputError(f"settings: {error} ({config.ssl_model})") from None
     if isinstance(model, DistilMOS) and inputs.tokens:
         model.kmeans = inputs.tokens.kmeans
+    if isinstance(model, DistilMOS) and inputs.teacher:
+        model.kmeans = inputs.teacher.fingerprint()
     if config.listener_offsets:
         model.listener_offsets = _listener_offsets(inputs.train)
     if initial:
@@ -82,7 +84,8 @@ def _copy_weights(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
     same_tokens = (
         isinstance(model, DistilMOS)
         and isinstance(initial, DistilMOS)
-        and (model.kmeans, model.target_layers) == (initial.kmeans, initial.target_layers)
+        and bool(model.kmeans)
+        and all(getattr(model, name) == getattr(initial, name) for name in ("kmeans", "clusters", "target_layers"))
     )
     fresh = ("corpus_offsets.", "listener_offsets.") + (() if same_tokens else ("predictors.",))
     branch = "spectral." if isinstance(initial, SpectralMOS) else ""

@@ -18,6 +18,7 @@ import yaml
 from distilmos.data.staging import staged
 from distilmos.errors import FailedError, InputError
 from distilmos.files import write_text
+from distilmos.model.lora import merge_lora
 from distilmos.model.networks import MOSNetwork
 from distilmos.provenance import commit, machine, now
 from distilmos.ssl.forward import choose_device
@@ -227,5 +228,5 @@ def _start_event(
             }
             for name, data in (("train", inputs.train), ("dev", inputs.dev))
         },
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in merge_lora(model).parameters()),
     }

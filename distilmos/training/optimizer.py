@@ -63,7 +63,8 @@ def make_optimizer(model: MOSNetwork, config: TrainConfig) -> AdamW:
                 "part": part,
                 "peak": peak,
                 "lr": peak,
-                "weight_decay": config.weight_decay if decays else 0.0,
+                # The penalty on the distance from the start takes the place of that on the distance from 0.
+                "weight_decay": 0.0 if not decays or (part == "encoder" and config.l2_sp) else config.weight_decay,
             }
             for (part, peak, decays), parameters in groups.items()
         ]
@@ -113,7 +114,8 @@ class StartPenalty:
     """L2-SP: the penalty weight / 2 * |w - w0|^2 on the trained weights of the encoder, w0 at the start of the run.
 
     X. Li, Y. Grandvalet, F. Davoine, "Explicit inductive bias for transfer learning with convolutional networks", ICML
-    2018. Its gradient is added to that of a step, once for all batches and processes; the logged loss is without it.
+    2018. It replaces weight decay there. Its gradient is added to that of a step, once for all batches and processes,
+    before the gradient is clipped and AdamW scales it; the logged loss is without it.
     """
 
     def __init__(self, model: MOSNetwork, weight: float) -> None:

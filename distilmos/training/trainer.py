@@ -33,7 +33,7 @@ from distilmos.training.checkpoint import (
 )
 from distilmos.training.config import TrainConfig
 from distilmos.training.distributed import World
-from distilmos.training.headfit import fit_head
+from distilmos.training.headfit import fit_head, pool_recordings
 from distilmos.training.loader import Batch, BatchReader, read_batches
 from distilmos.training.monitor import Observer
 from distilmos.training.objective import StepSize, compute_objective, label_weight
@@ -146,7 +146,10 @@ class Trainer:
                 monitor.advance()
                 if state.step % config.log_every == 0:
                     self._log(monitor, rates)
-                evaluates = state.step % config.eval_every == 0 or state.step == config.max_steps
+                # The encoder of the first steps is the pretrained one: they neither stop a run nor enter the mean.
+                evaluates = state.step == config.max_steps or (
+                    state.step % config.eval_every == 0 and state.step > config.head_steps
+                )
                 if evaluates:
                     self._evaluate(monitor, stop)
                 if evaluates or state.step % config.checkpoint_every == 0:
@@ -154,16 +157,17 @@ class Trainer:
         self._finish(monitor, reason, stop)
 
     def _fit_head(self, stop: StopRequest) -> None:
-        """Fit a statistics head that no earlier model has given, in the first process."""
+        """Fit a statistics head that no earlier model has given; `run` then copies it from the first process."""
         model = self.model
         if not isinstance(model, EncoderNetwork) or model.statistics is None or self.config.init_model:
             return
         plans = evaluation_plans(self.train.num_samples, round(self.config.batch_seconds * SAMPLE_RATE))
-        with self.world.together():
+        with self.world.together(), stop.interrupting(), closing(self._read(plans, stop)) as batches:
+            own = pool_recordings(model, model.statistics, (batch.to(self.device) for batch in batches))
+        parts = self.world.gather(own)
+        with self.world.together(), stop.interrupting():
             if self.world.first:
-                with closing(read_batches(self._reader, plans, self.config.num_workers, self.device, stop)) as batches:
-                    on_device = (batch.to(self.device) for batch in batches)
-                    fit_head(model, model.statistics, self.train, on_device, self.config.seed)
+                fit_head(model, model.statistics, self.train, parts, self.config.seed)
 
     def _read(self, plans: Iterable[BatchPlan], stop: StopRequest) -> Generator[Batch]:
         """Read the shares of this process of batches of the training set."""
@@ -208,8 +212,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         members = [member for batch in batches for member in batch.plan.all_members]
         labels = label_weight(torch.from_numpy(self.train.scores[members]), self.config)
-        shape, samples = self.model.encoder_config, self.train.num_samples
-        size = StepSize(labels, sum(shape.num_frames(samples[member]) for member in members))
+        size = StepSize(labels, self._distilled_frames(members))
         sums = torch.zeros(len(LOSSES), device=self.device)
         for batch in batches:
             if not batch.utterances:
@@ -233,6 +236,13 @@ class Trainer:
         state.epoch, state.place = batches[-1].plan.epoch, batches[-1].plan.place + 1
         self._count(values | {"waited": waited}, members)
         return rates
+
+    def _distilled_frames(self, members: list[int]) -> int:
+        """Return the number of frames with a distillation loss; `read_tokens` gives each frame a token."""
+        if not self.config.distils:
+            return 0
+        shape, samples = self.model.encoder_config, self.train.num_samples
+        return sum(shape.num_frames(samples[member]) for member in members)
 
     def _count(self, values: dict[str, float], members: list[int]) -> None:
         """Add a step over the recordings `members` to the sums for the next line of the log."""

@@ -188,7 +188,7 @@ def test_the_directory_says_where_it_comes_from(points, corpus) -> None:
     for name, alpha in (("alpha_0", 0), ("alpha_0.5", 0.5), ("alpha_1", 1)):
         config = yaml.safe_load((points / "interpolated" / name / "config.yaml").read_text())
         added = config["about"].pop("interpolation")
-        assert added == {"run": str(points), "start": str(corpus.encoder), "alpha": alpha}
+        assert added == {"run": points.name, "start": str(corpus.encoder), "alpha": alpha}
         assert config == final
 
 

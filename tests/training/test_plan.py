@@ -67,15 +67,17 @@ def test_amounts_are_those_of_the_stages(corpus, tmp_path, capsys) -> None:
     assert list(stages(tmp_path / "plan.json")) == ["1 audio", "5 training", "6 prediction"]
 
 
-@pytest.mark.slow
 def test_layers_of_another_encoder_are_planned_if_the_settings_say_so(corpus, tmp_path, capsys) -> None:
     arguments = corpus.arguments(tmp_path / "exp", target_layers=[2, 6])
     command = plan_arguments(corpus, arguments[arguments.index("--config") + 1], tmp_path / "plan.json")
     assert main(command) == 2
     assert "target_layers" in capsys.readouterr().err
     assert main([*command, "--set", "foreign_tokens=true"]) == 0
+    # A network that regresses features has no layers but those of its encoder.
+    assert main([*command, "--set", "distillation=features"]) == 2
 
 
+@pytest.mark.slow
 def test_memory_is_an_upper_bound(corpus, tmp_path) -> None:
     def measured(*command: str) -> float:
         done = subprocess.run([sys.executable, "-S", "-c", MEASURED, *command], capture_output=True, text=True)
