@@ -476,8 +476,8 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
     folder = recipe / "study" / "further"
     folder.mkdir()
     protocol = {"options": "--split conditions", "sets": {"p835/p835_wb": ["sig"]}}
-    page = {"protocols": ["far"], "models": ["sslmos"], "seeds": [1], "published": ["distillmos"]}
-    definition = {"protocols": {"far": protocol}, "models": STUDY["models"], "pages": {"one": page}}
+    page = {"protocols": ["conditions"], "models": ["sslmos"], "seeds": [1], "published": ["distillmos"]}
+    definition = {"protocols": {"conditions": protocol}, "models": STUDY["models"], "pages": {"one": page}}
     (folder / "models.yaml").write_text(yaml.safe_dump(definition))
     (tmp_path / "p835").mkdir()
     (tmp_path / "p835" / "run.sh").touch()
@@ -488,30 +488,50 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
     write_table(raw["p835_wb"] / "utt2sig", {f"p835_wb{n}": 4.5 - n for n in range(4)})
 
     assert [line.split("\t") for line in study(recipe, "lacking", "further/one").stdout.splitlines()] == [
-        ["sweep", "far", "--split conditions", "test p835/p835_wb", "sslmos", "1", "false"],
+        ["sweep", "conditions", "--split conditions", "test p835/p835_wb", "sslmos", "1", "false"],
         *(
-            ["score", "far", "--split conditions", "test p835/p835_wb", "distillmos", path, f"{exp}/results/{name}"]
-            for exp in ["exp/study/further/far/distillmos"]
+            [
+                "score",
+                "conditions",
+                "--split conditions",
+                "test p835/p835_wb",
+                "distillmos",
+                path,
+                f"{exp}/results/{name}",
+            ]
+            for exp in ["exp/study/further/conditions/distillmos"]
             for name, path in {
-                "test": "dump/study/further/far/raw/test",
+                "test": "dump/study/further/conditions/raw/test",
                 "p835_wb": "../p835/dump/raw/p835_wb",
             }.items()
         ),
     ]
-    run = write_run(recipe, "further/far", "sslmos", [], 1, _events(1, "far"))
-    for exp in (run, run.parent / "distillmos"):
+    run = write_run(recipe, "further/conditions", "sslmos", [], 1, _events(1, "conditions"))
+    scores = {run: (2, 2.5, 3, 3.5), run.parent / "distillmos": (2, 3, 2.5, 3.5)}
+    for exp, predicted in scores.items():
         for name, path in raw.items():
-            write_table(exp / "results" / name / "utt2mos", {f"{name}{n}": 2 + n / 2 for n in range(4)})
+            write_table(exp / "results" / name / "utt2mos", {f"{name}{n}": predicted[n] for n in range(4)})
             score_results(path, exp / "results" / name, samples=5)
     done = study(recipe, "keep", "further/one")
     assert done.returncode == 0, done.stderr
     found = read_kept(folder)
-    for key in (("far", "sslmos", 1), ("far", "distillmos", None)):
+    for key, predicted in zip(
+        (("conditions", "sslmos", 1), ("conditions", "distillmos", None)), scores.values(), strict=True
+    ):
         overall, signal = found.scored[key]["p835_wb"], found.scored[key]["p835_wb.sig"]
         assert [row.mos for row in overall] == [1, 2, 3, 4]
         assert [row.mos for row in signal] == [4.5, 3.5, 2.5, 1.5]
-        assert [row.predicted for row in signal] == [row.predicted for row in overall] == [2, 2.5, 3, 3.5]
+        assert [row.predicted for row in signal] == [row.predicted for row in overall] == [*predicted]
     assert not (recipe / "study" / "trainings.jsonl.xz").exists()
+    done = study(recipe, "page", "further/one")
+    assert done.returncode == 0, done.stderr
+    shown = (folder / "ONE.md").read_text(encoding="utf-8").partition("## In and out of domain")[2]
+    assert (folder / "ONE_files" / "domains.svg").exists() and "ONE_files/domains.svg" in shown
+    lcc = np.corrcoef([2, 3, 2.5, 3.5], [1, 2, 3, 4])[0, 1]
+    for column, difference in (("conditions", lcc - 1), ("p835_wb", lcc - 1), ("p835_wb.sig", 1 - lcc)):
+        row = cells(shown, f"{column}:", "distillmos")
+        assert float(row["utterance LCC"]) == pytest.approx(difference, abs=5e-4)
+        assert row["p"] == row["p, Holm"]  # a single comparison
 
 
 def _compressed(change):

@@ -7,7 +7,7 @@ from helpers.pages import tables
 from distilmos.cli import main
 from distilmos.errors import InputError
 from distilmos.metrics import METRICS
-from distilmos.scoring.bootstrap import two_sided_p
+from distilmos.scoring.bootstrap import holm, two_sided_p
 from distilmos.scoring.compare import compare_results
 from distilmos.scoring.results import score_results
 
@@ -60,6 +60,13 @@ def test_p_value_counts_both_tails():
     assert two_sided_p(np.array([1.0] * 96 + [-1.0] * 3)) == pytest.approx(2 * 4 / 100)
     assert two_sided_p(np.array([1.0, -1.0, np.nan])) == 1.0
     assert np.isnan(two_sided_p(np.array([np.nan])))
+
+
+def test_p_values_of_several_comparisons_are_corrected():
+    """The order of the values does not matter, and none exceeds 1."""
+    found = holm([0.04, 0.01, float("nan"), 0.03, 0.9])
+    np.testing.assert_allclose(found, [0.09, 0.04, np.nan, 0.09, 0.9])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
 
 
 def test_compare_command_prints_and_writes(two_results, tmp_path, capsys):
