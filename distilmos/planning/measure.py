@@ -28,7 +28,7 @@ from distilmos.training.batching import BatchOrder, BatchPlan
 from distilmos.training.config import TrainConfig
 from distilmos.training.loader import Batch
 from distilmos.training.objective import compute_objective
-from distilmos.training.optimizer import make_optimizer
+from distilmos.training.optimizer import StartPenalty, make_optimizer
 
 TIMED_BATCHES = 2
 PREDICTED_SECONDS = 60.0
@@ -126,7 +126,7 @@ def measure_training(model: MOSNetwork, config: TrainConfig, lengths: Sequence[i
     """Return the rate of training steps; changes the weights of the model."""
     keep_freed_memory()  # as `distilmos train` does
     model.train()
-    optimizer = make_optimizer(model, config)
+    optimizer, penalty = make_optimizer(model, config), StartPenalty(model, config.l2_sp)
     order = BatchOrder(lengths, round(config.batch_seconds * SAMPLE_RATE), config.seed)
     teacher = None
     if config.distils_features and isinstance(model, EncoderNetwork):
@@ -148,6 +148,7 @@ def measure_training(model: MOSNetwork, config: TrainConfig, lengths: Sequence[i
         )
         optimizer.zero_grad(set_to_none=True)
         compute_objective(model, noise.to(device), config, teacher=teacher).total.backward()
+        penalty.add_gradients()
         optimizer.step()
 
     return _rate(_chosen([[lengths[index] for index in plan.members] for plan in order.epoch(0)]), run, device)

@@ -162,6 +162,8 @@ def make_plan(
     drawn = seconds[0] * min(1.0, SPREAD * options.max_frames / frames[0])
     stepped = config.max_steps * config.accumulate * config.batch_seconds
     evaluated = seconds[1] * (1 + -(-config.max_steps // config.eval_every))
+    if config.head == "statistics":
+        evaluated += seconds[0]  # the encoder runs over the training set once, to fit the head
     weights = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
