@@ -101,7 +101,7 @@ find_prepared_tests() {
 
 skips() {
     [[ ${needs_tokens} == false && $1 == [234] ]] || return 1
-    echo "stage $1 is skipped: the network of ${conf} needs no tokens"
+    echo "stage $1 is skipped: this ${model} network needs no tokens (${conf})"
 }
 
 asks_of() {

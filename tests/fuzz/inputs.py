@@ -56,7 +56,7 @@ FORMATS = {
     "caf": [("CAF", "PCM_16", 16000), ("CAF", "ALAC_16", 16000)],
     "sph": [("NIST", "PCM_16", 16000), ("NIST", "ULAW", 8000)],
     "other": [
-        *[(name, "PCM_16", 16000) for name in ("AVR", "HTK", "SVX", "MAT4", "MAT5", "MPC2K", "PAF", "PVF", "SDS")],
+        *[(name, "PCM_16", 16000) for name in ("AVR", "HTK", "SVX", "MAT4", "MAT5", "MPC2K", "PAF", "PVF")],
         *[("IRCAM", "PCM_16", 16000), ("VOC", "PCM_16", 16000), ("WVE", "ALAW", 8000), ("XI", "DPCM_16", 44100)],
     ],
 }

@@ -113,5 +113,5 @@ def test_a_browser_shows_the_page(url, tmp_path):
     command = [browser, *options, f"--user-data-dir={tmp_path}", "--virtual-time-budget=15000", "--dump-dom", url]
     page = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ, check=True).stdout
     text = re.sub(r"<[^>]*>", " ", page)
-    for wanted in ("Predicted mean opinion score", "One recording", "Several", "Recording"):
+    for wanted in ("Predicted MOS (from 0 to 100)", "One recording", "Several", "Recording"):
         assert wanted in text
