@@ -44,7 +44,7 @@ class Comparison:
 
     Attributes:
         protocols: of the runs.
-        columns: what is scored -> protocol of the runs: each protocol, then further test sets and their targets.
+        columns: what is scored: each protocol, then further test sets and their targets.
         held_out: the protocols that hold out a type of degradation.
         models: their specs, in the order of the rows.
         confs: their configurations.
@@ -55,7 +55,7 @@ class Comparison:
     """
 
     protocols: list[str]
-    columns: dict[str, str]
+    columns: list[str]
     held_out: list[str]
     models: list[str]
     confs: list[str]
@@ -111,6 +111,16 @@ class Comparison:
             }
         return found
 
+    def mean(self, column: str, model: str, level: str, metric: str) -> float:
+        """Return the mean over seeds of one measure of a model or a published model."""
+        return fmean(seed[level][metric] for seed in self.agreements[column, model])
+
+    def difference(self, column: str, model: str, other: str, level: str, metric: str) -> tuple[float, np.ndarray]:
+        """Return the difference `model` - `other` of the means over seeds, and that of each resample, (SAMPLES,)."""
+        means = [self.mean(column, name, level, metric) for name in (model, other)]
+        ours, theirs = (self.resampled[column, name][level][metric] for name in (model, other))
+        return means[0] - means[1], ours - theirs
+
 
 def select(study: Study, page: Page, kept: Kept) -> Comparison:
     """Return the runs and scores of a page. A protocol that holds out a type counts only the utterances of this type.
@@ -120,9 +130,8 @@ def select(study: Study, page: Page, kept: Kept) -> Comparison:
     """
     sets = {protocol: (protocol, TEST) for protocol in page.protocols}  # column -> protocol and set
     for protocol in page.protocols:
-        further = study.test_sets(protocol, Path("dump"))[1:]
-        for each, targets in zip(further, study.protocols[protocol].sets.values(), strict=True):
-            sets |= {name: (protocol, name) for name in (each.name, *(f"{each.name}.{target}" for target in targets))}
+        further = [each.name for each in study.test_sets(protocol, Path("dump"))[1:]]
+        sets |= {name: (protocol, name) for name in (*further, *study.targets(protocol, Path("dump")))}
     raise_faults(
         [
             f"{run_name(key)}: no scores of {name}"
@@ -143,7 +152,7 @@ def select(study: Study, page: Page, kept: Kept) -> Comparison:
 
     return Comparison(
         protocols=list(page.protocols),
-        columns={column: protocol for column, (protocol, _) in sets.items()},
+        columns=list(sets),
         held_out=[protocol for protocol, group in held_out.items() if group],
         models=[model.spec for model in models.values()],
         confs=[model.conf for model in models.values()],
@@ -268,15 +277,7 @@ def _differences(compared: Comparison) -> list[str]:
     ]:
         found: dict[str, dict[tuple[str, str], tuple[float, np.ndarray]]] = {}
         for column in compared.columns:
-            ours, others = (column, model), (column, other)
-            found[column] = {
-                (level, metric): (
-                    fmean(seed[level][metric] for seed in compared.agreements[ours])
-                    - fmean(seed[level][metric] for seed in compared.agreements[others]),
-                    compared.resampled[ours][level][metric] - compared.resampled[others][level][metric],
-                )
-                for level, metric in columns
-            }
+            found[column] = {key: compared.difference(column, model, other, *key) for key in columns}
         if len(compared.held_out) > 1:
             of_types = [found[protocol] for protocol in compared.held_out]
             found[TOGETHER] = {
@@ -311,7 +312,7 @@ def _domains(compared: Comparison, folder: Path) -> list[str]:
     models = [*compared.models, *compared.published]
 
     def point(model: str) -> Point:
-        x, y = (fmean(seed[level][metric] for seed in compared.agreements[c, model]) for c in (IN_DOMAIN, further[0]))
+        x, y = (compared.mean(column, model, level, metric) for column in (IN_DOMAIN, further[0]))
         ends = (interval(compared.resampled[c, model][level][metric])[:2] for c in (IN_DOMAIN, further[0]))
         return Point(model, x, y, *ends)
 
@@ -328,11 +329,7 @@ def _domains(compared: Comparison, folder: Path) -> list[str]:
     for column in (IN_DOMAIN, *further) if others else ():
         rows, values = [], []
         for other in others:
-            ours, theirs = ((column, model) for model in (other, first))
-            difference = fmean(seed[level][metric] for seed in compared.agreements[ours]) - fmean(
-                seed[level][metric] for seed in compared.agreements[theirs]
-            )
-            resampled = compared.resampled[ours][level][metric] - compared.resampled[theirs][level][metric]
+            difference, resampled = compared.difference(column, other, first, level, metric)
             low, high, _ = interval(resampled)
             values.append(two_sided_p(resampled))
             rows.append([other, number(difference, sign=True), bounds({"low": low, "high": high}, sign=True)])

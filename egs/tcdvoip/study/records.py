@@ -159,6 +159,15 @@ class Study(_Section):
         found = RecipeSets(RECIPE, dump, {})
         return [found.find(word) for word in (TEST, *self.protocols[protocol].sets)]
 
+    def targets(self, protocol: str, dump: Path) -> dict[str, tuple[RecipeSet, str]]:
+        """Return SET.TARGET -> set and target, for the further targets of the test sets of a protocol.
+
+        Raises:
+            InputError: if a set is of no recipe.
+        """
+        further = zip(self.test_sets(protocol, dump)[1:], self.protocols[protocol].sets.values(), strict=True)
+        return {f"{each.name}.{target}": (each, target) for each, targets in further for target in targets}
+
     def run_directory(self, exp: Path, key: Key) -> Path:
         """Return the experiment directory of a run, or the directory of a published model's results."""
         protocol, name, seed = key
@@ -350,11 +359,8 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
                 kept.runs[key] = run
                 if run.sets:
                     kept.scored[key] = {scored.name: scored.rows for scored in run.sets}
-            for each, targets in zip(sets[1:], study.protocols[key[0]].sets.values(), strict=True):
-                for target in targets:
-                    kept.scored[key][f"{each.name}.{target}"] = _rows_of_target(
-                        kept.scored[key][each.name], each, target
-                    )
+            for name, (each, target) in study.targets(key[0], Path("dump")).items():
+                kept.scored[key][name] = _rows_of_target(kept.scored[key][each.name], each, target)
             added += 1
         if added:
             write_kept(kept)
