@@ -35,7 +35,7 @@ STUDY = {
         "conditions": {"options": "--split conditions"},
         "echo": {"options": "--split leave_type_out --held_out echo", "held_out": "echo"},
         "chop": {"options": "--split leave_type_out --held_out chop", "held_out": "chop"},
-        "folds": {"options": "--split conditions --dev_fold {seed}", "dev": True},
+        "folds": {"options": "--split conditions --dev_fold {seed}"},
     },
     "models": {
         **{model: {"conf": model} for model in MODELS},
@@ -44,7 +44,8 @@ STUDY = {
     },
     "pages": {
         "all": {"protocols": [*PROTOCOLS], "models": [*MODELS], "seeds": [*SEEDS], "published": ["distillmos"]},
-        "tuning": {"protocols": ["folds"], "models": ["slow", "fast"], "seeds": [*SEEDS]},
+        "tuning": {"dev": True, "protocols": ["folds"], "models": ["slow", "fast"], "seeds": [*SEEDS]},
+        "dev": {"dev": True, "protocols": ["conditions"], "models": ["sslmos"], "seeds": [*SEEDS]},
     },
 }
 
@@ -467,6 +468,25 @@ def test_seeds_that_lack_the_same_models_are_one_array(kept, tmp_path):
     assert lines == [
         ["sweep", f"folds/{n}", f"--split conditions --dev_fold {n}", "test", specs, str(n), "true"] for n in SEEDS
     ]
+
+
+def test_a_run_of_a_dev_page_is_not_trained_again_for_its_scores(kept, tmp_path):
+    recipe = copy_runs(kept, tmp_path / "copy")
+    runs = recipe / "exp" / "study" / "conditions"
+    for seed in SEEDS:
+        (runs / f"sslmos_seed{seed}" / "results").rename(tmp_path / str(seed))
+    assert study(recipe, "keep", "dev").returncode == 0
+    of_dev = read_kept(recipe / "study")
+    assert list(of_dev.runs) == [("conditions", "sslmos", seed) for seed in SEEDS] and of_dev.scored == {}
+    # Its log alone is not enough for another page.
+    assert re.findall(r"\d+", study(recipe, "keep", "all").stdout) == ["13", "0", "2"]
+    lines = [line.split("\t") for line in study(recipe, "lacking", "all").stdout.splitlines()]
+    assert lines == [["sweep", "conditions", "--split conditions", "test", "sslmos", "1 2", "false"]]
+    for seed in SEEDS:
+        (tmp_path / str(seed)).rename(runs / f"sslmos_seed{seed}" / "results")
+    assert re.findall(r"\d+", study(recipe, "keep", "all").stdout) == ["2", "13", "0"]
+    assert study(recipe, "lacking", "all").stdout == study(recipe, "lacking", "dev").stdout == ""
+    make_page(recipe)
 
 
 def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):

@@ -55,14 +55,12 @@ class Protocol(_Section):
     Attributes:
         options: of run.sh, separated by spaces; `{seed}` stands for the seed of a run.
         held_out: the type of degradation that only the test set has; None if all sets have all types.
-        dev: whether only the dev set is scored.
         sets: further test sets, CORPUS/SET -> its targets besides utt2mos. The scores of a target are kept as those of
             a set SET.TARGET.
     """
 
     options: str
     held_out: str | None = None
-    dev: bool = False
     sets: dict[str, tuple[str, ...]] = {}
 
     @property
@@ -91,12 +89,17 @@ class Model(_Section):
 
 
 class Page(_Section):
-    """The runs that a page compares: each model with each seed in each protocol, and published models."""
+    """The runs that a page compares: each model with each seed in each protocol, and published models.
+
+    Attributes:
+        dev: whether the page shows the dev set alone; then the test sets are not scored for it.
+    """
 
     protocols: tuple[str, ...]
     models: tuple[str, ...]
     seeds: tuple[int, ...]
     published: tuple[str, ...] = ()
+    dev: bool = False
 
     @property
     def runs(self) -> list[tuple[str, str, int]]:
@@ -124,9 +127,9 @@ class Study(_Section):
             for name in ({*page.protocols} - {*self.protocols}) | ({*page.models} - {*self.models})
         ]
         faults += [
-            f"page {title}: with a protocol of `dev: true`, a page has no other protocol and no published models"
+            f"page {title}: with `dev: true`, a page has one protocol and no published models"
             for title, page in self.pages.items()
-            if self.scores_dev(page) and (len(page.protocols) > 1 or page.published)
+            if page.dev and (len(page.protocols) > 1 or page.published)
         ]
         if faults:
             raise ValueError("; ".join(sorted(faults)))
@@ -141,10 +144,6 @@ class Study(_Section):
         if name not in self.pages:
             raise InputError(f"{MODELS}: no page {name!r}; choose one of {', '.join(self.pages)}")
         return self.pages[name]
-
-    def scores_dev(self, page: Page) -> bool:
-        """Return whether a page shows the dev set alone."""
-        return any(self.protocols[name].dev for name in page.protocols if name in self.protocols)
 
     def place(self, protocol: str, seed: int | None = None) -> str:
         """Return the directory of a protocol's data and runs, below data/study, dump/study and exp/study."""
@@ -320,8 +319,8 @@ def _write_xz(path: Path, lines: list[str]) -> None:
 
 
 def missing(page: Page, kept: Kept) -> list[Key]:
-    """Return the runs and the published models of a page that are not kept."""
-    return [key for key in page.scores if key not in (kept.scored if key[2] is None else kept.runs)]
+    """Return the runs and the published models of a page that are not kept, or not with the scores that it needs."""
+    return [key for key in page.scores if key not in (kept.runs if page.dev else kept.scored)]
 
 
 def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
@@ -355,6 +354,8 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
                 continue
             else:
                 run = read_experiment(directory)
+                if not (run.sets or page.dev):
+                    continue
                 run.train = run.train[-1:]
                 kept.runs[key] = run
                 if run.sets:

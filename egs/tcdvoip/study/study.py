@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from page import CONF, dev_text, page_text, select
-from records import TEST, Key, Study, check, keep, missing, read_kept, read_study, run_name
+from records import TEST, Key, Page, Study, check, keep, missing, read_kept, read_study, run_name
 
 from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
@@ -35,14 +35,14 @@ def main() -> None:
     check(study, page, kept, CONF)
     lacking = missing(page, kept)
     if args.action == "lacking":
-        print("".join(job_lines(study, lacking, folder)), end="")
+        print("".join(job_lines(study, page, lacking, folder)), end="")
         return
     if lacking:
         names = "\n  ".join(map(run_name, lacking))
         raise InputError(f"{folder}: not kept; train with `study.sh train {args.name}`:\n  {names}")
     out = args.out or folder / f"{name.upper()}.md"
     command = f"./study.sh page {args.name}"
-    if study.scores_dev(page):
+    if page.dev:
         text = dev_text(study, page, kept, command)
     else:
         text = page_text(select(study, page, kept), command, out.parent / f"{out.stem}_files")
@@ -50,7 +50,7 @@ def main() -> None:
     print(out)
 
 
-def job_lines(study: Study, lacking: list[Key], folder: Path) -> list[str]:
+def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> list[str]:
     """Return a line for each array of jobs that trains missing runs, and for each set to score with a published model.
 
     Tab-separated: `sweep`, place, options of run.sh, test sets, specs, seeds, whether only dev is scored; or `score`,
@@ -74,9 +74,8 @@ def job_lines(study: Study, lacking: list[Key], folder: Path) -> list[str]:
     for (protocol, place, options, seed), models in specs.items():
         seeds.setdefault((protocol, place, options, " ".join(models)), []).append(str(seed))
     for (protocol, place, options, array), numbers in seeds.items():
-        dev = str(study.protocols[protocol].dev).lower()
         sets = _test_sets(study, protocol)
-        lines.append(f"sweep\t{place}\t{options}\t{sets}\t{array}\t{' '.join(numbers)}\t{dev}\n")
+        lines.append(f"sweep\t{place}\t{options}\t{sets}\t{array}\t{' '.join(numbers)}\t{str(page.dev).lower()}\n")
     return lines + published  # last, because these models may not be installed
 
 
