@@ -21,8 +21,8 @@ from distilmos.analysis.tokens import LayerTokens
 from distilmos.data.tables import parse_json, read_lines
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import without_nan, write_json
-from distilmos.model.networks import DistilMOS, EncoderNetwork, MOSNetwork
-from distilmos.model.package import load_model_dir
+from distilmos.model.networks import DistilMOS, EncoderNetwork
+from distilmos.model.package import CONFIG, load_model_dir
 from distilmos.provenance import commit, machine, now
 from distilmos.ridge import FOLDS
 from distilmos.ssl.encoder import SSLEncoder
@@ -40,7 +40,7 @@ class AnalysisOptions:
 
     Attributes:
         experiment: trained experiment, exp/<tag>; None if `ssl` is given.
-        ssl: name or path of an encoder to analyse alone; None if `experiment` is given.
+        ssl: encoder to analyse alone, or a model directory for the encoder in it; None if `experiment` is given.
         out: output directory; None means experiment/analysis.
         data: data directories of stage 1; if empty, the dev set of the experiment.
         test_data: rated data directories whose MOS an encoder alone is to predict after a fit to all of `data`.
@@ -155,14 +155,12 @@ def _check(options: AnalysisOptions) -> None:
 
 def _read_subject(options: AnalysisOptions) -> _Subject:
     if options.ssl is not None:
-        before = load_ssl(options.ssl)
+        before = _encoder(options.ssl)
         centroids = _centroids(options.kmeans, before) if options.kmeans else []
         return _Subject(options.ssl, [before], None, options.kmeans, centroids)
     experiment = Path(options.experiment or "")
     ssl = load_config(experiment / "config.yaml").ssl_model
     before, model = load_ssl(ssl), _fine_tuned(experiment)
-    if not isinstance(model, EncoderNetwork):
-        raise InputError(f"{experiment}: the model has no encoder whose layers could be analysed")
     ours, theirs = before.config, model.encoder_config
     for name in ("num_layers", "embed_dim", "hop"):
         if getattr(ours, name) != getattr(theirs, name):
@@ -175,10 +173,21 @@ def _read_subject(options: AnalysisOptions) -> _Subject:
     return _Subject(ssl, [before, model.encoder], model.config.model, kmeans, centroids)
 
 
-def _fine_tuned(experiment: Path) -> MOSNetwork:
+def _encoder(name: str) -> SSLEncoder:
+    return _network(Path(name)).encoder if (Path(name) / CONFIG).exists() else load_ssl(name)
+
+
+def _network(directory: Path) -> EncoderNetwork:
+    model = load_model_dir(directory)
+    if not isinstance(model, EncoderNetwork):
+        raise InputError(f"{directory}: the model has no encoder whose layers could be analysed")
+    return model
+
+
+def _fine_tuned(experiment: Path) -> EncoderNetwork:
     for name in ("final", "model"):
         if (experiment / name).is_dir():
-            return load_model_dir(experiment / name)
+            return _network(experiment / name)
     raise InputError(f"{experiment}: has neither final/ nor model/; finish training first")
 
 
@@ -188,7 +197,7 @@ def _centroids(directory: Path, encoder: SSLEncoder) -> list[np.ndarray]:
     return load_centroids(directory, info)
 
 
-def _kmeans_of(experiment: Path, model: MOSNetwork, encoder: SSLEncoder) -> Path | None:
+def _kmeans_of(experiment: Path, model: EncoderNetwork, encoder: SSLEncoder) -> Path | None:
     """Find the k-means next to an experiment that made its tokens; return None if no directory matches."""
     if not isinstance(model, DistilMOS) or not model.kmeans:
         return None

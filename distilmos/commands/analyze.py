@@ -32,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     defaults = AnalysisOptions
     parser.add_argument("experiment", nargs="?", type=Path, metavar="EXP", help="experiment directory, exp/<tag>")
-    parser.add_argument("--ssl", metavar="NAME", help="analyse this encoder instead of EXP; needs --data and --out")
+    parser.add_argument(
+        "--ssl",
+        metavar="NAME",
+        help="analyse this encoder, or that of a model directory, instead of EXP; needs --data and --out",
+    )
     parser.add_argument(
         "--data",
         action="append",

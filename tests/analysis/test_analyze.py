@@ -112,6 +112,16 @@ def test_an_encoder_alone(trained, capsys):
     assert columns == [1 + 4, 1 + 2 * 4]  # accuracy of two labels, LCC and SRCC of MOS
 
 
+def test_the_encoder_of_a_model_directory(trained):
+    exp = trained.experiment("sslmos")
+    assert analyze("--ssl", exp / "final", "--data", trained.raw("dev"), "--out", trained.root / "out") == 0
+    assert analyze(exp, "--data", trained.raw("dev")) == 0
+    alone, pair = numbers(trained.root / "out"), numbers(exp / "analysis")
+    assert alone["fingerprints"] == pair["fingerprints"][1:]
+    for one, both in zip(alone["probes"], pair["probes"], strict=True):
+        assert [row["before"] for row in one["layers"]] == [row["after"] for row in both["layers"]]
+
+
 def test_an_encoder_predicts_unseen_systems_groups_and_sets(trained):
     out = trained.root / "out"
     command = ["--ssl", trained.encoder, "--data", trained.raw("dev"), "--out", out, "--max-frames", 100]
