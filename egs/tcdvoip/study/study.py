@@ -13,6 +13,7 @@ from records import TEST, Key, Page, Study, check, keep, missing, read_kept, rea
 
 from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
+from distilmos.training.config import load_config
 
 STUDY = Path("study")  # this folder
 
@@ -53,11 +54,13 @@ def main() -> None:
 def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> list[str]:
     """Return a line for each array of jobs that trains missing runs, and for each set to score with a published model.
 
-    Tab-separated: `sweep`, place, options of run.sh, test sets, specs, seeds, whether only dev is scored; or `score`,
-    place, options of run.sh, test sets, published model, data directory of a set, its results. Seeds that lack the same
-    models are one array.
+    Tab-separated: kind, place, options of run.sh, test sets, and then for
+        tokens: the first of the models with the same encoder, its settings for run.sh;
+        sweep: specs, seeds, whether only dev is scored; seeds that lack the same models are one array;
+        score: published model, data directory of a set, its results.
     """
     lines, published = [], []
+    tokens: dict[tuple[str, str], str] = {}  # place and encoder -> line
     specs: dict[tuple[str, str, str, int], list[str]] = {}  # protocol, place, options and seed -> models to train
     for protocol, name, seed in lacking:
         place, options = study.place(protocol, seed), study.protocols[protocol].options.format(seed=seed)
@@ -69,14 +72,23 @@ def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> lis
                 for each in study.test_sets(protocol, "dump" / folder / place)
             ]
         else:
-            specs.setdefault((protocol, place, options, seed), []).append(study.models[name].spec)
+            model = study.models[name]
+            specs.setdefault((protocol, place, options, seed), []).append(model.spec)
+            config = load_config(CONF / f"{model.conf}.yaml", model.overrides)
+            if config.needs_tokens and not model.options:  # sweep.sh makes those of models with options
+                settings = " ".join(
+                    [f"--conf {CONF}/{model.conf}.yaml", *(f"--train_opts {o}" for o in model.overrides)]
+                )
+                line = f"tokens\t{place}\t{options}\t{_test_sets(study, protocol)}\t{name}\t{settings}\n"
+                tokens.setdefault((place, config.ssl_model), line)
     seeds: dict[tuple[str, str, str, str], list[str]] = {}
     for (protocol, place, options, seed), models in specs.items():
         seeds.setdefault((protocol, place, options, " ".join(models)), []).append(str(seed))
     for (protocol, place, options, array), numbers in seeds.items():
         sets = _test_sets(study, protocol)
         lines.append(f"sweep\t{place}\t{options}\t{sets}\t{array}\t{' '.join(numbers)}\t{str(page.dev).lower()}\n")
-    return lines + published  # last, because these models may not be installed
+    # The published models come last, because they may not be installed.
+    return [*tokens.values(), *lines, *published]
 
 
 def _test_sets(study: Study, protocol: str) -> str:

@@ -27,7 +27,7 @@ take_all_options study/study.sh "${@:3}"
 work=study # below data, dump and exp
 [[ ${page} != */* ]] || work+=/${page%/*}
 
-# prepare: runs stages 0 to 4 for the data in `split` and `place`, unless this has been done.
+# prepare: runs stages 0 and 1 for the data in `split` and `place`, unless this has been done.
 prepare() {
     local set
     for set in ${sets}; do
@@ -35,7 +35,7 @@ prepare() {
             usage_error study.sh "needs the set ${set}: run egs/${set%%/*}/run.sh first"
     done
     if [ ! -e "dump/${work}/${place}/.prepared" ]; then
-        ./run.sh "${split[@]}" --expdir "exp/${work}/${place}" --stage 0 --stop_stage 4
+        ./run.sh "${split[@]}" --stage 0 --stop_stage 1
         touch "dump/${work}/${place}/.prepared"
     fi
 }
@@ -50,6 +50,15 @@ if [ "${action}" = train ]; then
         split+=(--test_sets "${sets}")
         prepare
         case ${kind} in
+            tokens)
+                IFS=$'\t' read -r model settings <<<"${more}"
+                read -ra settings <<<"${settings}"
+                made=dump/${work}/${place}/.tokens.${model}
+                if [ ! -e "${made}" ]; then
+                    ./run.sh "${split[@]}" --expdir "exp/${work}/${place}" "${settings[@]}" --stage 2 --stop_stage 4
+                    touch "${made}"
+                fi
+                ;;
             score)
                 IFS=$'\t' read -r model raw results <<<"${more}"
                 distilmos python study/published.py --model "${model}" --data "${raw}" --out "${results}/utt2mos"
