@@ -161,7 +161,7 @@ def scatter(
 
 
 def plane(name: str, title: str, points: Sequence[Point], x_label: str, y_label: str) -> Figure:
-    """Draw points with their intervals, one colour for each.
+    """Draw points with their intervals. Points of equal label have one colour, and a line connects them in their order.
 
     Args:
         name: prefix that makes the ids inside the picture unique on the page.
@@ -172,12 +172,16 @@ def plane(name: str, title: str, points: Sequence[Point], x_label: str, y_label:
     """
     legend = []
     with _axes(SQUARE, SQUARE) as (canvas, axes):
-        for place, point in enumerate(points):
+        for place, label in enumerate(dict.fromkeys(point.label for point in points)):
             colour, ring = PALETTE[place % len(PALETTE)], place // len(PALETTE) % 2 == 1
-            axes.plot(point.x_ends, (point.y, point.y), color=colour, linewidth=0.8, alpha=0.6)
-            axes.plot((point.x, point.x), point.y_ends, color=colour, linewidth=0.8, alpha=0.6)
-            axes.plot(point.x, point.y, "o", color=colour, markersize=6, markerfacecolor="white" if ring else colour)
-            legend.append(Key(point.label, colour, "ring" if ring else "dot"))
+            line = [point for point in points if point.label == label]
+            for point in line:
+                axes.plot(point.x_ends, (point.y, point.y), color=colour, linewidth=0.8, alpha=0.6)
+                axes.plot((point.x, point.x), point.y_ends, color=colour, linewidth=0.8, alpha=0.6)
+            x, y = [point.x for point in line], [point.y for point in line]
+            face = "white" if ring else colour
+            axes.plot(x, y, "o-", color=colour, linewidth=0.8, markersize=6, markerfacecolor=face)
+            legend.append(Key(label, colour, "ring" if ring else "dot"))
         axes.set(xlabel=x_label, ylabel=y_label)
         svg = _svg(canvas, name, f"{title}: {y_label} against {x_label}")
     return Figure(title, svg, legend)

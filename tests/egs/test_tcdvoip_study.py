@@ -184,6 +184,13 @@ def _analysis(noise):
     }
 
 
+def _generalisation(name, lcc, kind="set"):
+    scores = {measure: {"value": lcc, "low": 0.0, "high": 1.0} for measure in ("LCC", "SRCC")}
+    layers = [{"layer": layer} | scores for layer in (1, 2)]
+    counts = {"utterances": 4, "conditions": 4, "chosen": [1]}
+    return {"kind": kind, "name": name, "all": scores, "best": scores, "layers": layers} | counts
+
+
 def cells(page, title, name, first="model"):
     """Return column -> cell of the row `name` in the table after the line `title`."""
     table = page.partition(f"\n{title}\n\n")[2].partition("\n\n")[0]
@@ -458,10 +465,13 @@ def test_seeds_that_lack_the_same_models_are_one_array(kept, tmp_path):
     assert study(recipe, "keep", "all").returncode == 0
     lines = [line.split("\t") for line in study(recipe, "lacking", "all").stdout.splitlines()]
     echo, of_model = "--split leave_type_out --held_out echo", "exp/study/echo/distillmos"
+    tokens = ["test", "distilmos", "--conf conf/distilmos.yaml"]
     assert sorted(lines) == [
         ["score", "echo", echo, "test", "distillmos", "dump/study/echo/raw/test", f"{of_model}/results/test"],
         ["sweep", "conditions", "--split conditions", "test", "distilmos", "2", "false"],
         ["sweep", "echo", echo, "test", "distilmos sslmos", "1 2", "false"],
+        ["tokens", "conditions", "--split conditions", *tokens],
+        ["tokens", "echo", echo, *tokens],
     ]
     lines = [line.split("\t") for line in study(recipe, "lacking", "tuning").stdout.splitlines()]
     specs = "sslmos+encoder_lr=1e-4 sslmos+encoder_lr=3e-4"
@@ -490,12 +500,12 @@ def test_a_run_of_a_dev_page_is_not_trained_again_for_its_scores(kept, tmp_path)
 
 
 def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
-    """A study in a folder of its own, with a set of another recipe that is rated twice."""
+    """A study in a folder of its own, with a set of another recipe that is rated twice, and refitted regressions."""
     recipe = tmp_path / "tcdvoip"
     write_recipe(recipe)
     folder = recipe / "study" / "further"
     folder.mkdir()
-    protocol = {"options": "--split conditions", "sets": {"p835/p835_wb": ["sig"]}}
+    protocol = {"options": "--split conditions", "sets": {"p835/p835_wb": ["sig"]}, "refit": True}
     page = {"protocols": ["conditions"], "models": ["sslmos"], "seeds": [1], "published": ["distillmos"]}
     definition = {"protocols": {"conditions": protocol}, "models": STUDY["models"], "pages": {"one": page}}
     (folder / "models.yaml").write_text(yaml.safe_dump(definition))
@@ -509,6 +519,12 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
 
     assert [line.split("\t") for line in study(recipe, "lacking", "further/one").stdout.splitlines()] == [
         ["sweep", "conditions", "--split conditions", "test p835/p835_wb", "sslmos", "1", "false"],
+        [
+            *("refit", "conditions", "--split conditions", "test p835/p835_wb"),
+            "exp/study/further/conditions/sslmos_seed1",
+            "dump/study/further/conditions/raw/train",
+            "dump/study/further/conditions/raw/test ../p835/dump/raw/p835_wb",
+        ],
         *(
             [
                 "score",
@@ -532,9 +548,16 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
         for name, path in raw.items():
             write_table(exp / "results" / name / "utt2mos", {f"{name}{n}": predicted[n] for n in range(4)})
             score_results(path, exp / "results" / name, samples=5)
+    assert re.findall(r"\d+", study(recipe, "keep", "further/one").stdout) == ["1", "0", "1"]
+    (run / "refit").mkdir()
+    refits = {"test": 0.75, "p835_wb": 0.25}
+    rows = [_generalisation(str(raw[name]), lcc) for name, lcc in refits.items()]
+    analysis = _analysis(1.0) | {"generalisation": [_generalisation("", 0.5, "conditions"), *rows]}
+    (run / "refit" / "analysis.json").write_text(json.dumps(analysis))
     done = study(recipe, "keep", "further/one")
     assert done.returncode == 0, done.stderr
     found = read_kept(folder)
+    assert found.refits == {("conditions", "sslmos", 1): refits}
     for key, predicted in zip(
         (("conditions", "sslmos", 1), ("conditions", "distillmos", None)), scores.values(), strict=True
     ):
@@ -552,6 +575,8 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
         row = cells(shown, f"{column}:", "distillmos")
         assert float(row["utterance LCC"]) == pytest.approx(difference, abs=5e-4)
         assert row["p"] == row["p, Holm"]  # a single comparison
+    (refitted,) = (line.split("|") for line in shown.splitlines() if "0.750" in line)
+    assert [cell.strip() for cell in refitted[2:6]] == ["1.000", "0.750", "1.000", "0.250"]
 
 
 def _compressed(change):
@@ -636,8 +661,8 @@ def test_tuning_shows_dev_scores(tmp_path):
     text = (tmp_path / "study" / "TUNING.md").read_text()
     rows = [line.split("|")[1:4] for line in text.splitlines() if "**" in line]
     assert [[cell.strip() for cell in row] for row in rows] == [
-        ["**sslmos+encoder_lr=1e-4**", "mean", "0.650 ± 0.071"],
-        ["**sslmos+encoder_lr=3e-4**", "mean", "0.700 ± 0.071"],
+        ["**slow**", "mean", "0.650 ± 0.071"],
+        ["**fast**", "mean", "0.700 ± 0.071"],
     ]
 
 

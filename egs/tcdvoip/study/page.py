@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import nan
@@ -12,7 +12,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-from records import PREDICTIONS, TEST, Kept, Page, Study, run_name
+from records import PREDICTIONS, TEST, Kept, Model, Page, Study, run_name
 
 from distilmos.analysis.result import AFTER, BEFORE
 from distilmos.data.tables import read_lines
@@ -46,23 +46,29 @@ class Comparison:
         protocols: of the runs.
         columns: what is scored: each protocol, then further test sets and their targets.
         held_out: the protocols that hold out a type of degradation.
-        models: their specs, in the order of the rows.
-        confs: their configurations.
+        models: name -> definition, in the order of the rows.
         seeds: of each model.
         published: names of published models.
         trained: (protocol, model) -> runs in the order of the seeds.
         rows: (column, model or published model) -> for each seed, the utterances of the test set and their scores.
+        refits: (column, model) -> for each seed, the utterance LCC of a ridge regression on the fine-tuned encoder;
+            for protocols with `refit` alone.
     """
 
     protocols: list[str]
     columns: list[str]
     held_out: list[str]
-    models: list[str]
-    confs: list[str]
+    models: dict[str, Model]
     seeds: list[int]
     published: list[str]
     trained: dict[tuple[str, str], list[Experiment]]
     rows: dict[tuple[str, str], list[list[Scored]]]
+    refits: dict[tuple[str, str], list[float]]
+
+    @property
+    def first(self) -> str:
+        """The model that others are compared with."""
+        return next(iter(self.models))
 
     @cached_property
     def scored(self) -> dict[tuple[str, str], list[Arrays]]:
@@ -74,9 +80,9 @@ class Comparison:
         found = {key: [level_arrays(rows) for rows in seeds] for key, seeds in self.rows.items()}
         for (column, model), seeds in found.items():
             for level in LEVELS:
-                rated = found[column, self.models[0]][0][level][0]
+                rated = found[column, self.first][0][level][0]
                 if any(not np.array_equal(rated, arrays[level][0]) for arrays in seeds):
-                    raise InputError(f"{column}: {model} and {self.models[0]}: different test sets")
+                    raise InputError(f"{column}: {model} and {self.first}: different test sets")
         return found
 
     @cached_property
@@ -154,13 +160,18 @@ def select(study: Study, page: Page, kept: Kept) -> Comparison:
         protocols=list(page.protocols),
         columns=list(sets),
         held_out=[protocol for protocol, group in held_out.items() if group],
-        models=[model.spec for model in models.values()],
-        confs=[model.conf for model in models.values()],
+        models=models,
         seeds=list(page.seeds),
         published=list(page.published),
-        trained={(p, models[m].spec): [kept.runs[p, m, s] for s in page.seeds] for p in page.protocols for m in models},
-        rows={(c, models[m].spec): [rows(c, m, s) for s in page.seeds] for c in sets for m in models}
+        trained={(p, m): [kept.runs[p, m, s] for s in page.seeds] for p in page.protocols for m in models},
+        rows={(c, m): [rows(c, m, s) for s in page.seeds] for c in sets for m in models}
         | {(c, name): [rows(c, name, None)] for c in sets for name in page.published},
+        refits={
+            (column, m): [kept.refits[protocol, m, s][name] for s in page.seeds]
+            for column, (protocol, name) in sets.items()
+            for m in models
+            if all(name in kept.refits[protocol, m, s] for s in page.seeds)
+        },
     )
 
 
@@ -168,13 +179,17 @@ def dev_text(study: Study, page: Page, kept: Kept, command: str) -> str:
     """Return the page of a protocol that scores the dev set alone, in Markdown."""
     (protocol,) = page.protocols
     seeds = [str(seed) for seed in page.seeds]
-    runs = {(study.models[m].spec, str(s)): kept.runs[protocol, m, s] for m in page.models for s in page.seeds}
-    return (
-        "# TCD-VoIP: candidates for settings, on dev\n\n"
-        f"Made by `{command}`.\n"
-        "Seed N has fold N as its dev set: 20 conditions, fold 4 the last 11. Means are over the folds. No test set\n"
-        "was scored.\n\n" + dev_tables(runs, [study.models[name].spec for name in page.models], seeds)
-    )
+    runs = {(m, str(s)): kept.runs[protocol, m, s] for m in page.models for s in page.seeds}
+    folds = "Seed N has fold N as its dev set: 20 conditions, fold 4 the last 11. Means are over the folds. "
+    models = {name: study.models[name] for name in page.models}
+    parts = [
+        "# TCD-VoIP: candidates for settings, on dev\n",
+        f"Made by `{command}`. {folds * study.protocols[protocol].data_by_seed}No test set was scored.\n",
+        dev_tables(runs, page.models, seeds),
+        "## Settings\n",
+        *_settings(models),
+    ]
+    return "\n".join(parts)
 
 
 def page_text(compared: Comparison, command: str, folder: Path) -> str:
@@ -205,14 +220,14 @@ def page_text(compared: Comparison, command: str, folder: Path) -> str:
     parts += _layers(compared, folder)
     parts += _times(compared)
     text = "The recipe's files; `conf/distilmos.yaml` of the repository has the other settings.\n"
-    parts += ["## Settings\n", text, *_settings(compared.confs)]
+    parts += ["## Settings\n", text, *_settings(compared.models)]
     return "\n".join(parts)
 
 
 def _facts(compared: Comparison) -> str:
     counts = []
     for column in compared.columns:
-        recordings, conditions = (compared.scored[column, compared.models[0]][0][level][0].size for level in LEVELS)
+        recordings, conditions = (compared.scored[column, compared.first][0][level][0].size for level in LEVELS)
         counts.append(f"{column} {recordings} recordings of {conditions} conditions")
     return f"- seeds: {', '.join(map(str, compared.seeds))}\n- test: {', '.join(counts)}\n" + run_facts(
         experiment for experiments in compared.trained.values() for experiment in experiments
@@ -242,7 +257,7 @@ def _types(compared: Comparison) -> list[str]:
         model: [_by_type(rows) for rows in compared.rows[IN_DOMAIN, model]]
         for model in [*compared.models, *compared.published]
     }
-    types = list(found[compared.models[0]][0])
+    types = list(found[compared.first][0])
     parts = []
     for title, place in (("utterance LCC", 0), ("predicted - rated", 1)):
         rows = [
@@ -271,9 +286,10 @@ def _differences(compared: Comparison) -> list[str]:
         + "\n"
     ]
     columns = [(level, metric) for level in LEVELS for metric in CORRELATIONS]
+    names = {model.spec: name for name, model in compared.models.items()}
     for model, other in [
-        *pairs(compared.models),
-        *((compared.models[0], reference) for reference in compared.published),
+        *((names[one], names[another]) for one, another in pairs([*names])),
+        *((compared.first, reference) for reference in compared.published),
     ]:
         found: dict[str, dict[tuple[str, str], tuple[float, np.ndarray]]] = {}
         for column in compared.columns:
@@ -314,7 +330,7 @@ def _domains(compared: Comparison, folder: Path) -> list[str]:
     def point(model: str) -> Point:
         x, y = (compared.mean(column, model, level, metric) for column in (IN_DOMAIN, further[0]))
         ends = (interval(compared.resampled[c, model][level][metric])[:2] for c in (IN_DOMAIN, further[0]))
-        return Point(model, x, y, *ends)
+        return Point(_without_rate(model, compared.models), x, y, *ends)
 
     title = f"{level.capitalize()} {metric} in and out of domain"
     figure = figures.plane("domains", title, [point(model) for model in models], IN_DOMAIN, further[0])
@@ -337,7 +353,37 @@ def _domains(compared: Comparison, folder: Path) -> list[str]:
             row += [number(value), number(corrected)]
         header = ["model", f"{level} {metric}", "95 % interval", "p", "p, Holm"]
         parts += [f"{column}:\n", markdown_table(header, rows)]
-    return parts
+    return parts + _refits(compared, [IN_DOMAIN, *further])
+
+
+def _without_rate(name: str, models: Mapping[str, Model]) -> str:
+    """Return the name that a model shares with those that differ from it in their learning rate alone."""
+    overrides = models[name].overrides if name in models else ()
+    for override in overrides:
+        setting, _, value = override.partition("=")
+        if setting in ("encoder_lr", "head_lr"):
+            name = name.removesuffix(f"_{value}")
+    return name
+
+
+def _refits(compared: Comparison, columns: Sequence[str]) -> list[str]:
+    """Return a table of the networks beside ridge regressions on their encoders; empty without these."""
+    level, metric = LEVELS[0], CORRELATIONS[0]
+    refitted = [column for column in columns if all((column, model) in compared.refits for model in compared.models)]
+    if not refitted:
+        return []
+    rows = []
+    for model in compared.models:
+        rows.append([model])
+        for column in refitted:
+            networks = [seed[level][metric] for seed in compared.agreements[column, model]]
+            rows[-1] += [mean_text(networks), mean_text(compared.refits[column, model])]
+    header = ["model", *(name for column in refitted for name in (column, f"{column}, ridge"))]
+    text = (
+        f"{level.capitalize()} {metric} of the models, and of ridge regressions on mean and deviation of all layers of "
+        "their encoders, fitted to the same training set. The latter do not depend on the head of a model:\n"
+    )
+    return [text, markdown_table(header, rows)]
 
 
 def _curves(compared: Comparison, folder: Path) -> list[str]:
@@ -391,7 +437,7 @@ def _overfitting(compared: Comparison, protocols: Sequence[str]) -> str:
 
 def _line(compared: Comparison, model: str, x: Sequence[float], values: np.ndarray) -> Line:
     """Return the mean of curves (S, N) with their deviation; a model has the same style in all figures."""
-    place = compared.models.index(model)
+    place = [*compared.models].index(model)
     spread = values.std(0, ddof=1).tolist() if len(values) > 1 else None
     colour, dashed = PALETTE[place % len(PALETTE)], place >= len(PALETTE)
     return Line(model, x, values.mean(0).tolist(), colour, dashed, spread)
@@ -492,13 +538,17 @@ def _minutes(run: Experiment) -> float:
     return float(run.end["elapsed_seconds"]) / 60
 
 
-def _settings(confs: Sequence[str]) -> list[str]:
-    """Return the configuration files of the models, each after its base."""
+def _settings(models: Mapping[str, Model]) -> list[str]:
+    """Return a table of the models that change a file of conf/, and these files, each after its base."""
+    rows = [[name, f"`{model.spec}`"] for name, model in models.items() if model.spec != name]
     files: list[str] = []
-    for conf in confs:
-        chain = [f"{conf}.yaml"]
+    for model in models.values():
+        chain = [f"{model.conf}.yaml"]
         while base := next((line for line in read_lines(CONF / chain[0]) if line.startswith("base: ")), ""):
             chain.insert(0, base.removeprefix("base: "))
         files += chain
     shown = {file: "\n".join(read_lines(CONF / file)) for file in files}
-    return [f"`conf/{file}`:\n\n```yaml\n{text}\n```\n" for file, text in shown.items()]
+    return [
+        *([markdown_table(["model", "configuration and changes"], rows)] if rows else []),
+        *(f"`conf/{file}`:\n\n```yaml\n{text}\n```\n" for file, text in shown.items()),
+    ]

@@ -2,7 +2,7 @@
 
     models.yaml         protocols, models and pages
     trainings.jsonl.xz  one line for each run: protocol, model, seed, config, start event, dev events, last train event,
-                        end event, analysis ({} without one)
+                        end event, analysis ({} without one), refit (set -> utterance LCC; {} without one)
     predictions.tsv.xz  protocol, model, seed, set, utterance, predicted; the seed of a published model is empty
     ratings.tsv         set, utterance, system, group, mos, system_mos
 
@@ -22,6 +22,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from distilmos.analysis.generalisation import SET
+from distilmos.analysis.result import RESULT, read_analysis
 from distilmos.data.datadir import read_data_dir
 from distilmos.data.sets import RecipeSet, RecipeSets
 from distilmos.data.tables import finite_number, read_lines
@@ -37,7 +39,8 @@ CONTENT = ("config", "start", "dev", "train", "end", "analysis")  # fields of Ex
 PREDICTION = ("protocol", "model", "seed", "set", "utterance", "predicted")
 RATING = ("set", "utterance", "system", "group", "mos", "system_mos")
 RECIPE = "tcdvoip"
-TEST = "test"  # the set of which a page shows the scores
+TRAIN, TEST = "train", "test"  # sets of the recipe
+REFIT = "refit"  # in the directory of a run, the analysis of its fine-tuned encoder alone
 ENDED = ".ended"  # written by ../TEMPLATE/sweep.sh after the last stage of a run
 # The key has the seed, workers do not change a result, and the resolved precision is compared between runs.
 FREE = {"seed", "num_workers", "precision"}
@@ -57,11 +60,14 @@ class Protocol(_Section):
         held_out: the type of degradation that only the test set has; None if all sets have all types.
         sets: further test sets, CORPUS/SET -> its targets besides utt2mos. The scores of a target are kept as those of
             a set SET.TARGET.
+        refit: whether a ridge regression is fitted to the layers of each fine-tuned encoder, on the training set, and
+            predicts the test sets: apart from the head of the run, it shows what the encoder still knows.
     """
 
     options: str
     held_out: str | None = None
     sets: dict[str, tuple[str, ...]] = {}
+    refit: bool = False
 
     @property
     def data_by_seed(self) -> bool:
@@ -200,12 +206,14 @@ class Kept:
         folder: where they are.
         runs: key -> run, without its scored sets.
         scored: key -> set -> utterances in the order of `distilmos score`.
+        refits: key -> set -> utterance LCC of the ridge regression on the fine-tuned encoder.
         lines: key -> line of trainings.jsonl.xz, from 1.
     """
 
     folder: Path
     runs: dict[Key, Experiment] = field(default_factory=dict)
     scored: dict[Key, dict[str, list[Scored]]] = field(default_factory=dict)
+    refits: dict[Key, dict[str, float]] = field(default_factory=dict)
     lines: dict[Key, int] = field(default_factory=dict)
 
     def where(self, key: Key) -> str:
@@ -236,6 +244,7 @@ def read_kept(folder: Path) -> Kept:
         if key in kept.runs:
             raise InputError.at(path, number, f"{run_name(key)} is already in line {kept.lines[key]}")
         kept.runs[key], kept.lines[key] = run, number
+        kept.refits[key] = content.get(REFIT, {})
 
     path = folder / PREDICTIONS
     lines = _read_xz(path)
@@ -264,7 +273,7 @@ def _read_xz(path: Path) -> list[str]:
     """Return the lines of a compressed file; none if it does not exist."""
     try:
         with lzma.open(path, "rt", encoding="utf-8") as stream:
-            return stream.read().removesuffix("\n").split("\n")  # not splitlines(): see distilmos.data.tables
+            return stream.read().split("\n")[:-1]  # not splitlines(): see distilmos.data.tables
     except FileNotFoundError:
         return []
     except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
@@ -304,7 +313,9 @@ def write_kept(kept: Kept) -> None:
         lines.append(f"{name}\t{utterance}\t{system}\t{group}\t{mos}\t{'' if system_mos is None else system_mos}")
     runs = [
         json.dumps(
-            {"protocol": protocol, "model": model, "seed": seed} | {name: getattr(run, name) for name in CONTENT}
+            {"protocol": protocol, "model": model, "seed": seed}
+            | {name: getattr(run, name) for name in CONTENT}
+            | ({REFIT: refit} if (refit := kept.refits.get((protocol, model, seed))) else {})
         )
         for (protocol, model, seed), run in kept.runs.items()
     ]
@@ -315,7 +326,7 @@ def write_kept(kept: Kept) -> None:
 
 def _write_xz(path: Path, lines: list[str]) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_bytes(lzma.compress(("\n".join(lines) + "\n").encode()))
+        temporary.write_bytes(lzma.compress("".join(f"{line}\n" for line in lines).encode()))
 
 
 def missing(page: Page, kept: Kept) -> list[Key]:
@@ -354,8 +365,11 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
                 continue
             else:
                 run = read_experiment(directory)
-                if not (run.sets or page.dev):
+                refit = study.protocols[key[0]].refit and not page.dev
+                if not (run.sets or page.dev) or (refit and not (directory / REFIT / RESULT).exists()):
                     continue
+                if refit:
+                    kept.refits[key] = _refit_scores(directory / REFIT)
                 run.train = run.train[-1:]
                 kept.runs[key] = run
                 if run.sets:
@@ -366,6 +380,12 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
         if added:
             write_kept(kept)
     return f"kept {added}; kept before: {len(page.scores) - len(lacking)}; not finished: {len(lacking) - added}"
+
+
+def _refit_scores(directory: Path) -> dict[str, float]:
+    """Return name of a test set -> utterance LCC of the ridge regression on all layers."""
+    tests = [row for row in read_analysis(directory)["generalisation"] if row["kind"] == SET]
+    return {Path(row["name"]).name: row["all"]["LCC"]["value"] for row in tests}
 
 
 def _rows_of_target(rows: list[Scored], of: RecipeSet, target: str) -> list[Scored]:

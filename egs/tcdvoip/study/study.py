@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from page import CONF, dev_text, page_text, select
-from records import TEST, Key, Page, Study, check, keep, missing, read_kept, read_study, run_name
+from records import TEST, TRAIN, Key, Page, Study, check, keep, missing, read_kept, read_study, run_name
 
 from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
@@ -57,9 +57,10 @@ def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> lis
     Tab-separated: kind, place, options of run.sh, test sets, and then for
         tokens: the first of the models with the same encoder, its settings for run.sh;
         sweep: specs, seeds, whether only dev is scored; seeds that lack the same models are one array;
+        refit: directory of a run, training set, data directories of the test sets;
         score: published model, data directory of a set, its results.
     """
-    lines, published = [], []
+    lines, refits, published = [], [], []
     tokens: dict[tuple[str, str], str] = {}  # place and encoder -> line
     specs: dict[tuple[str, str, str, int], list[str]] = {}  # protocol, place, options and seed -> models to train
     for protocol, name, seed in lacking:
@@ -73,6 +74,11 @@ def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> lis
             ]
         else:
             model = study.models[name]
+            if study.protocols[protocol].refit and not page.dev:
+                run = study.run_directory("exp" / folder, (protocol, name, seed))
+                tests = " ".join(str(each.raw) for each in study.test_sets(protocol, "dump" / folder / place))
+                train = "dump" / folder / place / "raw" / TRAIN
+                refits.append(f"refit\t{place}\t{options}\t{_test_sets(study, protocol)}\t{run}\t{train}\t{tests}\n")
             specs.setdefault((protocol, place, options, seed), []).append(model.spec)
             config = load_config(CONF / f"{model.conf}.yaml", model.overrides)
             if config.needs_tokens and not model.options:  # sweep.sh makes those of models with options
@@ -88,7 +94,7 @@ def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> lis
         sets = _test_sets(study, protocol)
         lines.append(f"sweep\t{place}\t{options}\t{sets}\t{array}\t{' '.join(numbers)}\t{str(page.dev).lower()}\n")
     # The published models come last, because they may not be installed.
-    return [*tokens.values(), *lines, *published]
+    return [*tokens.values(), *lines, *refits, *published]
 
 
 def _test_sets(study: Study, protocol: str) -> str:

@@ -71,6 +71,14 @@ if [ "${action}" = train ]; then
                     --expdir "exp/${work}/${place}" --dev "${dev}" "${split[@]}" || failed=$?
                 ((failed < 128)) || exit "${failed}"
                 ;;
+            refit)
+                IFS=$'\t' read -r run train tests <<<"${more}"
+                read -ra tests <<<"${tests}"
+                # The run may have failed, or may have been trained again since.
+                [ -e "${run}/.ended" ] && [ ! "${run}/refit/analysis.json" -nt "${run}/final/config.yaml" ] || continue
+                distilmos analyze --ssl "${run}/final" --data "${train}" "${tests[@]/#/--test-data=}" \
+                    --max-frames 1000 --out "${run}/refit"
+                ;;
         esac
     done 3<<<"${lacking}"
     distilmos python study/study.py keep "${page}"
