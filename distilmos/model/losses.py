@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,21 @@ def regression_loss(pairs: ScorePairs, kind: str, clip: float) -> Tensor:
     error = (pairs.predicted - pairs.rated).abs()
     cost = error if kind == "l1" else error.square()
     return (torch.where(error > clip, cost, torch.zeros_like(cost)) * pairs.weights).sum()
+
+
+def likelihood_loss(pairs: ScorePairs, log_errors: Tensor) -> Tensor:
+    """Return the weighted mean of the negative log-likelihood of the ratings under Laplace distributions.
+
+    Its score is the median of a distribution and its expected error the scale: a network that expects its errors
+    rightly is not punished for large ones. After A. Kendall and Y. Gal, "What uncertainties do we need in Bayesian deep
+    learning for computer vision?", NeurIPS 2017.
+
+    Args:
+        pairs: scores and ratings (R,).
+        log_errors: logarithms of expected absolute errors (R,).
+    """
+    error = (pairs.predicted - pairs.rated).abs()
+    return ((error * (-log_errors).exp() + log_errors + math.log(2)) * pairs.weights).sum()
 
 
 def contrastive_loss(predicted: Tensor, rated: Tensor, clip: float) -> Tensor:

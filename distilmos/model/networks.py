@@ -29,6 +29,8 @@ class Prediction:
         scores: utterance scores of the O outputs, float (B, O), as if on the scale 1..5; see `MOSNetwork.scales`.
         frame_scores: frame scores, float (B, T, O); padded frames are unspecified.
         num_frames: valid frames, long (B,).
+        log_errors: logarithm of the mean absolute error that the network expects, float (B, O); None unless it was
+            trained with `regression_loss: nll`.
         token_logits: for each target layer, logits of the clusters, float (B, T, K); with `distillation: features`,
             hidden states of the frozen encoder, float (B, T, D). Empty for a baseline, and if they are not requested.
     """
@@ -37,6 +39,7 @@ class Prediction:
     frame_scores: Tensor
     num_frames: Tensor
     token_logits: list[Tensor]
+    log_errors: Tensor | None = None
 
     @property
     def mos(self) -> Tensor:
@@ -121,7 +124,8 @@ class EncoderNetwork(MOSNetwork):
     Attributes:
         encoder: the SSL encoder, part of the network.
         statistics: computes the frames of `head: statistics`; None with another head.
-        linear: maps the frames of the head to frame scores.
+        linear: maps the frames of the head to frame scores; with `regression_loss: nll`, also to the logarithms of
+            expected errors.
     """
 
     def __init__(
@@ -140,20 +144,26 @@ class EncoderNetwork(MOSNetwork):
         if config.head == "statistics":
             self.statistics = TimeStatistics(encoder.config.num_layers, encoder.config.embed_dim)
             width = len(self.statistics.mean)
-        self.linear = nn.Linear(width, len(scales))
+        estimates = len(scales) if config.regression_loss == "nll" else 0
+        self.linear = nn.Linear(width, len(scales) + estimates)
+        if estimates:
+            nn.init.zeros_(self.linear.weight[-estimates:])
+            nn.init.zeros_(self.linear.bias[-estimates:])
 
     def init_output(self, means: Sequence[float]) -> None:
         """Set the bias of each output to its mean training score."""
         with torch.no_grad():
-            self.linear.bias.copy_(torch.tensor(means))
+            self.linear.bias[: len(means)].copy_(torch.tensor(means))
 
     def forward(self, audio: Tensor, num_samples: Tensor, *, with_tokens: bool = True) -> Prediction:
         """Score recordings."""
         layers, num_frames = self.encoder(audio, num_samples)
-        scores, num_frames, token_logits = self.score_layers(layers, num_frames, with_tokens=with_tokens)
+        outputs, num_frames, token_logits = self.score_layers(layers, num_frames, with_tokens=with_tokens)
+        scores, errors = outputs.tensor_split([len(self.scales)], dim=2)
         if self.spectral is not None:
             scores = scores + self.spectral(audio, num_samples, num_frames)[:, : scores.shape[1]]
-        return Prediction(_mean_over_frames(scores, num_frames), scores, num_frames, token_logits)
+        log_errors = _mean_over_frames(errors, num_frames) if errors.shape[2] else None
+        return Prediction(_mean_over_frames(scores, num_frames), scores, num_frames, token_logits, log_errors)
 
     def score_layers(
         self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True
@@ -166,7 +176,8 @@ class EncoderNetwork(MOSNetwork):
             with_tokens: compute token logits too.
 
         Returns:
-            frame scores (B, T', O), the number of valid ones (B,), and token logits as in `Prediction`.
+            outputs of `linear` for each frame (B, T', outputs), the number of valid frames (B,), and token logits as in
+            `Prediction`.
         """
         raise NotImplementedError
 

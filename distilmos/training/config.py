@@ -47,12 +47,11 @@ class TrainConfig(ModelConfig):
         init_model: model directory to start from, instead of the encoder and fresh heads; empty for none. Its token
             predictors are kept if its tokens are those of this run.
         freeze_conv: do not train the convolutions of the encoder.
-        regression_loss: "l1" or "mse".
         targets: what to predict, each from the table utt2TARGET; the first one selects the best models. Empty for
             utt2mos alone.
         target_weights: target -> weight of its labels in the regression loss; 1 for other targets.
         regression_clip: absolute errors up to this many MOS count as 0; on another scale than 1..5, the same share of
-            its width.
+            its width. No effect on "nll".
         contrastive_weight: weight of the contrastive loss over pairs of utterances of a batch; utterances in different
             processes form no pair.
         corpus_offsets: learn the offsets between the scales of several corpora; no effect with a single corpus or with
@@ -97,7 +96,6 @@ class TrainConfig(ModelConfig):
     freeze_conv: bool = True
     targets: Annotated[tuple[str, ...], BeforeValidator(to_tuple)] = ()
     target_weights: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(default_factory=dict)
-    regression_loss: Literal["l1", "mse"] = "l1"
     regression_clip: float = Field(default=0.1, ge=0, lt=4)
     contrastive_weight: float = Field(default=0.0, ge=0)
     corpus_offsets: bool = True

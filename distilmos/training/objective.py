@@ -14,6 +14,7 @@ from distilmos.model.losses import (
     ScorePairs,
     contrastive_loss,
     feature_loss,
+    likelihood_loss,
     regression_loss,
     token_loss,
     utterance_pairs,
@@ -79,7 +80,10 @@ def compute_objective(
         prediction = model(batch.audio, batch.num_samples, with_tokens=distils)
         scores = _on_own_scale(model, prediction.scores, batch.corpora)
         pairs = _score_pairs(model, scores, batch, config)
-        regression = regression_loss(pairs, config.regression_loss, config.regression_clip)
+        if prediction.log_errors is None:
+            regression = regression_loss(pairs, config.regression_loss, config.regression_clip)
+        else:
+            regression = likelihood_loss(pairs, prediction.log_errors.float().flatten())
         distilled = _distillation(prediction, model.target_layers, batch, teacher) if distils else None
     share = 1.0 if step is None else label_weight(batch.scores, config) / max(TINY, step.labels)
     regression = regression * share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from distilmos.model.losses import (
     NO_TOKEN,
     ScorePairs,
     contrastive_loss,
+    likelihood_loss,
     regression_loss,
     token_loss,
     utterance_pairs,
@@ -68,6 +70,7 @@ def trained_looking(config: ModelConfig) -> torch.nn.Module:
         ModelConfig(strides=(2, 1, 3)),
         ModelConfig(target_layers=(2, 5)),
         ModelConfig(model="sslmos"),
+        ModelConfig(regression_loss="nll"),
         ModelConfig(spectral_dim=16, strides=(2, 1, 3)),
         ModelConfig(model="sslmos", spectral_dim=16),
         ModelConfig(model="spectral", spectral_dim=16),
@@ -77,6 +80,7 @@ def trained_looking(config: ModelConfig) -> torch.nn.Module:
         "strides",
         "two target layers",
         "sslmos",
+        "expected errors",
         "spectra and strides",
         "sslmos with spectra",
         "spectra alone",
@@ -94,6 +98,8 @@ def test_scores_alone_and_in_any_batch_are_the_same(config):
             frames = int(alone.num_frames[0])
             assert frames == alone.frame_mos.shape[1] == batch.num_frames[index]
             assert abs(alone.mos[0] - batch.mos[index]) <= 1e-4
+            if config.regression_loss == "nll":
+                torch.testing.assert_close(alone.log_errors[0], batch.log_errors[index], atol=1e-4, rtol=0)
             torch.testing.assert_close(alone.frame_mos[0], batch.frame_mos[index, :frames], atol=1e-4, rtol=0)
             for one, many in zip(alone.token_logits, batch.token_logits, strict=True):
                 torch.testing.assert_close(one[0], many[index, :frames], atol=1e-4, rtol=1e-4)
@@ -197,6 +203,19 @@ def test_regression_losses():
     assert regression_loss(pairs, "mse", 0.25).item() == pytest.approx((1 + 4) / 3)
     weighted = ScorePairs(predicted, rated, torch.tensor([0.5, 0.25, 0.25]))
     assert regression_loss(weighted, "l1", 0.0).item() == pytest.approx(0.1 + 0.25 + 0.5)
+
+
+def test_the_likelihood_is_best_where_the_expected_error_is_the_mean_error():
+    rated = torch.tensor([1.0, 2.0, 4.0])
+    pairs = ScorePairs(rated + torch.tensor([0.3, -0.3, 0.9]), rated, torch.full((3,), 1 / 3))
+    log_errors = torch.full((3,), math.log(0.5), requires_grad=True)
+    loss = likelihood_loss(pairs, log_errors)
+    assert loss.item() == pytest.approx(
+        -torch.distributions.Laplace(pairs.predicted, 0.5).log_prob(rated).mean().item()
+    )
+    loss.backward()
+    assert log_errors.grad.sum().item() == pytest.approx(0, abs=1e-6)
+    assert log_errors.grad[2] < 0 < log_errors.grad[0]  # it should expect more of the last and less of the first
 
 
 def test_missing_labels_do_not_count():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -67,6 +68,32 @@ def test_missing_labels_of_a_target_are_left_out_of_its_fit(corpus, tmp_path) ->
     out = tmp_path / "utt2mos"
     assert main(["predict", str(paths["train"]), "--model", str(tmp_path / "exp" / "final"), "--out", str(out)]) == 0
     np.testing.assert_allclose(list(read_floats(tmp_path / "utt2half").values()), half, atol=5e-3)
+
+
+@pytest.mark.parametrize("head", ["decoder", "statistics"])
+def test_a_network_learns_its_expected_error(head, corpus, tmp_path) -> None:
+    settings = ["model=sslmos", "token_weight=0", "encoder_lr=0", f"head={head}", "regression_loss=nll", "head_lr=0.03"]
+    steps = ["max_steps=40", "warmup_steps=0", "eval_every=40", "n_best=1"]
+    assert main(corpus.arguments(tmp_path / "exp", *settings, *steps)) == 0
+    model = load_model_dir(tmp_path / "exp" / "final")
+    dev = read_rated_set(corpus.raw("dev"), 9.0)
+    errors, expected = [], []
+    for location, mos in zip(dev.locations, dev.mos, strict=True):
+        audio = torch.from_numpy(read_audio(*location))[None]
+        with torch.inference_mode():
+            prediction = model(audio, torch.tensor([audio.shape[1]]))
+        errors.append(abs(prediction.mos.item() - mos))
+        expected.append(prediction.log_errors.exp().item())
+    assert prediction.scores.shape == prediction.log_errors.shape == (1, 1)
+    assert np.std(expected) > 0.02  # it started from 1 for all
+    end = json.loads((tmp_path / "exp" / "log.jsonl").read_text().splitlines()[-1])
+    likelihood = np.mean([e / b + np.log(2 * b) for e, b in zip(errors, expected, strict=True)])
+    assert end["dev"]["regression"] == pytest.approx(likelihood, abs=1e-3)
+
+
+def test_a_spectral_network_expects_no_error(corpus, tmp_path, capsys) -> None:
+    assert main(corpus.arguments(tmp_path / "exp", "model=spectral", "spectral_dim=8", "regression_loss=nll")) == 2
+    assert "regression_loss" in capsys.readouterr().err
 
 
 def test_it_needs_the_frames_of_the_encoder(corpus, tmp_path, capsys) -> None:
