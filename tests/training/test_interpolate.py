@@ -102,6 +102,17 @@ def test_alpha_is_the_share_of_the_fine_tuned_encoder(points, corpus) -> None:
         assert torch.equal(tensor, ((before[name].double() + after[name].double()) / 2).float()), name
 
 
+def test_a_run_with_updates_of_low_rank(corpus, tmp_path) -> None:
+    exp = tmp_path / "exp"
+    assert main(corpus.arguments(exp, *BASELINE, "lora_rank=2")) == 0
+    assert interpolate(exp) == 0
+    before, after = load_ssl(corpus.encoder).state_dict(), encoder_of(exp / "final")
+    half = encoder_of(exp / "interpolated" / "alpha_0.5")
+    assert half.keys() == after.keys() == before.keys()
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert changed and all(torch.allclose(half[n], (before[n] + after[n]) / 2, atol=1e-7) for n in changed)
+
+
 def test_alpha_1_is_the_final_model_to_the_bit(points, corpus, tmp_path) -> None:
     model = points / "interpolated" / "alpha_1"
     assert (model / "model.safetensors").read_bytes() == (points / "final" / "model.safetensors").read_bytes()
