@@ -21,7 +21,7 @@ from distilmos.scoring.results import read_scored, score_results
 from distilmos.training.config import load_config
 
 RECIPE = EGS / "tcdvoip"
-sys.path.append(str(RECIPE / "study"))
+sys.path.append(str(EGS / "TEMPLATE" / "study"))
 from records import check, missing, read_kept, read_study  # noqa: E402
 
 GROUPS = ("echo", "chop", "reference")
@@ -30,7 +30,8 @@ PROTOCOLS = ("conditions", "echo", "chop")
 SEEDS = (1, 2)
 DEV_LCC = {1: (0.4, 0.9, 0.7), 2: (0.5, 0.7, 0.8)}  # of each seed, in the course of a run
 RESULTS = ("trainings.jsonl.xz", "predictions.tsv.xz", "ratings.tsv")
-STUDY = {
+CORPUS = {"title": "A corpus", "about": "Groups are types.", "types": ["echo", "chop"]}
+STUDY = CORPUS | {
     "protocols": {
         "conditions": {"options": "--split conditions"},
         "echo": {"options": "--split leave_type_out --held_out echo", "held_out": "echo"},
@@ -111,7 +112,7 @@ def write_run(recipe, place, conf, overrides, seed, events):
 
 
 def study(recipe, action, name):
-    command = [sys.executable, str(RECIPE / "study" / "study.py"), action, name]
+    command = [sys.executable, str(EGS / "TEMPLATE" / "study" / "study.py"), action, name]
     return subprocess.run(command, cwd=recipe, text=True, capture_output=True, check=False)
 
 
@@ -507,7 +508,7 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
     folder.mkdir()
     protocol = {"options": "--split conditions", "sets": {"p835/p835_wb": ["sig"]}, "refit": True}
     page = {"protocols": ["conditions"], "models": ["sslmos"], "seeds": [1], "published": ["distillmos"]}
-    definition = {"protocols": {"conditions": protocol}, "models": STUDY["models"], "pages": {"one": page}}
+    definition = CORPUS | {"protocols": {"conditions": protocol}, "models": STUDY["models"], "pages": {"one": page}}
     (folder / "models.yaml").write_text(yaml.safe_dump(definition))
     (tmp_path / "p835").mkdir()
     (tmp_path / "p835" / "run.sh").touch()
@@ -725,7 +726,7 @@ def test_the_committed_runs_are_those_of_the_pages_and_of_conf():
 @pytest.mark.parametrize("name", ["spectral", "ablations"])
 def test_the_committed_pages_are_made_from_the_committed_results(tmp_path, name):
     out = tmp_path / f"{name.upper()}.md"
-    command = [sys.executable, "study/study.py", "page", name, "--out", str(out)]
+    command = [sys.executable, "../TEMPLATE/study/study.py", "page", name, "--out", str(out)]
     done = subprocess.run(command, cwd=RECIPE, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     figures = [path.relative_to(tmp_path) for path in tmp_path.rglob("*.svg")]
@@ -751,13 +752,11 @@ def test_what_is_kept_is_not_trained_again(tmp_path):
     (recipe / "dump" / "study" / "echo" / ".prepared").touch()
 
     (recipe / "study").mkdir()
-    for path in (RECIPE / "study").iterdir():
-        if path.suffix in (".sh", ".py"):
-            (recipe / "study" / path.name).symlink_to(path)
+    (recipe / "study" / "study.sh").symlink_to(EGS / "TEMPLATE" / "study" / "study.sh")
     short = {"conf": "spectral", "overrides": ["max_steps=2", "warmup_steps=1", "eval_every=2"]}
     broken = short | {"overrides": [*short["overrides"], "max_seconds=0.1"]}
     page = {"protocols": ["echo"], "models": ["short"]}
-    definition = {
+    definition = CORPUS | {
         "protocols": {"echo": STUDY["protocols"]["echo"]},
         "models": {"short": short, "broken": broken},
         "pages": {

@@ -27,9 +27,7 @@ from distilmos.report.sweep import METRICS, dev_tables, pairs, run_facts
 from distilmos.scoring.bootstrap import SAMPLES, holm, interval, two_sided_p
 from distilmos.scoring.results import Scored, level_arrays, resample_levels
 
-IN_DOMAIN = "conditions"
 TOGETHER = "held-out types"
-TYPES = frozenset({"echo", "chop", "clip", "compspkr", "noise"})  # groups of the recipe that are types of degradation
 CORRELATIONS = ("LCC", "SRCC")  # measures with a table of differences
 CONF = Path("conf")
 DEV_METRIC = "LCC"  # of utterances; it chooses checkpoints and settings on dev
@@ -43,6 +41,7 @@ class Comparison:
     """The kept runs and scores that a page compares.
 
     Attributes:
+        study: the study, for what it says about its corpus.
         protocols: of the runs.
         columns: what is scored: each protocol, then further test sets and their targets.
         held_out: the protocols that hold out a type of degradation.
@@ -55,6 +54,7 @@ class Comparison:
             for protocols with `refit` alone.
     """
 
+    study: Study
     protocols: list[str]
     columns: list[str]
     held_out: list[str]
@@ -64,6 +64,11 @@ class Comparison:
     trained: dict[tuple[str, str], list[Experiment]]
     rows: dict[tuple[str, str], list[list[Scored]]]
     refits: dict[tuple[str, str], list[float]]
+
+    @property
+    def in_domain(self) -> str | None:
+        """The first protocol that holds out no type."""
+        return next((protocol for protocol in self.protocols if protocol not in self.held_out), None)
 
     @property
     def first(self) -> str:
@@ -107,9 +112,8 @@ class Comparison:
             generator = np.random.default_rng((2, crc32(f"{column} {model}".encode())))
             drawn_seeds = generator.integers(len(scored), size=(SAMPLES, max(1, len(scored) - 1)))
             rows = self.rows[column, model][0]
-            # Each type has its own copy of MNRU and undegraded speech, as systems; the copies are one condition.
             own = column in self.protocols
-            conditions = {row.system: row.group if own and row.group not in TYPES else row.system for row in rows}
+            conditions = {row.system: self.study.condition(row) if own else row.system for row in rows}
             drawn = resample_levels(scored, rows, SAMPLES, (1, crc32(column.encode())), CORRELATIONS, conditions)
             found[column, model] = {
                 level: {name: np.take_along_axis(values, drawn_seeds, 1).mean(1) for name, values in of_level.items()}
@@ -157,6 +161,7 @@ def select(study: Study, page: Page, kept: Kept) -> Comparison:
         return [row for row in found if name != TEST or held_out[protocol] in (None, row.group)]
 
     return Comparison(
+        study=study,
         protocols=list(page.protocols),
         columns=list(sets),
         held_out=[protocol for protocol, group in held_out.items() if group],
@@ -180,11 +185,12 @@ def dev_text(study: Study, page: Page, kept: Kept, command: str) -> str:
     (protocol,) = page.protocols
     seeds = [str(seed) for seed in page.seeds]
     runs = {(m, str(s)): kept.runs[protocol, m, s] for m in page.models for s in page.seeds}
-    folds = "Seed N has fold N as its dev set: 20 conditions, fold 4 the last 11. Means are over the folds. "
+    own = study.protocols[protocol]
+    folds = f"Seed N has data of its own (`{own.options.format(seed='N')}`). " if own.data_by_seed else ""
     models = {name: study.models[name] for name in page.models}
     parts = [
-        "# TCD-VoIP: candidates for settings, on dev\n",
-        f"Made by `{command}`. {folds * study.protocols[protocol].data_by_seed}No test set was scored.\n",
+        f"# {study.title}: candidates for settings, on dev\n",
+        f"Made by `{command}`. {folds}No test set was scored.\n",
         dev_tables(runs, page.models, seeds),
         "## Settings\n",
         *_settings(models),
@@ -199,11 +205,9 @@ def page_text(compared: Comparison, command: str, folder: Path) -> str:
         InputError: if the runs of a protocol have different test sets.
     """
     parts = [
-        "# TCD-VoIP: models compared\n",
-        f"Made by `{command}` from the kept runs. `conditions` is in domain: its test set has unseen conditions of "
-        "known types of degradation. Any other protocol holds out the type of its name, and this page scores only the "
-        "conditions of this type. A system is a condition. Numbers are means over seeds, with the standard deviation "
-        "if there are several. [README.md](README.md) discusses them.\n",
+        f"# {compared.study.title}: models compared\n",
+        f"Made by `{command}` from the kept runs. {compared.study.about.strip()} Numbers are means over seeds, with "
+        "the standard deviation if there are several. [README.md](README.md) discusses them.\n",
         _facts(compared),
     ]
     if compared.published:
@@ -211,8 +215,8 @@ def page_text(compared: Comparison, command: str, folder: Path) -> str:
     for level in LEVELS:
         parts.append(f"## Scores of {level}s\n")
         parts += [f"{level} {metric}:\n\n{_scores(compared, level, metric)}" for metric in METRICS]
-    if IN_DOMAIN in compared.protocols:
-        parts += ["## Types of degradation\n", *_types(compared)]
+    if compared.in_domain and compared.study.types:
+        parts += ["## Types of degradation\n", *_types(compared, compared.in_domain)]
     if len(compared.models) + len(compared.published) > 1:
         parts += ["## Differences\n", *_differences(compared)]
     parts += _domains(compared, folder)
@@ -251,10 +255,10 @@ def _scores(compared: Comparison, level: str, metric: str) -> str:
     return markdown_table(header, rows)
 
 
-def _types(compared: Comparison) -> list[str]:
-    """Return the scores of each type in the protocol without a held-out type."""
+def _types(compared: Comparison, protocol: str) -> list[str]:
+    """Return the scores of each type in a protocol without a held-out type."""
     found = {
-        model: [_by_type(rows) for rows in compared.rows[IN_DOMAIN, model]]
+        model: [_by_type(rows) for rows in compared.rows[protocol, model]]
         for model in [*compared.models, *compared.published]
     }
     types = list(found[compared.first][0])
@@ -264,7 +268,7 @@ def _types(compared: Comparison) -> list[str]:
             [model, *(mean_text([seed[t][place] for seed in seeds], 2) for t in types)]
             for model, seeds in found.items()
         ]
-        parts += [f"{IN_DOMAIN}, {title} within a type:\n", markdown_table(["model", *types], rows)]
+        parts += [f"{protocol}, {title} within a type:\n", markdown_table(["model", *types], rows)]
     return parts
 
 
@@ -322,18 +326,19 @@ def _domains(compared: Comparison, folder: Path) -> list[str]:
     Empty without further test sets.
     """
     further = [column for column in compared.columns if column not in compared.protocols]
-    if not further or IN_DOMAIN not in compared.protocols:
+    inside = compared.in_domain
+    if not further or inside is None:
         return []
     level, metric = LEVELS[0], CORRELATIONS[0]
     models = [*compared.models, *compared.published]
 
     def point(model: str) -> Point:
-        x, y = (compared.mean(column, model, level, metric) for column in (IN_DOMAIN, further[0]))
-        ends = (interval(compared.resampled[c, model][level][metric])[:2] for c in (IN_DOMAIN, further[0]))
+        x, y = (compared.mean(column, model, level, metric) for column in (inside, further[0]))
+        ends = (interval(compared.resampled[c, model][level][metric])[:2] for c in (inside, further[0]))
         return Point(_without_rate(model, compared.models), x, y, *ends)
 
     title = f"{level.capitalize()} {metric} in and out of domain"
-    figure = figures.plane("domains", title, [point(model) for model in models], IN_DOMAIN, further[0])
+    figure = figures.plane("domains", title, [point(model) for model in models], inside, further[0])
     write_text(folder / "domains.svg", figures.as_file(figure))
     first, *others = models
     parts = [
@@ -342,7 +347,7 @@ def _domains(compared: Comparison, folder: Path) -> list[str]:
         f"Differences of each model to {first}, with the p values of the bootstrap, also corrected for all comparisons "
         "of a table (Holm):\n" * bool(others),
     ]
-    for column in (IN_DOMAIN, *further) if others else ():
+    for column in (inside, *further) if others else ():
         rows, values = [], []
         for other in others:
             difference, resampled = compared.difference(column, other, first, level, metric)
@@ -353,7 +358,7 @@ def _domains(compared: Comparison, folder: Path) -> list[str]:
             row += [number(value), number(corrected)]
         header = ["model", f"{level} {metric}", "95 % interval", "p", "p, Holm"]
         parts += [f"{column}:\n", markdown_table(header, rows)]
-    return parts + _refits(compared, [IN_DOMAIN, *further])
+    return parts + _refits(compared, [inside, *further])
 
 
 def _without_rate(name: str, models: Mapping[str, Model]) -> str:
@@ -398,7 +403,7 @@ def _curves(compared: Comparison, folder: Path) -> list[str]:
             events = [experiment.dev for experiment in compared.trained[protocol, model]]
             values = np.array([series(dev, "utterance", DEV_METRIC) for dev in _shortest(events)])
             lines.append(_line(compared, model, series(min(events, key=len), "step"), values))
-        name = protocol if protocol == IN_DOMAIN else f"{protocol} held out"
+        name = f"{protocol} held out" if protocol in compared.held_out else protocol
         figure = figures.curves(f"dev-{protocol}", f"{name}: utterance {DEV_METRIC} on dev", lines)
         if figure is not None:
             write_text(folder / f"dev_{protocol}.svg", figures.as_file(figure))
@@ -409,8 +414,9 @@ def _curves(compared: Comparison, folder: Path) -> list[str]:
         "with overfitting and with the difficulty of the dev set. It is negative if dropout, which only the training "
         "loss has, outweighs both.\n"
     )
-    if IN_DOMAIN in compared.protocols:
-        parts += [f"{IN_DOMAIN}:\n", _overfitting(compared, [IN_DOMAIN])]
+    for protocol in compared.protocols:
+        if protocol not in compared.held_out:
+            parts += [f"{protocol}:\n", _overfitting(compared, [protocol])]
     if compared.held_out:
         parts += [f"{TOGETHER}:\n", _overfitting(compared, compared.held_out)]
     return parts

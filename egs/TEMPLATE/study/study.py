@@ -1,6 +1,6 @@
 """Make a page of the study, keep the finished runs of a page, or print the runs that a page lacks.
 
-Run it in the recipe's directory; study.sh does.
+Run it in the directory of a recipe; study.sh does.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
 from distilmos.training.config import load_config
 
-STUDY = Path("study")  # this folder
+STUDY = Path("study")  # the folder of the recipe that holds its studies
 
 
 def main() -> None:
     """Read the command line and do the action."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("page", "keep", "lacking"))
-    parser.add_argument("name", metavar="[FOLDER/]PAGE", help="a page of models.yaml, in this folder or one below it")
+    parser.add_argument("name", metavar="[FOLDER/]PAGE", help="a page of study/models.yaml or study/FOLDER/models.yaml")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page; default: study/PAGE.md in capitals")
     args = parser.parse_args()
     subfolder, _, name = args.name.rpartition("/")

@@ -38,7 +38,6 @@ TRAININGS, PREDICTIONS, RATINGS = "trainings.jsonl.xz", "predictions.tsv.xz", "r
 CONTENT = ("config", "start", "dev", "train", "end", "analysis")  # fields of Experiment that are kept
 PREDICTION = ("protocol", "model", "seed", "set", "utterance", "predicted")
 RATING = ("set", "utterance", "system", "group", "mos", "system_mos")
-RECIPE = "tcdvoip"
 TRAIN, TEST = "train", "test"  # sets of the recipe
 REFIT = "refit"  # in the directory of a run, the analysis of its fine-tuned encoder alone
 ENDED = ".ended"  # written by ../TEMPLATE/sweep.sh after the last stage of a run
@@ -119,8 +118,18 @@ class Page(_Section):
 
 
 class Study(_Section):
-    """All of models.yaml."""
+    """All of models.yaml.
 
+    Attributes:
+        title: name of the corpus, for the titles of pages.
+        about: what readers of every page must know of the protocols.
+        types: groups that are types of degradation. The systems of any other group are copies of one condition. Empty
+            if groups say nothing about systems.
+    """
+
+    title: str
+    about: str
+    types: tuple[str, ...] = ()
     protocols: dict[str, Protocol]
     models: dict[str, Model]
     pages: dict[str, Page]
@@ -151,6 +160,10 @@ class Study(_Section):
             raise InputError(f"{MODELS}: no page {name!r}; choose one of {', '.join(self.pages)}")
         return self.pages[name]
 
+    def condition(self, row: Scored) -> str:
+        """Return the condition of an utterance of the recipe's own sets."""
+        return row.group if self.types and row.group not in self.types else row.system
+
     def place(self, protocol: str, seed: int | None = None) -> str:
         """Return the directory of a protocol's data and runs, below data/study, dump/study and exp/study."""
         return f"{protocol}/{seed}" if self.protocols[protocol].data_by_seed else protocol
@@ -161,7 +174,7 @@ class Study(_Section):
         Raises:
             InputError: if a set is of no recipe.
         """
-        found = RecipeSets(RECIPE, dump, {})
+        found = RecipeSets(Path.cwd().name, dump, {})
         return [found.find(word) for word in (TEST, *self.protocols[protocol].sets)]
 
     def targets(self, protocol: str, dump: Path) -> dict[str, tuple[RecipeSet, str]]:

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# The studies of a recipe, which links to this script as study/study.sh: many runs, compared on pages. PAGE is a page of
+# study/models.yaml, or FOLDER/PAGE one of study/FOLDER/models.yaml.
+#   ./study.sh page PAGE             makes PAGE.md from the kept results
+#   ./study.sh train PAGE [OPTIONS]  trains and keeps the runs that the page lacks, then makes the page
+# After an interruption, start the same command again to continue.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=egs/TEMPLATE/options.sh
+. ../TEMPLATE/options.sh
+
+# Options
+db_root=  # of the corpus; if empty: that of run.sh
+jobs=2    # runs at a time, each with one CPU thread
+# End of options
+action=${1-} page=${2-}
+case ${action} in
+    page | train) [ -n "${page}" ] || usage_error study.sh "${action} needs the name of a page" ;;
+    --help)
+        echo "study.sh page PAGE, or study.sh train PAGE [OPTIONS]"
+        take_all_options study/study.sh --help
+        ;;
+    *) usage_error study.sh "expected 'page PAGE' or 'train PAGE'" ;;
+esac
+take_all_options study/study.sh "${@:3}"
+# shellcheck source=egs/TEMPLATE/path.sh
+. ./path.sh
+work=study # below data, dump and exp
+[[ ${page} != */* ]] || work+=/${page%/*}
+
+# prepare: runs stages 0 and 1 for the data in `split` and `place`, unless this has been done.
+prepare() {
+    local set
+    for set in ${sets}; do
+        [[ ${set} != */* || -e ../${set%%/*}/dump/raw/${set#*/}/wav.scp ]] ||
+            usage_error study.sh "needs the set ${set}: run egs/${set%%/*}/run.sh first"
+    done
+    if [ ! -e "dump/${work}/${place}/.prepared" ]; then
+        ./run.sh "${split[@]}" --stage 0 --stop_stage 1
+        touch "dump/${work}/${place}/.prepared"
+    fi
+}
+
+failed=0 # status of the last array with a failed run
+if [ "${action}" = train ]; then
+    lacking=$(distilmos python ../TEMPLATE/study/study.py lacking "${page}")
+    while IFS=$'\t' read -r -u 3 kind place options sets more; do
+        [ -n "${kind}" ] || continue
+        read -ra split <<<"${options}"
+        [ -z "${db_root}" ] || split+=(--db_root "${db_root}")
+        split+=(--datadir "data/${work}/${place}" --dumpdir "dump/${work}/${place}")
+        split+=(--test_sets "${sets}")
+        prepare
+        case ${kind} in
+            tokens)
+                IFS=$'\t' read -r model settings <<<"${more}"
+                read -ra settings <<<"${settings}"
+                made=dump/${work}/${place}/.tokens.${model}
+                if [ ! -e "${made}" ]; then
+                    ./run.sh "${split[@]}" --expdir "exp/${work}/${place}" "${settings[@]}" --stage 2 --stop_stage 4
+                    touch "${made}"
+                fi
+                ;;
+            score)
+                IFS=$'\t' read -r model raw results <<<"${more}"
+                distilmos python ../TEMPLATE/study/published.py --model "${model}" --data "${raw}" --out "${results}/utt2mos"
+                distilmos score --data "${raw}" --results "${results}"
+                ;;
+            sweep)
+                IFS=$'\t' read -r models seeds dev <<<"${more}"
+                # The finished runs of an array are kept even if others fail, but not after a signal.
+                ../TEMPLATE/sweep.sh --models "${models}" --seeds "${seeds}" --jobs "${jobs}" \
+                    --expdir "exp/${work}/${place}" --dev "${dev}" "${split[@]}" || failed=$?
+                ((failed < 128)) || exit "${failed}"
+                ;;
+            refit)
+                IFS=$'\t' read -r run train tests <<<"${more}"
+                read -ra tests <<<"${tests}"
+                # The run may have failed, or may have been trained again since.
+                [ -e "${run}/.ended" ] && [ ! "${run}/refit/analysis.json" -nt "${run}/final/config.yaml" ] || continue
+                distilmos analyze --ssl "${run}/final" --data "${train}" "${tests[@]/#/--test-data=}" \
+                    --max-frames 1000 --out "${run}/refit"
+                ;;
+        esac
+    done 3<<<"${lacking}"
+    distilmos python ../TEMPLATE/study/study.py keep "${page}"
+    ((failed == 0)) || exit "${failed}"
+fi
+distilmos python ../TEMPLATE/study/study.py page "${page}"
