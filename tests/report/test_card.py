@@ -72,7 +72,7 @@ def test_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Utterances, systems, listeners, speakers (unknown) and sentences; the blind set has no listeners either.
     assert shared == [["0", "3", "1", "3", "3", "3", "2", "3"], ["0", "3", "0", "3", "1", "3"]]
     assert [row[0] for row in tables(card)[1][1:]] == ["z", "y", "x"]
-    assert [row[0] for row in tables(card)[3][1:]] == ["test", "blind"]
+    assert [row[0] for row in tables(card)[5][1:]] == ["test", "blind"]
     assert re.findall(r"\b(?:30 s|a\d)\b", card.splitlines()[-1]) == ["30 s", "a1"]
     assert (train / "mos_histogram.svg").read_text().count("<path") > 4
     (facts, overlaps) = map(numbers, tables((blind / "SUMMARY.md").read_text()))
