@@ -31,7 +31,7 @@ class PairClass(BaseModel):
     accuracy: Annotated[FiniteFloat, Field(ge=0, le=1)] | None
 
 
-Pairs = dict[str, list[PairClass]]  # level -> classes
+Pairs = dict[str, Annotated[list[PairClass], Field(min_length=1)]]  # level -> classes
 
 
 def pair_accuracy(rated: np.ndarray, predicted: np.ndarray, width: float = MOS_SCALE.width) -> list[dict[str, Any]]:

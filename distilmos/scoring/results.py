@@ -82,6 +82,8 @@ class _Target(BaseModel):
         require_metrics(self)
         if len(self.model_fields_set & {*LEVELS}) == 1:
             raise ValueError(f"has only one of the levels {', '.join(LEVELS)}")
+        if self.pairs and (self.pairs.keys() != {*LEVELS} or len({*map(len, self.pairs.values())}) > 1):
+            raise ValueError(f"pairs: has not the same classes of each level ({', '.join(LEVELS)})")
         return self
 
 

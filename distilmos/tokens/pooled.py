@@ -57,7 +57,7 @@ def read_pooled(directory: str | Path, utterances: Sequence[str]) -> tuple[np.nd
             raise InputError(f"{scp}: {utterance} has no pooled layers")
         matrix = load_array(locations[utterance])
         shape = rows[0].shape if rows else (info.layers, *matrix.shape[1:2])
-        if matrix.ndim != 2 or matrix.shape != shape or not np.issubdtype(matrix.dtype, np.floating):
+        if matrix.ndim != 2 or matrix.shape != shape or not matrix.size or not np.issubdtype(matrix.dtype, np.floating):
             raise InputError(f"{scp}: {utterance} has {matrix.dtype} of shape {matrix.shape}, not floats of {shape}")
         if not np.isfinite(matrix).all():
             raise InputError(f"{scp}: {utterance} has a value that is not finite")
