@@ -292,7 +292,6 @@ fi
 
 if begin 7; then
     find_prepared_tests
-    need_audio "${train}"
     reference_args=(--train "${train_raw}")
     for index in "${prepared[@]}"; do
         results=${exp}/results/${test_names[index]}
@@ -302,6 +301,7 @@ if begin 7; then
             distilmos score --data "${tests[index]#*=}" --results "${results}"
         reference_args+=(--test "${tests[index]#*=}" "${results}")
     done
+    need_audio "${train}"
     if [ "${model}" != spectral ]; then
         find_train_pooled
         if [ -e "${train_pooled}/pooled.scp" ]; then
