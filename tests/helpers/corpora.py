@@ -344,10 +344,10 @@ def write_mos_bench(root: Path, design: Design = Design(systems=4, sizes={"test"
 
 
 def write_bc23(root: Path, design: Design) -> None:
-    """Write both tracks of BC23; every second utterance is of the hub."""
+    """Write both tracks of BC23."""
     answers = []
     for item in make_recordings(design, [chr(ord("A") + n) for n in range(design.systems)]):
-        voice = ("NEB", "AD")[item.number // design.systems % 2]
+        voice = ("NEB", "AD")[(item.number + item.number // design.systems) % 2]
         name = f"VoiceMOS2023Track1-{item.system}-{voice}_test_{item.number:04d}"
         write_wav(root / "bc23" / "wavs" / f"{name}.wav", item)
         answers.append((name, repr(item.mean)))

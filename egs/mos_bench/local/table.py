@@ -21,11 +21,14 @@ ABSENT = "not prepared"
 def main() -> None:
     """Read the command line, and write and print the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="+", metavar="NAME", help="directories of results, in the order of sets.tsv")
-    parser.add_argument("--model", required=True, help="the model, as the user named it")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="directory of the results, and of the page"
+        "results",
+        nargs="+",
+        metavar="RESULTS",
+        help="a directory of results for each line of sets.tsv; - if not prepared",
     )
+    parser.add_argument("--model", required=True, help="the model, as the user named it")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the page")
     args = parser.parse_args()
 
     header = [
@@ -35,21 +38,21 @@ def main() -> None:
         "systems",
         *(f"{level} {metric}" for level in LEVELS for metric in METRICS),
     ]
-    rows = [row_of(row, args.out / name) for row, name in zip(read_table(), args.names, strict=True)]
+    rows = [row_of(row, results) for row, results in zip(read_table(), args.results, strict=True)]
     page = f"MOS-Bench, model `{args.model}`\n\n{markdown_table(header, rows, left=2)}"
     write_text(args.out / PAGE, page)
     print(f"{page}\n{args.out / PAGE}")
 
 
-def row_of(row: Row, results: Path) -> list[str]:
+def row_of(row: Row, results: str) -> list[str]:
     """Return the cells of a set.
 
     Args:
         row: its line in sets.tsv.
-        results: its directory of results; missing if the set is not prepared.
+        results: its directory of results; - if the set is not prepared.
     """
     start = [row["set"], row["title"]]
-    if not (results / "metrics.json").exists():
+    if results == "-":
         return [*start, ABSENT, *["-"] * (1 + len(LEVELS) * len(METRICS))]
     metrics = read_metrics(results)
     counts = metrics["counts"]
