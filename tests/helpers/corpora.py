@@ -361,6 +361,7 @@ def write_svcc23(root: Path, design: Design) -> None:
         name = f"VoiceMOS2023Track2-{item.system}-SF1-CDF1-{30001 + item.number}"
         write_wav(root / "svcc23" / "wavs" / f"{name}.wav", item)
         ratings += [(name, listener, f"{score:.0f}") for listener, score in item.ratings]
+    ratings.append((name, item.ratings[0][0], "1"))  # a second rating by the same listener
     path = sheet_answers(root, "svcc23") / "listener_wise_answer.csv"
     write_csv(path, ("sample_id", "listener_name", "score"), ratings)
 
@@ -408,12 +409,13 @@ def write_tmhint_qi(root: Path, design: Design) -> None:
 
 def write_tmhint_qi_s(root: Path, design: Design) -> None:
     """Write TMHINT-QI(S), with a recording that SHEET leaves out."""
-    answers = [("VoiceMOS2023Track3-TMHINT_g4_21_01", "5.0")]
+    answers = [("VoiceMOS2023Track3-TMHINT_g4_21_99", "5.0")]
     names = ["clean_TMHINT", *(f"CMGAN_snr{n}_pink_TMHINT" for n in range(1, design.systems))]
     for item in make_recordings(design, names):
         name = f"VoiceMOS2023Track3-{item.system}_g4_21_{item.number:02d}"
         write_wav(root / "tmhint-qi-s" / "wavs" / f"{name}.wav", item)
         answers.append((name, repr(item.mean)))
+    write_wav(root / "tmhint-qi-s" / "wavs" / f"{answers[0][0]}.wav", item)
     write_rows(sheet_answers(root, "tmhint-qi-s") / "answer.csv", answers)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distilmos.data.datadir import Utterance
-from distilmos.data.lists import RatedItem, RatingColumns, Row, gather_ratings, read_rows, score
+from distilmos.data.lists import RatedItem, RatingColumns, Row, gather_ratings, number_repeats, read_rows, score
 from distilmos.data.prepare import Preparation
 from distilmos.errors import InputError
 
@@ -62,8 +62,9 @@ class Source:
         return match
 
     def ratings(self, rows: list[Row], columns: RatingColumns) -> Iterator[RatedItem]:
-        """Yield the recordings of a list with one rating in a line."""
-        yield from gather_ratings(rows, columns, self.preparation.faults, self.preparation.gaps).values()
+        """Yield the recordings of a list with one rating in a line; all ratings count, as in SHEET's means."""
+        numbered = number_repeats(rows, columns)
+        yield from gather_ratings(numbered, columns, self.preparation.faults, self.preparation.gaps).values()
 
 
 def with_column(row: Row, column: str, value: str) -> Row:
