@@ -1,4 +1,4 @@
-"""Read track 3 of the VoiceMOS Challenge 2024: noisy and enhanced speech of VoiceBank-DEMAND, overall quality.
+"""Read track 3 of the VoiceMOS Challenge 2024: noisy and enhanced speech, overall quality.
 
 Layout: egs/vmc24_track3 of SHEET, local/data_download.sh, local/data_prep.py and answers/.
 
