@@ -245,12 +245,16 @@ def _script(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # its dataclasses look for it there
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(path.parent))  # it may import its neighbours
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
     return module
 
 
-def _prepare(recipe: str) -> ModuleType:
-    return _script(EGS / recipe / "local" / "prepare.py")
+def _prepare(recipe: str, script: str = "prepare") -> ModuleType:
+    return _script(EGS / recipe / "local" / f"{script}.py")
 
 
 def read_whisper_binary() -> None:
@@ -260,12 +264,12 @@ def read_whisper_binary() -> None:
     tool.convert(tool.read_model(model, "model"), "model")
 
 
-def prepare(recipe: str, root: str, *options: str) -> None:
+def prepare(recipe: str, root: str, *options: str, script: str = "prepare") -> None:
     """Run stage 0 of a recipe."""
     former = sys.argv
     sys.argv = ["prepare.py", "--db_root", root, "--datadir", "prepared", "--allow_partial", "true", *options]
     try:
-        _prepare(recipe).main()
+        _prepare(recipe, script).main()
     finally:
         sys.argv = former
 
@@ -343,6 +347,20 @@ READERS = {
                 f"corpus_{name}", partial(inputs.corpus, name), partial(prepare, name, root), is_audio, confined=False
             )
             for name, root in CORPORA.items()
+        ),
+        Reader(
+            "corpus_bvcc_ood",
+            partial(inputs.corpus, "bvcc_ood"),
+            partial(prepare, "bvcc", "db/ood", script="ood"),
+            is_audio,
+            confined=False,
+        ),
+        Reader(
+            "corpus_mos_bench",
+            partial(inputs.corpus, "mos_bench"),
+            lambda: prepare("mos_bench", "db", "--sets", " ".join(_prepare("mos_bench").READERS)),
+            is_audio,
+            confined=False,
         ),
         Reader("workbook", inputs.workbooks, read_workbook),
     )
