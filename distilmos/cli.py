@@ -29,6 +29,8 @@ GROUPS = {
     },
     "data": {
         "download": "download and verify a file of a corpus",
+        "import-ratings": "turn the export of a listening test into a data directory",
+        "screen-ratings": "reject unreliable listeners and report what it changes",
         "validate-data": "check data directories and list every fault",
         "fix-data": "repair data directories",
         "combine-data": "join data directories",

@@ -12,20 +12,23 @@ from pathlib import Path
 
 from distilmos.data.archive import split_location
 from distilmos.data.audio import Span, audio_seconds
-from distilmos.data.schema import MOS as MOS_TARGET
 from distilmos.data.schema import (
+    CONTROLS,
     NOTES,
     RATINGS,
     SCALE,
     SEGMENTS,
     TABLES,
     VOTES,
+    Control,
     Scale,
+    control,
     get_table,
     scale_of,
     segment,
     target_table,
 )
+from distilmos.data.schema import MOS as MOS_TARGET
 from distilmos.data.schema import votes as parse_votes
 from distilmos.data.tables import c_locale_key, is_utf8, read_lines, write_table
 from distilmos.data.validate import scan_data_dir, scan_scales, validate_data_dir
@@ -90,6 +93,7 @@ class DataDir:
         notes: one line; may be empty.
         scales: lines of the file `scale`; none without it.
         vote_texts: utterance -> lines of the file `votes`, without the utterance.
+        control_texts: listener -> lines of the file `controls`, without the listener.
     """
 
     path: Path
@@ -98,6 +102,7 @@ class DataDir:
     notes: str = ""
     scales: Sequence[Scale] = ()
     vote_texts: dict[str, list[str]] = field(default_factory=dict)
+    control_texts: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def utterances(self) -> list[str]:
@@ -177,6 +182,11 @@ class DataDir:
         parsed = {u: map(parse_votes, lines) for u, lines in self.vote_texts.items()}
         return {u: {target: (sd, number) for target, sd, number in each} for u, each in parsed.items()}
 
+    @cached_property
+    def controls(self) -> dict[str, list[Control]]:
+        """Listener -> answers to control questions."""
+        return {listener: list(map(control, lines)) for listener, lines in self.control_texts.items()}
+
     @property
     def groups(self) -> dict[str, str]:
         """System -> group; empty if unknown."""
@@ -212,7 +222,7 @@ class DataDir:
         }
         ratings = {u: pairs for u, pairs in self.rating_texts.items() if u in kept["utterance"]}
         votes = {u: lines for u, lines in self.vote_texts.items() if u in kept["utterance"]}
-        return DataDir(self.path, tables, ratings, self.notes, self.scales, votes)
+        return replace(self, tables=tables, rating_texts=ratings, vote_texts=votes)
 
 
 def read_data_dir(
@@ -233,7 +243,8 @@ def read_data_dir(
     found = scan_data_dir(directory, rated=rated, pipes=pipes, audio_only=audio_only)
     raise_faults(found.faults, f"{directory} is not a valid data directory")
     tables = {name: table.values for name, table in found.tables.items()}
-    return DataDir(directory, tables, found.ratings.values, read_notes(directory), found.scales, found.votes)
+    notes = read_notes(directory)
+    return DataDir(directory, tables, found.ratings.values, notes, found.scales, found.votes, found.controls)
 
 
 def read_notes(directory: Path) -> str:
@@ -259,11 +270,16 @@ def write_scales(directory: Path, scales: Iterable[Scale]) -> None:
 
 
 def write_data_dir(
-    directory: str | Path, utterances: Iterable[Utterance], notes: str = "", scales: Sequence[Scale] = ()
+    directory: str | Path,
+    utterances: Iterable[Utterance],
+    notes: str = "",
+    scales: Sequence[Scale] = (),
+    controls: Mapping[str, Iterable[Control]] | None = None,
 ) -> int:
     """Write one data directory, as `write_data_dirs` does; return the number of utterances."""
     directory = Path(directory)
-    return write_data_dirs(directory.parent, {directory.name: utterances}, notes, scales=scales)[directory.name]
+    sets = {directory.name: utterances}
+    return write_data_dirs(directory.parent, sets, notes, scales=scales, controls=controls)[directory.name]
 
 
 def write_data_dirs(
@@ -272,6 +288,7 @@ def write_data_dirs(
     notes: str = "",
     system_mos: Mapping[str, float] | None = None,
     scales: Sequence[Scale] = (),
+    controls: Mapping[str, Iterable[Control]] | None = None,
 ) -> dict[str, int]:
     """Write the data directories of a corpus in place of older ones: all of them or, on any fault, none.
 
@@ -282,6 +299,7 @@ def write_data_dirs(
         system_mos: system -> true MOS, for sys2mos; must have all systems of all sets. None: no sys2mos.
         scales: the scale of mean scores and ratings, then those of further targets with another range; none for MOS
             from 1 to 5.
+        controls: listener -> answers to control questions, for each directory.
 
     Returns:
         name -> number of utterances.
@@ -302,8 +320,13 @@ def write_data_dirs(
             if system not in system_mos
         ]
     raise_faults(faults, f"preparing {', '.join(str(parent / name) for name in sets)}")
+    answers = {listener: list(map(str, given)) for listener, given in (controls or {}).items()}
     directories = [
-        replace(_from_utterances(parent / name, members, durations[name], notes, system_mos), scales=scales)
+        replace(
+            _from_utterances(parent / name, members, durations[name], notes, system_mos),
+            scales=scales,
+            control_texts=answers,
+        )
         for name, members in ordered.items()
     ]
     replace_data_dirs(directories, "preparing")
@@ -413,5 +436,10 @@ def write_files(data: DataDir, leave_out: Collection[str] = ()) -> None:
     if data.vote_texts:
         ordered = sorted(data.vote_texts, key=c_locale_key)
         write_text(directory / VOTES, "".join(f"{u} {line}\n" for u in ordered for line in data.vote_texts[u]))
+    if data.control_texts:
+        ordered = sorted(data.control_texts, key=c_locale_key)
+        write_text(
+            directory / CONTROLS, "".join(f"{name} {line}\n" for name in ordered for line in data.control_texts[name])
+        )
     if data.notes:
         write_text(directory / NOTES, data.notes + "\n")

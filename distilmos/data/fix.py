@@ -10,9 +10,20 @@ from statistics import fmean
 from distilmos.data.archive import split_location
 from distilmos.data.audio import audio_seconds
 from distilmos.data.datadir import DataDir, read_notes, read_scales, write_files
-from distilmos.data.schema import FILES, MOS, RATINGS, SEGMENTS, VOTES, Scale, get_table, scale_of, table_names
+from distilmos.data.schema import (
+    CONTROLS,
+    FILES,
+    MOS,
+    RATINGS,
+    SEGMENTS,
+    VOTES,
+    Scale,
+    get_table,
+    scale_of,
+    table_names,
+)
 from distilmos.data.tables import read_lines
-from distilmos.data.validate import scan_text, scan_votes, validate_data_dir
+from distilmos.data.validate import scan_controls, scan_text, scan_votes, validate_data_dir
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import replace_directory, temporary_name
 
@@ -49,10 +60,12 @@ def fix_data(directory: str | Path) -> list[str]:
         if "utt2mos" not in data.tables and data.rating_texts:
             data.tables["utt2mos"] = {u: str(_mean(pairs)) for u, pairs in data.rating_texts.items()}
             changes.append(f"{directory / 'utt2mos'}: added from the means of the ratings")
+    dropped: list[str] = []
     if (directory / VOTES).exists():
-        dropped: list[str] = []
         data.vote_texts = scan_votes(directory / VOTES, data.tables["wav.scp"], data.tables, dropped, in_order=False)
-        changes += [f"{fault}: dropped" for fault in dropped]
+    if (directory / CONTROLS).exists():
+        data.control_texts = scan_controls(directory / CONTROLS, dropped, in_order=False)
+    changes += [f"{fault}: dropped" for fault in dropped]
     data = _complete(data, changes)
 
     temporary = temporary_name(directory)

@@ -48,6 +48,7 @@ def read_rows(
     header: bool,
     delimiter: str = ",",
     may_be_empty: bool = False,
+    line_breaks: bool = False,
 ) -> list[Row]:
     """Read a list; accept a byte order mark, CRLF and blank lines.
 
@@ -58,8 +59,10 @@ def read_rows(
         faults: receives one line of text for each malformed line, which is left out. A file that is missing or not
             UTF-8 and a header that lacks a column are faults too.
         header: whether the first line names the columns.
-        delimiter: separator of the values; values may be quoted, but must not contain line breaks.
+        delimiter: separator of the values; values may be quoted.
         may_be_empty: accept empty values; the caller then selects lines with `filled`.
+        line_breaks: quoted values may contain line breaks, as comments of listeners do; `Row.line` is then the first
+            line. Otherwise a stray quote costs its own line alone.
 
     Returns:
         the valid lines; none if the list cannot be read.
@@ -70,7 +73,7 @@ def read_rows(
     except InputError as error:
         faults.append(str(error))
         return []
-    values = _split(path, lines, delimiter, faults)
+    values = (_records if line_breaks else _split)(path, lines, delimiter, faults)
     rows = _rows(path, values, columns, faults, header=header)
     return rows if may_be_empty else filled(rows, columns, faults)
 
@@ -114,6 +117,19 @@ def _split(path: Path, lines: Iterable[str], delimiter: str, faults: list[str]) 
             yield number, [value.strip() for value in next(csv.reader([line], delimiter=delimiter, strict=True), [])]
         except csv.Error as error:
             faults.append(f"{path}:{number}: not a line of values separated by {delimiter!r}: {error}")
+
+
+def _records(path: Path, lines: Iterable[str], delimiter: str, faults: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield first line and values of each record that is not blank."""
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, strict=True)
+    start = 1
+    try:
+        for values in reader:
+            if any(values):
+                yield start, [value.strip() for value in values]
+            start = reader.line_num + 1
+    except csv.Error as error:
+        faults.append(f"{path}:{start}: not values separated by {delimiter!r}: {error}")
 
 
 def _rows(

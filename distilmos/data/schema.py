@@ -10,6 +10,8 @@ A data directory may also have
              Without the file: `1 5 MOS`.
     ratings  utterance, listener, score; several lines per utterance
     votes    utterance, target (mos for utt2mos), standard deviation and number of its ratings, if these are not known
+    controls listener, kind, stimulus, answer, lowest and highest right answer: the answers of listeners to questions
+             whose right answer is known; several lines per listener
     notes    one line to show with all results
 """
 
@@ -32,9 +34,13 @@ from distilmos.errors import InputError
 SEGMENTS = "segments"  # utterances that are parts of recordings
 RATINGS = "ratings"  # utterance, listener, score
 VOTES = "votes"  # utterance, target, standard deviation, number of ratings
+CONTROLS = "controls"  # listener, kind, stimulus, answer, lowest and highest right answer
 SCALE = "scale"  # lowest and highest score, name
 NOTES = "notes"  # one line to show with all results, such as "The ratings are simulated."
 MOS = "mos"  # the target of utt2mos, in `votes`
+# Kinds of control questions: hidden reference and mid-range anchor of a MUSHRA test (ITU-R BS.1534), trapping question
+# and gold standard question of a crowdsourced test (ITU-T P.808).
+CONTROL_KINDS = ("reference", "anchor", "trapping", "gold")
 _COLUMNS = ("utterance", "seconds", "error")  # of predictions, besides the scores; no target has such a name
 
 Number = TypeVar("Number", float, np.ndarray)
@@ -143,6 +149,57 @@ def votes(text: str) -> tuple[str, float, int]:
     return fields[0], deviation, int(fields[2])
 
 
+@dataclass(frozen=True)
+class Control:
+    """The answer of a listener to a control question.
+
+    Attributes:
+        kind: one of CONTROL_KINDS.
+        stimulus: name of what was rated, one word.
+        answer: the score that the listener gave.
+        lowest: lowest right answer.
+        highest: highest right answer.
+    """
+
+    kind: str
+    stimulus: str
+    answer: float
+    lowest: float
+    highest: float
+
+    def __str__(self) -> str:
+        """Return the line of the file `controls`, without the listener."""
+        numbers = (self.answer, self.lowest, self.highest)
+        return " ".join([self.kind, self.stimulus, *(f"{number:.10g}" for number in numbers)])
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is right."""
+        return self.lowest <= self.answer <= self.highest
+
+    def convert(self, scale: Scale, to: Scale) -> Control:
+        """Map the scores to another scale."""
+        answer, lowest, highest = (scale.convert(score, to) for score in (self.answer, self.lowest, self.highest))
+        return replace(self, answer=answer, lowest=lowest, highest=highest)
+
+
+def control(text: str) -> Control:
+    """Convert the text after the listener in `controls`.
+
+    Raises:
+        InputError: if it is something else.
+    """
+    fields = text.split()
+    if len(fields) != 5:
+        raise InputError(f"expected 'listener kind stimulus answer lowest highest', found {text!r} after the listener")
+    if fields[0] not in CONTROL_KINDS:
+        raise InputError(f"{fields[0]} is not a kind of control question: {', '.join(CONTROL_KINDS)}")
+    answer, lowest, highest = map(finite_number, fields[2:])
+    if lowest > highest:
+        raise InputError(f"the lowest right answer, {fields[3]}, is above the highest, {fields[4]}")
+    return Control(fields[0], fields[1], answer, lowest, highest)
+
+
 def seconds(text: str) -> float:
     """Convert a duration.
 
@@ -222,7 +279,7 @@ TABLES = {
         ),
     )
 }
-FILES = (*TABLES, SCALE, RATINGS, VOTES, NOTES)  # besides the tables of further targets
+FILES = (*TABLES, SCALE, RATINGS, VOTES, CONTROLS, NOTES)  # besides the tables of further targets
 # Tables that Kaldi and ESPnet write into data directories; they are not targets.
 _OTHER_TABLES = {
     f"utt2{name}"

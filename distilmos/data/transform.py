@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distilmos.data.datadir import DataDir, read_data_dir, replace_data_dirs
-from distilmos.data.schema import MOS, MOS_SCALE, NAMES, SEGMENTS, Scale, get_table, scale_of, votes
+from distilmos.data.schema import MOS, MOS_SCALE, NAMES, SEGMENTS, Scale, control, get_table, scale_of, votes
 from distilmos.data.tables import c_locale_key, read_lines
 from distilmos.errors import InputError, raise_faults
 
@@ -66,6 +66,8 @@ def combine_data(out: str | Path, sources: Sequence[tuple[str, str | Path]]) -> 
                     faults.append(f"{data.path / name}: {key} is {value}, elsewhere {known[key]}")
         joined.rating_texts.update(data.rating_texts)
         joined.vote_texts.update(data.vote_texts)
+        for listener, lines in data.control_texts.items():
+            joined.control_texts[listener] = joined.control_texts.get(listener, []) + lines
     raise_faults(faults, f"combining to {out}")
     joined.notes = " ".join(dict.fromkeys(data.notes for _, data in parts if data.notes))
     _complete_system_tables(joined)
@@ -104,13 +106,18 @@ def _on_scales(data: DataDir, scales: Sequence[Scale]) -> DataDir:
         own, new = scale_of(data.scales, target), scale_of(scales, target)
         return line if own.same_range(new) else f"{target} {deviation * new.width / own.width:.10g} {number}"
 
+    def mapped_control(line: str) -> str:
+        own, new = scale_of(data.scales, MOS), scale_of(scales, MOS)
+        return line if own.same_range(new) else str(control(line).convert(own, new))
+
     tables = dict(data.tables)
     for name, table in data.tables.items():
         if target := get_table(name).target:
             tables[name] = {key: mapped(target, text) for key, text in table.items()}
     ratings = {u: [(name, mapped(MOS, text)) for name, text in pairs] for u, pairs in data.rating_texts.items()}
     lines = {u: list(map(mapped_votes, own)) for u, own in data.vote_texts.items()}
-    return replace(data, tables=tables, rating_texts=ratings, scales=scales, vote_texts=lines)
+    answers = {name: list(map(mapped_control, own)) for name, own in data.control_texts.items()}
+    return replace(data, tables=tables, rating_texts=ratings, scales=scales, vote_texts=lines, control_texts=answers)
 
 
 def _labelled(data: DataDir, label: str) -> DataDir:
@@ -127,7 +134,8 @@ def _labelled(data: DataDir, label: str) -> DataDir:
         }
     tables["utt2corpus"] = dict.fromkeys(data.utterances, label)
     ratings = {u: [(named(listener), score) for listener, score in pairs] for u, pairs in data.rating_texts.items()}
-    return replace(data, tables=tables, rating_texts=ratings)
+    answers = {named(listener): lines for listener, lines in data.control_texts.items()}
+    return replace(data, tables=tables, rating_texts=ratings, control_texts=answers)
 
 
 def _complete_system_tables(joined: DataDir) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from distilmos.data.archive import pipe_command, split_location
 from distilmos.data.schema import (
+    CONTROLS,
     MOS,
     MOS_SCALE,
     RATINGS,
@@ -18,6 +19,7 @@ from distilmos.data.schema import (
     SEGMENTS,
     VOTES,
     Scale,
+    control,
     get_table,
     is_target,
     scale_line,
@@ -61,6 +63,7 @@ class ScannedDir:
         scales: valid lines of the file `scale`; none without it.
         ratings: empty if the file does not exist.
         votes: utterance -> valid lines of the file `votes`, without the utterance.
+        controls: listener -> valid lines of the file `controls`, without the listener.
         faults: one line of text each.
     """
 
@@ -68,6 +71,7 @@ class ScannedDir:
     scales: list[Scale] = field(default_factory=list)
     ratings: ScannedRatings = field(default_factory=ScannedRatings)
     votes: dict[str, list[str]] = field(default_factory=dict)
+    controls: dict[str, list[str]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
 
@@ -120,6 +124,8 @@ def scan_data_dir(
     if (directory / VOTES).exists():
         listed = found.tables.get(SEGMENTS, found.tables.get("wav.scp"))
         found.votes = scan_votes(directory / VOTES, listed.lines if listed else None, found.tables, found.faults)
+    if (directory / CONTROLS).exists():
+        found.controls = scan_controls(directory / CONTROLS, found.faults)
     found.faults += [*_utterance_faults(found.tables), *_system_faults(found.tables)]
     found.faults += [*found.ratings.faults, *_rating_faults(directory / RATINGS, found)]
     return found
@@ -193,6 +199,38 @@ def scan_votes(
         last = utterance
         seen.add((utterance, target))
         lines.setdefault(utterance, []).append(rest)
+    return lines
+
+
+def scan_controls(path: Path, faults: list[str], *, in_order: bool = True) -> dict[str, list[str]]:
+    """Read the file `controls`.
+
+    Args:
+        path: the file.
+        faults: takes one line of text for each bad line.
+        in_order: whether a line that is out of order is a fault; it is valid all the same.
+
+    Returns:
+        listener -> its valid lines, without the listener.
+    """
+    lines: dict[str, list[str]] = {}
+    last = ""
+    try:
+        texts = read_lines(path)
+    except InputError as error:
+        faults.append(str(error))
+        return lines
+    for number, text in enumerate(texts, start=1):
+        listener, _, rest = text.partition(" ")
+        try:
+            control(rest)
+        except InputError as error:
+            faults.append(f"{path}:{number}: {error}")
+            continue
+        if in_order and c_locale_key(listener) < c_locale_key(last):
+            faults.append(f"{path}:{number}: {listener} is out of order (sort with LC_ALL=C)")
+        last = listener
+        lines.setdefault(listener, []).append(rest)
     return lines
 
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -14,18 +15,23 @@ from distilmos.data.schema import SCALE
 from distilmos.errors import raise_faults
 from distilmos.files import write_text
 from distilmos.markdown import markdown_table, number
+from distilmos.metrics import METRICS
+from distilmos.ratings.agreement import SPLITS, intraclass_correlation, listener_ceiling, split_half
+from distilmos.ratings.intervals import ALL, GROUP, SYSTEM, UTTERANCE, Score, bootstrap_scores, write_scores
+from distilmos.ratings.panel import panel_of
 from distilmos.report.figures import histogram
 from distilmos.training.config import TrainConfig
 
-CARD, PICTURE = "SUMMARY.md", "mos_histogram.svg"
-SPLITS = 100  # random halves of the listeners
-SEED = 1
+CARD, PICTURE, SCORES = "SUMMARY.md", "mos_histogram.svg", "scores.tsv"
 LONG_SECONDS: float = TrainConfig.model_fields["max_seconds"].default
 SYSTEMS_SHOWN = 5
 
 
 def write_cards(directories: Sequence[str | Path]) -> list[Path]:
     """Write SUMMARY.md into each data directory, with a histogram of the MOS if the set is rated.
+
+    A set with single ratings also gets scores.tsv: the scores of utterances, systems, groups and the set with their
+    intervals.
 
     Args:
         directories: the sets of a corpus; each card shows the overlap with the other sets.
@@ -46,25 +52,37 @@ def write_cards(directories: Sequence[str | Path]) -> list[Path]:
         ],
         "the sets of a corpus have one scale",
     )
-    pages = {path: _page(data, [other for other in sets.values() if other is not data]) for path, data in sets.items()}
+    scores = {
+        path: bootstrap_scores(panel_of(data.ratings), data.systems, data.groups) if data.ratings else []
+        for path, data in sets.items()
+    }
+    pages = {
+        path: _page(data, scores[path], [other for other in sets.values() if other is not data])
+        for path, data in sets.items()
+    }
     for path, page in pages.items():
+        if scores[path]:
+            write_scores(path / SCORES, scores[path], sets[path].scale.name)
         if sets[path].mos:
             write_text(path / PICTURE, histogram(list(sets[path].mos.values()), sets[path].scale))
         write_text(path / CARD, page)
     return [path / CARD for path in pages]
 
 
-def _page(data: DataDir, others: Sequence[DataDir]) -> str:
+def _page(data: DataDir, scores: Sequence[Score], others: Sequence[DataDir]) -> str:
     parts = [f"# {data.path.name}\n"]
     if data.notes:
         parts.append(f"**{data.notes}**\n")
-    facts = _facts(data)
+    facts = _facts(data) | _precision(scores, data.scale.name)
     parts.append(markdown_table(["property", "value"], [[name, text] for name, text in facts.items()]))
     if data.mos:
         parts.append(f"![Histogram of the {data.scale.name} of utterances]({PICTURE})\n")
-        parts.append(_systems(data))
+        parts.append(_systems(data, {score.name: score for score in scores if score.level == SYSTEM}))
+    if groups := [score for score in scores if score.level == GROUP]:
+        parts.append(score_table("group", groups, data.scale.name))
     if data.ratings:
         parts.append(_agreement(data.ratings))
+        parts.append(_ceiling(data))
     if others:
         header = ["shared with", "utterances", "systems", "listeners", "speakers", "sentences"]
         parts.append(markdown_table(header, [[other.path.name, *_shared(data, other)] for other in others]))
@@ -110,6 +128,22 @@ def _facts(data: DataDir) -> dict[str, str]:
     return facts
 
 
+def _precision(scores: Sequence[Score], name: str) -> dict[str, str]:
+    """Return how precise the scores are, with the intervals of `bootstrap_scores`."""
+    if not scores:
+        return {}
+    whole = next(score for score in scores if score.level == ALL)
+    each = [score for score in scores if score.level == UTTERANCE]
+    margin = fmean(score.margin for score in each)
+    deviations = [score.deviation for score in each if not math.isnan(score.deviation)]
+    spread = f"{fmean(deviations):.2f} in the mean" if deviations else "not known: one rating each"
+    return {
+        f"mean {name} with 95 % interval": f"{whole.mos:.2f} {_interval(whole)[0]}",
+        "half of the 95 % interval of an utterance": f"{margin:.2f} in the mean",
+        "standard deviation of the ratings of an utterance": spread,
+    }
+
+
 def _spread(scores: Mapping[str, float]) -> str:
     values = list(scores.values())
     return f"{min(values):.2f} to {max(values):.2f}, mean {np.mean(values):.2f}, sd {np.std(values):.2f}"
@@ -121,91 +155,46 @@ def _range(counts: Iterable[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}, median {np.median(values):g}"
 
 
-def _systems(data: DataDir) -> str:
-    """Return a table of the systems with the highest and the lowest MOS."""
+def _systems(data: DataDir, known: Mapping[str, Score]) -> str:
+    """Return a table of the systems with the highest and the lowest MOS; `known` are scores with intervals."""
     scores: dict[str, list[float]] = {}
     for utterance, mos in data.mos.items():
         scores.setdefault(data.systems[utterance], []).append(mos)
     means = {system: data.system_mos.get(system, math.fsum(v) / len(v)) for system, v in scores.items()}
     ranked = sorted(means, key=lambda system: (-means[system], system))
     shown = ranked if len(ranked) <= 2 * SYSTEMS_SHOWN else ranked[:SYSTEMS_SHOWN] + ranked[-SYSTEMS_SHOWN:]
-    rows = [[system, f"{len(scores[system])}", number(means[system], 2)] for system in shown]
-    if len(shown) < len(ranked):
-        rows.insert(SYSTEMS_SHOWN, [f"({len(ranked) - len(shown)} others)", "", ""])
-    return markdown_table(["system", "utterances", data.scale.name], rows)
-
-
-def split_half(ratings: Mapping[str, Sequence[tuple[str, float]]], splits: int = SPLITS, seed: int = SEED) -> float:
-    """Return the correlation (LCC) of the mean scores of two halves of the listeners, averaged over random halves.
-
-    This is the reliability r of a mean over half of the ratings: a perfect prediction of the true scores would have an
-    LCC of sqrt(r) with such a mean. A split divides the listeners, not the ratings of each utterance, so that a severe
-    listener is in one half only.
-
-    Args:
-        ratings: utterance -> (listener, score) pairs.
-        splits: number of random splits.
-        seed: seed of the splits.
-
-    Returns:
-        LCC, or NaN if no split has two utterances that both halves rated and whose scores differ.
-    """
-    listeners = sorted({listener for pairs in ratings.values() for listener, _ in pairs})
-    places = {listener: place for place, listener in enumerate(listeners)}
-    utterance, listener, score = _columns(ratings, places)
-    random = np.random.default_rng(seed)
-    correlations = []
-    for _ in range(splits):
-        half = random.permutation(len(listeners)) < len(listeners) / 2
-        means = []
-        for chosen in (half[listener], ~half[listener]):
-            counts = np.bincount(utterance[chosen], minlength=len(ratings))
-            sums = np.bincount(utterance[chosen], score[chosen], minlength=len(ratings))
-            means.append(np.divide(sums, counts, out=np.full(len(ratings), np.nan), where=counts > 0))
-        both = ~np.isnan(means[0]) & ~np.isnan(means[1])
-        if both.sum() > 1 and np.ptp(means[0][both]) > 0 and np.ptp(means[1][both]) > 0:
-            correlations.append(np.corrcoef(means[0][both], means[1][both])[0, 1])
-    return float(np.mean(correlations)) if correlations else math.nan
-
-
-def intraclass_correlation(ratings: Mapping[str, Sequence[tuple[str, float]]]) -> tuple[float, float]:
-    """Return ICC(1,1), the reliability of a single rating, and ICC(1,k), that of the mean rating of an utterance.
-
-    One-way random effects: P. E. Shrout, J. L. Fleiss, "Intraclass correlations: uses in assessing rater reliability",
-    Psychological Bulletin 86 (1979). If utterances have different numbers of ratings k_i, k is the effective number
-    k0 = (N - sum k_i^2 / N) / (n - 1) (S. R. Searle, Linear Models, 1971, section 9.8).
-
-    Args:
-        ratings: utterance -> (listener, score) pairs.
-
-    Returns:
-        both, or NaN if they are not defined (fewer than two utterances, no utterance rated twice, no variance).
-    """
-    utterance, _, score = _columns(ratings, None)
-    counts = np.bincount(utterance).astype(float)
-    total, items = counts.sum(), counts.size
-    if items < 2 or total == items:
-        return math.nan, math.nan
-    means = np.bincount(utterance, score) / counts
-    between = float((counts * (means - score.mean()) ** 2).sum()) / (items - 1)
-    within = float(((score - means[utterance]) ** 2).sum()) / (total - items)
-    size = (total - float((counts**2).sum()) / total) / (items - 1)
-    if between + (size - 1) * within == 0 or between == 0:
-        return math.nan, math.nan
-    return (between - within) / (between + (size - 1) * within), (between - within) / between
-
-
-def _columns(
-    ratings: Mapping[str, Sequence[tuple[str, float]]], places: Mapping[str, int] | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the number of the utterance, the place of the listener and the score of every rating, each (N,)."""
     rows = [
-        (n, places[listener] if places else 0, value)
-        for n, pairs in enumerate(ratings.values())
-        for listener, value in pairs
+        [system, f"{len(scores[system])}", number(means[system], 2), *_interval(known.get(system))] for system in shown
     ]
-    utterance, listener, score = zip(*rows, strict=True)
-    return np.array(utterance), np.array(listener), np.array(score)
+    if len(shown) < len(ranked):
+        rows.insert(SYSTEMS_SHOWN, [f"({len(ranked) - len(shown)} others)", *[""] * 4])
+    header = ["system", "utterances", data.scale.name, "95 % interval", "sd of ratings"]
+    return markdown_table(header, rows)
+
+
+def score_table(level: str, scores: Sequence[Score], name: str) -> str:
+    """Return a table of scores with their intervals, the highest first; `name` is that of what was rated."""
+    ranked = sorted(scores, key=lambda score: (-score.mos, score.name))
+    rows = [[score.name, str(score.utterances), number(score.mos, 2), *_interval(score)] for score in ranked]
+    return markdown_table([level, "utterances", name, "95 % interval", "sd of ratings"], rows)
+
+
+def _interval(score: Score | None) -> list[str]:
+    """Return the cells of interval and standard deviation."""
+    if score is None:
+        return ["-", "-"]
+    return [f"[{number(score.low, 2)}, {number(score.high, 2)}]", number(score.deviation, 2)]
+
+
+def _ceiling(data: DataDir) -> str:
+    """Return a table of how well listeners predict other listeners."""
+    ceiling = listener_ceiling(data.ratings, data.systems)
+    rows = [
+        [f"{name}, {level}", *(number(values.get(metric)) for metric in METRICS)]
+        for name, levels in ceiling.items()
+        for level, values in levels.items()
+    ]
+    return markdown_table(["listener ceiling", *METRICS], rows)
 
 
 def _agreement(ratings: Mapping[str, Sequence[tuple[str, float]]]) -> str:

@@ -144,6 +144,12 @@ def data_directory(rated: bool = True) -> Files:
         tables["utt2mos"] = ["u1 4", "u2 3.5", "u3 2", "u4 1"]
         tables["sys2mos"] = ["s1 3.75", "s2 1.5"]
         tables["ratings"] = ["u1 l1 5", "u1 l2 3", "u2 l1 4", "u2 l2 3", "u4 l1 1"]
+        tables["controls"] = [
+            "l1 gold g.wav 5 4 6",
+            "l1 reference x 4.7 4.6 5",
+            "l2 anchor x 2 1 4.6",
+            "l3 trapping t 2 2 2",
+        ]
     return files | {name: "".join(f"{line}\n" for line in lines).encode() for name, lines in tables.items()}
 
 
@@ -157,6 +163,42 @@ def data_directories() -> list[Files]:
         lists = {"list": b"u1\nu3\n", "systems": b"s2\n", "labels": b"u1 red\nu2 blue\nu3 red\nu4 blue\n"}
         found.append(files | lists)
     return found
+
+
+def exports() -> list[Files]:
+    """Return exports of listening tests in all formats, with their recordings."""
+    mushra = "session_test_id,age,session_uuid,trial_id,rating_stimulus,rating_score,rating_time,rating_comment\n"
+    mushra += 't,30,p1,wav,a,50,9,"one\ntwo"\nt,30,p1,wav,reference,95,9,\nt,31,p2,wav,anchor70,20,9,\n'
+    answers = "WorkerId,Input.tp,Input.tp_ans,Input.gold_url,Input.gold_ovrl_ans,"
+    answers += "Answer.q1_url,Answer.q1,Answer.q2_url,Answer.q2\n"
+    answers += "W1,http://x/t.wav,2,http://x/g.wav,aHR0cDovL3gvZy53YXZfNA==,http://x/a.wav,4,http://x/g.wav,5\n"
+    answers += "W2,http://x/t.wav,2,http://x/g.wav,aHR0cDovL3gvZy53YXZfNA==,wav/b.wav,1,http://x/t.wav,2\n"
+    beaqle = [
+        {
+            "TestID": "1",
+            "Runtime": 3,
+            "rating": {"Reference": 100, "1": 20},
+            "filename": {"Reference": "a.wav", "1": "b.wav"},
+        },
+        {"UserName": "ann", "UserEmail": ""},
+    ]
+    urgent = [{"audio_path": f"/db/{n}.wav", "system_id": "s", "metrics": {"mos": 3.5, "pesq": 2}} for n in "ab"]
+    texts = {
+        "mushra.csv": mushra,
+        "lss.csv": "session_test_id,name,trial_id,stimuli_rating1,stimuli_rating2,stimuli\nt,bo,wav,3,4,a\n",
+        "answers.csv": answers,
+        "beaqle.txt": json.dumps(beaqle),
+        "votes.csv": "HITId,workerid,file,vote,question_type\nh,W1,a.wav,3,MOS_OVRL\nh,W1,a.wav,4,MOS_SIG\n",
+        "clips.csv": "file_url,n,MOS,std,95%CI,vote_1\na.wav,2,3.5,0.7,0.9,3\nb.wav,1,2,,,2\n",
+        "bench.csv": "wav_path,score,system_id,sample_id,listener_id\n/d/a.wav,3,s,a,L1\n/d/a.wav,4,s,a,L2\n",
+        "urgent.jsonl": "".join(f"{json.dumps(line)}\n" for line in urgent),
+        "plain.tsv": "listener\tfile\tscore\tsystem\nl1\ta.wav\t5\ts1\nl2\tb.wav\t1\ts2\n",
+    }
+    places = {"places.csv": "stimulus,file\na.wav,wav/a.wav\n"}
+    places["places.yaml"] = "pages:\n- - random\n  - {id: wav, reference: x/b.wav, stimuli: {a: x/a.wav}}\n"
+    audio = {"db/wav/a.wav": sound(), "db/wav/b.wav": sound()}
+    named = {name: text.encode() for name, text in places.items()}
+    return [{name: text.encode(), **named, **audio} for name, text in texts.items()]
 
 
 def segmented() -> list[Files]:

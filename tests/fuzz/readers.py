@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from functools import cache, partial
@@ -21,6 +22,8 @@ from distilmos.data.audio import audio_seconds, read_audio, stream_audio
 from distilmos.data.datadir import read_data_dir
 from distilmos.data.download import unpack
 from distilmos.data.dump import dump_audio, merge_shards
+from distilmos.data.exports.importing import Choices, import_ratings
+from distilmos.data.exports.places import Places, read_places
 from distilmos.data.ffmpeg import find_format
 from distilmos.data.fix import fix_data
 from distilmos.data.recordings import find_recordings
@@ -31,6 +34,8 @@ from distilmos.errors import InputError, raise_faults
 from distilmos.inference.output import Journal
 from distilmos.model.official import load_official
 from distilmos.model.package import find_model, load_model_dir, read_corpora
+from distilmos.ratings.rules import Limits
+from distilmos.ratings.screen import screen_ratings
 from distilmos.report.analysis import write_analysis
 from distilmos.report.card import write_cards
 from distilmos.report.experiment import read_experiment
@@ -146,6 +151,25 @@ def read_data_directory() -> None:
 def read_data_card() -> None:
     """Write the summary of a data directory."""
     write_cards(["data"])
+
+
+def read_screening() -> None:
+    """Screen the ratings of a data directory."""
+    screen_ratings("data", "screened", Limits(min_ratings=1))
+
+
+def read_exports() -> None:
+    """Import the exports of listening tests, with and without a list of the recordings."""
+    ours = [path for path in sorted(Path().iterdir()) if path.is_file() and not path.name.startswith("places")]
+    for number, path in enumerate(ours):
+        listed = [Path("places.csv"), Path("places.yaml")]
+        in_turn(*(partial(_import, path, f"out{number}", found) for found in [None, *filter(Path.exists, listed)]))()
+
+
+def _import(path: Path, out: str, listed: Path | None) -> None:
+    places = Places(Path("db"), read_places(listed) if listed else {})
+    import_ratings([path], Path(out), places, Choices(system=re.compile("wav")))
+    read_data_dir(out)
 
 
 def read_training_config() -> None:
@@ -313,6 +337,16 @@ READERS = {
             examples=60,
         ),
         Reader("data_card", inputs.data_directories, read_data_card, is_audio, confined=False, share=0.5, examples=8),
+        Reader(
+            "screening",
+            lambda: inputs.data_directories()[:1],
+            read_screening,
+            is_audio,
+            confined=False,
+            share=0.5,
+            examples=8,
+        ),
+        Reader("exports", inputs.exports, read_exports, is_audio, confined=False),
         Reader("training_config", inputs.training_configs, read_training_config, confined=False, share=2.0),
         Reader("site_conf", inputs.site_confs, read_site_conf),
         Reader("fairseq", inputs.fairseq_checkpoints, lambda: load_ssl("x.pt"), share=2.0),

@@ -1,0 +1,65 @@
+"""The single ratings of a set as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+Ratings = Mapping[str, Sequence[tuple[str, float]]]  # utterance -> (listener, score) pairs
+
+
+@dataclass(frozen=True)
+class Panel:
+    """N ratings of U utterances by L listeners.
+
+    Attributes:
+        utterances: names, U.
+        listeners: names, L, sorted.
+        utterance: place of the utterance of each rating in `utterances`, shape (N,).
+        listener: place of the listener of each rating in `listeners`, shape (N,).
+        score: shape (N,).
+    """
+
+    utterances: Sequence[str]
+    listeners: Sequence[str]
+    utterance: np.ndarray
+    listener: np.ndarray
+    score: np.ndarray
+
+    def chosen(self, ratings: np.ndarray) -> Panel:
+        """Return some of the ratings of the same utterances and listeners; `ratings` is a mask of shape (N,)."""
+        return replace(
+            self, utterance=self.utterance[ratings], listener=self.listener[ratings], score=self.score[ratings]
+        )
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of ratings of each utterance, shape (U,)."""
+        return np.bincount(self.utterance, minlength=len(self.utterances))
+
+    @property
+    def sums(self) -> np.ndarray:
+        """Sum of the ratings of each utterance, shape (U,)."""
+        return np.bincount(self.utterance, self.score, minlength=len(self.utterances))
+
+    @property
+    def means(self) -> np.ndarray:
+        """Mean of the ratings of each utterance, shape (U,); NaN without a rating."""
+        return divide(self.sums, self.counts)
+
+
+def divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the means of sums of `counts` values; NaN where nothing was counted."""
+    means: np.ndarray = np.divide(sums, counts, out=np.full(np.shape(sums), np.nan), where=counts > 0)
+    return means
+
+
+def panel_of(ratings: Ratings) -> Panel:
+    """Convert ratings to arrays; at least one utterance must have a rating."""
+    listeners = sorted({listener for pairs in ratings.values() for listener, _ in pairs})
+    places = {listener: place for place, listener in enumerate(listeners)}
+    rows = [(n, places[listener], value) for n, pairs in enumerate(ratings.values()) for listener, value in pairs]
+    utterance, listener, score = (np.array(column) for column in zip(*rows, strict=True))
+    return Panel(list(ratings), listeners, utterance, listener, score.astype(float))
