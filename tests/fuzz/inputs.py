@@ -496,12 +496,14 @@ def results() -> list[Files]:
     scored = (header + "".join("\t".join(map(str, row)) + "\n" for row in rows)).encode()
     entry = {"value": 0.5, "low": 0.4, "high": 0.6, "undefined": 0}
     level = {name: dict(entry) for name in ("MSE", "LCC", "SRCC", "KTAU")}
+    measures = {"outlier_ratio": 0.25, "LCC": 0.9, "SRCC": 0.8, "KTAU": None}
     metrics = {
         "set": "test",
         "notes": "",
         "counts": {"utterances": 4, "systems": 2},
         "utterance": level,
         "system": level,
+        "p1401": [{"level": "utterance", "mapping": "none", "count": 4, "RMSE": 0.3, "RMSE_star": 0.1} | measures],
     }
     metrics["bootstrap"] = {"samples": 20, "seed": 1, "level": 0.95}
     predicted = "".join(f"{row[0]} {row[4]}\n" for row in rows).encode()

@@ -39,7 +39,8 @@ from distilmos.report.overview import read_published
 from distilmos.report.page import write_report
 from distilmos.runner.conf import read_conf
 from distilmos.scoring.compare import compare_results, comparison_table
-from distilmos.scoring.results import count_line, read_metrics, read_scored, score_results, score_table
+from distilmos.scoring.p1401 import p1401_table
+from distilmos.scoring.results import count_line, p1401_rows, read_metrics, read_scored, score_results, score_table
 from distilmos.ssl.fairseq_module import load_fairseq_module
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.info import TokenInfo
@@ -226,7 +227,7 @@ def read_log() -> None:
 def read_metrics_json() -> None:
     """Read metrics.json and write its table."""
     scores = read_metrics(".")
-    assert score_table(scores) and count_line(scores)
+    assert score_table(scores) and count_line(scores) and p1401_table(p1401_rows(scores))
 
 
 def read_download() -> None:
