@@ -10,6 +10,7 @@ import numpy as np
 
 from distilmos.data.schema import Scale
 from distilmos.errors import InputError, raise_faults
+from distilmos.files import without_nan
 from distilmos.markdown import bounds, markdown_table, number
 from distilmos.metrics import LEVELS, METRICS, agreement
 from distilmos.scoring.bootstrap import COVERAGE, SAMPLES, interval, two_sided_p
@@ -76,8 +77,8 @@ def _p1401(a: Arrays, b: Arrays, scale: Scale) -> list[dict[str, Any]]:
             of_a, of_b = (evaluate(*arrays[level], order, scale) for arrays in (a, b))
             z, p_z = compare_correlations(of_a["LCC"], of_b["LCC"], size)
             f, p_f = compare_rmse(of_a["RMSE"], of_b["RMSE"], size, order)
-            correlation = finite({"a": of_a["LCC"], "b": of_b["LCC"], "z": z, "p": p_z})
-            error = finite({"a": of_a["RMSE"], "b": of_b["RMSE"], "F": f, "p": p_f})
+            correlation = without_nan({"a": of_a["LCC"], "b": of_b["LCC"], "z": z, "p": p_z})
+            error = without_nan({"a": of_a["RMSE"], "b": of_b["RMSE"], "F": f, "p": p_f})
             rows.append({"level": level, "mapping": mapping, "LCC": correlation, "RMSE": error})
     return rows
 

@@ -24,6 +24,7 @@ from helpers.recipes import EGS
 from helpers.released import GOLDEN
 from helpers.shapes import SMALL as SHAPE
 
+from distilmos.model.calibration import CalibratedTarget, Calibration, add_calibrations
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import save_model_dir
@@ -407,10 +408,13 @@ def model_directories() -> list[Files]:
         ModelConfig(model="sslmos"),
         ModelConfig(model="spectral", hidden_dim=8, kernels=(3,), strides=(1,), spectral_dim=4),
     )
-    return [
+    target = CalibratedTarget(name="MOS", scale=(0, 100), range=(1, 5), coefficients=[50.0, 40.0, 0.0, 1.0])
+    calibration = Calibration(name="test", model="0123", data="test", utterances=50, targets=[target])
+    written_models = [
         written(lambda root, kind=kind: save_model_dir(root, build_model(kind, SMALL, 5, ("a", "b")), {"seed": 1}))
         for kind in kinds
     ]
+    return [files | written(lambda root: add_calibrations(root, [calibration])) for files in written_models]
 
 
 def training_checkpoints() -> list[Files]:

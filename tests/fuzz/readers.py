@@ -12,6 +12,7 @@ from random import Random
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from helpers.recipes import EGS
 
 from distilmos.analysis.material import read_material
@@ -29,6 +30,7 @@ from distilmos.data.tables import read_json
 from distilmos.data.transform import combine_data, listed, split_data, subset_data
 from distilmos.errors import InputError, raise_faults
 from distilmos.inference.output import Journal
+from distilmos.model.calibration import read_calibrations
 from distilmos.model.official import load_official
 from distilmos.model.package import find_model, load_model_dir, read_corpora
 from distilmos.report.analysis import write_analysis
@@ -172,7 +174,11 @@ def read_site_conf() -> None:
 
 def read_model_directory() -> None:
     """Find and load a model directory."""
-    in_turn(lambda: read_corpora("."), lambda: load_model_dir(find_model(".")))()
+    in_turn(
+        lambda: read_corpora("."),
+        lambda: load_model_dir(find_model(".")),
+        lambda: [target.calibrate(np.ones(3)) for each in read_calibrations(".") for target in each.targets],
+    )()
 
 
 def read_features() -> None:
