@@ -74,13 +74,13 @@ def fit_map(order: int, predicted: np.ndarray, rated: np.ndarray, lowest: float,
         highest: high end.
     """
     low, high = min(lowest, float(predicted.min())), max(highest, float(predicted.max()))
-    places = (2 * predicted - low - high) / (high - low)
-    coefficients = _line(places, rated)
-    if order == 3:
-        coefficients = _cubic(places, rated)
+    places = (predicted / 2 - low / 2) / (high / 4 - low / 4) - 1  # so that no difference overflows
     spread = float(np.sum((rated - rated.mean()) ** 2))
-    if spread - float(np.sum((rated - Polynomial(coefficients)(places)) ** 2)) <= _FLAT * spread:
-        coefficients = np.array([rated.mean(), *[0.0] * order])
+    coefficients = np.array([rated.mean(), *[0.0] * order])
+    if 0 < spread < np.inf:
+        fitted = _line(places, rated) if order == 1 else _cubic(places, rated)
+        if spread - float(np.sum((rated - Polynomial(fitted)(places)) ** 2)) > _FLAT * spread:
+            coefficients = fitted
     return MonotonicMap(low, high, tuple(map(float, coefficients)))
 
 

@@ -29,7 +29,7 @@ CORRELATIONS = ("LCC", "SRCC", "KTAU")
 TITLES = {"RMSE": "RMSE", "RMSE_star": "RMSE*", "outlier_ratio": "outlier ratio", **{n: n for n in CORRELATIONS}}
 COVERAGE = 0.95  # of the intervals of ratings
 ABOUT = (
-    "ITU-T P.1401: a mapping of the predictions is fitted to the scores of the table itself. RMSE* counts an error as "
+    "ITU-T P.1401: each mapping of the predictions is fitted to the ratings of its own row. RMSE* counts an error as "
     f"far as it exceeds the {100 * COVERAGE:g} % interval of the rating, and the outlier ratio is the share of errors "
     "that exceed it; both need single ratings or votes."
 )

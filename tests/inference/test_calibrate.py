@@ -74,6 +74,12 @@ def test_calibrated_scores_are_on_the_scale_of_the_test(tmp_path, model_dir, rec
     assert list(rows[0]) == ["utterance", "mos", "calibrated", "seconds", "error"]
     assert "panel" in capsys.readouterr().err
     assert "calibrated" not in predict(model_dir, recordings, tmp_path / "plain.csv")[0]
+    plain, calibrated = (
+        distilmos.load(model_dir, device="cpu", calibrated=name).predict(recordings[:2]) for name in (None, "panel")
+    )
+    slope = (calibrated[1].mos - calibrated[0].mos) / (plain[1].mos - plain[0].mos)
+    frames = calibrated[0].mos + slope * (plain[0].frame_mos - plain[0].mos)  # a line maps frames as it maps scores
+    assert calibrated[0].frame_mos == pytest.approx(frames, abs=0.01)
 
 
 def test_tables_json_lines_and_python_have_the_same_scores(tmp_path, model_dir, recordings, rate):
@@ -148,10 +154,12 @@ def test_a_calibration_belongs_to_one_model_and_excludes_other_scales(tmp_path, 
     assert main([*predict_one, "panel", "--model", str(model_dir), "--scale", "1", "5"]) == 2
     with pytest.raises(InputError):
         distilmos.load(model_dir, device="cpu", calibrated="panel", scale=(1, 5))
-    (model_dir / "calibrations.json").write_text(
-        (model_dir / "calibrations.json").read_text().replace('"utterances": 24', '"utterances": "many"')
-    )
-    assert main([*predict_one, "panel", "--model", str(model_dir)]) == 2
+    (stored,) = json.loads((model_dir / "calibrations.json").read_text())
+    falling = stored["targets"][0] | {"coefficients": [50.0, -1.0]}
+    for fault in ({"targets": [falling]}, {"utterances": "many"}):
+        (model_dir / "calibrations.json").write_text(json.dumps([stored | fault]))
+        assert main([*predict_one, "panel", "--model", str(model_dir)]) == 2
+        assert f"{model_dir / 'calibrations.json'}: " in capsys.readouterr().err
     broken = (model_dir / "calibrations.json").read_bytes()
     assert main(["calibrate", str(model_dir), "--data", str(data)]) == 2
     assert (model_dir / "calibrations.json").read_bytes() == broken
