@@ -23,12 +23,14 @@ from distilmos.report.figures import BLUE, GREEN, ORANGE, Figure, Line, Marks
 from distilmos.report.layer_history import layer_figures
 from distilmos.report.overview import overview_table, published_table, read_published
 from distilmos.scoring.bootstrap import COVERAGE
+from distilmos.scoring.p1401 import ABOUT, p1401_cells, p1401_table
 from distilmos.scoring.results import (
     UNRATED,
     Scored,
     count_line,
     count_text,
     level_arrays,
+    p1401_rows,
     scale_in,
     score_rows,
     score_table,
@@ -184,10 +186,12 @@ def _markdown(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
         parts += [f"## {table['title']}\n", *([table["notes"] + "\n"] if table["notes"] else [])]
         parts.append(markdown_table(table["header"], table["rows"]))
     if experiment.sets:
-        parts.append(f"{INTERVALS} {ERRORS}\n")
+        parts.append(f"{INTERVALS} {ERRORS}\n\n{ABOUT}\n")
     for scored in experiment.sets:
         notes = scored.metrics["notes"]
         parts += [f"## {scored.name}\n", count_line(scored.metrics) + "\n", score_table(scored.metrics)]
+        if rows := p1401_rows(scored.metrics):
+            parts += [f"ITU-T P.1401. {notes}".strip() + "\n", p1401_table(rows)]
         for table in _error_tables(scored) if scored.rows else []:
             parts.append(f"{table['title']}. {notes}".strip() + "\n")
             parts.append(markdown_table(table["header"], table["rows"]))
@@ -221,6 +225,7 @@ def _html(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
         metrics=METRICS,
         intervals=INTERVALS,
         errors=ERRORS,
+        p1401=ABOUT,
         unrated=UNRATED.strip(),
         facts=_facts(experiment),
         missing=experiment.missing,
@@ -244,6 +249,7 @@ def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
         "notes": metrics["notes"],
         "counts": count_text(metrics),
         "scores": [],
+        "p1401": [],
         "figures": [],
         "legend": [],
         "errors": [],
@@ -251,6 +257,8 @@ def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
     for label, level, scores in score_rows(metrics):
         cells = [(number(scores[level][name]["value"]), bounds(scores[level][name])) for name in METRICS]
         view["scores"].append({"level": label, "cells": cells})
+    if rows := p1401_rows(metrics):
+        view["p1401"].append(dict(zip(("header", "rows"), p1401_cells(rows), strict=True)))
     if not scored.rows:
         return view
     groups = {row.system: row.group for row in scored.rows}

@@ -5,7 +5,8 @@ Files of a results directory:
     utt2mos       utterance and predicted MOS; `distilmos predict` writes it
     utt2TARGET    utterance and predicted score, for each further target of the model
     scale         the scales of the predictions, as in a data directory, unless they are MOS from 1 to 5
-    metrics.json  counts, and MSE, LCC, SRCC, KTAU of both levels with intervals; the same for further `targets`
+    metrics.json  counts; MSE, LCC, SRCC, KTAU of both levels with intervals; `p1401`, the measures of ITU-T P.1401 for
+                  each level and mapping; the same for further `targets`
     scored.tsv    utterance, system, group, mos (rated), predicted, system_mos; only for a rated set
     notes         notes of the data directory, if it has any
 """
@@ -24,13 +25,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
 from distilmos.data.datadir import DataDir, read_data_dir, read_scales
-from distilmos.data.schema import MOS_SCALE, Scale, target_table
+from distilmos.data.schema import MOS, MOS_SCALE, Scale, target_table
 from distilmos.data.tables import c_locale_key, read_floats, read_json, read_lines
 from distilmos.errors import InputError, raise_faults
-from distilmos.files import write_json, write_text
+from distilmos.files import without_nan, write_json, write_text
 from distilmos.markdown import markdown_table, with_interval
 from distilmos.metrics import LEVELS, METRICS, agreement, level_scores
 from distilmos.scoring.bootstrap import COVERAGE, SAMPLES, bootstrap_agreement, interval
+from distilmos.scoring.p1401 import Evaluated, evaluate_set
 
 UNRATED = "No ratings: nothing to score.\n"
 HEADER = ["utterance", "system", "group", "mos", "predicted", "system_mos"]
@@ -73,6 +75,7 @@ class _Target(BaseModel):
     counts: _Counts
     utterance: dict[str, _Measure] = {}
     system: dict[str, _Measure] = {}
+    p1401: list[Evaluated] = []
 
     @model_validator(mode="after")
     def _has_all(self) -> Self:
@@ -188,8 +191,21 @@ def _target_metrics(truth: DataDir, scale: Scale, rows: Sequence[Scored], sample
     return {
         **({} if scale == MOS_SCALE else {"scale": asdict(scale)}),
         "counts": counts,
-        **(score_levels(rows, samples, seed) if rows else {}),
+        **(score_levels(rows, samples, seed) | {"p1401": _p1401(truth, scale, rows)} if rows else {}),
     }
+
+
+def _p1401(truth: DataDir, scale: Scale, rows: Sequence[Scored]) -> list[dict[str, Any]]:
+    """Return the part of metrics.json with the measures of ITU-T P.1401 for one target."""
+    found = evaluate_set(
+        truth,
+        scale.name if scale.name in truth.targets else MOS,
+        scale,
+        {row.utterance: row.mos for row in rows},
+        {row.utterance: row.predicted for row in rows},
+        {row.system: row.system_mos for row in rows if row.system_mos is not None},
+    )
+    return [without_nan(row) for row in found]
 
 
 def _read_predictions(path: Path, truth: DataDir) -> dict[str, float]:
@@ -369,4 +385,14 @@ def score_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, 
         (f"{scale_in(target).name}, {level}" if several else level, level, target)
         for target in rated_targets(metrics)
         for level in LEVELS
+    ]
+
+
+def p1401_rows(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the rows of `p1401_table` for all rated targets; none for metrics.json of an older version."""
+    several = "targets" in metrics
+    return [
+        {**row, "level": f"{scale_in(target).name}, {row['level']}" if several else row["level"]}
+        for target in rated_targets(metrics)
+        for row in target.get("p1401", ())
     ]

@@ -13,6 +13,7 @@ from random import Random
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from helpers.recipes import EGS
 
 from distilmos.analysis.material import read_material
@@ -32,6 +33,7 @@ from distilmos.data.tables import read_json
 from distilmos.data.transform import combine_data, listed, split_data, subset_data
 from distilmos.errors import InputError, raise_faults
 from distilmos.inference.output import Journal
+from distilmos.model.calibration import read_calibrations
 from distilmos.model.official import load_official
 from distilmos.model.package import find_model, load_model_dir, read_corpora
 from distilmos.ratings.rules import Limits
@@ -44,7 +46,8 @@ from distilmos.report.overview import read_published
 from distilmos.report.page import write_report
 from distilmos.runner.conf import read_conf
 from distilmos.scoring.compare import compare_results, comparison_table
-from distilmos.scoring.results import count_line, read_metrics, read_scored, score_results, score_table
+from distilmos.scoring.p1401 import p1401_table
+from distilmos.scoring.results import count_line, p1401_rows, read_metrics, read_scored, score_results, score_table
 from distilmos.ssl.fairseq_module import load_fairseq_module
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.info import TokenInfo
@@ -195,7 +198,11 @@ def read_site_conf() -> None:
 
 def read_model_directory() -> None:
     """Find and load a model directory."""
-    in_turn(lambda: read_corpora("."), lambda: load_model_dir(find_model(".")))()
+    in_turn(
+        lambda: read_corpora("."),
+        lambda: load_model_dir(find_model(".")),
+        lambda: [target.calibrate(np.ones(3)) for each in read_calibrations(".") for target in each.targets],
+    )()
 
 
 def read_features() -> None:
@@ -250,7 +257,7 @@ def read_log() -> None:
 def read_metrics_json() -> None:
     """Read metrics.json and write its table."""
     scores = read_metrics(".")
-    assert score_table(scores) and count_line(scores)
+    assert score_table(scores) and count_line(scores) and p1401_table(p1401_rows(scores))
 
 
 def read_download() -> None:
