@@ -26,6 +26,8 @@ RECIPES = [
     "scikit-learn>=1.4",
     "tensorboard>=2.16",
 ]
+# The published models of `run.sh --references true`, and what speechmos needs but does not declare.
+REFERENCES = ["distillmos>=0.9.1", "librosa>=0.10", "onnxruntime>=1.17", "requests>=2.31", "speechmos>=0.0.1.1"]
 WEB = ["gradio>=6.0", "matplotlib>=3.8"]
 TEST = [
     "entmax>=1.3",
@@ -67,7 +69,7 @@ setup(
         "torchaudio>=2.7",
         "tqdm>=4.66",  # huggingface_hub needs it too
     ],
-    extras_require={"recipes": RECIPES, "web": WEB, "test": RECIPES + WEB + TEST},
+    extras_require={"recipes": RECIPES, "references": REFERENCES, "web": WEB, "test": RECIPES + WEB + TEST},
     entry_points={"console_scripts": ["distilmos = distilmos.cli:main"]},
     zip_safe=False,
 )

@@ -70,6 +70,11 @@ def fit_ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> R
     return Ridge(mean, scale, weights, centre, errors[best])
 
 
+def best_fit(models: Sequence[Ridge]) -> int:
+    """Return the place of the fit with the smallest error of its cross-validation, such as that of the best layer."""
+    return min(range(len(models)), key=lambda place: models[place].error)
+
+
 def _left_vectors(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the left singular vectors (N, R) and the squared singular values (R,) of `inputs` (N, P)."""
     if inputs.shape[0] > inputs.shape[1]:
@@ -102,3 +107,9 @@ def deal_folds(units: Sequence[str], classes: Sequence[str], seed: int) -> np.nd
         for place in random.permutation(len(ordered)):
             folds[ordered[place]] = len(folds) % FOLDS
     return np.array([folds[unit] for unit in units])
+
+
+def deal_whole(units: Sequence[str], utterances: Sequence[str], seed: int) -> np.ndarray:
+    """Return the fold of each utterance, (U,): no unit is in two folds, but utterances are dealt if all are of one."""
+    dealt = units if len(set(units)) > 1 else utterances
+    return deal_folds(dealt, [""] * len(dealt), seed)

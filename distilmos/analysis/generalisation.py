@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from distilmos.metrics import agreement
-from distilmos.ridge import deal_folds, fit_ridge
+from distilmos.ridge import best_fit, deal_folds, fit_ridge
 from distilmos.scoring.bootstrap import SAMPLES, bootstrap_agreement, interval
 
 MEASURES = ("LCC", "SRCC")
@@ -141,7 +141,7 @@ def _fit_and_predict(
     targets, layers = data.mos[fitted, None], _rows(data.layers, fitted)
     models = [fit_ridge(layer, targets, folds) for layer in layers]
     single = [model.predict(features)[:, 0] for model, features in zip(models, tested, strict=True)]
-    chosen = min(range(len(models)), key=lambda layer: models[layer].error)
+    chosen = best_fit(models)
     joint = fit_ridge(np.concatenate(layers, axis=1), targets, folds).predict(np.concatenate(tested, axis=1))[:, 0]
     return np.stack([joint, single[chosen], *single]), chosen + 1
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from distilmos.metrics import agreement
 from distilmos.ridge import deal_folds, fit_ridge
+from distilmos.ssl.pooling import pool_recording
 
 
 class Pooling:
@@ -23,12 +24,12 @@ class Pooling:
     def __init__(self) -> None:
         """Start with no utterances."""
         self.utterances: list[str] = []
-        self._rows: list[list[list[np.ndarray]]] = []
+        self._rows: list[list[np.ndarray]] = []
 
     def add(self, utterance: str, states: Sequence[Sequence[Tensor]]) -> None:
         """Add an utterance with the hidden states of its layers, L x (T, D), of each encoder."""
         self.utterances.append(utterance)
-        self._rows.append([[_statistics(layer) for layer in layers] for layers in states])
+        self._rows.append([pool_recording(layers) for layers in states])
 
     @property
     def num_layers(self) -> int:
@@ -39,11 +40,6 @@ class Pooling:
         """Return the features of `utterances`, float32 (U, 2 D); `encoder` and `layer` count from 0."""
         places = {utterance: place for place, utterance in enumerate(self.utterances)}
         return np.stack([self._rows[places[utterance]][encoder][layer] for utterance in utterances])
-
-
-def _statistics(layer: Tensor) -> np.ndarray:
-    mean, deviation = layer.mean(0).cpu().numpy(), layer.std(0, correction=0).cpu().numpy()
-    return np.concatenate([mean, deviation])
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ egs/TEMPLATE/distilmos.sh evaluates them, in the recipe's directory. This comman
     tests, test_names             test sets as CORPUS=RAW, and the names of their directories of results
     test_scales                   with --model: for each test set its corpus, or "" if the model lacks its rating scale
     feats, kmeans, tokens, exp    directories of stages 2, 3, 4 and 5
+    pooled                        directory of the pooled layers of stage 4
 """
 
 from __future__ import annotations
@@ -79,11 +80,12 @@ def run(args: argparse.Namespace) -> int:
             values |= {name: joined.source, f"{name}_name": joined.name, f"{name}_raw": joined.raw}
     # Everything made from several corpora has a name of its own.
     suffix = f"_{values['train_name']}" if len(train) > 1 else ""
-    tokens = f"{Path(args.teacher or config.ssl_model).name.removesuffix('.pt')}_k{args.clusters}{suffix}"
+    tokens = f"{_short(args.teacher or config.ssl_model)}_k{args.clusters}{suffix}"
     values |= {
         "feats": args.dumpdir / f"feats{suffix}",
         "kmeans": args.expdir / f"kmeans_{tokens}",
         "tokens": args.dumpdir / f"tokens_{tokens}",
+        "pooled": args.dumpdir / f"pooled_{_short(config.ssl_model)}",
         "exp": args.expdir / (args.tag or f"{Path(args.config).name.removesuffix('.yaml')}_seed{args.seed}{suffix}"),
     }
     if args.model is not None:
@@ -91,6 +93,11 @@ def run(args: argparse.Namespace) -> int:
     for name, value in values.items():
         print(f"{name}={_quoted(value)}")
     return 0
+
+
+def _short(ssl: str) -> str:
+    """Return the name of an SSL model in names of directories."""
+    return Path(ssl).name.removesuffix(".pt")
 
 
 def _corpus_and_dumpdir(text: str) -> tuple[str, Path]:

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from distilmos.ridge import fit_ridge
 from distilmos.ssl.encoder import valid_mask
-
-EPS = 1e-5  # added to a variance, which must not be 0
+from distilmos.ssl.pooling import EPS, pool_layers
 
 
 def deviations(frames: Tensor, num_frames: Tensor) -> Tensor:
@@ -58,9 +57,8 @@ class TimeStatistics(nn.Module):
 
     @staticmethod
     def pool(layers: list[Tensor], num_frames: Tensor) -> Tensor:
-        """Return the statistics of recordings, not standardised, (B, P)."""
-        mask = valid_mask(num_frames, layers[0].shape[1])[:, :, None]
-        return (_parts(layers, num_frames) * mask).sum(1) / num_frames[:, None]
+        """Return the statistics of recordings, not standardised, (B, P): the mean over time of `_parts`."""
+        return pool_layers(layers, num_frames).flatten(1)
 
     @torch.no_grad()
     def fit(self, linear: nn.Linear, pooled: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> None:

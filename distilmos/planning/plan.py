@@ -38,6 +38,7 @@ from distilmos.training.ratedset import refuse_long
 SAMPLE_BYTES = 2  # stage 1 stores 16 bits
 FEATURE_BYTES = 2  # Kaldi's compressed matrix
 TOKEN_BYTES = 5  # Kaldi's int32 vector stores the size in front of each number
+POOLED_BYTES = 4
 WEIGHT_BYTES = 4
 ADAM_STATES = 2
 # On a CPU, training keeps freed memory, with gaps that later batches do not fill. Its peak was 1.3 times the memory of
@@ -188,14 +189,22 @@ def make_plan(
                 memory=KMEANS_LIBRARIES + 1.5 * sampled * shape.embed_dim * WEIGHT_BYTES,
                 disk=2 * layers * options.clusters * shape.embed_dim * WEIGHT_BYTES,
             ),
-            Stage(
-                "4 tokens",
-                audio=sum(seconds[:2]),
-                seconds=sum(seconds[:2]) / forward / options.jobs + 2 * start,
-                memory=forward_memory,
-                disk=sum(frames) * layers * TOKEN_BYTES,
-            ),
         ]
+    # The pass for the tokens pools the layers, too, but those of the teacher. Dev sets are pooled with their tokens.
+    passes = seconds[:2] if config.needs_tokens else []
+    own = seconds[2:] if config.needs_tokens and not foreign else [seconds[0], *seconds[2:]]
+    pooled = [len(training), *map(len, testing), *([len(held_out)] if config.needs_tokens else [])]
+    if isinstance(model, EncoderNetwork):
+        stages.append(
+            Stage(
+                "4 tokens" if config.needs_tokens else "4 pooled layers",
+                audio=sum(passes) + sum(own),
+                seconds=(sum(passes) + sum(own)) / forward / options.jobs + (len(passes) + len(own)) * start,
+                memory=forward_memory,
+                disk=sum(frames) * layers * TOKEN_BYTES * config.needs_tokens
+                + sum(pooled) * layers * 2 * shape.embed_dim * POOLED_BYTES,
+            )
+        )
     with cpu_threads(options.threads):
         predict = measure_prediction(model, training, device)
         predict_memory = peak_memory(device)

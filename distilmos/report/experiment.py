@@ -13,6 +13,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from distilmos.analysis.result import DIRECTORY, RESULT, Part, Value, read_analysis
 from distilmos.data.tables import c_locale_key, parse_json, read_json, read_lines, read_yaml
 from distilmos.errors import InputError
+from distilmos.references.result import read_result
 from distilmos.scoring.results import Scored, read_metrics, read_scored, require_metrics
 from distilmos.tokens.kmeans import LayerQuality
 
@@ -63,11 +64,19 @@ class _Qualities(Part):
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """One results/<set>: metrics.json, and the utterances of scored.tsv (empty if the set has no ratings)."""
+    """One results/<set>.
+
+    Attributes:
+        name: name of the set.
+        metrics: metrics.json.
+        rows: the utterances of scored.tsv; empty if the set has no ratings.
+        references: rows of references.json; empty without the file.
+    """
 
     name: str
     metrics: dict[str, Any]
     rows: list[Scored]
+    references: list[dict[str, Any]]
 
 
 @dataclass
@@ -212,7 +221,7 @@ def _read_sets(experiment: Experiment) -> None:
             continue
         metrics = read_metrics(directory)
         rows = read_scored(directory) if "utterance" in metrics else []
-        experiment.sets.append(ScoredSet(directory.name, metrics, rows))
+        experiment.sets.append(ScoredSet(directory.name, metrics, rows, read_result(directory)))
     if not experiment.sets:
         experiment.missing.append("results: no scored test set")
 

@@ -253,6 +253,27 @@ def layer_lines(
     return Figure(title, svg, legend)
 
 
+def class_lines(
+    name: str, title: str, classes: Sequence[str], lines: Sequence[Line], level: tuple[str, float]
+) -> Figure:
+    """Draw shares over ordered classes, such as ranges of a difference; the scale ends at 1.
+
+    Args:
+        name: prefix that makes the ids inside the picture unique on the page.
+        title: title of the figure.
+        classes: names of the classes.
+        lines: curves over the numbers of the classes, from 0.
+        level: name and height of a horizontal reference line.
+    """
+    with _axes(WIDTH, HEIGHT) as (canvas, axes):
+        legend = _draw(axes, lines, level)
+        axes.set_xticks(range(len(classes)), classes)
+        axes.set_xlim(-0.3, len(classes) - 0.7)
+        axes.set_ylim(min([level[1], *(value for line in lines for value in line.y if value == value)]) - 0.05, 1.03)
+        svg = _svg(canvas, name, title)
+    return Figure(title, svg, legend)
+
+
 def _draw(axes: Axes, lines: Sequence[Line], level: tuple[str, float] | None) -> list[Key]:
     """Draw curves and a reference line; return their legend."""
     legend = []

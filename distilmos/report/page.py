@@ -16,12 +16,16 @@ from distilmos.files import write_text
 from distilmos.markdown import bounds, markdown_table, number
 from distilmos.metrics import LEVELS, METRICS
 from distilmos.provenance import machine_text
+from distilmos.references.result import NOTE as REFERENCES
+from distilmos.references.result import reference_rows
 from distilmos.report import figures
 from distilmos.report.analysis import analysis_facts, analysis_sections, analysis_text
 from distilmos.report.experiment import Experiment, ScoredSet, read_experiment, series
 from distilmos.report.figures import BLUE, GREEN, ORANGE, Figure, Line, Marks
 from distilmos.report.layer_history import layer_figures
 from distilmos.report.overview import overview_table, published_table, read_published
+from distilmos.report.pairs import NOTE as PAIRS
+from distilmos.report.pairs import pair_figure, pair_tables
 from distilmos.scoring.bootstrap import COVERAGE
 from distilmos.scoring.p1401 import ABOUT, p1401_cells, p1401_table
 from distilmos.scoring.results import (
@@ -186,13 +190,14 @@ def _markdown(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
         parts += [f"## {table['title']}\n", *([table["notes"] + "\n"] if table["notes"] else [])]
         parts.append(markdown_table(table["header"], table["rows"]))
     if experiment.sets:
-        parts.append(f"{INTERVALS} {ERRORS}\n\n{ABOUT}\n")
+        parts += [f"{note}\n" for note in _notes(experiment)]
     for scored in experiment.sets:
         notes = scored.metrics["notes"]
-        parts += [f"## {scored.name}\n", count_line(scored.metrics) + "\n", score_table(scored.metrics)]
+        parts += [f"## {scored.name}\n", count_line(scored.metrics) + "\n"]
+        parts.append(score_table(scored.metrics, reference_rows(scored.references)))
         if rows := p1401_rows(scored.metrics):
             parts += [f"ITU-T P.1401. {notes}".strip() + "\n", p1401_table(rows)]
-        for table in _error_tables(scored) if scored.rows else []:
+        for table in [*pair_tables(scored), *_error_tables(scored)] if scored.rows else []:
             parts.append(f"{table['title']}. {notes}".strip() + "\n")
             parts.append(markdown_table(table["header"], table["rows"]))
     if experiment.kmeans:
@@ -202,6 +207,12 @@ def _markdown(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
         sections = analysis_sections(experiment.analysis)
         parts += ["## Layer analysis\n", *analysis_text(experiment.analysis, sections, f"{DIRECTORY}/", "###")]
     return "\n".join(parts)
+
+
+def _notes(experiment: Experiment) -> list[str]:
+    """Return how to read the tables of test sets."""
+    compared = [REFERENCES] if any(scored.references for scored in experiment.sets) else []
+    return [f"{INTERVALS} {ERRORS}", *compared, ABOUT, PAIRS]
 
 
 def _kmeans_table(experiment: Experiment) -> dict[str, Any]:
@@ -224,6 +235,8 @@ def _html(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
         tag=experiment.tag,
         metrics=METRICS,
         intervals=INTERVALS,
+        references=REFERENCES,
+        pairs=PAIRS,
         errors=ERRORS,
         p1401=ABOUT,
         unrated=UNRATED.strip(),
@@ -249,14 +262,20 @@ def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
         "notes": metrics["notes"],
         "counts": count_text(metrics),
         "scores": [],
+        "references": [],
         "p1401": [],
         "figures": [],
         "legend": [],
+        "pairs": None,
+        "pair_tables": [],
         "errors": [],
     }
     for label, level, scores in score_rows(metrics):
         cells = [(number(scores[level][name]["value"]), bounds(scores[level][name])) for name in METRICS]
         view["scores"].append({"level": label, "cells": cells})
+    for label, entries in reference_rows(scored.references):
+        cells = [(number(entry["value"]), bounds(entry)) if entry else ("-", "") for entry in entries]
+        view["references"].append({"level": label, "cells": cells})
     if rows := p1401_rows(metrics):
         view["p1401"].append(dict(zip(("header", "rows"), p1401_cells(rows), strict=True)))
     if not scored.rows:
@@ -275,6 +294,7 @@ def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
             figures.scatter(f"{view['id']}-{level}", title, rated.tolist(), predicted.tolist(), of_points, scale)
         )
     view["legend"] = view["figures"][0].legend
+    view["pairs"], view["pair_tables"] = pair_figure(f"{view['id']}-pairs", scored), pair_tables(scored)
     view["errors"] = _error_tables(scored)
     return view
 

@@ -6,7 +6,7 @@ Files of a results directory:
     utt2TARGET    utterance and predicted score, for each further target of the model
     scale         the scales of the predictions, as in a data directory, unless they are MOS from 1 to 5
     metrics.json  counts; MSE, LCC, SRCC, KTAU of both levels with intervals; `p1401`, the measures of ITU-T P.1401 for
-                  each level and mapping; the same for further `targets`
+                  each level and mapping; accuracy of the order of `pairs`; the same for further `targets`
     scored.tsv    utterance, system, group, mos (rated), predicted, system_mos; only for a rated set
     notes         notes of the data directory, if it has any
 """
@@ -33,6 +33,7 @@ from distilmos.markdown import markdown_table, with_interval
 from distilmos.metrics import LEVELS, METRICS, agreement, level_scores
 from distilmos.scoring.bootstrap import COVERAGE, SAMPLES, bootstrap_agreement, interval
 from distilmos.scoring.p1401 import Evaluated, evaluate_set
+from distilmos.scoring.pairs import Pairs, pair_accuracy
 
 UNRATED = "No ratings: nothing to score.\n"
 HEADER = ["utterance", "system", "group", "mos", "predicted", "system_mos"]
@@ -45,7 +46,7 @@ def require_metrics(model: BaseModel) -> None:
             raise ValueError(f"{level} has no {min(missing)}")
 
 
-class _Measure(BaseModel):
+class Measure(BaseModel):
     """A measure with its interval; the values are None where it is not defined."""
 
     model_config = ConfigDict(extra="allow")
@@ -73,8 +74,9 @@ class _Target(BaseModel):
 
     scale: _Scale = _Scale(**asdict(MOS_SCALE))
     counts: _Counts
-    utterance: dict[str, _Measure] = {}
-    system: dict[str, _Measure] = {}
+    utterance: dict[str, Measure] = {}
+    system: dict[str, Measure] = {}
+    pairs: Pairs = {}
     p1401: list[Evaluated] = []
 
     @model_validator(mode="after")
@@ -82,6 +84,8 @@ class _Target(BaseModel):
         require_metrics(self)
         if len(self.model_fields_set & {*LEVELS}) == 1:
             raise ValueError(f"has only one of the levels {', '.join(LEVELS)}")
+        if self.pairs and (self.pairs.keys() != {*LEVELS} or len({*map(len, self.pairs.values())}) > 1):
+            raise ValueError(f"pairs: has not the same classes of each level ({', '.join(LEVELS)})")
         return self
 
 
@@ -163,24 +167,46 @@ def _compare(truth: DataDir, path: Path, predicted: Scale) -> tuple[Scale, list[
         predicted: their scale.
     """
     scores = _read_predictions(path, truth)
-    if predicted.name in truth.targets:
-        (scale, rated), system_mos = truth.target(predicted.name), {}
-    elif path.name == "utt2mos":
-        scale, rated, system_mos = truth.scale, truth.mos, truth.system_mos
-    else:
-        return predicted, []
-    systems, groups = truth.systems, truth.groups
-    return scale, [
+    scale, rated, system_mos = rated_target(truth, predicted, first=path.name == "utt2mos")
+    converted = {utterance: predicted.convert(scores[utterance], scale) for utterance in rated}
+    return scale, scored_rows(truth, rated, converted, system_mos)
+
+
+def rated_target(data: DataDir, predicted: Scale, *, first: bool) -> tuple[Scale, dict[str, float], dict[str, float]]:
+    """Return the ratings that predictions on the scale `predicted`, whose name is that of the target, are of.
+
+    Args:
+        data: the rated set.
+        predicted: scale of the predictions.
+        first: whether it is the first target of a model, which is that of utt2mos if `data` has none of its name.
+
+    Returns:
+        scale, scores of utterances, and true scores of the systems that have one; no scores if it is not rated.
+    """
+    if predicted.name in data.targets:
+        return *data.target(predicted.name), {}
+    return (data.scale, data.mos, data.system_mos) if first else (predicted, {}, {})
+
+
+def scored_rows(
+    data: DataDir,
+    rated: Mapping[str, float],
+    predicted: Mapping[str, float],
+    system_mos: Mapping[str, float],
+) -> list[Scored]:
+    """Return a row for each utterance that is rated and predicted, both on the scale of the ratings."""
+    systems, groups = data.systems, data.groups
+    return [
         Scored(
             utterance=u,
             system=systems[u],
             group=groups.get(systems[u], ""),
             mos=rated[u],
-            predicted=predicted.convert(scores[u], scale),
+            predicted=predicted[u],
             system_mos=system_mos.get(systems[u]),
         )
-        for u in truth.utterances
-        if u in rated
+        for u in data.utterances
+        if u in rated and u in predicted
     ]
 
 
@@ -191,8 +217,13 @@ def _target_metrics(truth: DataDir, scale: Scale, rows: Sequence[Scored], sample
     return {
         **({} if scale == MOS_SCALE else {"scale": asdict(scale)}),
         "counts": counts,
-        **(score_levels(rows, samples, seed) | {"p1401": _p1401(truth, scale, rows)} if rows else {}),
+        **(_measures(truth, scale, rows, samples, seed) if rows else {}),
     }
+
+
+def _measures(truth: DataDir, scale: Scale, rows: Sequence[Scored], samples: int, seed: int) -> dict[str, Any]:
+    parts = {"pairs": _pairs(rows, scale), "p1401": _p1401(truth, scale, rows)}
+    return score_levels(rows, samples, seed) | parts
 
 
 def _p1401(truth: DataDir, scale: Scale, rows: Sequence[Scored]) -> list[dict[str, Any]]:
@@ -206,6 +237,11 @@ def _p1401(truth: DataDir, scale: Scale, rows: Sequence[Scored]) -> list[dict[st
         {row.system: row.system_mos for row in rows if row.system_mos is not None},
     )
     return [without_nan(row) for row in found]
+
+
+def _pairs(rows: Sequence[Scored], scale: Scale) -> dict[str, list[dict[str, Any]]]:
+    """Return level -> the accuracy of the order of its pairs."""
+    return {level: pair_accuracy(*arrays, scale.width) for level, arrays in level_arrays(rows).items()}
 
 
 def _read_predictions(path: Path, truth: DataDir) -> dict[str, float]:
@@ -362,14 +398,22 @@ def count_line(metrics: Mapping[str, Any]) -> str:
     return f"{count_text(metrics)}. {metrics['notes']}".strip()
 
 
-def score_table(metrics: Mapping[str, Any]) -> str:
-    """Format the measures of both levels as a Markdown table; return UNRATED for a set without ratings."""
+def score_table(
+    metrics: Mapping[str, Any], references: Sequence[tuple[str, Sequence[Mapping[str, Any] | None]]] = ()
+) -> str:
+    """Format the measures of both levels as a Markdown table; return UNRATED for a set without ratings.
+
+    Args:
+        metrics: content of metrics.json.
+        references: further rows: label, and an entry for each of METRICS.
+    """
     if not rated_targets(metrics):
         return UNRATED
     rows = [
         [label, *(with_interval(scores[level][name]) for name in METRICS)]
         for label, level, scores in score_rows(metrics)
     ]
+    rows += [[label, *(with_interval(entry) if entry else "-" for entry in entries)] for label, entries in references]
     return markdown_table(["level", *METRICS], rows)
 
 

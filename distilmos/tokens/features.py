@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from distilmos.tokens.forward import ForwardOptions, ForwardPass
-from distilmos.tokens.info import TokenInfo
 
 # Draw utterances until they hold SPREAD times the wanted frames. With fewer utterances, the centroids fit the others
 # worse: compared with 8,000 frames from all of 80 minutes of speech (hubert_tiny, layer 4, mean of three draws), the
@@ -80,7 +79,6 @@ def dump_features(options: ForwardOptions, max_frames: int, seed: int) -> int:
         index = torch.from_numpy(sampled[utterance]).to(forward.device)
         return [layer[index].cpu().numpy() for layer in layers]
 
-    written = forward.write(sampled, chosen, compress=True)
-    encoder = forward.encoder
-    TokenInfo(options.ssl, encoder.fingerprint(), encoder.config.num_layers).write(options.out_dir)
+    written = forward.write(sampled, forward.layer_names, chosen, compress=True)
+    forward.info().write(options.out_dir)
     return sum(len(sampled[utterance]) for utterance in written)

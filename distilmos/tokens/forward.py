@@ -1,8 +1,8 @@
-"""One forward pass over a job's share of a data directory into one archive per layer, for stages 2 and 4."""
+"""One forward pass over a job's share of a data directory into archives, for stages 2 and 4."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,10 +21,12 @@ from distilmos.ssl.fairseq_module import FairseqModule, load_fairseq_module
 from distilmos.ssl.features import FEATURES, FrameFeatures
 from distilmos.ssl.forward import choose_device, hidden_states
 from distilmos.ssl.load import find_checkpoint, load_ssl
+from distilmos.tokens.info import TokenInfo
 
 # Default size of a batch. On a CPU, the output of a layer should stay in the cache: HuBERT Base on two cores processes
 # 11 s of audio per second with 8, 9.3 with 15, 7.6 with 30 and 6.4 with 60. A GPU needs larger batches.
 BATCH_SECONDS = 10.0
+POOLED = "pooled"  # archive of the layers pooled over time
 PRECISIONS = {"float32": float32, "bfloat16": bfloat16}
 
 
@@ -35,7 +37,7 @@ class ForwardOptions:
     Attributes:
         ssl: name or path of the encoder; or a name of FEATURES, which take its place.
         data_dir: data directory, for example dump/raw/train.
-        out_dir: directory of the output, `shards/layerN.JOB.{ark,scp}`.
+        out_dir: directory of the output, `shards/NAME.JOB.{ark,scp}`.
         device: "auto", "cpu", "cuda", ...
         batch_seconds: padded seconds in one forward pass.
         job: number of this job, 1..jobs.
@@ -98,18 +100,29 @@ class ForwardPass:
         config, durations = self.encoder.config, self.data.durations
         return {u: config.num_frames(round(durations[u] * SAMPLE_RATE)) for u in self.data.utterances}
 
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the archives of the layers, layer1 and so on."""
+        return [f"layer{layer}" for layer in range(1, self.encoder.config.num_layers + 1)]
+
+    def info(self) -> TokenInfo:
+        """Return the origin of what this pass writes."""
+        return TokenInfo(self.options.ssl, self.encoder.fingerprint(), self.encoder.config.num_layers)
+
     def write(
         self,
         wanted: Collection[str],
+        names: Sequence[str],
         convert: Callable[[str, list[Tensor]], list[np.ndarray]],
         *,
         compress: bool = False,
     ) -> list[str]:
-        """Convert the hidden states of each utterance and write one array per layer.
+        """Convert the hidden states of each utterance to arrays, and write each to an archive of its own.
 
         Args:
             wanted: utterances to run; this job runs its share of them.
-            convert: maps an utterance and its hidden states of layers 1..L, each (T, D), to one array per layer.
+            names: names of the archives.
+            convert: maps an utterance and its hidden states of layers 1..L, each (T, D), to one array per archive.
             compress: whether to store matrices in 16 bits; see `open_archive`.
 
         Returns:
@@ -120,10 +133,7 @@ class ForwardPass:
         """
         options = self.options
         share = [u for u in shard_of(self.data.utterances, options.job, options.jobs) if u in wanted]
-        stems = [
-            Path(options.out_dir) / SHARDS / f"layer{layer}.{options.job}"
-            for layer in range(1, self.encoder.config.num_layers + 1)
-        ]
+        stems = [Path(options.out_dir) / SHARDS / f"{name}.{options.job}" for name in names]
         with ExitStack() as opened:
             archives = [opened.enter_context(open_archive(stem, compress=compress)) for stem in stems]
             durations = {utterance: self.data.durations[utterance] for utterance in share}

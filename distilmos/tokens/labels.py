@@ -11,7 +11,8 @@ from torch import Tensor
 
 from distilmos.data.archive import load_array, read_scp
 from distilmos.errors import FailedError, InputError
-from distilmos.tokens.forward import ForwardOptions, ForwardPass
+from distilmos.ssl.pooling import pool_recording
+from distilmos.tokens.forward import POOLED, ForwardOptions, ForwardPass
 from distilmos.tokens.info import TokenInfo
 from distilmos.tokens.kmeans import hash_centroids, load_centroids
 
@@ -26,6 +27,8 @@ def nearest(frames: Tensor, centroids: Tensor) -> Tensor:
 
 def dump_tokens(options: ForwardOptions, kmeans_dir: str | Path) -> int:
     """Write the token ids of one job's share to `out_dir/shards/layerN.JOB.{ark,scp}`, int32 vectors.
+
+    The same pass writes the pooled layers, see `dump_pooled`.
 
     Args:
         options: encoder and data.
@@ -50,9 +53,10 @@ def dump_tokens(options: ForwardOptions, kmeans_dir: str | Path) -> int:
         if len(layers[0]) != counts[utterance]:
             raise FailedError(f"{utterance}: {len(layers[0])} frames instead of {counts[utterance]}")
         pairs = zip(layers, centroids, strict=True)
-        return [nearest(frames, centers).cpu().numpy().astype(np.int32) for frames, centers in pairs]
+        ids = [nearest(frames, centers).cpu().numpy().astype(np.int32) for frames, centers in pairs]
+        return [*ids, pool_recording(layers)]
 
-    written = forward.write(counts, tokens)
+    written = forward.write(counts, [*forward.layer_names, POOLED], tokens)
     replace(info, kmeans=hash_centroids(arrays)).write(options.out_dir)
     return sum(counts[utterance] for utterance in written)
 

@@ -9,7 +9,7 @@ import torch
 
 from distilmos.model.networks import EncoderNetwork
 from distilmos.model.statistics import TimeStatistics
-from distilmos.ridge import deal_folds
+from distilmos.ridge import deal_whole
 from distilmos.training.loader import Batch
 from distilmos.training.ratedset import RatedSet
 
@@ -50,5 +50,4 @@ def fit_head(
     pooled = np.empty((len(data.utterances), len(statistics.mean)), np.float32)
     for members, rows in parts:
         pooled[members] = rows
-    units = data.systems if len(set(data.systems)) > 1 else data.utterances
-    statistics.fit(model.linear, pooled, data.scores, deal_folds(units, [""] * len(units), seed))
+    statistics.fit(model.linear, pooled, data.scores, deal_whole(data.systems, data.utterances, seed))

@@ -24,6 +24,7 @@ dev_sets="dev"            # sets to choose the model with
 test_sets="test"          # sets to test on; those of other recipes are scored if they are prepared
 execute_pipes=false       # true runs the commands in wav.scp of the data directories (stage 1), as "sph2pipe x.sph |"
 published=                # table of published figures for the report
+references=false          # true compares the scores with those of published models (Distill-MOS, DNSMOS), too
 analyze=false             # true adds to the report what each layer of the encoder knows, before and after stage 5
 ssl_model=                # SSL encoder, a name or the path of a checkpoint; if empty, that of the configuration
 ssl_url=                  # where to download it from; if empty, where its authors published it
@@ -40,12 +41,13 @@ tag=                      # name of the experiment; if empty, from the configura
 seed=1                    # seed of the sampled frames, of k-means and of training
 # End of options
 
+published_models=(distillmos dnsmos) # of --references true, see `distilmos predict-published`
 titles=(
     "corpus to data directories"
     "audio, checked and packed"
     "hidden states of all layers, sampled frames of the training set"
     "k-means of every layer"
-    "token ids of all layers"
+    "token ids of all layers, and layers pooled over time"
     "multi-task fine-tuning"
     "prediction of every test set"
     "scores and report"
@@ -99,9 +101,21 @@ find_prepared_tests() {
     [ ${#prepared[@]} -gt 0 ] || refuse "stage ${running}: no set of '${test_sets}' is prepared: run its stages 0 and 1 first"
 }
 
+# find_train_pooled: sets `train_pooled` to the directory of the pooled layers of the training set. Those that were made
+# with the tokens are of the teacher.
+find_train_pooled() {
+    train_pooled=${tokens}/${train_name}
+    [[ ${teacher} == "${ssl_model}" && -e ${train_pooled}/pooled.scp ]] || train_pooled=${pooled}/${train_name}
+}
+
 skips() {
-    [[ ${needs_tokens} == false && $1 == [234] ]] || return 1
-    echo "stage $1 is skipped: this ${model} network needs no tokens (${conf})"
+    if [[ ${needs_tokens} == false && $1 == [23] ]]; then
+        echo "stage $1 is skipped: this ${model} network needs no tokens (${conf})"
+    elif [[ ${model} == spectral && $1 == 4 ]]; then
+        echo "stage $1 is skipped: this ${model} network has no encoder (${conf})"
+    else
+        return 1
+    fi
 }
 
 asks_of() {
@@ -111,6 +125,7 @@ asks_of() {
         2 | 4 | 6) asks=(--mem 8G --time 8:00:00 --gpu "${gpu}") ;;
         3) asks=(--mem 8G --time 4:00:00) ;;
         5) asks=(--mem 16G --time 48:00:00 --gpu "${ngpu}") ;;
+        7) asks=(--mem 8G --time 2:00:00) ;;
         *) asks=(--mem 4G --time 1:00:00) ;;
     esac
 }
@@ -118,7 +133,7 @@ asks_of() {
 take_stage_options "$@"
 whole_numbers 0 ngpu seed
 whole_numbers 1 num_threads num_nodes clusters max_frames
-true_or_false analyze execute_pipes stage_to_tmpdir
+true_or_false analyze execute_pipes references stage_to_tmpdir
 case ${execute_pipes} in
     true) pipes=(--pipes) execute=(--execute-pipes) ;;
     false) pipes=() execute=() ;;
@@ -149,6 +164,9 @@ fi
 read -ra more_args <<<"${forward_opts[*]}"
 layer_args=(--ssl "${teacher}" --backend "${backend}" ${user_dir:+--user-dir "${user_dir}"} "${more_args[@]}")
 made_with=("${teacher}" "${backend}" "${more_args[@]}")
+# The same for the encoder of the network, whose layers are pooled.
+encoder_args=("${layer_args[@]}")
+[ "${teacher}" = "${ssl_model}" ] || encoder_args=(--ssl "${ssl_model}" "${more_args[@]}")
 
 if begin 0; then
     if [ ${#train_words[@]} -gt 0 ]; then
@@ -201,13 +219,28 @@ if begin 3; then
 fi
 
 if begin 4; then
-    need "${kmeans}/quality.json" 3
+    pool=("${train_name}=${train_raw}") # sets whose layers are to be pooled in a pass of their own
+    if [ "${needs_tokens}" = true ]; then
+        need "${kmeans}/quality.json" 3
+        [ "${teacher}" != "${ssl_model}" ] || pool=() # the pass for the tokens pools them, too
+    fi
     need_audio "${train}" "${dev}"
-    for set in "${train_name}=${train_raw}" "${dev_name}=${dev_raw}"; do
+    if [ "${needs_tokens}" = true ]; then
+        for set in "${train_name}=${train_raw}" "${dev_name}=${dev_raw}"; do
+            name=${set%%=*} raw=${set#*=}
+            renew "${tokens}/${name}" "${kmeans}" "${raw}" "${teacher}" "${user_dir}" -- "${nj}" "${made_with[@]}"
+            share "${tokens}/${name}" dump_tokens distilmos dump-tokens "${layer_args[@]}" --kmeans "${kmeans}" \
+                --data "${raw}" --out "${tokens}/${name}"
+        done
+    fi
+    for index in "${!tests[@]}"; do
+        [ ! -e "${tests[index]#*=}/wav.scp" ] || pool+=("${test_names[index]}=${tests[index]#*=}")
+    done
+    for set in "${pool[@]}"; do
         name=${set%%=*} raw=${set#*=}
-        renew "${tokens}/${name}" "${kmeans}" "${raw}" "${teacher}" "${user_dir}" -- "${nj}" "${made_with[@]}"
-        share "${tokens}/${name}" dump_tokens distilmos dump-tokens "${layer_args[@]}" --kmeans "${kmeans}" \
-            --data "${raw}" --out "${tokens}/${name}"
+        renew "${pooled}/${name}" "${raw}" "${ssl_model}" "${user_dir}" -- "${nj}" "${encoder_args[@]}"
+        share "${pooled}/${name}" dump_pooled distilmos dump-pooled "${encoder_args[@]}" --data "${raw}" \
+            --out "${pooled}/${name}"
     done
     end
 fi
@@ -247,18 +280,38 @@ if begin 6; then
         "${cmd[@]}" "${asks[@]}" --num-threads "${num_threads}" "${results}/log/predict.log" \
             distilmos predict "${tests[index]#*=}" --model "${exp}/final" --out "${results}/utt2mos" \
             ${scale:+--corpus "${scale}"}
+        [ "${references}" = true ] || continue
+        for name in "${published_models[@]}"; do
+            "${cmd[@]}" "${asks[@]}" --num-threads "${num_threads}" "${results}/log/${name}.log" \
+                distilmos predict-published --model "${name}" --data "${tests[index]#*=}" \
+                --out "${results}/published/${name}"
+        done
     done
     end
 fi
 
 if begin 7; then
     find_prepared_tests
+    need_audio "${train}"
+    reference_args=(--train "${train_raw}")
     for index in "${prepared[@]}"; do
         results=${exp}/results/${test_names[index]}
         need "${results}/utt2mos" 6
+        [ "${references}" = false ] || need "${results}/published/${published_models[-1]}" 6
         "${cmd[@]}" "${asks[@]}" "${results}/log/score.log" \
             distilmos score --data "${tests[index]#*=}" --results "${results}"
+        reference_args+=(--test "${tests[index]#*=}" "${results}")
     done
+    if [ "${model}" != spectral ]; then
+        find_train_pooled
+        if [ -e "${train_pooled}/pooled.scp" ]; then
+            reference_args+=(--train-pooled "${train_pooled}" --pooled "${pooled}")
+        else
+            echo "no ridge regression beside the scores: ${train_pooled}/pooled.scp does not exist; stage 4 writes it"
+        fi
+    fi
+    "${cmd[@]}" "${asks[@]}" --num-threads "${num_threads}" "${exp}/log/references.log" \
+        distilmos references "${reference_args[@]}"
     if [[ ${analyze} == true && ${model} == spectral ]]; then
         echo "stage 7 analyses no layers: ${conf} has model: spectral, which does not use its encoder"
     elif [ "${analyze}" = true ]; then

@@ -13,6 +13,7 @@ import kaldiio
 import numpy as np
 import pytest
 import yaml
+from helpers.pages import section, tables
 from helpers.recipes import says
 
 from distilmos.data.tables import read_floats
@@ -214,9 +215,33 @@ def test_sslmos_needs_no_tokens(recipe, tmp_path):
     baseline = Recipe(tmp_path)
     done = baseline.run("--stage", 2, "--stop_stage", 5, "--train_opts", "model=sslmos")
     assert done.returncode == 0, done.stdout
-    for stage in (2, 3, 4):
+    for stage in (2, 3):
         assert len(re.findall(rf"^stage {stage}\b.*sslmos", done.stdout, re.MULTILINE)) == 1
     assert (baseline.model / "final" / "model.safetensors").exists()
+    # Its encoder is compared with, but no tokens are made.
+    assert {path.name for path in baseline.dump.iterdir()} == {"raw", "pooled_hubert_tiny"}
+    for name in ("train", "test", "test_ood"):
+        scp = baseline.dump / "pooled_hubert_tiny" / name / "pooled.scp"
+        assert keys(scp) == keys(baseline.raw / name / "wav.scp")
+
+
+@pytest.mark.slow
+def test_a_spectral_network_needs_no_encoder(recipe, tmp_path):
+    shutil.copytree(recipe.raw, tmp_path / "dump" / "raw")
+    spectral = ["--train_opts", "model=spectral", "--train_opts", "spectral_dim=4"]
+    done = Recipe(tmp_path).run("--stage", 2, "--stop_stage", 4, *spectral)
+    assert done.returncode == 0, done.stdout
+    assert len(re.findall(r"^stage [234]\b.*spectral", done.stdout, re.MULTILINE)) == 3
+
+
+@pytest.mark.slow
+def test_scores_are_shown_beside_references(recipe):
+    for name in ("test", "test_ood"):
+        shown = tables(section((recipe.model / "RESULTS.md").read_text(encoding="utf-8"), name))[0]
+        labels = [row[0] for row in shown]
+        for start in ("mean of the training set", "length", "other utterances", "listeners", "ridge regression"):
+            assert any(label.startswith(f"utterance: {start}") for label in labels), labels
+        assert "frozen hubert_tiny" in labels[-1]
 
 
 def few_utterances(recipe, root):

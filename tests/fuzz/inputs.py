@@ -518,6 +518,12 @@ def tokens() -> list[Files]:
     return [_ark(values, "layer1") | _ark(values, "layer2") | {"info.json": _info(4)}]
 
 
+def pooled() -> list[Files]:
+    """Return the pooled layers of two utterances."""
+    values = {name: np.ones((2, 6), np.float32) for name in ("u1", "u2")}
+    return [_ark(values, "pooled") | {"info.json": _info(0)}]
+
+
 def shards() -> list[Files]:
     """Return the shards of two jobs."""
     files: Files = {}
@@ -551,6 +557,7 @@ def results() -> list[Files]:
         "system": level,
         "p1401": [{"level": "utterance", "mapping": "none", "count": 4, "RMSE": 0.3, "RMSE_star": 0.1} | measures],
     }
+    metrics["pairs"] = dict.fromkeys(("utterance", "system"), PAIRS)
     metrics["bootstrap"] = {"samples": 20, "seed": 1, "level": 0.95}
     predicted = "".join(f"{row[0]} {row[4]}\n" for row in rows).encode()
     files: Files = {}
@@ -567,6 +574,22 @@ def metrics() -> list[Files]:
     scored = results()[0]["a/metrics.json"]
     unrated = {"set": "test", "notes": "", "counts": {"utterances": 4, "systems": 2}}
     return [{"metrics.json": content} for content in (scored, json.dumps(unrated).encode())]
+
+
+PAIRS = [
+    {"low": 0.0, "high": 0.5, "pairs": 4, "accuracy": 0.75},
+    {"low": 0.5, "high": None, "pairs": 0, "accuracy": None},
+]
+
+
+def references() -> list[Files]:
+    """Return references.json."""
+    entry = {"value": 0.5, "low": 0.4, "high": 0.6}
+    rows = [
+        {"target": "MOS", "name": "length", "levels": {"utterance": {"LCC": entry}}, "pairs": {"utterance": PAIRS}},
+        {"target": "MOS", "name": "mean", "levels": {"utterance": {"MSE": entry}, "system": {"MSE": entry}}},
+    ]
+    return [{"references.json": json.dumps({"rows": rows}).encode()}]
 
 
 def published() -> list[Files]:
@@ -618,6 +641,7 @@ def experiments() -> list[Files]:
     files |= {
         f"exp/results/{name}": scored[f"a/{name.split('/')[1]}"] for name in ("test/scored.tsv", "test/metrics.json")
     }
+    files["exp/results/test/references.json"] = references()[0]["references.json"]
     files |= {"exp/log.jsonl": _log(), "exp/config.yaml": b"model: distilmos\nhidden_dim: 8\ntarget_layers: all\n"}
     files["kmeans/quality.json"] = json.dumps({"ssl": "x", "clusters": 4, "layers": quality}).encode()
     return [files]

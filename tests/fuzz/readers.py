@@ -38,6 +38,7 @@ from distilmos.model.official import load_official
 from distilmos.model.package import find_model, load_model_dir, read_corpora
 from distilmos.ratings.rules import Limits
 from distilmos.ratings.screen import screen_ratings
+from distilmos.references.result import read_result, reference_rows
 from distilmos.report.analysis import write_analysis
 from distilmos.report.card import write_cards
 from distilmos.report.experiment import read_experiment
@@ -53,6 +54,7 @@ from distilmos.ssl.load import load_ssl
 from distilmos.tokens.info import TokenInfo
 from distilmos.tokens.kmeans import learn_kmeans, load_centroids, write_quality_table
 from distilmos.tokens.labels import read_tokens
+from distilmos.tokens.pooled import read_pooled
 from distilmos.training.checkpoint import load_checkpoint
 from distilmos.training.config import load_config
 from distilmos.training.monitor import Monitor
@@ -369,9 +371,11 @@ READERS = {
         Reader("features", inputs.features, read_features, confined=False),
         Reader("kmeans", inputs.kmeans, read_kmeans),
         Reader("tokens", inputs.tokens, read_token_ids, confined=False),
+        Reader("pooled", inputs.pooled, lambda: read_pooled(".", ["u1", "u2"]), confined=False),
         Reader("shards", inputs.shards, lambda: merge_shards(".", 2)),
         Reader("results", inputs.results, read_results, is_audio, confined=False),
         Reader("metrics", inputs.metrics, read_metrics_json),
+        Reader("references", inputs.references, lambda: reference_rows(read_result(Path()))),
         Reader("published", inputs.published, lambda: read_published("published.tsv")),
         Reader("journal", inputs.journals, read_journal),
         Reader("log", inputs.logs, read_log),

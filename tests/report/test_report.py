@@ -15,7 +15,7 @@ from distilmos.report.page import error_rows, write_report
 from distilmos.scoring.results import Scored, read_metrics
 
 SIMULATED = "The ratings are simulated."
-SCATTERS = {f"set{number}-{level}" for number in (1, 2) for level in LEVELS}
+SCATTERS = {f"set{number}-{level}" for number in (1, 2) for level in (*LEVELS, "pairs")}
 CURVES = {"loss", "regression", "dev-utterance", "dev-system", "dev-mse", "rate"}
 LAYERS = {f"{key}-{kind}" for key in ("layer_weights", "token_accuracy") for kind in ("end", "steps")}
 
@@ -118,13 +118,15 @@ def test_page_is_self_contained(experiments):
 
 def test_every_table_and_figure_of_simulated_ratings_says_so(experiments):
     markdown, text = report(experiments / "exp" / "distilmos", experiments / "kmeans")
-    _, *simulated, real_scores, real_p1401, real_systems, kmeans = Page(text).tables
-    assert len(simulated) == 4 and all(SIMULATED in table for table in simulated)
-    assert not any("simulated" in table for table in (real_scores, real_p1401, real_systems, kmeans))
+    tables = Page(text).tables
+    simulated, real = tables[1:6], tables[6:11]  # scores, P.1401, pairs, groups, systems; no groups, but k-means
+    assert len(tables) == 11
+    assert all(SIMULATED in table for table in simulated)
+    assert not any("simulated" in table for table in real)
     before_tables = re.findall(r"(?:^|\n)([^\n|]+)\n\n\|", section(markdown, "test"))
-    assert len(before_tables) == 4 and all(SIMULATED in line for line in before_tables)
+    assert len(before_tables) == 5 and all(SIMULATED in line for line in before_tables)
     with_notes = {name for name, caption in Page(text).figures.items() if SIMULATED in caption}
-    assert with_notes == {"set1-utterance", "set1-system", "dev-utterance", "dev-system", "dev-mse"}
+    assert with_notes == {"set1-utterance", "set1-system", "set1-pairs", "dev-utterance", "dev-system", "dev-mse"}
 
 
 def test_the_same_input_gives_the_same_bytes(experiments):

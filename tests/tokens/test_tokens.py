@@ -24,12 +24,14 @@ from distilmos.data.tables import read_floats, write_table
 from distilmos.errors import InputError
 from distilmos.ssl.features import FEATURES
 from distilmos.ssl.load import load_ssl
+from distilmos.ssl.pooling import EPS, pool_layers
 from distilmos.ssl.store import save_encoder
 from distilmos.tokens.features import dump_features, sample_frames
 from distilmos.tokens.forward import ForwardOptions
 from distilmos.tokens.info import TokenInfo
 from distilmos.tokens.kmeans import learn_kmeans, write_quality_table
 from distilmos.tokens.labels import dump_tokens, nearest, read_tokens
+from distilmos.tokens.pooled import read_pooled
 
 LENGTHS = (16000, 24000, 9001, 30400)
 LAYERS = 6
@@ -128,6 +130,26 @@ def test_samples_of_a_large_corpus_come_from_a_part_that_depends_on_the_seed():
     assert len(set(drawn[0]) & set(drawn[2])) < len(drawn[0]) / 3
     more = sample_frames(lengths | {"v": 60}, 1000, 1)
     assert len(set(more) & set(drawn[0])) >= len(drawn[0]) - 1
+
+
+def test_pooled_layers_are_mean_and_deviation_of_the_hidden_states(flow, tmp_path):
+    words = ["--ssl", "hubert_tiny", "--data", str(flow / "data"), "--out", str(tmp_path), "--device", "cpu"]
+    for job in (1, 2):
+        assert main(["dump-pooled", *words, "--job", str(job), "--jobs", "2"]) == 0
+    assert main(["merge-archives", str(tmp_path), "--jobs", "2"]) == 0
+    alone, info = read_pooled(tmp_path, list(counts()))
+    with_tokens, same = read_pooled(flow / "tokens", list(counts()))
+    assert info.fingerprint == same.fingerprint
+    np.testing.assert_allclose(alone, with_tokens, atol=1e-4)
+    for index, pooled in enumerate(alone):
+        frames = np.stack([layer[0].numpy() for layer in states(flow / f"u{index}.wav")])
+        deviation = np.sqrt(frames.var(1) + EPS)
+        np.testing.assert_allclose(pooled, np.concatenate([frames.mean(1), deviation], axis=1), atol=1e-4)
+
+
+def test_a_recording_without_a_frame_has_finite_pooled_layers():
+    pooled = pool_layers([torch.randn(2, 5, 3)], torch.tensor([0, 5]))
+    assert pooled.isfinite().all() and not pooled[0, 0, :3].any()
 
 
 def test_tokens_equal_the_predictions_of_scikit_learn(flow):

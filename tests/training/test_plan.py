@@ -49,7 +49,8 @@ def test_amounts_are_those_of_the_stages(corpus, tmp_path, capsys) -> None:
     assert abs(planned["1 audio"]["disk"] - raw) < 0.1e6
     assert abs(planned["2 features"]["disk"] - size(corpus.root / "feats", "*.ark")) < 0.1e6
     tokens = sum(size(corpus.tokens(name), "*.ark") for name in ("train", "dev"))
-    assert abs(planned["4 tokens"]["disk"] - tokens) < 0.1e6
+    pooled_of_dev = size(corpus.tokens("dev"), "pooled.ark")  # once more, as it is the test set
+    assert abs(planned["4 tokens"]["disk"] - tokens - pooled_of_dev) < 0.1e6
     assert main(arguments) == 0
     checkpoints = size(tmp_path / "exp" / "planned", "checkpoints/*") + size(tmp_path / "exp" / "planned", "final/*")
     assert abs(planned["5 training"]["disk"] - checkpoints) < 0.15e6
@@ -59,9 +60,16 @@ def test_amounts_are_those_of_the_stages(corpus, tmp_path, capsys) -> None:
     for name, text in frames.items():
         durations = read_floats(corpus.raw(name) / "utt2dur").values()
         assert int(text.replace(",", "")) == sum(count(round(seconds * 16000)) for seconds in durations)
-    # The baseline has no tokens.
+    # The baseline has no tokens, but its encoder is compared with.
     assert main([*command, "--set", "model=sslmos", "--set", "token_weight=0"]) == 0
-    assert list(stages(tmp_path / "plan.json")) == ["1 audio", "5 training", "6 prediction"]
+    planned = stages(tmp_path / "plan.json")
+    assert list(planned) == ["1 audio", "4 pooled layers", "5 training", "6 prediction"]
+    for name in ("train", "dev"):
+        out = tmp_path / "pooled" / name
+        words = ["--ssl", str(corpus.encoder), "--data", str(corpus.raw(name)), "--out", str(out), "--device", "cpu"]
+        assert main(["dump-pooled", *words]) == 0 and main(["merge-archives", str(out), "--jobs", "1"]) == 0
+    pooled = size(tmp_path / "pooled", "*/pooled.ark")
+    assert 0.8 * pooled < planned["4 pooled layers"]["disk"] < pooled  # without ids and headers
     # A spectral network needs no encoder.
     assert main([*command, "--set", "model=spectral", "--set", "spectral_dim=4"]) == 0
     assert list(stages(tmp_path / "plan.json")) == ["1 audio", "5 training", "6 prediction"]

@@ -63,7 +63,7 @@ if [ "${action}" = train ]; then
                 ;;
             score)
                 IFS=$'\t' read -r model raw results <<<"${more}"
-                distilmos python ../TEMPLATE/study/published.py --model "${model}" --data "${raw}" --out "${results}/utt2mos"
+                distilmos predict-published --model "${model}" --data "${raw}" --out "${results}/utt2mos"
                 distilmos score --data "${raw}" --results "${results}"
                 ;;
             sweep)

@@ -1,0 +1,1 @@
+"""Scores that those of a model are read beside."""
