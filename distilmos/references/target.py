@@ -48,10 +48,17 @@ class RatedTarget:
         predicted: Mapping[str, float],
         measures: Sequence[str] = METRICS,
         levels: Sequence[str] = LEVELS,
+        *,
+        orders: bool = True,
     ) -> dict[str, Any]:
-        """Return a row of references.json with the `measures` and `levels` of predictions on the scale of the ratings.
+        """Return a row of references.json.
 
-        Utterances without a prediction do not count.
+        Args:
+            name: of the reference.
+            predicted: utterance -> score on the scale of the ratings; utterances without one do not count.
+            measures: those to keep.
+            levels: those to keep.
+            orders: whether the accuracy of the order of pairs means something.
         """
         rows = scored_rows(self.data, self.rated, predicted, self.system_mos)
         scores, arrays = score_levels(rows, self.samples, self.seed), level_arrays(rows)
@@ -60,19 +67,20 @@ class RatedTarget:
             level: {measure: {end: scores[level][measure][end] for end in ENDS} for measure in measures}
             for level in levels
         }
-        if len(measures) > 1:  # a constant puts no pair in order
+        if orders:
             found["pairs"] = {level: pair_accuracy(*arrays[level], self.scale.width) for level in levels}
         return found
 
     def simple(self, mean: float | None) -> Iterator[dict[str, Any]]:
         """Yield the rows of the mean of the training set, the length and the condition."""
         if mean is not None:
-            yield self.row("mean of the training set", dict.fromkeys(self.rated, mean), METRICS[:1])
+            yield self.row("mean of the training set", dict.fromkeys(self.rated, mean), METRICS[:1], orders=False)
         yield self.row(LENGTH, self.data.durations, METRICS[1:])
         others = self._others()
         if others:
             part = "" if len(others) == len(self.rated) else f", {len(others)} of {len(self.rated)} utterances"
-            yield self.row(f"other utterances of the condition{part}", others, levels=LEVELS[:1])
+            # Within a condition, the better utterance always gets the lower mean of the others.
+            yield self.row(f"other utterances of the condition{part}", others, levels=LEVELS[:1], orders=False)
 
     def _others(self) -> dict[str, float]:
         """Return the mean score of the other utterances of the condition, for each utterance with any."""
@@ -93,7 +101,7 @@ class RatedTarget:
                     level: {measure: {"value": value, "low": None, "high": None} for measure, value in values.items()}
                     for level, values in levels.items()
                 }
-                yield {"target": self.scale.name, "name": f"listeners, {name}", "levels": entries}
+                yield {"target": self.scale.name, "name": f"listener ceiling, {name}", "levels": entries}
 
     def ridge(self, fitted: FittedLayer, directory: Path) -> dict[str, Any]:
         """Return the row of a ridge regression; `directory` has the pooled layers of the test set."""

@@ -254,7 +254,7 @@ def layer_lines(
 
 
 def class_lines(
-    name: str, title: str, classes: Sequence[str], lines: Sequence[Line], level: tuple[str, float]
+    name: str, title: str, classes: Sequence[str], lines: Sequence[Line], level: tuple[str, float], x_label: str
 ) -> Figure:
     """Draw shares over ordered classes, such as ranges of a difference; the scale ends at 1.
 
@@ -264,13 +264,15 @@ def class_lines(
         classes: names of the classes.
         lines: curves over the numbers of the classes, from 0.
         level: name and height of a horizontal reference line.
+        x_label: meaning of the classes.
     """
     with _axes(WIDTH, HEIGHT) as (canvas, axes):
         legend = _draw(axes, lines, level)
+        axes.set_xlabel(x_label)
         axes.set_xticks(range(len(classes)), classes)
         axes.set_xlim(-0.3, len(classes) - 0.7)
         axes.set_ylim(min([level[1], *(value for line in lines for value in line.y if value == value)]) - 0.05, 1.03)
-        svg = _svg(canvas, name, title)
+        svg = _svg(canvas, name, f"{title} by {x_label}")
     return Figure(title, svg, legend)
 
 

@@ -17,6 +17,7 @@ NOTE = (
     "Order of pairs: accuracy is the share of the pairs of a set that the predicted scores put in the rated order, by "
     "the difference of the rated scores; a tie of the predictions counts half."
 )
+TITLE = "Accuracy of the order of pairs"
 CHANCE = ("chance", 0.5)
 
 
@@ -26,8 +27,8 @@ def pair_tables(scored: ScoredSet) -> list[dict[str, Any]]:
         return []
     header = [f"{scale_in(scored.metrics).name} differs by"]
     for level in LEVELS:
-        header += [f"{level} accuracy", f"{level} pairs"]
-    return [{"title": "Order of pairs", "header": header, "rows": pair_rows(scored.metrics["pairs"])}]
+        header += [f"{level}s", "pairs"]
+    return [{"title": TITLE, "header": header, "rows": pair_rows(scored.metrics["pairs"])}]
 
 
 def pair_figure(name: str, scored: ScoredSet) -> Figure | None:
@@ -47,8 +48,7 @@ def pair_figure(name: str, scored: ScoredSet) -> Figure | None:
         colour = (GREY, *PALETTE[2:])[place % (len(PALETTE) - 1)]
         lines.append(_line(f"utterances: {row['name']}", row["pairs"][LEVELS[0]], colour, dashed=True))
     classes = [_tick(row) for row in pairs[LEVELS[0]]]
-    title = f"Order of pairs: accuracy by difference of {own}"
-    return figures.class_lines(name, title, classes, lines, CHANCE)
+    return figures.class_lines(name, TITLE, classes, lines, CHANCE, f"difference of {own}")
 
 
 def _line(label: str, classes: Sequence[Mapping[str, Any]], colour: str, *, dashed: bool = False) -> Line:

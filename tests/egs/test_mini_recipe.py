@@ -239,7 +239,7 @@ def test_scores_are_shown_beside_references(recipe):
     for name in ("test", "test_ood"):
         shown = tables(section((recipe.model / "RESULTS.md").read_text(encoding="utf-8"), name))[0]
         labels = [row[0] for row in shown]
-        for start in ("mean of the training set", "length", "other utterances", "listeners", "ridge regression"):
+        for start in ("mean of the training set", "length", "other utterances", "listener ceiling", "ridge regression"):
             assert any(label.startswith(f"utterance: {start}") for label in labels), labels
         assert "frozen hubert_tiny" in labels[-1]
 

@@ -159,7 +159,7 @@ def test_listeners_are_a_reference_where_single_ratings_are_known(make, tmp_path
     ratings, means = panel(mos)
     make("test", means, features, ratings=ratings)
     (rows,) = references(tmp_path, "test", pooled=False)
-    ceiling = [name for name in rows if name.startswith("listeners")]
+    ceiling = [name for name in rows if name.startswith("listener ceiling")]
     assert len(ceiling) == 3
     assert all(rows[name]["levels"].keys() == {"utterance", "system"} for name in ceiling)
     assert all(0.3 < value(rows[name], "LCC") < 1 for name in ceiling)
