@@ -48,6 +48,10 @@ def fit_ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> R
     centre = targets.mean(0)
     rotated = left.T @ (targets - centre)
 
+    parts = [
+        (left[folds == fold], left[folds == fold].T @ left[folds == fold], folds == fold) for fold in np.unique(folds)
+    ]
+
     def error(penalty: float) -> float:
         """Return the squared error of a cross-validation over the folds, without a fit for each fold.
 
@@ -58,10 +62,14 @@ def fit_ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> R
         shrunk = squares / (squares + penalty)
         residuals = targets - centre - left @ (shrunk[:, None] * rotated)
         total = 0.0
-        for fold in np.unique(folds):
-            own = left[folds == fold]
-            removed = np.eye(len(own)) - (own * shrunk) @ own.T
-            total += float(np.square(np.linalg.solve(removed, residuals[folds == fold])).sum())
+        for own, gram, members in parts:
+            errors = residuals[members]
+            if len(own) <= own.shape[1]:
+                errors = np.linalg.solve(np.eye(len(own)) - (own * shrunk) @ own.T, errors)
+            else:  # the same by the identity of Woodbury, so that the cost does not grow with the cube of the fold
+                removed = np.eye(own.shape[1]) - shrunk[:, None] * gram
+                errors = errors + own @ np.linalg.solve(removed, shrunk[:, None] * (own.T @ errors))
+            total += float(np.square(errors).sum())
         return total
 
     errors = {penalty: error(penalty) for penalty in PENALTIES}

@@ -10,7 +10,7 @@ import torch
 
 from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.recordings import find_recordings
-from distilmos.data.schema import Scale, target_table
+from distilmos.data.schema import Scale
 from distilmos.errors import InputError, raise_faults
 from distilmos.inference.predict import PredictOptions, Score, predict
 from distilmos.mapping import fit_map
@@ -18,6 +18,7 @@ from distilmos.metrics import agreement
 from distilmos.model.calibration import NAME, CalibratedTarget, Calibration, add_calibrations
 from distilmos.model.package import MODELS, find_model, load_model_dir, model_names
 from distilmos.scoring.p1401 import MAPPINGS, evaluate
+from distilmos.scoring.results import rated_target
 from distilmos.ssl.encoder import weights_hash
 
 LEAST = {1: 10, 3: 20}  # rated utterances, by the order of the mapping
@@ -79,14 +80,12 @@ def _own_directory(model: str) -> Path:
 
 
 def _ratings(truth: DataDir, place: int, scale: Scale, least: int) -> tuple[Scale, dict[str, float]]:
-    """Return the scale and the ratings of a target of the model: of utt2TARGET, or for the first target of utt2mos."""
-    if scale.name in truth.targets or place:
-        table, (found, rated) = target_table(scale.name).name, truth.target(scale.name)
-    else:
-        table, found, rated = "utt2mos", truth.scale, truth.mos
-    if len(rated) < least:
-        raise InputError(f"{truth.path / table}: {len(rated)} utterances are rated; at least {least} are needed")
-    return found, rated
+    """Return the scale and the ratings of a target of the model."""
+    ratings = rated_target(truth, scale, first=place == 0)
+    if len(ratings.scores) < least:
+        table = truth.path / f"utt2{ratings.target}"
+        raise InputError(f"{table}: {len(ratings.scores)} utterances are rated; at least {least} are needed")
+    return ratings.scale, ratings.scores
 
 
 def _fit(

@@ -31,7 +31,7 @@ COVERAGE = 0.95  # of the intervals of ratings
 ABOUT = (
     "ITU-T P.1401: each mapping of the predictions is fitted to the ratings of its own row. RMSE* counts an error as "
     f"far as it exceeds the {100 * COVERAGE:g} % interval of the rating, and the outlier ratio is the share of errors "
-    "that exceed it; both need single ratings or votes."
+    "that exceed it; both need single ratings or votes, at least two for each mean."
 )
 
 
@@ -169,6 +169,7 @@ def _levels(
     system_mos: Mapping[str, float],
 ) -> list[_Level]:
     spreads = _rating_spreads(truth, target)
+    rated = dict(sorted(rated.items()))  # the order of the intervals
     pairs = level_scores(rated, predicted, truth.systems, system_mos)
 
     def half_widths(names: Mapping[str, str]) -> np.ndarray | None:

@@ -146,8 +146,8 @@ def score_results(data: str | Path, results: str | Path, samples: int = SAMPLES,
         write_text(results / "notes", truth.notes + "\n")
     else:
         (results / "notes").unlink(missing_ok=True)
-    scale, rows = _compare(truth, results / "utt2mos", scales[0])
-    metrics |= _target_metrics(truth, scale, rows, samples, seed)
+    ratings, rows = _compare(truth, results / "utt2mos", scales[0])
+    metrics |= _target_metrics(truth, ratings, rows, samples, seed)
     if further := [_compare(truth, results / target_table(scale.name).name, scale) for scale in scales[1:]]:
         metrics["targets"] = [_target_metrics(truth, *each, samples, seed) for each in further]
     if rows:
@@ -158,8 +158,8 @@ def score_results(data: str | Path, results: str | Path, samples: int = SAMPLES,
     return metrics
 
 
-def _compare(truth: DataDir, path: Path, predicted: Scale) -> tuple[Scale, list[Scored]]:
-    """Return the ratings of a target with their scale; none if it is not rated.
+def _compare(truth: DataDir, path: Path, predicted: Scale) -> tuple[Ratings, list[Scored]]:
+    """Return the ratings of a target, and a row for each of its rated utterances.
 
     Args:
         truth: the rated set.
@@ -167,32 +167,49 @@ def _compare(truth: DataDir, path: Path, predicted: Scale) -> tuple[Scale, list[
         predicted: their scale.
     """
     scores = _read_predictions(path, truth)
-    scale, rated, system_mos = rated_target(truth, predicted, first=path.name == "utt2mos")
-    converted = {utterance: predicted.convert(scores[utterance], scale) for utterance in rated}
-    return scale, scored_rows(truth, rated, converted, system_mos)
+    ratings = rated_target(truth, predicted, first=path.name == "utt2mos")
+    converted = {utterance: predicted.convert(scores[utterance], ratings.scale) for utterance in ratings.scores}
+    return ratings, scored_rows(truth, ratings, converted)
 
 
-def rated_target(data: DataDir, predicted: Scale, *, first: bool) -> tuple[Scale, dict[str, float], dict[str, float]]:
+@dataclass(frozen=True)
+class Ratings:
+    """The ratings of one target of a set.
+
+    Attributes:
+        target: MOS for the ratings of utt2mos, which alone may have single ratings; else the name of the target.
+        scale: their scale.
+        scores: utterance -> score; empty if the target is not rated.
+        system_mos: true scores of the systems that have one.
+    """
+
+    target: str
+    scale: Scale
+    scores: dict[str, float]
+    system_mos: dict[str, float]
+
+
+def rated_target(data: DataDir, predicted: Scale, *, first: bool) -> Ratings:
     """Return the ratings that predictions on the scale `predicted`, whose name is that of the target, are of.
 
     Args:
         data: the rated set.
         predicted: scale of the predictions.
-        first: whether it is the first target of a model, which is that of utt2mos if `data` has none of its name.
-
-    Returns:
-        scale, scores of utterances, and true scores of the systems that have one; no scores if it is not rated.
+        first: whether it is the first target of a model. It is that of utt2mos if the scale of utt2mos has its name, or
+            if `data` has no target of its name.
     """
+    own = predicted.name in data.targets and not (data.mos and predicted.name == data.scale.name)
+    if first and not own:
+        return Ratings(MOS, data.scale, data.mos, data.system_mos)
     if predicted.name in data.targets:
-        return *data.target(predicted.name), {}
-    return (data.scale, data.mos, data.system_mos) if first else (predicted, {}, {})
+        return Ratings(predicted.name, *data.target(predicted.name), {})
+    return Ratings(predicted.name, predicted, {}, {})
 
 
 def scored_rows(
     data: DataDir,
-    rated: Mapping[str, float],
+    ratings: Ratings,
     predicted: Mapping[str, float],
-    system_mos: Mapping[str, float],
 ) -> list[Scored]:
     """Return a row for each utterance that is rated and predicted, both on the scale of the ratings."""
     systems, groups = data.systems, data.groups
@@ -201,37 +218,39 @@ def scored_rows(
             utterance=u,
             system=systems[u],
             group=groups.get(systems[u], ""),
-            mos=rated[u],
+            mos=ratings.scores[u],
             predicted=predicted[u],
-            system_mos=system_mos.get(systems[u]),
+            system_mos=ratings.system_mos.get(systems[u]),
         )
         for u in data.utterances
-        if u in rated and u in predicted
+        if u in ratings.scores and u in predicted
     ]
 
 
-def _target_metrics(truth: DataDir, scale: Scale, rows: Sequence[Scored], samples: int, seed: int) -> dict[str, Any]:
+def _target_metrics(
+    truth: DataDir, ratings: Ratings, rows: Sequence[Scored], samples: int, seed: int
+) -> dict[str, Any]:
     """Return the part of metrics.json about one target; it names the scale unless that is MOS from 1 to 5."""
     counted = [row.utterance for row in rows] or truth.utterances
     counts = {"utterances": len(counted), "systems": len({truth.systems[u] for u in counted})}
     return {
-        **({} if scale == MOS_SCALE else {"scale": asdict(scale)}),
+        **({} if ratings.scale == MOS_SCALE else {"scale": asdict(ratings.scale)}),
         "counts": counts,
-        **(_measures(truth, scale, rows, samples, seed) if rows else {}),
+        **(_measures(truth, ratings, rows, samples, seed) if rows else {}),
     }
 
 
-def _measures(truth: DataDir, scale: Scale, rows: Sequence[Scored], samples: int, seed: int) -> dict[str, Any]:
-    parts = {"pairs": _pairs(rows, scale), "p1401": _p1401(truth, scale, rows)}
+def _measures(truth: DataDir, ratings: Ratings, rows: Sequence[Scored], samples: int, seed: int) -> dict[str, Any]:
+    parts = {"pairs": _pairs(rows, ratings.scale), "p1401": _p1401(truth, ratings, rows)}
     return score_levels(rows, samples, seed) | parts
 
 
-def _p1401(truth: DataDir, scale: Scale, rows: Sequence[Scored]) -> list[dict[str, Any]]:
+def _p1401(truth: DataDir, ratings: Ratings, rows: Sequence[Scored]) -> list[dict[str, Any]]:
     """Return the part of metrics.json with the measures of ITU-T P.1401 for one target."""
     found = evaluate_set(
         truth,
-        scale.name if scale.name in truth.targets else MOS,
-        scale,
+        ratings.target,
+        ratings.scale,
         {row.utterance: row.mos for row in rows},
         {row.utterance: row.predicted for row in rows},
         {row.system: row.system_mos for row in rows if row.system_mos is not None},
@@ -309,18 +328,20 @@ def resample_levels(
     return found
 
 
-def score_levels(rows: Sequence[Scored], samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:
-    """Compute the measures of both levels with percentile bootstrap intervals; None where one is not defined.
+def score_levels(
+    rows: Sequence[Scored], samples: int = SAMPLES, seed: int = 1, measures: Sequence[str] = METRICS
+) -> dict[str, Any]:
+    """Compute measures of both levels with percentile bootstrap intervals; None where one is not defined.
 
     The interval of a correlation leaves out the resamples (see `resample_levels`) that do not define it. Their number
     is `undefined`.
     """
     scores: dict[str, Any] = {}
     arrays = level_arrays(rows)
-    for level, resampled in resample_levels([arrays], rows, samples, seed).items():
+    for level, resampled in resample_levels([arrays], rows, samples, seed, measures).items():
         values = agreement(*arrays[level])
         scores[level] = {}
-        for name in METRICS:
+        for name in measures:
             low, high, undefined = interval(resampled[name][:, 0])
             entry = {"value": values[name], "low": low, "high": high}
             scores[level][name] = finite(entry) | {"undefined": undefined}

@@ -16,6 +16,11 @@ case ${aspect} in
     prosodic | accuracy) own=/${aspect} ;; # directories of its own
     *) usage_error run.sh "--aspect must be fluency, prosodic or accuracy, not '${aspect}'" ;;
 esac
+case ${train_group} in
+    all | adult | child) ;;
+    *) usage_error run.sh "--train_group must be all, adult or child, not '${train_group}'" ;;
+esac
+[[ ${train_utterances} =~ ^[0-9]+$ ]] || usage_error run.sh "--train_utterances must be a number, not '${train_utterances}'"
 [ "${train_group}" = all ] || own+=/${train_group}
 [ "${train_utterances}" = 0 ] || own+=/${train_utterances}
 

@@ -12,10 +12,10 @@ from distilmos.errors import run_main
 from distilmos.files import write_text
 from distilmos.markdown import markdown_table, number
 from distilmos.metrics import LEVELS, METRICS
-from distilmos.scoring.results import read_metrics
+from distilmos.scoring.results import rated_targets, read_metrics
 
 PAGE = "MOS_BENCH.md"
-ABSENT = "not prepared"
+ABSENT, UNRATED = "not prepared", "not rated"
 
 
 def main() -> None:
@@ -52,9 +52,12 @@ def row_of(row: Row, results: str) -> list[str]:
         results: its directory of results; - if the set is not prepared.
     """
     start = [row["set"], row["title"]]
+    unknown = ["-"] * (1 + len(LEVELS) * len(METRICS))
     if results == "-":
-        return [*start, ABSENT, *["-"] * (1 + len(LEVELS) * len(METRICS))]
+        return [*start, ABSENT, *unknown]
     metrics = read_metrics(results)
+    if not rated_targets(metrics):
+        return [*start, UNRATED, *unknown]
     counts = metrics["counts"]
     found, published = str(counts["utterances"]), row["utterances"]
     partial = f" of {published}" if published not in (found, "-") else ""
