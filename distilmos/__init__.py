@@ -11,12 +11,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(name: str | Path | None = None, device: str = "auto", **options: float | int | str | None) -> Predictor:
+def load(
+    name: str | Path | None = None,
+    device: str = "auto",
+    calibrated: str | None = None,
+    **options: float | int | str | None,
+) -> Predictor:
     """Load a model for prediction: `distilmos.load().predict("some.wav").mos`.
 
     Args:
         name: name of an embedded model, a model directory, or a hub id (OWNER/NAME); None for the default model.
         device: "auto" (the GPU if there is one), "cpu", "cuda", ...
+        calibrated: name of a calibration of the model, see `distilmos calibrate`; None for the scores of the model.
         options: batch_seconds, window_seconds, workers, corpus; see distilmos.inference.predict.PredictOptions.
 
     Raises:
@@ -26,4 +32,4 @@ def load(name: str | Path | None = None, device: str = "auto", **options: float 
     from distilmos.api import load_predictor  # imports torch, which `import distilmos` must not
     from distilmos.model.package import DEFAULT
 
-    return load_predictor(DEFAULT if name is None else name, device, **options)
+    return load_predictor(DEFAULT if name is None else name, device, calibrated, **options)

@@ -20,6 +20,7 @@ from distilmos.data.copies import Copy
 from distilmos.data.recordings import Recording, find_recordings
 from distilmos.errors import InputError, InputWarning
 from distilmos.inference.predict import PredictOptions, Score, predict, score_audio, too_short
+from distilmos.model.calibration import find_calibration
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import find_model, load_model_dir
 from distilmos.ssl.forward import choose_device
@@ -292,21 +293,30 @@ def _as_numpy(tensor: Tensor, number: int) -> np.ndarray:
 
 
 def load_predictor(
-    name: str | Path, device: str = "auto", **options: float | int | str | tuple[float, float] | None
+    name: str | Path,
+    device: str = "auto",
+    calibrated: str | None = None,
+    **options: float | int | str | tuple[float, float] | None,
 ) -> Predictor:
     """Load a model for prediction; `distilmos.load` is this.
 
     Args:
         name: name of an embedded model, a model directory, or a hub id (OWNER/NAME).
         device: "auto", "cpu", "cuda", ...
-        options: fields of PredictOptions.
+        calibrated: name of a calibration of the model (`distilmos calibrate`): scores are on the scale of its listening
+            test; None for the scores of the model.
+        options: other fields of PredictOptions.
 
     Raises:
-        InputError: if the model, device or option does not exist.
+        InputError: if the model, device, calibration or option does not exist.
         FailedError: if the model cannot be fetched.
     """
     known = [option.name for option in fields(PredictOptions)]
     if unknown := [option for option in options if option not in known]:
         raise InputError(f"unknown option {', '.join(unknown)}; options are {', '.join(known)}")
     chosen = replace(PredictOptions(), **options)  # type: ignore[arg-type]  # checked by dataclasses
-    return Predictor(load_model_dir(find_model(name)), choose_device(device), chosen)
+    directory = find_model(name)
+    model = load_model_dir(directory)
+    if calibrated is not None:
+        chosen = replace(chosen, calibration=find_calibration(directory, calibrated, model))
+    return Predictor(model, choose_device(device), chosen)

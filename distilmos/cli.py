@@ -19,6 +19,7 @@ from distilmos.errors import FailedError, InputError, InputWarning
 GROUPS = {
     "use": {
         "predict": "predict the MOS of audio files or a data directory (stage 6)",
+        "calibrate": "fit the scores of a model to the scale of a listening test",
         "web": "score uploaded or recorded speech on a local web page",
         "pull": "download a model from the Hugging Face hub",
         "push": "upload a model to the Hugging Face hub",

@@ -47,7 +47,10 @@ def fit_ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> R
     left, squares = _left_vectors(inputs)
     centre = targets.mean(0)
     rotated = left.T @ (targets - centre)
-    parts = [folds == fold for fold in np.unique(folds)]
+
+    parts = [
+        (left[folds == fold], left[folds == fold].T @ left[folds == fold], folds == fold) for fold in np.unique(folds)
+    ]
 
     def error(penalty: float) -> float:
         """Return the squared error of a cross-validation over the folds, without a fit for each fold.
@@ -59,8 +62,14 @@ def fit_ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> R
         shrunk = squares / (squares + penalty)
         residuals = targets - centre - left @ (shrunk[:, None] * rotated)
         total = 0.0
-        for part in parts:
-            total += float(np.square(_left_out(left[part], shrunk, residuals[part])).sum())
+        for own, gram, members in parts:
+            errors = residuals[members]
+            if len(own) <= own.shape[1]:
+                errors = np.linalg.solve(np.eye(len(own)) - (own * shrunk) @ own.T, errors)
+            else:  # the same by the identity of Woodbury, so that the cost does not grow with the cube of the fold
+                removed = np.eye(own.shape[1]) - shrunk[:, None] * gram
+                errors = errors + own @ np.linalg.solve(removed, shrunk[:, None] * (own.T @ errors))
+            total += float(np.square(errors).sum())
         return total
 
     errors = {penalty: error(penalty) for penalty in PENALTIES}
@@ -74,26 +83,14 @@ def best_fit(models: Sequence[Ridge]) -> int:
     return min(range(len(models)), key=lambda place: models[place].error)
 
 
-def _left_out(own: np.ndarray, shrunk: np.ndarray, residuals: np.ndarray) -> np.ndarray:
-    """Return (I - H)^-1 `residuals` (F, C) for H = `own` (F, R) diag(`shrunk`) `own`^T, all `shrunk` (R,) above 0.
-
-    With more rows than columns, the identity of Woodbury leaves a smaller matrix to invert.
-    """
-    if len(own) <= own.shape[1]:
-        return np.linalg.solve(np.eye(len(own)) - (own * shrunk) @ own.T, residuals)
-    inner = np.linalg.solve(np.diag(1 / shrunk) - own.T @ own, own.T @ residuals)
-    return np.asarray(residuals + own @ inner)
-
-
 def _left_vectors(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the left singular vectors (N, R) and the squared singular values (R,), above 0, of `inputs` (N, P)."""
+    """Return the left singular vectors (N, R) and the squared singular values (R,) of `inputs` (N, P)."""
     if inputs.shape[0] > inputs.shape[1]:
         left, values, _ = np.linalg.svd(inputs, full_matrices=False)
-        squares = values**2
-    else:
-        # The Gram matrix is much smaller than a matrix of all layers.
-        squares, left = np.linalg.eigh(inputs @ inputs.T)
-    kept = squares > len(squares) * np.finfo(np.float64).eps * squares.max()  # those of rounding errors are 0
+        return left, values**2
+    # The Gram matrix is much smaller than a matrix of all layers. Eigenvalues of the size of its rounding errors are 0.
+    squares, left = np.linalg.eigh(inputs @ inputs.T)
+    kept = squares > len(squares) * np.finfo(np.float64).eps * squares[-1]
     return left[:, kept], squares[kept]
 
 

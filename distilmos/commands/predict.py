@@ -41,6 +41,7 @@ from distilmos.inference.output import Journal, record
 from distilmos.inference.predict import PredictOptions, Score, predict, scales_of
 from distilmos.inference.progress import with_progress
 from distilmos.memory import use_huge_pages
+from distilmos.model.calibration import find_calibration
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import DEFAULT, find_model, load_model_dir
 from distilmos.ssl.encoder import weights_hash
@@ -63,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--corpus", metavar="NAME", help="add the offset of this corpus, for a model trained on several"
+    )
+    parser.add_argument(
+        "--calibrated",
+        metavar="NAME",
+        help="map scores to the scale of a listening test, by the calibration NAME of the model (distilmos calibrate)",
     )
     parser.add_argument(
         "--channel",
@@ -99,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
     use_huge_pages()
     recordings = find_recordings(args.inputs, args.column)
     device = choose_device(args.device)
-    model = load_model_dir(find_model(args.model)).to(device)
+    directory = find_model(args.model)
+    model = load_model_dir(directory).to(device)
     options = PredictOptions(
         batch_seconds=args.batch_seconds,
         window_seconds=args.window,
@@ -107,7 +114,10 @@ def run(args: argparse.Namespace) -> int:
         corpus=args.corpus,
         channel=args.channel,
         scale=args.scale and tuple(args.scale),
+        calibration=None if args.calibrated is None else find_calibration(directory, args.calibrated, model),
     )
+    if options.calibration is not None:
+        print(f"scores are {options.calibration.text}", file=sys.stderr)
     if args.out is None:
         failed = 0
         for score in _with_frames(predict(model, recordings, device, options), args):
@@ -146,7 +156,16 @@ def _open_journal(args: argparse.Namespace, model: MOSNetwork, options: PredictO
         "channel": options.channel,
         "scale": options.scale and list(options.scale),
     }
-    return Journal(args.out, scales_of(model, options), identity, resume=args.resume)
+    calibration = options.calibration
+    if calibration is not None:
+        identity["calibration"] = calibration.model_dump(mode="json")
+    return Journal(
+        args.out,
+        scales_of(model, options),
+        identity,
+        resume=args.resume,
+        calibrated=calibration.name if calibration else "",
+    )
 
 
 def _except(out: Path, inputs: list[str], recordings: Iterator[Recording]) -> Iterator[Recording]:

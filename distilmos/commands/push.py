@@ -1,6 +1,7 @@
 """Upload a model directory to the Hugging Face hub.
 
-Log in with `hf auth login`, or set HF_TOKEN. The upload consists of configuration, weights and card (README.md).
+Log in with `hf auth login`, or set HF_TOKEN. The upload consists of configuration, weights, card (README.md) and
+calibrations.
 Anyone who can access the repository loads the model with `distilmos predict --model OWNER/NAME`.
 """
 

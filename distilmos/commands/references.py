@@ -5,7 +5,7 @@ Writes RESULTS/references.json, which `distilmos report` shows below the scores 
   - the mean of the other utterances of the condition: what perfect knowledge of the conditions gives;
   - listeners, as far as single ratings are known: how well some of them predict the others;
   - a ridge regression on the best layer of the frozen encoder, fitted to the training set (with --pooled);
-  - published models, whose scores `distilmos predict-published` has written to RESULTS/published.
+  - published models, whose scores `distilmos predict-published` has written (with --published).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from distilmos.scoring.bootstrap import SAMPLES
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--train", type=Path, required=True, metavar="DIR", help="training set, dump/raw/train")
+    parser.add_argument("--train", type=Path, metavar="DIR", help="training set, dump/raw/train")
     parser.add_argument(
         "--test",
         type=Path,
@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pooled layers: DIR/NAME has those of the test set with the results .../NAME; needs --train-pooled",
     )
     parser.add_argument("--train-pooled", type=Path, metavar="DIR", help="pooled layers of the training set")
+    parser.add_argument(
+        "--published", type=Path, metavar="DIR", help="DIR/NAME has scores of published models for the test set NAME"
+    )
     add_bootstrap_options(parser, SAMPLES)
 
 
@@ -45,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
     """Write the references and print what they lack."""
     if (args.pooled is None) != (args.train_pooled is None):
         raise InputError("--pooled and --train-pooled belong together; give both")
+    if args.pooled and not args.train:
+        raise InputError("--pooled needs --train")
     pooled = PooledLayers(args.train_pooled, args.pooled) if args.pooled else None
-    for line in write_references(args.train, args.test, pooled, args.samples, args.seed):
+    for line in write_references(args.train, args.test, pooled, args.published, args.samples, args.seed):
         print(line)
     return 0

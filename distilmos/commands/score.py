@@ -1,8 +1,9 @@
 """Stage 7: score the predictions of one set against its ratings.
 
 Writes RESULTS/metrics.json and RESULTS/scored.tsv. metrics.json holds MSE, LCC, SRCC and KTAU of utterances and of
-systems, each with a percentile bootstrap interval that resamples whole systems. For a set without ratings it holds the
-counts only.
+systems, each with a percentile bootstrap interval that resamples whole systems, and the measures of ITU-T P.1401 for
+utterances, conditions (if the data directory has sys2cond) and systems: RMSE, RMSE* and outlier ratio, without mapping
+and after a first-order and a monotonic third-order mapping. For a set without ratings it holds the counts only.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import argparse
 
 from distilmos.commands.options import add_bootstrap_options
 from distilmos.scoring.bootstrap import SAMPLES
-from distilmos.scoring.results import count_line, score_results, score_table
+from distilmos.scoring.p1401 import ABOUT, p1401_table
+from distilmos.scoring.results import count_line, p1401_rows, score_results, score_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score the set and print the table."""
+    """Score the set and print the tables."""
     metrics = score_results(args.data, args.results, args.samples, args.seed)
     print(f"{metrics['set']}: {count_line(metrics)}\n\n{score_table(metrics)}", end="")
+    if rows := p1401_rows(metrics):
+        print(f"\n{ABOUT}\n\n{p1401_table(rows)}", end="")
     return 0

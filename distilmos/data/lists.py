@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -224,6 +225,27 @@ class RatingColumns:
     system: str
     score: str
     listener: str
+
+
+def number_repeats(rows: Iterable[Row], columns: RatingColumns, system: str | None = None) -> list[Row]:
+    """Append a number to the listener in repeated ratings of a recording by the same listener, so that all count.
+
+    Natural recordings may be on every page of a test, so that a listener of several pages rates them several times.
+
+    Args:
+        rows: lines of a list with one rating per line.
+        columns: names of the columns.
+        system: number only the ratings of this system; None numbers those of all.
+    """
+    seen: Counter[tuple[str, str]] = Counter()
+    result = []
+    for row in rows:
+        key = (row[columns.name], row[columns.listener])
+        seen[key] += 1
+        again = seen[key] > 1 and system in (None, row[columns.system])
+        values = row.values | ({columns.listener: f"{key[1]}#{seen[key]}"} if again else {})
+        result.append(Row(row.path, row.line, values))
+    return result
 
 
 def gather_ratings(

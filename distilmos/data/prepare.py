@@ -23,17 +23,19 @@ class Preparation:
     published one, a repeated rating) stop it unless a partial corpus is allowed; then the report lists them.
     """
 
-    def __init__(self, corpus: str, datadir: str | Path, *, allow_partial: bool) -> None:
+    def __init__(self, corpus: str, datadir: str | Path, *, allow_partial: bool, report: str = REPORT) -> None:
         """Start with no sets.
 
         Args:
             corpus: name of the corpus, for messages and the report.
             datadir: parent of the data directories.
             allow_partial: whether gaps are accepted.
+            report: name of the report in `datadir`.
         """
         self.corpus = corpus
         self.datadir = Path(datadir)
         self.allow_partial = allow_partial
+        self.report = report
         self.faults: list[str] = []
         self.gaps: list[str] = []
         self.remarks: list[str] = []
@@ -111,7 +113,7 @@ class Preparation:
         sets = {name: members.values() for name, members in self.sets.items()}
         write_data_dirs(self.datadir, sets, notes, system_mos, scales)
         report = self._report()
-        write_text(self.datadir / REPORT, report)
+        write_text(self.datadir / self.report, report)
         print(report, end="")
 
     def _report(self) -> str:

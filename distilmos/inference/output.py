@@ -4,7 +4,8 @@ The journal `OUT.partial` is JSON lines: first the settings that determine the s
 the order of the inputs. The file itself (CSV, JSON lines or utt2mos, by its suffix) is written when all are scored.
 If OUT is a pipe, a device or an open descriptor, the journal is a temporary file, and the run cannot be continued.
 
-CSV and JSON lines have a column `mos`, or one for each target with its name. The table utt2mos holds the first target;
+CSV and JSON lines have a column `mos`, or one for each target with its name; of calibrated scores also a column
+`calibrated` with the name of the calibration. The table utt2mos holds the first target;
 further targets have tables utt2TARGET beside it. Unless scores are MOS from 1 to 5, the file `scale` beside it says so.
 A table with another name can hold a single target only.
 """
@@ -57,7 +58,9 @@ class _Record(BaseModel):
 class Journal:
     """The scores of an unfinished run."""
 
-    def __init__(self, out: Path, scales: Sequence[Scale], identity: dict[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self, out: Path, scales: Sequence[Scale], identity: dict[str, Any], *, resume: bool, calibrated: str = ""
+    ) -> None:
         """Start a run, or continue an interrupted one.
 
         Args:
@@ -65,6 +68,7 @@ class Journal:
             scales: the scale of each target.
             identity: the settings that determine the scores, such as the model.
             resume: whether to continue from an existing journal.
+            calibrated: name of the calibration of the scores; empty without one.
 
         Raises:
             InputError: if `out` is a directory or can name no file; if it cannot hold all targets, or would replace the
@@ -76,6 +80,7 @@ class Journal:
             raise InputError(f"{out}: is a directory; name a file")
         self.out = out
         self._scales = scales
+        self._calibrated = {"calibrated": calibrated} if calibrated else {}
         self._is_table = out.suffix not in (".csv", ".jsonl")
         self._has_companions = self._is_table and out.name == UTT2MOS and not in_place
         if self._is_table and len(scales) > 1 and not self._has_companions:
@@ -192,18 +197,20 @@ class Journal:
 
     def _write_csv(self, stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["utterance", *self._columns, "seconds", "error"])
+        writer.writerow(["utterance", *self._columns, *self._calibrated, "seconds", "error"])
         for values in records:
             scores = values["scores"] or {}
             numbers = [*map(scores.get, self._columns.values()), values["seconds"]]
-            cells = ["" if number is None else round(number, DECIMALS) for number in numbers]
-            writer.writerow([as_text(values["utterance"]), *cells, as_text(values["error"] or "")])
+            *cells, seconds = ["" if number is None else round(number, DECIMALS) for number in numbers]
+            name, error = as_text(values["utterance"]), as_text(values["error"] or "")
+            writer.writerow([name, *cells, *self._calibrated.values(), seconds, error])
 
     def _write_json_lines(self, stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
         for values in records:
             scores = values.pop("scores") or {}
             named = {column: scores.get(name) for column, name in self._columns.items()}
-            line = {"utterance": values["utterance"], **named, "seconds": values["seconds"], "error": values["error"]}
+            rest = {"seconds": values["seconds"], "error": values["error"]}
+            line = {"utterance": values["utterance"], **named, **self._calibrated, **rest}
             stream.write(json.dumps(line, ensure_ascii=True) + "\n")
 
     def _write(self, values: dict[str, Any]) -> None:

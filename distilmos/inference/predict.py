@@ -21,6 +21,7 @@ from distilmos.data.schema import MOS_SCALE, Scale
 from distilmos.errors import InputError, InputWarning
 from distilmos.inference.reading import read_ahead
 from distilmos.inference.windows import Windows, join_frames
+from distilmos.model.calibration import Calibration
 from distilmos.model.networks import MOSNetwork
 from distilmos.ssl.forward import pad_audio, to_device
 
@@ -33,7 +34,7 @@ LANES = 2
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How to predict. Only `window_seconds`, `corpus`, `channel` and `scale` change a score by more than rounding.
+    """How to predict. `batch_seconds` and `workers` change a score by no more than rounding.
 
     Attributes:
         batch_seconds: padded seconds in the forward passes that run at a time; memory grows with it.
@@ -42,6 +43,8 @@ class PredictOptions:
         corpus: predict on the scale of this training corpus; None for the mean scale of all.
         channel: score this channel of every recording, counted from 1; None for the mean of all channels.
         scale: lowest and highest score of the scale to which scores are mapped linearly; None for that of the model.
+        calibration: map scores to the scale of a listening test (see `model.calibration`); excludes `corpus` and
+            `scale`.
     """
 
     batch_seconds: float = 30.0
@@ -50,6 +53,7 @@ class PredictOptions:
     corpus: str | None = None
     channel: int | None = None
     scale: tuple[float, float] | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -57,6 +61,11 @@ class PredictOptions:
         Raises:
             InputError: names the first value that is out of range.
         """
+        if not isinstance(self.calibration, Calibration | None):
+            raise InputError(f"calibration {self.calibration!r} is not a Calibration; name it with `calibrated`")
+        if self.calibration and (self.corpus is not None or self.scale is not None):
+            other = "corpus" if self.corpus is not None else "scale"
+            raise InputError(f"{other}: calibrated scores are on the scale of the listening test; leave this out")
         for name in ("batch_seconds", "window_seconds"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
@@ -88,6 +97,7 @@ class Score:
         recording: the scored recording; None for a waveform.
         scale: the scale of `mos`.
         scores: name of each target (MOS unless the model says otherwise) -> its score; empty if it cannot be used.
+        calibrated: name of the calibration of the scores; empty without one.
     """
 
     utterance: str
@@ -99,6 +109,7 @@ class Score:
     recording: Recording | None = field(default=None, repr=False)
     scale: Scale = MOS_SCALE
     scores: Mapping[str, float] = field(default_factory=dict)
+    calibrated: str = ""
 
 
 @dataclass
@@ -258,6 +269,8 @@ def too_short(samples: int, shortest: int) -> str:
 
 def scales_of(model: MOSNetwork, options: PredictOptions) -> tuple[Scale, ...]:
     """Return the scale of the scores of each target."""
+    if options.calibration is not None:
+        return options.calibration.scales(model)
     if options.scale is None:
         return model.scales
     low, high = map(float, options.scale)
@@ -271,6 +284,8 @@ class _Output:
         self._offset = _offset(model, options.corpus)
         self._step = model.hop / SAMPLE_RATE
         self._scales = scales_of(model, options)
+        self._model_scales = model.scales
+        self._calibration = options.calibration
 
     def score(self, owner: _Pending) -> Score:
         """Return the score of a recording whose windows are all scored."""
@@ -283,10 +298,7 @@ class _Output:
             return Score(owner.utterance, 0.0, math.nan, empty, self._step, owner.error, owner.recording, scale)
         if owner.recording is not None and (found := owner.checks.warnings("choose one with the option `channel`")):
             warnings.warn(f"{owner.recording.name}: {'; '.join(found)}", InputWarning, stacklevel=3)
-        each = [
-            MOS_SCALE.convert(np.ascontiguousarray(scores) + self._offset, scale).astype(np.float32)
-            for scores, scale in zip(frames.T, self._scales, strict=True)
-        ]
+        each = [self._converted(np.ascontiguousarray(scores) + self._offset, n) for n, scores in enumerate(frames.T)]
         scores = [float(frames.mean(dtype=np.float64)) for frames in each]
         return Score(
             owner.utterance,
@@ -297,7 +309,15 @@ class _Output:
             recording=owner.recording,
             scale=self._scales[0],
             scores={scale.name: value for scale, value in zip(self._scales, scores, strict=True)},
+            calibrated=self._calibration.name if self._calibration else "",
         )
+
+    def _converted(self, frames: np.ndarray, target: int) -> np.ndarray:
+        """Return the frame scores (T,) of a target, by its number, on its scale."""
+        if self._calibration is None:
+            return MOS_SCALE.convert(frames, self._scales[target]).astype(np.float32)
+        own = MOS_SCALE.convert(frames, self._model_scales[target])
+        return self._calibration.targets[target].calibrate(own).astype(np.float32)
 
 
 @torch.inference_mode()

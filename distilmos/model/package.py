@@ -1,4 +1,4 @@
-"""Model directories: config.yaml and model.safetensors, everything that prediction needs."""
+"""Model directories: config.yaml and model.safetensors, everything that prediction needs; card and calibrations."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from distilmos.data.schema import MOS_SCALE, Scale
 from distilmos.data.tables import read_yaml
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, temporary_name, write_text
+from distilmos.model.calibration import CALIBRATIONS, read_calibrations
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
 from distilmos.ssl.config import config_from_dict
@@ -24,8 +25,9 @@ from distilmos.ssl.weights import read_safetensors
 FORMAT = 1
 SCALES_FORMAT = 2  # of models with other scales than that of MOS, which older versions would ignore
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
+FILES = (CONFIG, WEIGHTS, CARD, CALIBRATIONS)  # the first two are needed
 MODELS = Path(__file__).parents[1] / "models"
-PUBLISHED = Files(settings=[[CONFIG]], weights=[[WEIGHTS]], extra=[CARD])
+PUBLISHED = Files(settings=[[CONFIG]], weights=[[WEIGHTS]], extra=[CARD, CALIBRATIONS])
 DEFAULT = "tcdvoip"  # the model that predicts if the user names none
 
 
@@ -159,7 +161,8 @@ def push_model(directory: str | Path, repository: str, *, private: bool) -> str:
         FailedError: if the hub refuses the upload.
     """
     load_model_dir(directory)
-    return push_hub(Path(directory), repository, [CONFIG, WEIGHTS, CARD], private=private)
+    read_calibrations(directory)
+    return push_hub(Path(directory), repository, FILES, private=private)
 
 
 def pull_model(repository: str, directory: str | Path) -> None:
@@ -177,7 +180,7 @@ def pull_model(repository: str, directory: str | Path) -> None:
     temporary = temporary_name(directory)
     try:
         temporary.mkdir(parents=True)
-        for name in (CONFIG, WEIGHTS, CARD):
+        for name in FILES:
             if (source / name).exists():
                 shutil.copyfile(source / name, temporary / name)
         temporary.replace(directory)

@@ -72,6 +72,8 @@ def screening_page(screening: Screening, limits: Limits) -> str:
     if screening.lost:
         names = f"{', '.join(screening.lost[:SHOWN])}{', ...' if len(screening.lost) > SHOWN else ''}"
         parts += ["## Utterances without a rating left\n", f"{len(screening.lost):,} are left out: {names}\n"]
+    if before.system_mos and not after.system_mos:
+        parts.append("The true scores of systems (sys2mos) were those of all ratings, and are left out.\n")
     if after.targets:
         parts.append(f"Scores of {', '.join(after.targets)} are unchanged: their single ratings are not known.\n")
     scores = [bootstrap_scores(panel_of(data.ratings), data.systems, {}) for data in (before, after)]

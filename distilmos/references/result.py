@@ -18,10 +18,10 @@ RESULT = "references.json"
 LENGTH = "length of the recording"
 NOTE = (
     "Rows with a colon are what the scores of the model are to be compared with. Other utterances of the condition: "
-    "their mean, without the utterance itself; it shows what perfect knowledge of the conditions gives. Listener "
-    "ceiling: how well one listener, or half of them, predict the others, mean over random orders; and the LCC of a "
-    "perfect prediction. Ridge regression: on mean and standard deviation over time of one layer, fitted to the "
-    "training set; a cross-validation there chose the layer."
+    "their mean, without the utterance itself; about what perfect knowledge of the conditions gives, or less if they "
+    "have few utterances. Listener ceiling: how well one listener, or half of them, predict the others, mean over "
+    "random orders; and the LCC of a perfect prediction. Ridge regression: on mean and standard deviation over time of "
+    "one layer, fitted to the training set; a cross-validation there chose the layer."
 )
 
 

@@ -41,13 +41,13 @@ class Training:
     def __init__(self, directory: Path, pooled: Path | None) -> None:
         """Read the set; `pooled` is the directory of its pooled layers, None without them."""
         self._data = read_data_dir(directory, rated=False)
-        self._pooled = pooled
+        self._pooled = read_pooled(pooled, self._data.utterances) if pooled else None
         self._fitted: dict[str, FittedLayer | None] = {}
 
     def mean(self, predicted: Scale, to: Scale, *, first: bool) -> float | None:
         """Return the mean score of a target (see `rated_target`) on the scale `to`; None if it is not rated."""
-        scale, rated, _ = rated_target(self._data, predicted, first=first)
-        return scale.convert(fmean(rated.values()), to) if rated else None
+        ratings = rated_target(self._data, predicted, first=first)
+        return ratings.scale.convert(fmean(ratings.scores.values()), to) if ratings.scores else None
 
     def ridge(self, predicted: Scale, *, first: bool) -> FittedLayer | None:
         """Return the ridge regression of a target; None without pooled layers or with fewer than two rated utterances.
@@ -59,13 +59,15 @@ class Training:
         return self._fitted[predicted.name]
 
     def _fit(self, predicted: Scale, first: bool) -> FittedLayer | None:
-        scale, rated, _ = rated_target(self._data, predicted, first=first)
+        ratings = rated_target(self._data, predicted, first=first)
+        rated = ratings.scores
         if self._pooled is None or len(rated) < 2:
             return None
-        utterances = list(rated)
-        pooled, info = read_pooled(self._pooled, utterances)
+        pooled, info = self._pooled
+        places = [place for place, utterance in enumerate(self._data.utterances) if utterance in rated]
+        utterances = [self._data.utterances[place] for place in places]
         folds = deal_whole([self._data.conditions[u] for u in utterances], utterances, FOLDS_SEED)
         targets = np.array([[rated[u]] for u in utterances])
-        models = [fit_ridge(pooled[:, layer], targets, folds) for layer in range(info.layers)]
+        models = [fit_ridge(pooled[places, layer], targets, folds) for layer in range(info.layers)]
         layer = best_fit(models)
-        return FittedLayer(models[layer], layer, scale, info)
+        return FittedLayer(models[layer], layer, ratings.scale, info)

@@ -15,8 +15,6 @@ from distilmos.references.target import RatedTarget
 from distilmos.references.training import Training
 from distilmos.scoring.results import rated_target
 
-PUBLISHED = "published"  # in a directory of results: tables of scores of published models
-
 
 @dataclass(frozen=True)
 class PooledLayers:
@@ -32,14 +30,21 @@ class PooledLayers:
 
 
 def write_references(
-    train: Path, tests: Sequence[tuple[Path, Path]], pooled: PooledLayers | None, samples: int, seed: int
+    train: Path | None,
+    tests: Sequence[tuple[Path, Path]],
+    pooled: PooledLayers | None,
+    published: Path | None,
+    samples: int,
+    seed: int,
 ) -> list[str]:
     """Write references.json of test sets, see `result`.
 
     Args:
-        train: training set of the model.
+        train: training set of the model; None if it is not at hand.
         tests: data directory and directory of results of each test set.
         pooled: pooled layers of the encoder; None for a model without one.
+        published: parent of directories of scores of published models, which have the names of the directories of
+            results; None without them.
         samples: number of bootstrap resamples.
         seed: their seed.
 
@@ -49,7 +54,7 @@ def write_references(
     Raises:
         InputError: if a directory is faulty, the pooled layers of a set lack an utterance, or two encoders made them.
     """
-    training = Training(train, pooled.train if pooled else None)
+    training = Training(train, pooled.train if pooled else None) if train else None
     left_out = []
     for directory, results in tests:
         data = read_data_dir(directory, rated=False)
@@ -60,15 +65,15 @@ def write_references(
         rows: list[dict[str, Any]] = []
         for place, predicted in enumerate(read_scales(results) or [MOS_SCALE]):
             first = place == 0
-            target = RatedTarget(data, *rated_target(data, predicted, first=first), samples, seed)
-            if not target.rated:
+            target = RatedTarget(data, rated_target(data, predicted, first=first), samples, seed)
+            if not target.ratings.scores:
                 continue
-            rows += target.simple(training.mean(predicted, target.scale, first=first))
+            rows += target.simple(training.mean(predicted, target.ratings.scale, first=first) if training else None)
             rows += target.listeners()
-            fitted = training.ridge(predicted, first=first) if layers else None
+            fitted = training.ridge(predicted, first=first) if training and layers else None
             if fitted is not None and layers is not None:
                 rows.append(target.ridge(fitted, layers))
-            if first:
-                rows += target.published(results / PUBLISHED)
+            if first and published is not None:
+                rows += target.published(published / results.resolve().name)
         write_result(results, without_nan(rows))
     return left_out

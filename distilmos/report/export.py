@@ -12,10 +12,12 @@ from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_text
 from distilmos.markdown import markdown_table, number
 from distilmos.metrics import METRICS
+from distilmos.model.calibration import add_calibrations, read_calibrations
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import CARD, CONFIG, WEIGHTS, load_model_dir
 from distilmos.report.experiment import Experiment, read_experiment
 from distilmos.scoring.results import score_rows
+from distilmos.ssl.encoder import weights_hash
 
 NO_LICENCE = "not stated; the licences of the training data and of the SSL encoder apply"
 
@@ -23,7 +25,7 @@ NO_LICENCE = "not stated; the licences of the training data and of the SSL encod
 def export_model(
     experiment: str | Path, out_dir: str | Path, *, half: bool = False, licence: str | None = None
 ) -> MOSNetwork:
-    """Copy the final model and write its model card.
+    """Copy the final model and its calibrations, and write its model card.
 
     Args:
         experiment: exp/<tag> after training; the card lists the scores of stage 7 if they exist.
@@ -41,6 +43,7 @@ def export_model(
     if not (final / WEIGHTS).exists():
         raise InputError(f"{final / WEIGHTS}: no such file; finish the training first")
     model = load_model_dir(final)
+    calibrations = read_calibrations(final)
     card = _card(read_experiment(experiment), model, licence or NO_LICENCE)
     with atomic_path(out_dir / WEIGHTS) as temporary:
         if half:
@@ -51,6 +54,9 @@ def export_model(
     with atomic_path(out_dir / CONFIG) as temporary:
         shutil.copyfile(final / CONFIG, temporary)
     write_text(out_dir / CARD, card)
+    if calibrations:  # those that the user has made for the exported model stay
+        exported = weights_hash(load_model_dir(out_dir))
+        add_calibrations(out_dir, [each.model_copy(update={"model": exported}) for each in calibrations])
     return model
 
 

@@ -27,12 +27,14 @@ from distilmos.report.overview import overview_table, published_table, read_publ
 from distilmos.report.pairs import NOTE as PAIRS
 from distilmos.report.pairs import pair_figure, pair_tables
 from distilmos.scoring.bootstrap import COVERAGE
+from distilmos.scoring.p1401 import ABOUT, p1401_cells, p1401_table
 from distilmos.scoring.results import (
     UNRATED,
     Scored,
     count_line,
     count_text,
     level_arrays,
+    p1401_rows,
     scale_in,
     score_rows,
     score_table,
@@ -193,6 +195,8 @@ def _markdown(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
         notes = scored.metrics["notes"]
         parts += [f"## {scored.name}\n", count_line(scored.metrics) + "\n"]
         parts.append(score_table(scored.metrics, reference_rows(scored.references)))
+        if rows := p1401_rows(scored.metrics):
+            parts += [f"ITU-T P.1401. {notes}".strip() + "\n", p1401_table(rows)]
         for table in [*pair_tables(scored), *_error_tables(scored)] if scored.rows else []:
             parts.append(f"{table['title']}. {notes}".strip() + "\n")
             parts.append(markdown_table(table["header"], table["rows"]))
@@ -208,7 +212,7 @@ def _markdown(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
 def _notes(experiment: Experiment) -> list[str]:
     """Return how to read the tables of test sets."""
     compared = [REFERENCES] if any(scored.references for scored in experiment.sets) else []
-    return [f"{INTERVALS} {ERRORS}", *compared, PAIRS]
+    return [f"{INTERVALS} {ERRORS}", *compared, ABOUT, PAIRS]
 
 
 def _kmeans_table(experiment: Experiment) -> dict[str, Any]:
@@ -234,6 +238,7 @@ def _html(experiment: Experiment, overview: list[dict[str, Any]]) -> str:
         references=REFERENCES,
         pairs=PAIRS,
         errors=ERRORS,
+        p1401=ABOUT,
         unrated=UNRATED.strip(),
         facts=_facts(experiment),
         missing=experiment.missing,
@@ -258,6 +263,7 @@ def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
         "counts": count_text(metrics),
         "scores": [],
         "references": [],
+        "p1401": [],
         "figures": [],
         "legend": [],
         "pairs": None,
@@ -270,6 +276,8 @@ def _set_view(index: int, scored: ScoredSet) -> dict[str, Any]:
     for label, entries in reference_rows(scored.references):
         cells = [(number(entry["value"]), bounds(entry)) if entry else ("-", "") for entry in entries]
         view["references"].append({"level": label, "cells": cells})
+    if rows := p1401_rows(metrics):
+        view["p1401"].append(dict(zip(("header", "rows"), p1401_cells(rows), strict=True)))
     if not scored.rows:
         return view
     groups = {row.system: row.group for row in scored.rows}

@@ -5,8 +5,8 @@ Files of a results directory:
     utt2mos       utterance and predicted MOS; `distilmos predict` writes it
     utt2TARGET    utterance and predicted score, for each further target of the model
     scale         the scales of the predictions, as in a data directory, unless they are MOS from 1 to 5
-    metrics.json  counts, and MSE, LCC, SRCC, KTAU of both levels with intervals; accuracy of the order of `pairs`, see
-                  `pairs`; the same for further `targets`
+    metrics.json  counts; MSE, LCC, SRCC, KTAU of both levels with intervals; `p1401`, the measures of ITU-T P.1401 for
+                  each level and mapping; accuracy of the order of `pairs`; the same for further `targets`
     scored.tsv    utterance, system, group, mos (rated), predicted, system_mos; only for a rated set
     notes         notes of the data directory, if it has any
 """
@@ -25,13 +25,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
 from distilmos.data.datadir import DataDir, read_data_dir, read_scales
-from distilmos.data.schema import MOS_SCALE, Scale, target_table
+from distilmos.data.schema import MOS, MOS_SCALE, Scale, target_table
 from distilmos.data.tables import c_locale_key, read_floats, read_json, read_lines
 from distilmos.errors import InputError, raise_faults
-from distilmos.files import write_json, write_text
+from distilmos.files import without_nan, write_json, write_text
 from distilmos.markdown import markdown_table, with_interval
 from distilmos.metrics import LEVELS, METRICS, agreement, level_scores
 from distilmos.scoring.bootstrap import COVERAGE, SAMPLES, bootstrap_agreement, interval
+from distilmos.scoring.p1401 import Evaluated, evaluate_set
 from distilmos.scoring.pairs import Pairs, pair_accuracy
 
 UNRATED = "No ratings: nothing to score.\n"
@@ -76,6 +77,7 @@ class _Target(BaseModel):
     utterance: dict[str, Measure] = {}
     system: dict[str, Measure] = {}
     pairs: Pairs = {}
+    p1401: list[Evaluated] = []
 
     @model_validator(mode="after")
     def _has_all(self) -> Self:
@@ -144,8 +146,8 @@ def score_results(data: str | Path, results: str | Path, samples: int = SAMPLES,
         write_text(results / "notes", truth.notes + "\n")
     else:
         (results / "notes").unlink(missing_ok=True)
-    scale, rows = _compare(truth, results / "utt2mos", scales[0])
-    metrics |= _target_metrics(truth, scale, rows, samples, seed)
+    ratings, rows = _compare(truth, results / "utt2mos", scales[0])
+    metrics |= _target_metrics(truth, ratings, rows, samples, seed)
     if further := [_compare(truth, results / target_table(scale.name).name, scale) for scale in scales[1:]]:
         metrics["targets"] = [_target_metrics(truth, *each, samples, seed) for each in further]
     if rows:
@@ -156,8 +158,8 @@ def score_results(data: str | Path, results: str | Path, samples: int = SAMPLES,
     return metrics
 
 
-def _compare(truth: DataDir, path: Path, predicted: Scale) -> tuple[Scale, list[Scored]]:
-    """Return the ratings of a target with their scale; none if it is not rated.
+def _compare(truth: DataDir, path: Path, predicted: Scale) -> tuple[Ratings, list[Scored]]:
+    """Return the ratings of a target, and a row for each of its rated utterances.
 
     Args:
         truth: the rated set.
@@ -165,32 +167,49 @@ def _compare(truth: DataDir, path: Path, predicted: Scale) -> tuple[Scale, list[
         predicted: their scale.
     """
     scores = _read_predictions(path, truth)
-    scale, rated, system_mos = rated_target(truth, predicted, first=path.name == "utt2mos")
-    converted = {utterance: predicted.convert(scores[utterance], scale) for utterance in rated}
-    return scale, scored_rows(truth, rated, converted, system_mos)
+    ratings = rated_target(truth, predicted, first=path.name == "utt2mos")
+    converted = {utterance: predicted.convert(scores[utterance], ratings.scale) for utterance in ratings.scores}
+    return ratings, scored_rows(truth, ratings, converted)
 
 
-def rated_target(data: DataDir, predicted: Scale, *, first: bool) -> tuple[Scale, dict[str, float], dict[str, float]]:
+@dataclass(frozen=True)
+class Ratings:
+    """The ratings of one target of a set.
+
+    Attributes:
+        target: MOS for the ratings of utt2mos, which alone may have single ratings; else the name of the target.
+        scale: their scale.
+        scores: utterance -> score; empty if the target is not rated.
+        system_mos: true scores of the systems that have one.
+    """
+
+    target: str
+    scale: Scale
+    scores: dict[str, float]
+    system_mos: dict[str, float]
+
+
+def rated_target(data: DataDir, predicted: Scale, *, first: bool) -> Ratings:
     """Return the ratings that predictions on the scale `predicted`, whose name is that of the target, are of.
 
     Args:
         data: the rated set.
         predicted: scale of the predictions.
-        first: whether it is the first target of a model, which is that of utt2mos if `data` has none of its name.
-
-    Returns:
-        scale, scores of utterances, and true scores of the systems that have one; no scores if it is not rated.
+        first: whether it is the first target of a model. It is that of utt2mos if the scale of utt2mos has its name, or
+            if `data` has no target of its name.
     """
+    own = predicted.name in data.targets and not (data.mos and predicted.name == data.scale.name)
+    if first and not own:
+        return Ratings(MOS, data.scale, data.mos, data.system_mos)
     if predicted.name in data.targets:
-        return *data.target(predicted.name), {}
-    return (data.scale, data.mos, data.system_mos) if first else (predicted, {}, {})
+        return Ratings(predicted.name, *data.target(predicted.name), {})
+    return Ratings(predicted.name, predicted, {}, {})
 
 
 def scored_rows(
     data: DataDir,
-    rated: Mapping[str, float],
+    ratings: Ratings,
     predicted: Mapping[str, float],
-    system_mos: Mapping[str, float],
 ) -> list[Scored]:
     """Return a row for each utterance that is rated and predicted, both on the scale of the ratings."""
     systems, groups = data.systems, data.groups
@@ -199,24 +218,44 @@ def scored_rows(
             utterance=u,
             system=systems[u],
             group=groups.get(systems[u], ""),
-            mos=rated[u],
+            mos=ratings.scores[u],
             predicted=predicted[u],
-            system_mos=system_mos.get(systems[u]),
+            system_mos=ratings.system_mos.get(systems[u]),
         )
         for u in data.utterances
-        if u in rated and u in predicted
+        if u in ratings.scores and u in predicted
     ]
 
 
-def _target_metrics(truth: DataDir, scale: Scale, rows: Sequence[Scored], samples: int, seed: int) -> dict[str, Any]:
+def _target_metrics(
+    truth: DataDir, ratings: Ratings, rows: Sequence[Scored], samples: int, seed: int
+) -> dict[str, Any]:
     """Return the part of metrics.json about one target; it names the scale unless that is MOS from 1 to 5."""
     counted = [row.utterance for row in rows] or truth.utterances
     counts = {"utterances": len(counted), "systems": len({truth.systems[u] for u in counted})}
     return {
-        **({} if scale == MOS_SCALE else {"scale": asdict(scale)}),
+        **({} if ratings.scale == MOS_SCALE else {"scale": asdict(ratings.scale)}),
         "counts": counts,
-        **(score_levels(rows, samples, seed) | {"pairs": _pairs(rows, scale)} if rows else {}),
+        **(_measures(truth, ratings, rows, samples, seed) if rows else {}),
     }
+
+
+def _measures(truth: DataDir, ratings: Ratings, rows: Sequence[Scored], samples: int, seed: int) -> dict[str, Any]:
+    parts = {"pairs": _pairs(rows, ratings.scale), "p1401": _p1401(truth, ratings, rows)}
+    return score_levels(rows, samples, seed) | parts
+
+
+def _p1401(truth: DataDir, ratings: Ratings, rows: Sequence[Scored]) -> list[dict[str, Any]]:
+    """Return the part of metrics.json with the measures of ITU-T P.1401 for one target."""
+    found = evaluate_set(
+        truth,
+        ratings.target,
+        ratings.scale,
+        {row.utterance: row.mos for row in rows},
+        {row.utterance: row.predicted for row in rows},
+        {row.system: row.system_mos for row in rows if row.system_mos is not None},
+    )
+    return [without_nan(row) for row in found]
 
 
 def _pairs(rows: Sequence[Scored], scale: Scale) -> dict[str, list[dict[str, Any]]]:
@@ -289,18 +328,20 @@ def resample_levels(
     return found
 
 
-def score_levels(rows: Sequence[Scored], samples: int = SAMPLES, seed: int = 1) -> dict[str, Any]:
-    """Compute the measures of both levels with percentile bootstrap intervals; None where one is not defined.
+def score_levels(
+    rows: Sequence[Scored], samples: int = SAMPLES, seed: int = 1, measures: Sequence[str] = METRICS
+) -> dict[str, Any]:
+    """Compute measures of both levels with percentile bootstrap intervals; None where one is not defined.
 
     The interval of a correlation leaves out the resamples (see `resample_levels`) that do not define it. Their number
     is `undefined`.
     """
     scores: dict[str, Any] = {}
     arrays = level_arrays(rows)
-    for level, resampled in resample_levels([arrays], rows, samples, seed).items():
+    for level, resampled in resample_levels([arrays], rows, samples, seed, measures).items():
         values = agreement(*arrays[level])
         scores[level] = {}
-        for name in METRICS:
+        for name in measures:
             low, high, undefined = interval(resampled[name][:, 0])
             entry = {"value": values[name], "low": low, "high": high}
             scores[level][name] = finite(entry) | {"undefined": undefined}
@@ -409,4 +450,14 @@ def score_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, 
         (f"{scale_in(target).name}, {level}" if several else level, level, target)
         for target in rated_targets(metrics)
         for level in LEVELS
+    ]
+
+
+def p1401_rows(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the rows of `p1401_table` for all rated targets; none for metrics.json of an older version."""
+    several = "targets" in metrics
+    return [
+        {**row, "level": f"{scale_in(target).name}, {row['level']}" if several else row["level"]}
+        for target in rated_targets(metrics)
+        for row in target.get("p1401", ())
     ]

@@ -51,15 +51,17 @@ def read_pooled(directory: str | Path, utterances: Sequence[str]) -> tuple[np.nd
     info = TokenInfo.read(directory)
     scp = directory / f"{POOLED}.scp"
     locations = read_scp(scp)
-    rows: list[np.ndarray] = []
-    for utterance in utterances:
+    pooled = np.empty(0, np.float32)
+    for place, utterance in enumerate(utterances):
         if utterance not in locations:
             raise InputError(f"{scp}: {utterance} has no pooled layers")
         matrix = load_array(locations[utterance])
-        shape = rows[0].shape if rows else (info.layers, *matrix.shape[1:2])
+        shape = pooled.shape[1:] if place else (info.layers, *matrix.shape[1:2])
         if matrix.ndim != 2 or matrix.shape != shape or not matrix.size or not np.issubdtype(matrix.dtype, np.floating):
             raise InputError(f"{scp}: {utterance} has {matrix.dtype} of shape {matrix.shape}, not floats of {shape}")
         if not np.isfinite(matrix).all():
             raise InputError(f"{scp}: {utterance} has a value that is not finite")
-        rows.append(matrix)
-    return np.stack(rows).astype(np.float32), info
+        if place == 0:  # one array: a list of all matrices would need the memory twice
+            pooled = np.empty((len(utterances), *shape), np.float32)
+        pooled[place] = matrix
+    return pooled, info

@@ -14,7 +14,7 @@ from distilmos.model.package import load_model_dir
 from distilmos.ssl.encoder import SSLEncoder, weights_hash
 from distilmos.ssl.load import load_ssl
 from distilmos.training.batching import training_order
-from distilmos.training.calibrate import calibration_plans, recompute_batch_norm
+from distilmos.training.batchnorm import batch_norm_plans, recompute_batch_norm
 from distilmos.training.config import TrainConfig
 from distilmos.training.loader import BatchReader, read_batches
 from distilmos.training.preemption import StopRequest
@@ -79,6 +79,6 @@ def fit_batch_norm(model: EncoderNetwork, train: RatedSet, config: TrainConfig, 
         InputError: if a recording cannot be read.
         FailedError: if reading is stalled.
     """
-    plans = calibration_plans(training_order(train, config))
+    plans = batch_norm_plans(training_order(train, config))
     with closing(read_batches(BatchReader(train), plans, config.num_workers, device, StopRequest())) as batches:
         recompute_batch_norm(model, (batch.to(device) for batch in batches))

@@ -21,7 +21,7 @@ from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import save_model_dir
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.training.batching import BatchPlan, evaluation_plans, training_order
-from distilmos.training.calibrate import calibration_plans, recompute_batch_norm
+from distilmos.training.batchnorm import batch_norm_plans, recompute_batch_norm
 from distilmos.training.checkpoint import (
     Checkpoint,
     Evaluation,
@@ -315,7 +315,7 @@ class Trainer:
         if self.world.first:
             averaged.load_state_dict(average_weights(checkpoint_dir(self.directory), steps))
         self.world.copy_from_first(averaged.state_dict().values())
-        with closing(self._read(calibration_plans(self._order), stop)) as batches:
+        with closing(self._read(batch_norm_plans(self._order), stop)) as batches:
             recompute_batch_norm(averaged, self._shared(batches))
         averaged.listener_offsets = None  # the final model predicts the scores of the mean listener
         about = {"ssl_model": self.config.ssl_model, "seed": self.config.seed, "averaged_steps": steps}

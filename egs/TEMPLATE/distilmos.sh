@@ -281,10 +281,11 @@ if begin 6; then
             distilmos predict "${tests[index]#*=}" --model "${exp}/final" --out "${results}/utt2mos" \
             ${scale:+--corpus "${scale}"}
         [ "${references}" = true ] || continue
+        scores=${dumpdir}/published/${test_names[index]}
+        renew "${scores}" "${tests[index]#*=}"
         for name in "${published_models[@]}"; do
-            "${cmd[@]}" "${asks[@]}" --num-threads "${num_threads}" "${results}/log/${name}.log" \
-                distilmos predict-published --model "${name}" --data "${tests[index]#*=}" \
-                --out "${results}/published/${name}"
+            "${cmd[@]}" --mem 8G --time 8:00:00 --num-threads "${num_threads}" "${scores}/log/${name}.log" \
+                distilmos predict-published --model "${name}" --data "${tests[index]#*=}" --out "${scores}/${name}"
         done
     done
     end
@@ -292,17 +293,18 @@ fi
 
 if begin 7; then
     find_prepared_tests
-    reference_args=(--train "${train_raw}")
+    reference_args=()
+    [ ! -e "${train_raw}/wav.scp" ] || reference_args+=(--train "${train_raw}")
     for index in "${prepared[@]}"; do
         results=${exp}/results/${test_names[index]}
         need "${results}/utt2mos" 6
-        [ "${references}" = false ] || need "${results}/published/${published_models[-1]}" 6
+        [ "${references}" = false ] || need "${dumpdir}/published/${test_names[index]}/${published_models[-1]}" 6
         "${cmd[@]}" "${asks[@]}" "${results}/log/score.log" \
             distilmos score --data "${tests[index]#*=}" --results "${results}"
         reference_args+=(--test "${tests[index]#*=}" "${results}")
     done
-    need_audio "${train}"
-    if [ "${model}" != spectral ]; then
+    [ "${references}" = false ] || reference_args+=(--published "${dumpdir}/published")
+    if [[ ${model} != spectral && -e ${train_raw}/wav.scp ]]; then
         find_train_pooled
         if [ -e "${train_pooled}/pooled.scp" ]; then
             reference_args+=(--train-pooled "${train_pooled}" --pooled "${pooled}")

@@ -5,7 +5,9 @@ cd "$(dirname "$0")"
 . ../TEMPLATE/options.sh
 
 # Options
-aspect=fluency  # what to predict: fluency, prosodic or accuracy
+aspect=fluency      # what to predict: fluency, prosodic or accuracy
+train_group=all     # speakers to train on: all, adult or child
+train_utterances=0  # how many utterances to train on, drawn at random; 0: all
 # End of options
 take_options run.sh "$@"
 
@@ -14,7 +16,14 @@ case ${aspect} in
     prosodic | accuracy) own=/${aspect} ;; # directories of its own
     *) usage_error run.sh "--aspect must be fluency, prosodic or accuracy, not '${aspect}'" ;;
 esac
+case ${train_group} in
+    all | adult | child) ;;
+    *) usage_error run.sh "--train_group must be all, adult or child, not '${train_group}'" ;;
+esac
+[[ ${train_utterances} =~ ^[0-9]+$ ]] || usage_error run.sh "--train_utterances must be a number, not '${train_utterances}'"
+[ "${train_group}" = all ] || own+=/${train_group}
+[ "${train_utterances}" = 0 ] || own+=/${train_utterances}
 
 ../TEMPLATE/distilmos.sh \
     --datadir "data${own}" --dumpdir "dump${own}" --expdir "exp${own}" \
-    "${rest[@]}" -- --aspect "${aspect}"
+    "${rest[@]}" -- --aspect "${aspect}" --train_group "${train_group}" --train_utterances "${train_utterances}"

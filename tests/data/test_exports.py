@@ -103,9 +103,17 @@ def test_webmushra_of_older_versions_and_likert_pages(tmp_path: Path) -> None:
     ]
     data = imported(tmp_path, table(tmp_path / "lss.csv", likert))
     assert data.ratings["one-C1"] == [("listener1", 4), ("Bo", 2)]
+    likert.append(["t", "listener1", "one", 5, 3, "C2", 5])  # another one than Jo Ann
+    assert imported(tmp_path, table(tmp_path / "lss.csv", likert)).ratings["one-C2"] == [("Bo", 1), ("listener2", 5)]
     assert data.target("question2")[1] == {"one-C1": 2.5, "one-C2": 5}
     assert data.votes["one-C1"]["question2"] == (pytest.approx(0.5**0.5), 2)
     assert data.scale == Scale(1, 5, "MOS")
+
+
+def test_a_trial_of_webmushra_needs_recordings_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sounds(tmp_path / "wav", ["C1", "one/C1", "reference"])
+    assert run(tmp_path, table(tmp_path / "x.csv", MUSHRA_ROWS)) == 2
+    assert re.findall(r"(\d+): no recording of (\S+)", capsys.readouterr().err) == [("12", "two/C1")]
 
 
 def test_webmushra_with_its_configuration(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def full(tmp_path: Path) -> Path:
     (data / "utt2fluency").write_text("b 7\n")
     (data / "scale").write_text("1 5 MOS\n0 10 fluency\n")
     (data / "votes").write_text("a mos 0.5 8\nb fluency 1.25 5\n")
+    (data / "controls").write_text("L1 gold g.wav 5 4.0 6\nL3 trapping t 2 3 3\n")
     (data / "notes").write_text("The ratings are simulated.\n")
     assert main(["validate-data", str(data)]) == 0
     return data

@@ -55,6 +55,27 @@ def refuse(corpus: Path, tmp_path: Path, *faults: tuple[object, ...]) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_train_can_be_one_group_or_a_number_of_utterances(generated: Path, tmp_path: Path) -> None:
+    def read(*options: str) -> dict[str, list[tuple[str, str]]]:
+        out = tmp_path / "-".join(options)
+        status, said = prepare(generated, out, *options)
+        assert status == 0, said
+        sets = {name: read_data_dir(out / name) for name in SETS}
+        return {n: [(u, data.groups[data.systems[u]]) for u in data.utterances] for n, data in sets.items()}
+
+    everything, child = read("--dev_seed", "1"), read("--train_group", "child")
+    for name in ("train", "dev"):
+        assert child[name] == [(u, group) for u, group in everything[name] if group == "child"] != everything[name]
+    assert child["test"] == everything["test"]
+    few = read("--train_utterances", "3")
+    assert few == everything | {"train": few["train"]} and len(few["train"]) == 3
+    assert set(few["train"]) <= set(everything["train"])
+    assert read("--train_utterances", "3", "--dev_seed", "1") == few
+    for number in (len(everything["train"]) + 1, -1):
+        assert prepare(generated, tmp_path / "none", "--train_utterances", str(number))[0] == 2
+    assert not (tmp_path / "none").exists()
+
+
 def add_line(path: Path, line: str) -> int:
     """Add a line to a list; return its number."""
     text = path.read_text() + line + "\n"

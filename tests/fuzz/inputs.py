@@ -24,6 +24,7 @@ from helpers.recipes import EGS
 from helpers.released import GOLDEN
 from helpers.shapes import SMALL as SHAPE
 
+from distilmos.model.calibration import CalibratedTarget, Calibration, add_calibrations
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import save_model_dir
@@ -449,10 +450,13 @@ def model_directories() -> list[Files]:
         ModelConfig(model="sslmos"),
         ModelConfig(model="spectral", hidden_dim=8, kernels=(3,), strides=(1,), spectral_dim=4),
     )
-    return [
+    target = CalibratedTarget(name="MOS", scale=(0, 100), range=(1, 5), coefficients=[50.0, 40.0, 0.0, 1.0])
+    calibration = Calibration(name="test", model="0123", data="test", utterances=50, targets=[target])
+    written_models = [
         written(lambda root, kind=kind: save_model_dir(root, build_model(kind, SMALL, 5, ("a", "b")), {"seed": 1}))
         for kind in kinds
     ]
+    return [files | written(lambda root: add_calibrations(root, [calibration])) for files in written_models]
 
 
 def training_checkpoints() -> list[Files]:
@@ -544,12 +548,14 @@ def results() -> list[Files]:
     scored = (header + "".join("\t".join(map(str, row)) + "\n" for row in rows)).encode()
     entry = {"value": 0.5, "low": 0.4, "high": 0.6, "undefined": 0}
     level = {name: dict(entry) for name in ("MSE", "LCC", "SRCC", "KTAU")}
+    measures = {"outlier_ratio": 0.25, "LCC": 0.9, "SRCC": 0.8, "KTAU": None}
     metrics = {
         "set": "test",
         "notes": "",
         "counts": {"utterances": 4, "systems": 2},
         "utterance": level,
         "system": level,
+        "p1401": [{"level": "utterance", "mapping": "none", "count": 4, "RMSE": 0.3, "RMSE_star": 0.1} | measures],
     }
     metrics["pairs"] = dict.fromkeys(("utterance", "system"), PAIRS)
     metrics["bootstrap"] = {"samples": 20, "seed": 1, "level": 0.95}

@@ -13,6 +13,7 @@ from random import Random
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from helpers.recipes import EGS
 
 from distilmos.analysis.material import read_material
@@ -32,6 +33,7 @@ from distilmos.data.tables import read_json
 from distilmos.data.transform import combine_data, listed, split_data, subset_data
 from distilmos.errors import InputError, raise_faults
 from distilmos.inference.output import Journal
+from distilmos.model.calibration import read_calibrations
 from distilmos.model.official import load_official
 from distilmos.model.package import find_model, load_model_dir, read_corpora
 from distilmos.ratings.rules import Limits
@@ -45,7 +47,8 @@ from distilmos.report.overview import read_published
 from distilmos.report.page import write_report
 from distilmos.runner.conf import read_conf
 from distilmos.scoring.compare import compare_results, comparison_table
-from distilmos.scoring.results import count_line, read_metrics, read_scored, score_results, score_table
+from distilmos.scoring.p1401 import p1401_table
+from distilmos.scoring.results import count_line, p1401_rows, read_metrics, read_scored, score_results, score_table
 from distilmos.ssl.fairseq_module import load_fairseq_module
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.info import TokenInfo
@@ -197,7 +200,11 @@ def read_site_conf() -> None:
 
 def read_model_directory() -> None:
     """Find and load a model directory."""
-    in_turn(lambda: read_corpora("."), lambda: load_model_dir(find_model(".")))()
+    in_turn(
+        lambda: read_corpora("."),
+        lambda: load_model_dir(find_model(".")),
+        lambda: [target.calibrate(np.ones(3)) for each in read_calibrations(".") for target in each.targets],
+    )()
 
 
 def read_features() -> None:
@@ -252,7 +259,7 @@ def read_log() -> None:
 def read_metrics_json() -> None:
     """Read metrics.json and write its table."""
     scores = read_metrics(".")
-    assert score_table(scores) and count_line(scores)
+    assert score_table(scores) and count_line(scores) and p1401_table(p1401_rows(scores))
 
 
 def read_download() -> None:
@@ -271,12 +278,16 @@ def _script(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # its dataclasses look for it there
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(path.parent))  # it may import its neighbours
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
     return module
 
 
-def _prepare(recipe: str) -> ModuleType:
-    return _script(EGS / recipe / "local" / "prepare.py")
+def _prepare(recipe: str, script: str = "prepare") -> ModuleType:
+    return _script(EGS / recipe / "local" / f"{script}.py")
 
 
 def read_whisper_binary() -> None:
@@ -286,12 +297,12 @@ def read_whisper_binary() -> None:
     tool.convert(tool.read_model(model, "model"), "model")
 
 
-def prepare(recipe: str, root: str, *options: str) -> None:
+def prepare(recipe: str, root: str, *options: str, script: str = "prepare") -> None:
     """Run stage 0 of a recipe."""
     former = sys.argv
     sys.argv = ["prepare.py", "--db_root", root, "--datadir", "prepared", "--allow_partial", "true", *options]
     try:
-        _prepare(recipe).main()
+        _prepare(recipe, script).main()
     finally:
         sys.argv = former
 
@@ -381,6 +392,20 @@ READERS = {
                 f"corpus_{name}", partial(inputs.corpus, name), partial(prepare, name, root), is_audio, confined=False
             )
             for name, root in CORPORA.items()
+        ),
+        Reader(
+            "corpus_bvcc_ood",
+            partial(inputs.corpus, "bvcc_ood"),
+            partial(prepare, "bvcc", "db/ood", script="ood"),
+            is_audio,
+            confined=False,
+        ),
+        Reader(
+            "corpus_mos_bench",
+            partial(inputs.corpus, "mos_bench"),
+            lambda: prepare("mos_bench", "db", "--sets", " ".join(_prepare("mos_bench").READERS)),
+            is_audio,
+            confined=False,
         ),
         Reader("workbook", inputs.workbooks, read_workbook),
     )

@@ -307,6 +307,148 @@ def write_p835(root: Path, design: Design = Design(systems=13, sizes={"test": 26
     return root
 
 
+def write_bvcc_ood(root: Path, design: Design = Design(ratings=5)) -> Path:
+    """Write an unpacked ood.tar.gz below `root`, with two unlabelled recordings; return `root/ood`."""
+    data = root / "ood" / "DATA"
+    (data / "sets").mkdir(parents=True)
+    (data / "wav").mkdir()
+    lists: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for item in make_recordings(design, [f"sys{number:05x}" for number in range(design.systems)]):
+        name = f"{item.system}-utt{item.number:07x}"
+        soundfile.write(data / "wav" / f"{name}.wav", item.samples, RATE, subtype="PCM_16")
+        for order, (listener, score) in enumerate(item.ratings):
+            kind = ("EE", "EP", "ER")[order % 3]
+            lists[item.split].append(f"{item.system},{name},{score:.0f},na,{{}}_na_{listener}_na_na_na_{kind}\n")
+    for split, name in zip(SPLITS, ("TRAINSET", "DEVSET", "TESTSET"), strict=True):
+        (data / "sets" / name).write_text("".join(lists[split]))
+    unlabelled = [f"sys00000-utt{number:07x}.wav" for number in (0xAAAA, 0xBBBB)]
+    for name in unlabelled:
+        soundfile.write(data / "wav" / name, item.samples, RATE, subtype="PCM_16")
+    (data / "sets" / "unlabeled_mos_list.txt").write_text("".join(f"{name}\n" for name in unlabelled))
+    return root / "ood"
+
+
+def write_mos_bench(root: Path, design: Design = Design(systems=4, sizes={"test": 6}, ratings=4, seconds=0.3)) -> Path:
+    """Write all corpora that egs/mos_bench reads, and SHEET's lists, below `root`; return `root`.
+
+    The file names are those in SHEET's comments, with other numbers.
+    """
+    write_bc23(root, one_set(design, 1))
+    write_svcc23(root, one_set(design, 2))
+    write_singmos(root, one_set(design, 3))
+    write_brspeechmos(root, one_set(design, 4))
+    write_tmhint_qi(root, one_set(design, 5))
+    write_tmhint_qi_s(root, one_set(design, 6))
+    write_vmc24_track3(root, one_set(design, 7))
+    return root
+
+
+def write_bc23(root: Path, design: Design) -> None:
+    """Write both tracks of BC23."""
+    answers = []
+    for item in make_recordings(design, [chr(ord("A") + n) for n in range(design.systems)]):
+        voice = ("NEB", "AD")[(item.number + item.number // design.systems) % 2]
+        name = f"VoiceMOS2023Track1-{item.system}-{voice}_test_{item.number:04d}"
+        write_wav(root / "bc23" / "wavs" / f"{name}.wav", item)
+        answers.append((name, repr(item.mean)))
+    write_rows(sheet_answers(root, "bc23") / "answer.csv", answers)
+
+
+def write_svcc23(root: Path, design: Design) -> None:
+    """Write SVCC23."""
+    ratings = []
+    for item in make_recordings(design, [f"T{n:02d}" for n in range(design.systems)]):
+        name = f"VoiceMOS2023Track2-{item.system}-SF1-CDF1-{30001 + item.number}"
+        write_wav(root / "svcc23" / "wavs" / f"{name}.wav", item)
+        ratings += [(name, listener, f"{score:.0f}") for listener, score in item.ratings]
+    ratings.append((name, item.ratings[0][0], "1"))  # a second rating by the same listener
+    path = sheet_answers(root, "svcc23") / "listener_wise_answer.csv"
+    write_csv(path, ("sample_id", "listener_name", "score"), ratings)
+
+
+def write_singmos(root: Path, design: Design) -> None:
+    """Write the test set of SingMOS, and a recording of another set."""
+    data = root / "singmos" / "DATA"
+    answers = []
+    for item in make_recordings(design, [f"sys{n:04d}" for n in range(design.systems)]):
+        name = f"voicemos2024-track2-{item.system}-utt{item.number:04d}"
+        write_wav(data / "wav" / f"{name}.wav", item)
+        answers.append((name, f"{item.mean:.6f}"))
+    write_wav(data / "wav" / "voicemos2024-track2-sys0001-utt9999.wav", item)
+    write_rows(data / "sets" / "eval_mos_list.txt", answers)
+
+
+def write_brspeechmos(root: Path, design: Design) -> None:
+    """Write the test set of BRSpeechMOS; the first system is natural speech. The list has a byte order mark."""
+    rows = []
+    for item in make_recordings(design, [f"tts{n}" for n in range(design.systems)]):
+        natural = item.system == "tts0"
+        wav = f"audios/{item.system}/{item.number}.wav"
+        write_wav(root / "brspeechmos" / wav, item)
+        condition, db = ("natural", "ground_truth") if natural else (str(item.number), item.system)
+        rows.append((f"./{wav}", repr(item.mean), condition, db))
+    path = root / "brspeechmos" / "test.csv"
+    write_csv(path, ("filepath", "mos", "condition", "db"), rows)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+
+def write_tmhint_qi(root: Path, design: Design) -> None:
+    """Write the test set of TMHINT-QI, in a list with a recording of the training set and one without quality score."""
+    rows = []
+    for item in make_recordings(design, ["clean", *(f"SE{n}" for n in range(1, design.systems))]):
+        snr, noise = ("", "") if item.system == "clean" else ("-2", "street noise")
+        name = f"{item.system}_{item.number}"
+        write_wav(root / "tmhint-qi" / "test" / f"{name}.wav", item)
+        for listener, score in item.ratings:
+            rows.append((listener, item.system, str(item.number), snr, noise, f"{score:.0f}", "9", name))
+        rows.append(("another", item.system, str(item.number), snr, noise, "", "9", name))
+    rows.append(("another", "SE1", "99", "0", "pink", "3", "9", "SE1_99"))
+    header = ("idx", "method", "uttr", "snr", "noise", "quality_score", "intelligibility_score", "file_name")
+    write_csv(root / "tmhint-qi" / "raw_data.csv", header, rows)
+
+
+def write_tmhint_qi_s(root: Path, design: Design) -> None:
+    """Write TMHINT-QI(S), with a recording that SHEET leaves out."""
+    answers = [("VoiceMOS2023Track3-TMHINT_g4_21_99", "5.0")]
+    names = ["clean_TMHINT", *(f"CMGAN_snr{n}_pink_TMHINT" for n in range(1, design.systems))]
+    for item in make_recordings(design, names):
+        name = f"VoiceMOS2023Track3-{item.system}_g4_21_{item.number:02d}"
+        write_wav(root / "tmhint-qi-s" / "wavs" / f"{name}.wav", item)
+        answers.append((name, repr(item.mean)))
+    write_wav(root / "tmhint-qi-s" / "wavs" / f"{answers[0][0]}.wav", item)
+    write_rows(sheet_answers(root, "tmhint-qi-s") / "answer.csv", answers)
+
+
+def write_vmc24_track3(root: Path, design: Design) -> None:
+    """Write track 3 of VoiceMOS 2024."""
+    ratings = []
+    for item in make_recordings(design, [f"sys{n + 1}" for n in range(design.systems)]):
+        name = f"p232_{item.system}_{item.number:03d}"
+        write_wav(root / "vmc24_track3" / "DATA" / "wav" / f"voicemos2024-track3-{name}.wav", item)
+        ratings += [(name, "3", "4", f"{score:.0f}", f"{listener}-F-20-30") for listener, score in item.ratings]
+    path = sheet_answers(root, "vmc24_track3") / "track3_listener_wise_answer.csv"
+    write_csv(path, ("sample_id", "sig", "bak", "ovr", "listener"), ratings)
+
+
+def sheet_answers(root: Path, folder: str) -> Path:
+    """Make and return the directory of scores that SHEET's repository has for a corpus."""
+    path = root / "sheet" / "egs" / folder / "answers"
+    path.mkdir(parents=True)
+    return path
+
+
+def write_wav(path: Path, item: Rated) -> None:
+    """Write a recording, and the directories above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, item.samples, RATE, subtype="PCM_16")
+
+
+def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write a CSV file without a header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
+
+
 def one_set(design: Design, seed: int) -> Design:
     """Return a design with only the test set."""
     return replace(design, sizes={"test": design.sizes["test"]}, seed=seed)

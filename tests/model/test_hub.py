@@ -14,6 +14,7 @@ from helpers.hub import Hub, serve_hub
 from helpers.released import GOLDEN
 
 from distilmos.cli import main
+from distilmos.model.calibration import CalibratedTarget, Calibration, add_calibrations
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import save_model_dir
@@ -26,6 +27,9 @@ def model(tmp_path_factory):
     torch.manual_seed(0)
     save_model_dir(directory, build_model(ModelConfig(hidden_dim=16), load_ssl("hubert_tiny"), 10))
     (directory / "README.md").write_text("# A card\n")
+    target = CalibratedTarget(name="MOS", scale=(0, 100), range=(1, 5), coefficients=[50.0, 50.0])
+    calibration = Calibration(name="panel", model="0123", data="panel", utterances=50, targets=[target])
+    add_calibrations(directory, [calibration])
     (directory / "secret.txt").write_text("not for publication")
     return directory
 
@@ -46,7 +50,7 @@ def run(hub: Hub, home, *arguments, token="hf_writer"):
 
 def publish(hub: Hub, model, repository: str = "someone/mos") -> None:
     """Put the files on the hub that `push` puts there, as `test_push_and_pull` proves."""
-    names = ("config.yaml", "model.safetensors", "README.md")
+    names = ("config.yaml", "model.safetensors", "README.md", "calibrations.json")
     hub.files[repository] = {name: (model / name).read_bytes() for name in names}
 
 
@@ -55,7 +59,7 @@ def test_push_and_pull(tmp_path, hub, model):
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{hub.url}/someone/mos\n"
     published = hub.files["someone/mos"]
-    assert set(published) == {"config.yaml", "model.safetensors", "README.md"}
+    assert set(published) == {"config.yaml", "model.safetensors", "README.md", "calibrations.json"}
     done = run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "pulled", token="")
     assert done.returncode == 0, done.stderr
     for name, content in published.items():

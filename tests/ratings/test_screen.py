@@ -146,15 +146,35 @@ def test_an_anchor_that_fools_many_listeners_checks_nobody(tmp_path: Path) -> No
     assert {row["listener"] for row in rows(tmp_path / "out" / "rejected.tsv")} == {"L0"}
 
 
+def test_correlation_is_with_the_other_listeners_that_stay(tmp_path: Path) -> None:
+    scores = {"A": [1, 3, 2, 5, 4], "B": [2, 3, 1, 4, 5], "C": [1, 1, 3, 5, 2], "bad": [5, 1, 4, 1, 2]}
+    ratings = {f"s-u{u}": [(name, float(given[u])) for name, given in scores.items()] for u in range(5)}
+    data = rated(tmp_path / "data", ratings, controls={"bad": answers("gold", 1, 1)})
+    assert main(["screen-ratings", str(data), str(tmp_path / "out")]) == 0
+    found = {row["listener"]: float(row["correlation"]) for row in rows(tmp_path / "out" / "screening.tsv")}
+    for name, given in scores.items():
+        others = np.mean([scores[other] for other in "ABC" if other != name], axis=0)
+        assert found[name] == pytest.approx(np.corrcoef(given, others)[0, 1], abs=1e-4)
+
+
+def test_equal_ratings_of_equal_utterances_are_no_straight_lining(tmp_path: Path) -> None:
+    ratings = {f"s-u{u}": [("A", 3.0), ("B", 3.0 + (u == 4)), ("C", 3.0)] for u in range(12)}
+    ratings |= {f"t-u{u}": [("B", 1.0), ("C", 5.0 if u % 2 else 1.0)] for u in range(12)}
+    data = rated(tmp_path / "data", ratings)
+    options = ["--rules", "straight", "--min-ratings", "10"]
+    assert main(["screen-ratings", str(data), str(tmp_path / "out"), *options]) == 0
+    assert rows(tmp_path / "out" / "rejected.tsv") == []
+
+
 def test_an_outlier_costs_one_rating(tmp_path: Path) -> None:
     ratings = {f"s-u{u}": [(f"L{n}", 1.0 + (n == u)) for n in range(12)] for u in range(12)}
     ratings["s-u3"][0] = ("L0", 5.0)
+    ratings |= {f"t-u{u}": [(f"L{n}", 4.0 + n % 2) for n in range(12)] for u in range(12)}
+    ratings["t-u7"][2] = ("L2", 2.0)
     data = rated(tmp_path / "data", ratings)
     assert main(["screen-ratings", str(data), str(tmp_path / "out")]) == 0
     found = rows(tmp_path / "out" / "rejected.tsv")
-    assert [(row["utterance"], row["listener"], row["score"]) for row in found if row["score"] == "5"] == [
-        ("s-u3", "L0", "5")
-    ]
+    assert [tuple(row.values())[:3] for row in found] == [("s-u3", "L0", "5"), ("t-u7", "L2", "2")]
     assert main(["screen-ratings", str(data), str(tmp_path / "out"), "--max-z", "100"]) == 0
     assert rows(tmp_path / "out" / "rejected.tsv") == []
 
@@ -167,7 +187,8 @@ def test_utterances_without_a_rating_left_are_named(tmp_path: Path) -> None:
     assert main(["screen-ratings", str(data), str(tmp_path / "out")]) == 0
     after = read_data_dir(tmp_path / "out")
     assert after.mos == {"s-u2": 2, "t-u3": 4} and not after.system_mos
-    assert "s-u1" in section((tmp_path / "out" / "SCREENING.md").read_text(), "Utterances without a rating left")
+    left_out = section((tmp_path / "out" / "SCREENING.md").read_text(), "Utterances without a rating left")
+    assert "s-u1" in left_out and "sys2mos" in left_out
 
 
 def test_bad_input_leaves_everything_as_it_was(

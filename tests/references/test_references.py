@@ -12,7 +12,7 @@ from distilmos.cli import main
 from distilmos.data.archive import open_archive
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.schema import Scale
-from distilmos.data.tables import write_table
+from distilmos.data.tables import read_table, write_table
 from distilmos.metrics import METRICS, agreement
 from distilmos.references.published import MODELS
 from distilmos.tokens.info import TokenInfo
@@ -67,14 +67,16 @@ def panel(mos):
     return [tuple(zip("abc", row, strict=True)) for row in scores.tolist()], scores.mean(1)
 
 
-def references(root, *names, pooled=True):
+def references(root, *names, pooled=True, options=(), status=0):
     """Run `distilmos references`; return for each set the rows: name -> row."""
     words = ["references", "--train", str(root / "raw" / "train"), "--samples", "50"]
     for name in names:
         words += ["--test", str(root / "raw" / name), str(root / "exp" / "results" / name)]
     if pooled:
         words += ["--pooled", str(root / "pooled"), "--train-pooled", str(root / "pooled" / "train")]
-    assert main(words) == 0
+    assert main([*words, *map(str, options)]) == status
+    if status:
+        return []
     found = [json.loads((root / "exp" / "results" / name / "references.json").read_text())["rows"] for name in names]
     return [{row["name"]: row for row in rows} for rows in found]
 
@@ -135,22 +137,41 @@ def test_simple_references_are_those_computed_by_hand(make, tmp_path):
 def test_utterances_that_are_alone_in_their_condition_are_left_out_and_counted(make, tmp_path):
     features, mos = draw(1, 30)
     make("train", mos, features)
-    make("test", mos[:5], features[:5], systems=4)
+    make("test", mos[:6], features[:6], systems=4)
     make("alone", mos[:4], features[:4], systems=4)
-    partly, alone = references(tmp_path, "test", "alone", pooled=False)
+    make("one", mos[:5], features[:5], systems=4)
+    partly, alone, one = references(tmp_path, "test", "alone", "one", pooled=False)
     name = row_of(partly, OTHERS)["name"]
-    assert "2 of 5 utterances" in name
-    assert value(partly[name], "MSE") == pytest.approx((mos[0] - mos[4]) ** 2)
-    assert not any(name.startswith(OTHERS) for name in alone)
+    assert "4 of 6 utterances" in name
+    assert value(partly[name], "MSE") == pytest.approx(((mos[0] - mos[4]) ** 2 + (mos[1] - mos[5]) ** 2) / 2)
+    # Without a second condition, the mean of the others falls as the utterance rises.
+    assert not any(name.startswith(OTHERS) for rows in (alone, one) for name in rows)
 
 
 def test_copies_of_a_condition_count_as_one(make, tmp_path):
     features, mos = draw(1, 30)
     make("train", mos, features)
-    make("test", mos[:4], features[:4], condition=["c", "c", "c", "c"])
+    make("test", mos[:6], features[:6], systems=6, condition=["c", "c", "c", "d", "d", "d"])
     (rows,) = references(tmp_path, "test", pooled=False)
-    others = (mos[:4].sum() - mos[:4]) / 3
-    assert value(row_of(rows, OTHERS), "MSE") == pytest.approx(np.mean((others - mos[:4]) ** 2))
+    halves = mos[:6].reshape(2, 3)
+    others = (halves.sum(1, keepdims=True) - halves) / 2
+    assert value(row_of(rows, OTHERS), "MSE") == pytest.approx(np.mean((others - halves) ** 2))
+
+
+def test_a_further_table_of_the_same_name_does_not_hide_single_ratings(make, tmp_path):
+    """As in egs/speechocean762, whose utt2mos and utt2fluency hold the same scores."""
+    features, mos = draw(1, 30)
+    make("train", mos, features)
+    ratings, means = panel(mos)
+    make("test", means, features, ratings=ratings, scales=[Scale(0, 10, "fluency")])
+    data, results = tmp_path / "raw" / "test", tmp_path / "exp" / "results" / "test"
+    write_table(data / "utt2fluency", read_table(data / "utt2mos"))
+    (results / "scale").write_text("0 10 fluency\n")
+    (rows,) = references(tmp_path, "test", pooled=False)
+    assert any("listener" in name for name in rows)
+    assert main(["score", "--data", str(data), "--results", str(results), "--samples", "20"]) == 0
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert all("RMSE_star" in row for row in metrics["p1401"] if row["level"] == "utterance")
 
 
 def test_listeners_are_a_reference_where_single_ratings_are_known(make, tmp_path):
@@ -165,17 +186,22 @@ def test_listeners_are_a_reference_where_single_ratings_are_known(make, tmp_path
     assert all(0.3 < value(rows[name], "LCC") < 1 for name in ceiling)
 
 
-def test_published_models_that_have_scored_the_set_are_references(make, tmp_path):
+def test_published_models_that_have_scored_the_set_are_references(make, tmp_path, capsys):
     features, mos = draw(1, 30)
     make("train", mos, features)
     scale = Scale(0, 100, "MUSHRA")
     utterances = make("test", 25 * (mos - 1), features, scales=[scale])
     scores = {u.id: score for u, score in zip(utterances, mos.tolist(), strict=True)}
-    write_table(tmp_path / "exp" / "results" / "test" / "published" / "dnsmos", scores)
-    (rows,) = references(tmp_path, "test", pooled=False)
+    table, options = tmp_path / "published" / "test" / "dnsmos", ("--published", tmp_path / "published")
+    write_table(table, scores)
+    (rows,) = references(tmp_path, "test", pooled=False, options=options)
     assert value(rows[MODELS["dnsmos"].title], "MSE") == pytest.approx(0, abs=1e-12)  # of 1 to 5, mapped to the scale
     assert MODELS["distillmos"].title not in rows
     assert value(row_of(rows, TRAINING), "MSE") == pytest.approx(np.mean((25 * (mos - mos.mean())) ** 2))
+    write_table(table, dict(list(scores.items())[1:]))
+    references(tmp_path, "test", pooled=False, options=options, status=2)
+    said = capsys.readouterr().err
+    assert str(table) in said and utterances[0].id in said
 
 
 def test_a_set_without_pooled_layers_lacks_only_the_ridge_regression(make, tmp_path, capsys):

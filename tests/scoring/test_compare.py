@@ -76,12 +76,15 @@ def test_compare_command_prints_and_writes(two_results, tmp_path, capsys):
     assert printed.count("The ratings are simulated.") == 1
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["counts"] == {"utterances": 60, "systems": 12}
-    ((_, *rows),) = tables(printed)
+    (_, *rows), (_, *tests) = tables(printed)
     entry = written["system"]["KTAU"]
     numbers = [f"{entry['a']:.3f}", f"{entry['b']:.3f}", f"{entry['difference']:+.3f}"]
     ends = f"[{entry['low']:+.3f}, {entry['high']:+.3f}]"
     assert rows[-1] == ["system", "KTAU", *numbers, ends, f"{entry['p']:.3f}"]
     assert len(rows) == 2 * len(METRICS)
+    assert [row[:2] for row in tests[:3]] == [["utterance", name] for name in ("none", "first order", "third order")]
+    values = [value for name in ("LCC", "RMSE") for value in written["p1401"][-1][name].values()]
+    assert tests[-1] == ["system", "third order", *(f"{value:.3f}" for value in values)]
 
 
 def test_different_sets_are_refused_and_each_difference_is_named(two_results, make_set, rated_rows):

@@ -35,7 +35,7 @@ from distilmos.ssl.load import load_ssl
 from distilmos.ssl.store import save_encoder
 from distilmos.tokens.info import TokenInfo
 from distilmos.training.batching import BatchOrder, BatchPlan
-from distilmos.training.calibrate import recompute_batch_norm
+from distilmos.training.batchnorm import recompute_batch_norm
 from distilmos.training.config import load_config
 from distilmos.training.loader import BatchReader
 from distilmos.training.ratedset import read_rated_set, with_tokens

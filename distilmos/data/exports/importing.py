@@ -111,7 +111,7 @@ class _Test:
         self._listeners: dict[str, str] = {}
         self._renamed = 0
         self._systems: set[str] = set()
-        self._found: dict[str, _Recording | None] = {}
+        self._found: dict[tuple[Path, str], _Recording | None] = {}
 
     def _grade(self) -> float:
         return self.scale.lowest + _GRADE * self.scale.width
@@ -136,9 +136,10 @@ class _Test:
 
     def _add(self, rating: Rating, base: Path) -> None:
         listener = None if rating.listener is None else self._listener(rating.listener)
-        if rating.stimulus not in self._found:
-            self._found[rating.stimulus] = self._recording(rating, base)
-        recording = self._found[rating.stimulus]
+        key = (base, rating.stimulus)
+        if key not in self._found:
+            self._found[key] = self._recording(rating, base)
+        recording = self._found[key]
         if recording is not None:
             first = recording.ratings.setdefault(rating.target, {}).setdefault(listener, rating)
             if rating.system and recording.first.system != rating.system and not self._pattern:
@@ -168,11 +169,12 @@ class _Test:
             self.remarks.append(f"{rating.where}: {rating.stimulus} has no recording; its ratings only check listeners")
             return None
         if path is None:
-            self.faults.append(f"{rating.where}: no recording of {rating.stimulus}")
+            listed = self._places.listed.get(rating.stimulus)
+            self.faults.append(f"{rating.where}: no recording of {rating.stimulus}{f' ({listed})' if listed else ''}")
             return None
         known = self.recordings.get(path)
         if known is not None:
-            if rating.stimulus not in self._places.listed:
+            if rating.stimulus not in (known.first.stimulus, *self._places.listed):
                 self.faults.append(f"{rating.where}: {rating.stimulus} and {known.first.stimulus} are both {path}")
             return known
         system = self._system(rating, path)

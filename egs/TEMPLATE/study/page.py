@@ -283,9 +283,9 @@ def _differences(compared: Comparison) -> list[str]:
     parts = [
         "Differences of the means over seeds, with 95 % intervals and p values. The bootstrap draws conditions with "
         f"all their recordings, the same for both models, and the seeds of each model ({SAMPLES} resamples). So an "
-        "interval covers other conditions of the kind and, with several seeds, other runs. The copies of an MNRU "
-        "condition, a system of each type, count as one condition. Intervals are not corrected for multiple "
-        "comparisons: one of twenty misses the true difference by chance."
+        "interval covers other conditions of the kind and, with several seeds, other runs. "
+        + "The copies of a condition, a system of each type, count as one condition. " * bool(compared.study.types)
+        + "Intervals are not corrected for multiple comparisons: one of twenty misses the true difference by chance."
         + (f" {TOGETHER.capitalize()}: the mean over types." if len(compared.held_out) > 1 else "")
         + "\n"
     ]
@@ -395,7 +395,7 @@ def _curves(compared: Comparison, folder: Path) -> list[str]:
     """Return a figure of the dev scores for each protocol, and tables of their drop until the end of training."""
     parts = [
         f"Utterance {DEV_METRIC} on dev during training, mean over seeds; bars show one standard deviation on either "
-        "side. A held-out type is not in dev.\n"
+        f"side.{' A held-out type is not in dev.' * bool(compared.held_out)}\n"
     ]
     for protocol in compared.protocols:
         lines = []

@@ -8,31 +8,28 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from pathlib import Path
 from statistics import fmean
+
+from vmc22 import COLUMNS, RATING_LISTS, file_name, find_root, missing_wavs, system_of
 
 from distilmos.data.datadir import Utterance
 from distilmos.data.lists import RatedItem, RatingColumns, Row, compare_mean, gather_ratings, read_rows, score
 from distilmos.data.prepare import Preparation, corpus_parser
-from distilmos.errors import InputError, run_main
+from distilmos.errors import run_main
 from distilmos.files import is_file, write_text
 
-RATING_LISTS = {"train": "TRAINSET", "dev": "DEVSET", "test": "TESTSET"}
 MEAN_LISTS = {"train": "train_mos_list.txt", "dev": "val_mos_list.txt", "test": "test_mos_list.txt"}
 TEST_NAMES = "test.scp"  # some packages have only the names of the test set
 UTTERANCES = {"train": 4974, "dev": 1066, "test": 1066}
 SYSTEMS = {"train": 175, "dev": 181, "test": 187}
 RATINGS = 8
 SILENT = "sys4bafa-uttc2e86f6.wav"
-COLUMNS = ("system", "name", "rating", "ignored", "listener_info")
 GENDERS = ("Male", "Female", "Others")
-GATHERING = """\
-The archive does not contain the Blizzard Challenge wavs. With a Blizzard licence, run the archive's scripts in {root}:
+SCRIPTS = """:
   01_get.py           downloads the data of the challenges
   02_gather.py        collects the wavs of BVCC under their names
-  03_preprocess.py    converts them to 16 kHz mono (sox) and to one level (sv56, which install_sv56.sh builds)
-Then run stage 0 again with --db_root {root}. Or prepare only the existing wavs with --allow_partial true."""
+  03_preprocess.py    converts them to 16 kHz mono (sox) and to one level (sv56, which install_sv56.sh builds)"""
 
 
 def main() -> None:
@@ -47,24 +44,11 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    root = find_root(args.db_root)
+    root = find_root(args.db_root, "main")
     corpus = BVCC(root, Preparation("BVCC", args.datadir, allow_partial=args.allow_partial))
     for name in RATING_LISTS:
         corpus.add_set(name, drop_silent=args.silent == "drop")
     corpus.finish(args.system_truth == "corpus")
-
-
-def find_root(root: Path) -> Path:
-    """Return the directory that contains DATA.
-
-    Raises:
-        InputError: if no such directory exists.
-    """
-    candidates = [root, root / "main", root / "phase1-main"]
-    for candidate in candidates:
-        if (candidate / "DATA" / "sets").is_dir():
-            return candidate
-    raise InputError(f"{root}: not an unpacked main.tar.gz: no DATA/sets, main/DATA/sets or phase1-main/DATA/sets")
 
 
 class BVCC:
@@ -75,7 +59,7 @@ class BVCC:
         self.root = root
         self.preparation = preparation
         self.listeners: dict[str, tuple[str, ...]] = {}
-        self.missing: list[tuple[str, str]] = []
+        self.missing: list[RatedItem] = []
 
     def add_set(self, name: str, drop_silent: bool) -> None:
         """Read one of train, dev and test."""
@@ -97,7 +81,7 @@ class BVCC:
         for item, mos in self._with_means(name, items):
             audio = self.root / "DATA" / "wav" / item.name
             if not is_file(audio):
-                self.missing.append((item.name, item.system))
+                self.missing.append(item)
                 continue
             utterance = Utterance(audio.stem, audio, item.system, mos, tuple(item.ratings))
             preparation.add(name, utterance, item.row.where)
@@ -176,11 +160,7 @@ class BVCC:
         """Report missing recordings; write the data directories and listeners.tsv."""
         preparation = self.preparation
         if self.missing:
-            systems = Counter(system for _, system in self.missing)
-            count = f"{len(self.missing):,} wavs of {len(systems)} systems are missing"
-            listing = ", ".join(f"{system} ({missing})" for system, missing in sorted(systems.items()))
-            gathering = GATHERING.format(root=self.root)
-            preparation.gaps.insert(0, f"{self.root / 'DATA' / 'wav'}: {count}: {listing}\n{gathering}")
+            preparation.gaps.insert(0, missing_wavs(self.root, self.missing, SCRIPTS))
         preparation.unlisted((self.root / "DATA" / "wav").glob("*.wav"))
         preparation.write(system_mos=self._system_means() if corpus_truth else None)
         stream = io.StringIO()
@@ -206,16 +186,6 @@ class BVCC:
             listing = ", ".join(sorted(scores))
             self.preparation.remarks.append(f"{path.name}: no line for {listing}: used the mean of their utterances")
         return means | {system: fmean(values) for system, values in scores.items()}
-
-
-def file_name(name: str) -> str:
-    """Return the name of the wav; the out-of-domain lists omit `.wav`."""
-    return name if name.endswith(".wav") else f"{name}.wav"
-
-
-def system_of(name: str) -> str:
-    """Return the system, the part of an utterance's name before the hyphen; its length differs."""
-    return name.partition("-")[0]
 
 
 if __name__ == "__main__":

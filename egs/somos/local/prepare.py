@@ -5,11 +5,18 @@ Reads DB_ROOT/training_files/split1/VARIANT and DB_ROOT/audios, the unpacked som
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 from distilmos.data.datadir import Utterance
-from distilmos.data.lists import RatedItem, RatingColumns, Row, compare_mean, gather_ratings, read_rows, score
+from distilmos.data.lists import (
+    RatedItem,
+    RatingColumns,
+    compare_mean,
+    gather_ratings,
+    number_repeats,
+    read_rows,
+    score,
+)
 from distilmos.data.prepare import Preparation, corpus_parser
 from distilmos.errors import InputError, run_main
 
@@ -48,7 +55,7 @@ def add_set(preparation: Preparation, name: str, lists: Path, audios: Path) -> N
     faults = preparation.faults
     columns = (COLUMNS.system, COLUMNS.name, COLUMNS.score, COLUMNS.listener)
     rows = read_rows(lists / RATING_LISTS[name], columns, faults, header=True)
-    items = gather_ratings(number_repeats(rows), COLUMNS, faults, preparation.gaps)
+    items = gather_ratings(number_repeats(rows, COLUMNS, NATURAL), COLUMNS, faults, preparation.gaps)
     preparation.expect(f"{name}: utterances", len(items), UTTERANCES[name])
     check_means(preparation, lists / MEAN_LISTS[name], items)
     preparation.begin(name)
@@ -65,23 +72,6 @@ def add_set(preparation: Preparation, name: str, lists: Path, audios: Path) -> N
             group="natural" if item.system == NATURAL else "synthetic",
         )
         preparation.add(name, utterance, item.row.where)
-
-
-def number_repeats(rows: list[Row]) -> list[Row]:
-    """Append a number to the listener in repeated ratings of a natural recording by the same listener.
-
-    Natural recordings were on every page of the test, so a listener of several pages rated them several times; the
-    corpus' means count all these ratings. A repeated rating of another recording stays, and is reported as a fault.
-    """
-    seen: Counter[tuple[str, str]] = Counter()
-    result = []
-    for row in rows:
-        key = (row[COLUMNS.name], row[COLUMNS.listener])
-        seen[key] += 1
-        again = seen[key] > 1 and row[COLUMNS.system] == NATURAL
-        values = row.values | ({COLUMNS.listener: f"{key[1]}#{seen[key]}"} if again else {})
-        result.append(Row(row.path, row.line, values))
-    return result
 
 
 def check_means(preparation: Preparation, path: Path, items: dict[str, RatedItem]) -> None:

@@ -15,6 +15,8 @@ download_dir=downloads  # directory of the download
 base_url=https://www.openslr.org/resources/101  # of speechocean762.tar.gz: OpenSLR, or a mirror
 aspect=fluency          # aspect of utt2mos and ratings: fluency, prosodic or accuracy
 dev_seed=1              # seed of the choice of the dev speakers
+train_group=all         # speakers of train and dev: all, adult or child
+train_utterances=0      # number of utterances of train, drawn with dev_seed; 0: all
 allow_partial=false     # true prepares an incomplete corpus, and lists the missing parts
 # End of options
 take_all_options "$0" "$@"
@@ -25,4 +27,4 @@ if [ -z "${db_root}" ]; then
     db_root=${download_dir}/speechocean762/speechocean762
 fi
 exec distilmos python local/prepare.py --db_root "${db_root}" --datadir "${datadir}" --allow_partial "${allow_partial}" \
-    --aspect "${aspect}" --dev_seed "${dev_seed}"
+    --aspect "${aspect}" --dev_seed "${dev_seed}" --train_group "${train_group}" --train_utterances "${train_utterances}"

@@ -10,7 +10,7 @@ import math
 import random
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ LOWEST, HIGHEST = 0, 10
 EXPERTS = 5
 UTTERANCES, SPEAKERS = 2500, 125  # of the official training set, and of the test set
 DEV_SHARE = 0.2  # of the training speakers
+GROUPS = ("adult", "child")
 CHILD_UNTIL, ADULT_FROM = 15, 19  # years; the corpus has no speaker between
 DETAILS = "resource/scores-detail.json"  # the scores of each expert
 AGGREGATED = "resource/scores.json"
@@ -52,6 +53,8 @@ def main() -> None:
     parser = corpus_parser(__doc__, "unpacked speechocean762.tar.gz")
     parser.add_argument("--aspect", choices=ASPECTS, default=ASPECTS[0], help="of utt2mos (default: %(default)s)")
     parser.add_argument("--dev_seed", type=int, default=1, help="of the choice of dev speakers (default: %(default)s)")
+    parser.add_argument("--train_group", choices=("all", *GROUPS), default="all", help="speakers of train and dev")
+    parser.add_argument("--train_utterances", type=int, default=0, help="of train, drawn with dev_seed; 0: all of them")
     args = parser.parse_args()
 
     preparation = Preparation(f"speechocean762 ({args.aspect})", args.datadir, allow_partial=args.allow_partial)
@@ -65,10 +68,13 @@ def main() -> None:
 
     sets = dict.fromkeys(train.groups.values, "train") | dict.fromkeys(test.groups.values, "test")
     sets |= dict.fromkeys(choose_dev(train.groups.values, args.dev_seed), "dev")
+    if args.train_group != "all":
+        sets = {s: name for s, name in sets.items() if name == "test" or train.groups.values[s] == args.train_group}
     for name in ("train", "dev", "test"):
         preparation.begin(name)
-    for part in (train, test):
-        add_utterances(preparation, args.db_root, part, scores, args.aspect, sets)
+    drawn = draw_utterances(train, sets, args.train_utterances, args.dev_seed)
+    add_utterances(preparation, args.db_root, train, scores, args.aspect, sets, drawn)
+    add_utterances(preparation, args.db_root, test, scores, args.aspect, sets, set(test.wavs.values))
     listed = {args.db_root / path for part in (train, test) for path in part.wavs.values.values()}
     unrated = sum(path not in listed for path in (args.db_root / "WAVE").glob("*/*.WAV"))
     preparation.remarks.append(f"{unrated:,} recordings in {args.db_root / 'WAVE'} have no ratings (not used)")
@@ -156,11 +162,26 @@ def compare_medians(path: Path, scores: Mapping[str, Scores], remarks: list[str]
 def choose_dev(groups: Mapping[str, str], seed: int) -> list[str]:
     """Return the dev speakers: the same share of the children and of the adults, at least one (speaker -> group)."""
     chosen: list[str] = []
-    for group in ("adult", "child"):
+    for group in GROUPS:
         speakers = sorted(speaker for speaker in groups if groups[speaker] == group)
         number = min(len(speakers), max(1, round(DEV_SHARE * len(speakers))))
         chosen += random.Random(f"{seed} {group}").sample(speakers, number)
     return chosen
+
+
+def draw_utterances(part: Part, sets: Mapping[str, str], number: int, seed: int) -> set[str]:
+    """Return the utterances of an official set that are used: of train, `number` random ones; all if it is 0.
+
+    Raises:
+        InputError: if train has fewer, or `number` is negative.
+    """
+    used = set(part.wavs.values)
+    if number == 0:
+        return used
+    train = sorted(u for u in used if sets.get(part.speakers.values.get(u, "")) == "train")
+    if not 0 < number <= len(train):
+        raise InputError(f"--train_utterances {number}: train has {len(train):,} utterances")
+    return used - set(train) | set(random.Random(f"{seed} utterances").sample(train, number))
 
 
 def add_utterances(
@@ -170,6 +191,7 @@ def add_utterances(
     scores: Mapping[str, Scores],
     aspect: str,
     sets: Mapping[str, str],
+    used: Set[str],
 ) -> None:
     """Add the utterances of an official set.
 
@@ -179,7 +201,8 @@ def add_utterances(
         part: lists of the official set.
         scores: utterance -> scores of the experts.
         aspect: the aspect of mean score and ratings.
-        sets: speaker -> train, dev or test.
+        sets: speaker -> train, dev or test; a speaker in none is left out.
+        used: the utterances to add. The others are checked all the same.
     """
     for utterance, path in part.wavs.values.items():
         where = part.wavs.where(utterance)
@@ -192,6 +215,8 @@ def add_utterances(
             preparation.faults.append(f"{where} is not in {root / DETAILS}")
         if speaker not in part.groups.values or aspect not in scores.get(utterance, {}):
             continue  # has a fault
+        if speaker not in sets or utterance not in used:
+            continue
         own = scores[utterance]
         ratings = tuple((f"expert{number}", score) for number, score in enumerate(own[aspect], start=1))
         added = Utterance(

@@ -11,12 +11,12 @@ from distilmos.model.networks import MOSNetwork
 from distilmos.training.batching import BatchOrder, BatchPlan
 from distilmos.training.loader import Batch
 
-CALIBRATION_BATCHES = 50  # more hardly change the statistics
+STATISTICS_BATCHES = 50  # more hardly change the statistics
 
 
-def calibration_plans(order: BatchOrder) -> list[BatchPlan]:
+def batch_norm_plans(order: BatchOrder) -> list[BatchPlan]:
     """Return the batches of the training set for `recompute_batch_norm`: the first ones of the first epoch."""
-    return order.epoch(0)[:CALIBRATION_BATCHES]
+    return order.epoch(0)[:STATISTICS_BATCHES]
 
 
 @torch.no_grad()
