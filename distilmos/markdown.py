@@ -43,11 +43,11 @@ def mean_text(values: Sequence[float | None], digits: int = 3) -> str:
     return f"{fmean(defined):.{digits}f}{spread}"
 
 
-def bounds(entry: Mapping[str, Any], sign: bool = False) -> str:
-    """Return the interval of an entry as `[low, high]`, or an empty string if it is not defined."""
-    if entry["low"] is None:
+def bounds(entry: Mapping[str, Any], digits: int = 3, sign: bool = False) -> str:
+    """Return the interval of an entry as `[low, high]`, or an empty string if its ends are None or NaN."""
+    if entry["low"] is None or math.isnan(entry["low"]):
         return ""
-    return f"[{number(entry['low'], sign=sign)}, {number(entry['high'], sign=sign)}]"
+    return f"[{number(entry['low'], digits, sign)}, {number(entry['high'], digits, sign)}]"
 
 
 def with_interval(entry: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from distilmos.markdown import number
 from distilmos.metrics import LEVELS, METRICS, agreement
 from distilmos.ratings.panel import Panel, Ratings, divide, panel_of
 
@@ -149,3 +150,13 @@ def intraclass_correlation(ratings: Ratings) -> tuple[float, float]:
     if between + (size - 1) * within == 0 or between == 0:
         return math.nan, math.nan
     return (between - within) / (between + (size - 1) * within), (between - within) / between
+
+
+def agreement_rows(ratings: Ratings) -> list[list[str]]:
+    """Return name and value of each measure of agreement, as rows of a table."""
+    single, mean = intraclass_correlation(ratings)
+    return [
+        [f"LCC between the means of random halves of the listeners, mean of {SPLITS}", number(split_half(ratings))],
+        ["ICC(1,1), reliability of one rating", number(single)],
+        ["ICC(1,k), reliability of an utterance's mean", number(mean)],
+    ]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from distilmos.data.datadir import DataDir
 from distilmos.data.schema import CONTROL_KINDS
 from distilmos.markdown import markdown_table, number
 from distilmos.metrics import METRICS, agreement, level_scores
-from distilmos.ratings.agreement import intraclass_correlation, split_half
-from distilmos.ratings.intervals import SYSTEM, UTTERANCE, Score, bootstrap_scores
+from distilmos.ratings.agreement import agreement_rows
+from distilmos.ratings.intervals import SYSTEM, UTTERANCE, Score, bootstrap_scores, mean_margin
 from distilmos.ratings.panel import panel_of
 from distilmos.ratings.rules import CORRELATION, OUTLIER, RULES, STRAIGHT, Limits, Verdict
 
@@ -76,7 +75,7 @@ def screening_page(screening: Screening, limits: Limits) -> str:
         parts.append("The true scores of systems (sys2mos) were those of all ratings, and are left out.\n")
     if after.targets:
         parts.append(f"Scores of {', '.join(after.targets)} are unchanged: their single ratings are not known.\n")
-    scores = [bootstrap_scores(panel_of(data.ratings), data.systems, {}) for data in (before, after)]
+    scores = [bootstrap_scores(panel_of(data.ratings), data.systems, {}, {}) for data in (before, after)]
     parts += ["## What it changes\n", _changes(before, after, *scores), _systems(before.scale.name, *scores)]
     return "\n".join(parts)
 
@@ -94,13 +93,17 @@ def _rules(verdict: Verdict, limits: Limits) -> str:
         elif rule in CONTROL_KINDS and not judged:
             found = "no such questions"
         elif rule == OUTLIER:
-            found = f"{len(verdict.outliers):,} ratings"
+            found = _count(len(verdict.outliers), "rating")
         else:
             count = sum(rule in listener.reasons for listener in verdict.listeners.values())
-            found = f"{count:,} listeners" + (f" of {len(judged):,} asked" if judged else "")
+            found = _count(count, "listener") + (f" of {len(judged):,} asked" if judged else "")
         rows.append([rule, meaning, texts[rule], found])
     least = f"Listeners with fewer than {limits.min_ratings} ratings are not judged by {STRAIGHT} and {CORRELATION}.\n"
     return markdown_table(["rule", "meaning", "limit", "rejected"], rows, left=4) + "\n" + least
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _changes(before: DataDir, after: DataDir, old: Sequence[Score], new: Sequence[Score]) -> str:
@@ -116,27 +119,16 @@ def _changes(before: DataDir, after: DataDir, old: Sequence[Score], new: Sequenc
 
 
 def _facts(data: DataDir, scores: Sequence[Score]) -> dict[str, str]:
-    single, mean = intraclass_correlation(data.ratings)
     return {
         "rated utterances": f"{len(data.ratings):,}",
         "listeners": f"{len({name for pairs in data.ratings.values() for name, _ in pairs}):,}",
         "ratings": f"{sum(map(len, data.ratings.values())):,}",
-        f"mean {data.scale.name} with 95 % interval": f"{number(scores[0].mos)} {_interval(scores[0])}",
-        "half of the 95 % interval of a system, mean": _margin(scores, SYSTEM),
-        "half of the 95 % interval of an utterance, mean": _margin(scores, UTTERANCE),
+        f"mean {data.scale.name} with 95 % interval": f"{number(scores[0].mos)} {scores[0].bounds}",
+        "half of the 95 % interval of a system, mean": number(mean_margin(scores, SYSTEM)),
+        "half of the 95 % interval of an utterance, mean": number(mean_margin(scores, UTTERANCE)),
         "standard deviation of the ratings": number(scores[0].deviation),
-        "ICC(1,1), reliability of one rating": number(single),
-        "ICC(1,k), reliability of an utterance's mean": number(mean),
-        "LCC between the means of random halves of the listeners": number(split_half(data.ratings)),
+        **dict(agreement_rows(data.ratings)),
     }
-
-
-def _margin(scores: Sequence[Score], level: str) -> str:
-    return number(fmean(score.margin for score in scores if score.level == level))
-
-
-def _interval(score: Score) -> str:
-    return f"[{number(score.low, 2)}, {number(score.high, 2)}]"
 
 
 def _systems(name: str, old: Sequence[Score], new: Sequence[Score]) -> str:
@@ -146,10 +138,8 @@ def _systems(name: str, old: Sequence[Score], new: Sequence[Score]) -> str:
     for score in (score for score in old if score.level == SYSTEM):
         now = known.get(score.name)
         cells = (
-            ["-"] * 3
-            if now is None
-            else [number(now.mos, 2), _interval(now), number(now.mos - score.mos, 2, sign=True)]
+            ["-"] * 3 if now is None else [number(now.mos, 2), now.bounds, number(now.mos - score.mos, 2, sign=True)]
         )
-        rows.append([score.name, number(score.mos, 2), _interval(score), *cells])
+        rows.append([score.name, number(score.mos, 2), score.bounds, *cells])
     header = ["system", f"{name} before", "95 % interval", f"{name} after", "95 % interval", "difference"]
     return markdown_table(header, rows)

@@ -56,6 +56,11 @@ def divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return means
 
 
+def places_of(labels: np.ndarray, number: int) -> list[np.ndarray]:
+    """Return the places of each label from 0 to number - 1, in ascending order; `labels` has shape (N,)."""
+    return np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=number))[:-1])
+
+
 def panel_of(ratings: Ratings) -> Panel:
     """Convert ratings to arrays; at least one utterance must have a rating."""
     listeners = sorted({listener for pairs in ratings.values() for listener, _ in pairs})

@@ -12,7 +12,7 @@ import numpy as np
 from distilmos.data.datadir import DataDir
 from distilmos.data.schema import CONTROL_KINDS, MOS_SCALE, Control
 from distilmos.metrics import agreement
-from distilmos.ratings.panel import Panel, divide, panel_of
+from distilmos.ratings.panel import Panel, divide, panel_of, places_of
 
 STRAIGHT, CORRELATION, OUTLIER = "straight", "correlation", "outlier"
 RULES = {
@@ -95,25 +95,30 @@ def judge(data: DataDir, limits: Limits) -> Verdict:
     outliers are among the ratings that all other rules keep.
     """
     panel = panel_of(data.ratings)
-    listeners = {name: _known(panel.score[panel.listener == place]) for place, name in enumerate(panel.listeners)}
+    by_listener = places_of(panel.listener, len(panel.listeners))
+    listeners = {name: _known(panel.score[own]) for name, own in zip(panel.listeners, by_listener, strict=True)}
     verdict = Verdict(listeners, {})
     _check_answers(verdict, data.controls, limits)
     others = _others(panel, np.ones(panel.score.size, dtype=bool))
+    least = limits.min_variance * (data.scale.width / MOS_SCALE.width) ** 2
     if STRAIGHT in limits.rules:
-        least = limits.min_variance * (data.scale.width / MOS_SCALE.width) ** 2
-        for place, listener in enumerate(listeners.values()):
-            of_others = others[panel.listener == place]
+        for own, listener in zip(by_listener, listeners.values(), strict=True):
+            of_others = others[own]
             of_others = of_others[~np.isnan(of_others)]
             varied = of_others.size >= limits.min_ratings and float(np.var(of_others, ddof=1)) >= least
             if varied and listener.ratings >= limits.min_ratings and listener.variance < least:
                 listener.reasons[STRAIGHT] = f"variance {listener.variance:.3f} of {listener.ratings} ratings"
     others = _others(panel, _kept(panel, verdict))
-    for place, listener in enumerate(listeners.values()):
-        own = (panel.listener == place) & ~np.isnan(others)
-        listener.correlation = agreement(others[own], panel.score[own])["LCC"]
-        low = own.sum() >= limits.min_ratings and listener.correlation < limits.min_correlation
-        if CORRELATION in limits.rules and low:
-            listener.reasons[CORRELATION] = f"LCC {listener.correlation:.2f} of {own.sum()} ratings"
+    for own, listener in zip(by_listener, listeners.values(), strict=True):
+        shared = own[~np.isnan(others[own])]
+        listener.correlation = agreement(others[shared], panel.score[shared])["LCC"]
+        if CORRELATION not in limits.rules or shared.size < limits.min_ratings:
+            continue
+        if listener.correlation < limits.min_correlation:
+            listener.reasons[CORRELATION] = f"LCC {listener.correlation:.2f} of {shared.size} ratings"
+        elif np.ptp(panel.score[shared]) == 0 and np.var(others[shared]) >= least:
+            # The LCC is not defined. Equal ratings of equal utterances are no fault.
+            listener.reasons[CORRELATION] = f"all {shared.size} ratings are equal"
     if OUTLIER in limits.rules:
         _find_outliers(verdict, panel, data.systems, limits.max_z)
     return verdict
@@ -158,10 +163,9 @@ def _others(panel: Panel, kept: np.ndarray) -> np.ndarray:
 
 def _find_outliers(verdict: Verdict, panel: Panel, systems: Mapping[str, str], max_z: float) -> None:
     names, system = np.unique([systems[utterance] for utterance in panel.utterances], return_inverse=True)
-    system_of = system[panel.utterance]
     kept = _kept(panel, verdict)
-    for place, name in enumerate(names):
-        those = np.flatnonzero(kept & (system_of == place))
+    for name, those in zip(names, places_of(system[panel.utterance], names.size), strict=True):
+        those = those[kept[those]]
         deviation = float(np.std(panel.score[those])) if those.size >= _LEAST_IN_SYSTEM else 0.0
         if deviation == 0:
             continue

@@ -15,23 +15,34 @@ from distilmos.data.schema import SCALE
 from distilmos.errors import raise_faults
 from distilmos.files import write_text
 from distilmos.markdown import markdown_table, number
-from distilmos.metrics import METRICS
-from distilmos.ratings.agreement import SPLITS, intraclass_correlation, listener_ceiling, split_half
-from distilmos.ratings.intervals import ALL, GROUP, SYSTEM, UTTERANCE, Score, bootstrap_scores, write_scores
+from distilmos.metrics import METRICS, system_means
+from distilmos.ratings.agreement import agreement_rows, listener_ceiling
+from distilmos.ratings.intervals import (
+    ALL,
+    CONDITION,
+    GROUP,
+    SYSTEM,
+    UTTERANCE,
+    Score,
+    bootstrap_scores,
+    mean_margin,
+    write_scores,
+)
 from distilmos.ratings.panel import panel_of
 from distilmos.report.figures import histogram
+from distilmos.scoring.p1401 import half_width
 from distilmos.training.config import TrainConfig
 
 CARD, PICTURE, SCORES = "SUMMARY.md", "mos_histogram.svg", "scores.tsv"
 LONG_SECONDS: float = TrainConfig.model_fields["max_seconds"].default
-SYSTEMS_SHOWN = 5
+SHOWN = 5  # highest and lowest scores of a level; names of long utterances
 
 
 def write_cards(directories: Sequence[str | Path]) -> list[Path]:
     """Write SUMMARY.md into each data directory, with a histogram of the MOS if the set is rated.
 
-    A set with single ratings also gets scores.tsv: the scores of utterances, systems, groups and the set with their
-    intervals.
+    A set with single ratings also gets scores.tsv: the scores of utterances, systems, conditions, groups and the set
+    with their intervals.
 
     Args:
         directories: the sets of a corpus; each card shows the overlap with the other sets.
@@ -52,10 +63,7 @@ def write_cards(directories: Sequence[str | Path]) -> list[Path]:
         ],
         "the sets of a corpus have one scale",
     )
-    scores = {
-        path: bootstrap_scores(panel_of(data.ratings), data.systems, data.groups) if data.ratings else []
-        for path, data in sets.items()
-    }
+    scores = {path: _scores(data) for path, data in sets.items()}
     pages = {
         path: _page(data, scores[path], [other for other in sets.values() if other is not data])
         for path, data in sets.items()
@@ -69,6 +77,14 @@ def write_cards(directories: Sequence[str | Path]) -> list[Path]:
     return [path / CARD for path in pages]
 
 
+def _scores(data: DataDir) -> list[Score]:
+    """Return the scores of a set with their intervals; none without single ratings."""
+    if not data.ratings:
+        return []
+    conditions = data.conditions if "sys2cond" in data.tables else {}
+    return bootstrap_scores(panel_of(data.ratings), data.systems, data.groups, conditions)
+
+
 def _page(data: DataDir, scores: Sequence[Score], others: Sequence[DataDir]) -> str:
     parts = [f"# {data.path.name}\n"]
     if data.notes:
@@ -78,17 +94,19 @@ def _page(data: DataDir, scores: Sequence[Score], others: Sequence[DataDir]) -> 
     if data.mos:
         parts.append(f"![Histogram of the {data.scale.name} of utterances]({PICTURE})\n")
         parts.append(_systems(data, {score.name: score for score in scores if score.level == SYSTEM}))
-    if groups := [score for score in scores if score.level == GROUP]:
-        parts.append(score_table("group", groups, data.scale.name))
+    for level in (CONDITION, GROUP):
+        if found := [score for score in scores if score.level == level]:
+            rows = {score.name: (score.mos, score.utterances, score) for score in found}
+            parts.append(_ranked(level, data.scale.name, rows))
     if data.ratings:
-        parts.append(_agreement(data.ratings))
+        parts.append(markdown_table(["listener agreement", "value"], agreement_rows(data.ratings)))
         parts.append(_ceiling(data))
     if others:
         header = ["shared with", "utterances", "systems", "listeners", "speakers", "sentences"]
         parts.append(markdown_table(header, [[other.path.name, *_shared(data, other)] for other in others]))
     long = [u for u, seconds in data.durations.items() if seconds > LONG_SECONDS]
     if long:
-        shown = ", ".join(sorted(long)[:SYSTEMS_SHOWN])
+        shown = ", ".join(sorted(long)[:SHOWN])
         parts.append(
             f"{len(long)} utterances are longer than {LONG_SECONDS:g} s, for example {shown}. Training refuses "
             "utterances longer than max_seconds of its configuration.\n"
@@ -113,9 +131,10 @@ def _facts(data: DataDir) -> dict[str, str]:
         facts[f"target {target}"] = f"{len(scores):,} utterances" + (f", {_spread(scores)}" if scores else "")
     for target in dict.fromkeys(target for each in data.votes.values() for target in each):
         known = [each[target] for each in data.votes.values() if target in each]
-        margin = np.mean([1.96 * deviation / math.sqrt(count) for deviation, count in known])
-        counts = _range([count for _, count in known])
-        facts[f"ratings of {target} per utterance"] = f"{counts}; half of the 95 % interval: {margin:.2f} in the mean"
+        facts[f"ratings of {target} per utterance"] = _range([count for _, count in known])
+        # Of one utterance, the interval does not depend on the mean.
+        margins = [half_width(np.zeros(1), np.array([sd]), np.array([count])) for sd, count in known if count > 1]
+        facts[f"half of the 95 % interval of {target} of an utterance (Student's t)"] = _mean(margins)
     if data.ratings:
         heard = Counter(listener for pairs in data.ratings.values() for listener, _ in pairs)
         facts["ratings"] = f"{sum(heard.values()):,}"
@@ -133,15 +152,17 @@ def _precision(scores: Sequence[Score], name: str) -> dict[str, str]:
     if not scores:
         return {}
     whole = next(score for score in scores if score.level == ALL)
-    each = [score for score in scores if score.level == UTTERANCE]
-    margin = fmean(score.margin for score in each)
-    deviations = [score.deviation for score in each if not math.isnan(score.deviation)]
-    spread = f"{fmean(deviations):.2f} in the mean" if deviations else "not known: one rating each"
+    deviations = [s.deviation for s in scores if s.level == UTTERANCE and not math.isnan(s.deviation)]
+    margin = mean_margin(scores, UTTERANCE)
     return {
-        f"mean {name} with 95 % interval": f"{whole.mos:.2f} {_interval(whole)[0]}",
-        "half of the 95 % interval of an utterance": f"{margin:.2f} in the mean",
-        "standard deviation of the ratings of an utterance": spread,
+        f"mean {name} with 95 % interval (bootstrap)": f"{whole.mos:.2f} {whole.bounds}",
+        "half of the 95 % interval of an utterance (bootstrap)": _mean([] if math.isnan(margin) else [margin]),
+        "standard deviation of the ratings of an utterance": _mean(deviations),
     }
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{fmean(values):.2f} in the mean" if values else "not known: one rating each"
 
 
 def _spread(scores: Mapping[str, float]) -> str:
@@ -156,34 +177,35 @@ def _range(counts: Iterable[int]) -> str:
 
 
 def _systems(data: DataDir, known: Mapping[str, Score]) -> str:
-    """Return a table of the systems with the highest and the lowest MOS; `known` are scores with intervals."""
-    scores: dict[str, list[float]] = {}
-    for utterance, mos in data.mos.items():
-        scores.setdefault(data.systems[utterance], []).append(mos)
-    means = {system: data.system_mos.get(system, math.fsum(v) / len(v)) for system, v in scores.items()}
-    ranked = sorted(means, key=lambda system: (-means[system], system))
-    shown = ranked if len(ranked) <= 2 * SYSTEMS_SHOWN else ranked[:SYSTEMS_SHOWN] + ranked[-SYSTEMS_SHOWN:]
-    rows = [
-        [system, f"{len(scores[system])}", number(means[system], 2), *_interval(known.get(system))] for system in shown
+    """Return a table of the systems; `known` are scores with intervals."""
+    means = system_means(data.mos, data.systems)
+    sizes = Counter(data.systems[utterance] for utterance in data.mos)
+    rows = {s: (data.system_mos.get(s, mean), sizes[s], known.get(s)) for s, mean in means.items()}
+    return _ranked(SYSTEM, data.scale.name, rows)
+
+
+def _ranked(level: str, name: str, rows: Mapping[str, tuple[float, int, Score | None]]) -> str:
+    """Return a table of the highest and the lowest scores of a level.
+
+    Args:
+        level: SYSTEM, CONDITION or GROUP.
+        name: of what was rated.
+        rows: name -> score, number of rated utterances, and the score with its interval, if that is known.
+    """
+    ranked = sorted(rows.items(), key=lambda row: (-row[1][0], row[0]))
+    cells = [
+        [
+            label,
+            str(utterances),
+            number(mean, 2),
+            score.bounds if score else "-",
+            number(score.deviation if score else None, 2),
+        ]
+        for label, (mean, utterances, score) in ranked
     ]
-    if len(shown) < len(ranked):
-        rows.insert(SYSTEMS_SHOWN, [f"({len(ranked) - len(shown)} others)", *[""] * 4])
-    header = ["system", "utterances", data.scale.name, "95 % interval", "sd of ratings"]
-    return markdown_table(header, rows)
-
-
-def score_table(level: str, scores: Sequence[Score], name: str) -> str:
-    """Return a table of scores with their intervals, the highest first; `name` is that of what was rated."""
-    ranked = sorted(scores, key=lambda score: (-score.mos, score.name))
-    rows = [[score.name, str(score.utterances), number(score.mos, 2), *_interval(score)] for score in ranked]
-    return markdown_table([level, "utterances", name, "95 % interval", "sd of ratings"], rows)
-
-
-def _interval(score: Score | None) -> list[str]:
-    """Return the cells of interval and standard deviation."""
-    if score is None:
-        return ["-", "-"]
-    return [f"[{number(score.low, 2)}, {number(score.high, 2)}]", number(score.deviation, 2)]
+    if len(cells) > 2 * SHOWN:
+        cells[SHOWN:-SHOWN] = [[f"({len(cells) - 2 * SHOWN} others)", *[""] * 4]]
+    return markdown_table([level, "utterances", name, "95 % interval (bootstrap)", "sd of ratings"], cells)
 
 
 def _ceiling(data: DataDir) -> str:
@@ -195,16 +217,6 @@ def _ceiling(data: DataDir) -> str:
         for level, values in levels.items()
     ]
     return markdown_table(["listener ceiling", *METRICS], rows)
-
-
-def _agreement(ratings: Mapping[str, Sequence[tuple[str, float]]]) -> str:
-    single, mean = intraclass_correlation(ratings)
-    rows = [
-        [f"LCC between the means of random halves of the listeners, average of {SPLITS}", number(split_half(ratings))],
-        ["ICC(1,1): reliability of one rating", number(single)],
-        ["ICC(1,k): reliability of an utterance's mean", number(mean)],
-    ]
-    return markdown_table(["listener agreement", "value"], rows)
 
 
 def _shared(data: DataDir, other: DataDir) -> list[str]:

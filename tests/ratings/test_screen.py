@@ -94,6 +94,11 @@ def test_rules_can_be_chosen(planted: Path, tmp_path: Path) -> None:
     assert main(["screen-ratings", str(planted), str(tmp_path / "out"), "--rules", "straight"]) == 0
     found = {row["listener"] for row in rows(tmp_path / "out" / "screening.tsv") if row["rejected"] == "yes"}
     assert found == {"always3", "nearly5"}
+    assert main(["screen-ratings", str(planted), str(tmp_path / "out"), "--rules", "correlation"]) == 0
+    known = {row["listener"]: row for row in rows(tmp_path / "out" / "screening.tsv")}
+    # The LCC of equal ratings is not defined; that is no reason to keep them.
+    assert (known["always3"]["rejected"], known["always3"]["correlation"]) == ("yes", "")
+    assert {"random", "reversed"} < {name for name, row in known.items() if row["rejected"] == "yes"}
     options = ["--rules", "correlation", "straight", "--min-ratings", "61"]
     assert main(["screen-ratings", str(planted), str(tmp_path / "none"), *options]) == 0
     assert (tmp_path / "none" / "ratings").read_bytes() == (planted / "ratings").read_bytes()
@@ -161,9 +166,11 @@ def test_equal_ratings_of_equal_utterances_are_no_straight_lining(tmp_path: Path
     ratings = {f"s-u{u}": [("A", 3.0), ("B", 3.0 + (u == 4)), ("C", 3.0)] for u in range(12)}
     ratings |= {f"t-u{u}": [("B", 1.0), ("C", 5.0 if u % 2 else 1.0)] for u in range(12)}
     data = rated(tmp_path / "data", ratings)
-    options = ["--rules", "straight", "--min-ratings", "10"]
-    assert main(["screen-ratings", str(data), str(tmp_path / "out"), *options]) == 0
+    options = ["--min-ratings", "10", "--rules"]
+    assert main(["screen-ratings", str(data), str(tmp_path / "out"), *options, "straight"]) == 0
     assert rows(tmp_path / "out" / "rejected.tsv") == []
+    assert main(["screen-ratings", str(data), str(tmp_path / "out"), *options, "correlation"]) == 0
+    assert "A" not in {row["listener"] for row in rows(tmp_path / "out" / "rejected.tsv")}
 
 
 def test_an_outlier_costs_one_rating(tmp_path: Path) -> None:

@@ -79,3 +79,29 @@ def test_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert facts == [["1"], ["0.000"], ["1.00", "1.00", "1.00"], ["1"], ["1"], [], ["1"]]
     assert len(overlaps) == 2
     assert not (blind / "mos_histogram.svg").exists() and not (blind / "scores.tsv").exists()
+
+
+def test_intervals_of_votes_and_conditions(tmp_path: Path) -> None:
+    audio = tmp_path / "x.wav"
+    soundfile.write(audio, np.full(1600, 0.1), 16000)
+    votes = {"a1": (0.5, 4), "a2": (1.0, 9), "b1": (0.0, 1)}  # standard deviation and number
+    voted = [Utterance(u, audio, u[0], mos=3, votes={"mos": each}, condition="c") for u, each in votes.items()]
+    write_data_dir(tmp_path / "voted", voted)
+    ratings = {"a1": [("A", 1), ("B", 3)], "b1": [("A", 3), ("B", 5)], "d1": [("A", 4)]}
+    single = [
+        Utterance(u, audio, u[0], ratings=tuple(pairs), condition="ab" if u[0] in "ab" else "d")
+        for u, pairs in ratings.items()
+    ]
+    write_data_dir(tmp_path / "single", single)
+    assert main(["summarize-data", str(tmp_path / "voted"), str(tmp_path / "single")]) == 0
+    # Student's t with 3 and 8 degrees of freedom, 3.182 and 2.306; a single vote has no interval.
+    facts = numbers(tables((tmp_path / "voted" / "SUMMARY.md").read_text())[0])
+    assert ["1", "9", "4"] in facts and [f"{(3.182 * 0.5 / 2 + 2.306 * 1 / 3) / 2:.2f}"] in facts
+    facts, systems, conditions = tables((tmp_path / "single" / "SUMMARY.md").read_text())[:3]
+    assert [row[:3] for row in conditions[1:]] == [["d", "1", "4.00"], ["ab", "2", "3.00"]]
+    assert conditions[1][3:] == systems[2][3:] == ["-", "-"] and "[" in conditions[2][3]
+    # One listener of d1 has no interval; those of a1 and b1 reach from the one rating to the other.
+    assert [row[1] for row in facts[1:] if row[1].startswith("1.00 in")] == ["1.00 in the mean"]
+    rows = [line.split("\t") for line in (tmp_path / "single" / "scores.tsv").read_text().splitlines()]
+    assert [row[1:3] for row in rows if row[0] == "condition"] == [["ab", "2"], ["d", "1"]]
+    assert rows[-1] == ["utterance", "d1", "1", "1", "4.0000", "", "", ""]

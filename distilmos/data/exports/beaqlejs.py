@@ -29,10 +29,10 @@ def read_beaqlejs(path: Path, scale: Scale, faults: list[str]) -> Export:
         return export
     names = [str(test["UserName"]).strip() for test in tests if test.get("UserName")]
     listener = next(filter(None, names), path.stem)
-    for number, test in enumerate(tests):
+    for number, test in enumerate(tests, start=1):
         if "rating" not in test:
             continue
-        where = f"{path}: {number}"
+        where = f"{path}: test set {number}"
         ratings, files = test["rating"], test.get("filename")
         if not isinstance(ratings, dict) or not isinstance(files, dict) or not test.get("TestID"):
             faults.append(f"{where}: expected TestID, and rating and filename of each file id")

@@ -48,7 +48,7 @@ class Choices:
 def import_ratings(
     exports: Sequence[Path], out: Path, places: Places, choices: Choices, form: Format | None = None
 ) -> str:
-    """Write a data directory with the ratings of a listening test, whole or not at all, and report.txt in it.
+    """Write a data directory with the ratings of a listening test, whole or not at all, then report.txt in it.
 
     A listener whose name is not one word, has an @ as e-mail addresses do, or is such a name already, is called
     listener1, listener2, ... in the order of the exports. If a listener rates a recording again, the first rating

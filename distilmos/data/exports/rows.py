@@ -14,7 +14,7 @@ class Rating:
     """One rating, or the mean of the ratings of a stimulus.
 
     Attributes:
-        where: `file:line`, the start of a fault.
+        where: the start of a fault: `file:line`, or `file: test set N`, from 1, for BeaqleJS, whose lines mean nothing.
         stimulus: path, URL or name of what was rated.
         score: the rating, on the scale.
         listener: who gave it; None for a mean.
