@@ -14,6 +14,7 @@ from distilmos.data.workbook import read_sheet
 from distilmos.errors import InputError
 
 MEAN_TOLERANCE = 0.005  # largest error of a mean rounded to two decimals
+REPEAT = "#"  # between a listener and the number of a repeated rating
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,8 @@ class RatingColumns:
 def number_repeats(rows: Iterable[Row], columns: RatingColumns, system: str | None = None) -> list[Row]:
     """Append a number to the listener in repeated ratings of a recording by the same listener, so that all count.
 
-    Natural recordings may be on every page of a test, so that a listener of several pages rates them several times.
+    Natural recordings may be on every page of a test, so that a listener of several pages rates them several times. The
+    names LISTENER#2, LISTENER#3, ... are of one person: see `ratings.panel.people_of`.
 
     Args:
         rows: lines of a list with one rating per line.
@@ -243,7 +245,7 @@ def number_repeats(rows: Iterable[Row], columns: RatingColumns, system: str | No
         key = (row[columns.name], row[columns.listener])
         seen[key] += 1
         again = seen[key] > 1 and system in (None, row[columns.system])
-        values = row.values | ({columns.listener: f"{key[1]}#{seen[key]}"} if again else {})
+        values = row.values | ({columns.listener: f"{key[1]}{REPEAT}{seen[key]}"} if again else {})
         result.append(Row(row.path, row.line, values))
     return result
 

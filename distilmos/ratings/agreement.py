@@ -23,8 +23,8 @@ def listener_ceiling(
 
     All values are means over random orders of the listeners:
 
-    - ONE: the rating of each utterance by the first of its listeners predicts the mean of its other ratings. If every
-      listener rated everything, this is one listener and the rest of the panel.
+    - ONE: the rating of each utterance by the first of its listeners (the mean, if there are several) predicts the mean
+      of its ratings by others. If every listener rated everything, this is one listener and the rest of the panel.
     - HALF: the mean rating by the first half of the listeners predicts that by the other half.
     - TRUTH: the LCC of a perfect prediction of the true scores with the means of all ratings, which is the square root
       of their reliability (F. M. Lord, M. R. Novick, Statistical theories of mental test scores, 1968, section 3.9).
@@ -89,12 +89,13 @@ def _halves(panel: Panel, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _first_and_rest(panel: Panel, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean of the ratings but the first one, and the first one, each (U,); NaN with fewer than two."""
+    """Return the mean of the ratings by all but the first listener, and by the first, each (U,); NaN without any."""
     ranked = np.lexsort((order[panel.listener], panel.utterance))
     places, first = np.unique(panel.utterance[ranked], return_index=True)
-    score = np.full(len(panel.utterances), np.nan)
-    score[places] = panel.score[ranked][first]
-    return divide(panel.sums - np.nan_to_num(score), panel.counts - 1), score
+    chosen = np.zeros(len(panel.utterances), dtype=int)
+    chosen[places] = panel.listener[ranked][first]
+    own = panel.listener == chosen[panel.utterance]
+    return panel.chosen(~own).means, panel.chosen(own).means
 
 
 def _mean(values: list[float]) -> float:

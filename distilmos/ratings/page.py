@@ -11,7 +11,7 @@ from distilmos.markdown import markdown_table, number
 from distilmos.metrics import METRICS, agreement, level_scores
 from distilmos.ratings.agreement import agreement_rows
 from distilmos.ratings.intervals import SYSTEM, UTTERANCE, Score, bootstrap_scores, mean_margin
-from distilmos.ratings.panel import panel_of
+from distilmos.ratings.panel import panel_of, people_of
 from distilmos.ratings.rules import CORRELATION, OUTLIER, RULES, STRAIGHT, Limits, Verdict
 
 SHOWN = 20  # single ratings on the page; rejected.tsv has all
@@ -121,7 +121,7 @@ def _changes(before: DataDir, after: DataDir, old: Sequence[Score], new: Sequenc
 def _facts(data: DataDir, scores: Sequence[Score]) -> dict[str, str]:
     return {
         "rated utterances": f"{len(data.ratings):,}",
-        "listeners": f"{len({name for pairs in data.ratings.values() for name, _ in pairs}):,}",
+        "listeners": f"{len(set(people_of(data.ratings).values())):,}",
         "ratings": f"{sum(map(len, data.ratings.values())):,}",
         f"mean {data.scale.name} with 95 % interval": f"{number(scores[0].mos)} {scores[0].bounds}",
         "half of the 95 % interval of a system, mean": number(mean_margin(scores, SYSTEM)),

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from distilmos.data.lists import REPEAT
+
 Ratings = Mapping[str, Sequence[tuple[str, float]]]  # utterance -> (listener, score) pairs
 
 
 @dataclass(frozen=True)
 class Panel:
-    """N ratings of U utterances by L listeners.
+    """N ratings of U utterances by L listeners, who may rate an utterance several times.
 
     Attributes:
         utterances: names, U.
@@ -56,15 +58,31 @@ def divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return means
 
 
+def people_of(ratings: Ratings) -> dict[str, str]:
+    """Return name -> person: `anna#2` is anna, who rated an utterance again, if there is an anna (`number_repeats`)."""
+    names = {listener for pairs in ratings.values() for listener, _ in pairs}
+    people = {}
+    for name in names:
+        first, _, count = name.rpartition(REPEAT)
+        people[name] = first if first in names and count.isdecimal() else name
+    return people
+
+
 def places_of(labels: np.ndarray, number: int) -> list[np.ndarray]:
     """Return the places of each label from 0 to number - 1, in ascending order; `labels` has shape (N,)."""
     return np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=number))[:-1])
 
 
 def panel_of(ratings: Ratings) -> Panel:
-    """Convert ratings to arrays; at least one utterance must have a rating."""
-    listeners = sorted({listener for pairs in ratings.values() for listener, _ in pairs})
+    """Convert ratings to arrays, in their order, with all ratings of a person as those of one listener.
+
+    At least one utterance must have a rating.
+    """
+    people = people_of(ratings)
+    listeners = sorted(set(people.values()))
     places = {listener: place for place, listener in enumerate(listeners)}
-    rows = [(n, places[listener], value) for n, pairs in enumerate(ratings.values()) for listener, value in pairs]
+    rows = [
+        (n, places[people[listener]], value) for n, pairs in enumerate(ratings.values()) for listener, value in pairs
+    ]
     utterance, listener, score = (np.array(column) for column in zip(*rows, strict=True))
     return Panel(list(ratings), listeners, utterance, listener, score.astype(float))

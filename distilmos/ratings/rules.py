@@ -12,7 +12,7 @@ import numpy as np
 from distilmos.data.datadir import DataDir
 from distilmos.data.schema import CONTROL_KINDS, MOS_SCALE, Control
 from distilmos.metrics import agreement
-from distilmos.ratings.panel import Panel, divide, panel_of, places_of
+from distilmos.ratings.panel import Panel, divide, panel_of, people_of, places_of
 
 STRAIGHT, CORRELATION, OUTLIER = "straight", "correlation", "outlier"
 RULES = {
@@ -74,17 +74,19 @@ class Verdict:
 
     Attributes:
         listeners: name -> what is known, sorted by name.
-        outliers: (utterance, listener) -> why a single rating is rejected; none of a rejected listener.
+        people: name of each rating -> listener, as by `people_of`.
+        outliers: (utterance, name) -> why a single rating is rejected; none of a rejected listener.
     """
 
     listeners: dict[str, Listener]
+    people: dict[str, str]
     outliers: dict[tuple[str, str], str]
 
-    def rejected(self, utterance: str, listener: str) -> dict[str, str]:
+    def rejected(self, utterance: str, name: str) -> dict[str, str]:
         """Return the rules that reject a rating, and why."""
-        reasons = dict(self.listeners[listener].reasons)
-        if (utterance, listener) in self.outliers:
-            reasons[OUTLIER] = self.outliers[utterance, listener]
+        reasons = dict(self.listeners[self.people[name]].reasons)
+        if (utterance, name) in self.outliers:
+            reasons[OUTLIER] = self.outliers[utterance, name]
         return reasons
 
 
@@ -97,7 +99,7 @@ def judge(data: DataDir, limits: Limits) -> Verdict:
     panel = panel_of(data.ratings)
     by_listener = places_of(panel.listener, len(panel.listeners))
     listeners = {name: _known(panel.score[own]) for name, own in zip(panel.listeners, by_listener, strict=True)}
-    verdict = Verdict(listeners, {})
+    verdict = Verdict(listeners, people_of(data.ratings), {})
     _check_answers(verdict, data.controls, limits)
     others = _others(panel, np.ones(panel.score.size, dtype=bool))
     least = limits.min_variance * (data.scale.width / MOS_SCALE.width) ** 2
@@ -120,7 +122,7 @@ def judge(data: DataDir, limits: Limits) -> Verdict:
             # The LCC is not defined. Equal ratings of equal utterances are no fault.
             listener.reasons[CORRELATION] = f"all {shared.size} ratings are equal"
     if OUTLIER in limits.rules:
-        _find_outliers(verdict, panel, data.systems, limits.max_z)
+        _find_outliers(verdict, panel, data, limits.max_z)
     return verdict
 
 
@@ -157,12 +159,14 @@ def _kept(panel: Panel, verdict: Verdict) -> np.ndarray:
 def _others(panel: Panel, kept: np.ndarray) -> np.ndarray:
     """Return the mean of the kept ratings of the same utterance by other listeners, (N,); NaN if there is none."""
     those = panel.chosen(kept)
-    own = np.where(kept, panel.score, 0.0)
-    return divide(those.sums[panel.utterance] - own, those.counts[panel.utterance] - kept)
+    _, pair = np.unique(panel.utterance * len(panel.listeners) + panel.listener, return_inverse=True)
+    own_sums, own_counts = (np.bincount(pair, values)[pair] for values in (np.where(kept, panel.score, 0.0), kept))
+    return divide(those.sums[panel.utterance] - own_sums, those.counts[panel.utterance] - own_counts)
 
 
-def _find_outliers(verdict: Verdict, panel: Panel, systems: Mapping[str, str], max_z: float) -> None:
-    names, system = np.unique([systems[utterance] for utterance in panel.utterances], return_inverse=True)
+def _find_outliers(verdict: Verdict, panel: Panel, data: DataDir, max_z: float) -> None:
+    keys = [(utterance, name) for utterance, pairs in data.ratings.items() for name, _ in pairs]
+    names, system = np.unique([data.systems[utterance] for utterance in panel.utterances], return_inverse=True)
     kept = _kept(panel, verdict)
     for name, those in zip(names, places_of(system[panel.utterance], names.size), strict=True):
         those = those[kept[those]]
@@ -171,6 +175,5 @@ def _find_outliers(verdict: Verdict, panel: Panel, systems: Mapping[str, str], m
             continue
         mean = float(np.mean(panel.score[those]))
         for rating in those[np.abs(panel.score[those] - mean) > max_z * deviation]:
-            key = panel.utterances[panel.utterance[rating]], panel.listeners[panel.listener[rating]]
             z = (float(panel.score[rating]) - mean) / deviation
-            verdict.outliers[key] = f"z score {z:+.2f} in {name}, where the mean is {mean:.2f}"
+            verdict.outliers[keys[rating]] = f"z score {z:+.2f} in {name}, where the mean is {mean:.2f}"

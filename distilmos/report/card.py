@@ -28,7 +28,7 @@ from distilmos.ratings.intervals import (
     mean_margin,
     write_scores,
 )
-from distilmos.ratings.panel import panel_of
+from distilmos.ratings.panel import panel_of, people_of
 from distilmos.report.figures import histogram
 from distilmos.scoring.p1401 import half_width
 from distilmos.training.config import TrainConfig
@@ -136,7 +136,8 @@ def _facts(data: DataDir) -> dict[str, str]:
         margins = [half_width(np.zeros(1), np.array([sd]), np.array([count])) for sd, count in known if count > 1]
         facts[f"half of the 95 % interval of {target} of an utterance (Student's t)"] = _mean(margins)
     if data.ratings:
-        heard = Counter(listener for pairs in data.ratings.values() for listener, _ in pairs)
+        people = people_of(data.ratings)
+        heard = Counter(people[name] for pairs in data.ratings.values() for name, _ in pairs)
         facts["ratings"] = f"{sum(heard.values()):,}"
         facts["ratings per utterance"] = _range([len(pairs) for pairs in data.ratings.values()])
         facts["listeners"] = f"{len(heard):,}"
@@ -228,7 +229,7 @@ def _shared(data: DataDir, other: DataDir) -> list[str]:
 
 def _names(data: DataDir) -> list[set[str] | None]:
     """Return the utterances, systems, listeners, speakers and sentences of a set; None where they are not known."""
-    listeners = {listener for pairs in data.ratings.values() for listener, _ in pairs}
+    listeners = set(people_of(data.ratings).values())
     speakers, sentences, texts = (
         set(data.tables[name].values()) if name in data.tables else None for name in ("utt2spk", "utt2sent", "text")
     )

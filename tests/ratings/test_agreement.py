@@ -103,3 +103,19 @@ def test_ceiling_is_empty_or_nan_where_it_is_not_defined() -> None:
     more = {**named([[1, 2], [3, 5], [2, 2]]), "alone": [("L0", 5.0)]}
     systems = dict.fromkeys(more, "s")
     assert listener_ceiling(more, systems)[ONE] == listener_ceiling(named([[1, 2], [3, 5], [2, 2]]), systems)[ONE]
+
+
+def test_repeated_ratings_are_of_one_listener() -> None:
+    random = np.random.default_rng(4)
+    once = {f"u{n}": [("anna", float(random.normal())), ("bo", float(random.normal()))] for n in range(40)}
+    # Both of anna's ratings are in the same half, and neither predicts the other.
+    twice = {utterance: [*pairs, ("anna#2", pairs[0][1])] for utterance, pairs in once.items()}
+    systems = {utterance: utterance[:2] for utterance in once}
+    assert split_half(twice, 10) == pytest.approx(split_half(once, 10), abs=1e-12)
+    ceilings = [listener_ceiling(ratings, systems, splits=10) for ratings in (once, twice)]
+    for name in (ONE, HALF):
+        for level in ("utterance", "system"):
+            assert ceilings[1][name][level] == pytest.approx(ceilings[0][name][level], abs=1e-12)
+    # Names that end in a number are other listeners if nobody has the name without it.
+    numbered = {utterance: [("x#1", pairs[0][1]), ("x#2", pairs[1][1])] for utterance, pairs in once.items()}
+    assert listener_ceiling(numbered, systems, splits=10)[ONE] == ceilings[0][ONE]

@@ -59,7 +59,7 @@ def test_a_condition_has_the_utterances_of_its_systems() -> None:
 
 
 def test_one_listener_has_no_interval_at_any_level() -> None:
-    ratings = {"u1": [("a", 1.0)], "u2": [("a", 4.0)]}
+    ratings = {"u1": [("a", 1.0), ("a#2", 2.0)], "u2": [("a", 4.0)]}
     scores = bootstrap_scores(panel_of(ratings), dict.fromkeys(ratings, "s"), {}, {}, samples=20)
     assert len(scores) == 4 and all(math.isnan(score.low) and math.isnan(score.high) for score in scores)
 

@@ -186,6 +186,28 @@ def test_an_outlier_costs_one_rating(tmp_path: Path) -> None:
     assert rows(tmp_path / "out" / "rejected.tsv") == []
 
 
+def test_repeated_ratings_are_of_one_listener(tmp_path: Path) -> None:
+    scores = {"A": [1, 3, 2, 5, 4], "B": [2, 3, 1, 4, 5], "C": [1, 1, 3, 5, 2], "bad": [5, 1, 4, 1, 2]}
+    ratings = {f"s-u{u}": [(name, float(given[u])) for name, given in scores.items()] for u in range(5)}
+    again = {"A#2": [2, 5, 1, 4, 4], "bad#2": [1, 1, 1, 1, 1]}
+    for u, pairs in enumerate(ratings.values()):
+        pairs += [(name, float(given[u])) for name, given in again.items()]
+    ratings |= {f"t-u{u}": [("A", 3.0), ("A#2", 5.0 if u == 7 else 3.0), ("B", 3.0 + u % 2)] for u in range(12)}
+    data = rated(tmp_path / "data", ratings, controls={"bad": answers("gold", 1, 1)})
+    assert main(["screen-ratings", str(data), str(tmp_path / "out")]) == 0
+    found = {row["listener"]: row for row in rows(tmp_path / "out" / "screening.tsv")}
+    assert {name: int(row["ratings"]) for name, row in found.items()} == {"A": 34, "B": 17, "C": 5, "bad": 10}
+    own = [*scores["A"], *again["A#2"], *[3] * 23, 5]
+    others = np.mean([scores["B"], scores["C"]], axis=0).tolist() * 2 + [3, 4] * 12
+    assert float(found["A"]["correlation"]) == pytest.approx(np.corrcoef(own, others)[0, 1], abs=1e-4)
+    rejected = [(row["utterance"], row["listener"]) for row in rows(tmp_path / "out" / "rejected.tsv")]
+    bad = [(f"s-u{u}", name) for u in range(5) for name in ("bad", "bad#2")]
+    assert sorted(rejected) == sorted([*bad, ("t-u7", "A#2")])
+    page = (tmp_path / "out" / "SCREENING.md").read_text()
+    changes = {row[0]: row[1:] for row in tables(section(page, "What it changes"))[0][1:]}
+    assert changes["listeners"] == ["4", "3"] and changes["ratings"] == ["66", "55"]
+
+
 def test_utterances_without_a_rating_left_are_named(tmp_path: Path) -> None:
     controls = {"bad": answers("gold", 1, 1)}
     ratings = {"s-u1": [("bad", 3.0)], "s-u2": [("bad", 5.0), ("good", 2.0)], "t-u3": [("good", 4.0)]}
