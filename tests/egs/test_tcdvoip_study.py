@@ -508,7 +508,9 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
     folder.mkdir()
     protocol = {"options": "--split conditions", "sets": {"p835/p835_wb": ["sig"]}, "refit": True}
     page = {"protocols": ["conditions"], "models": ["sslmos"], "seeds": [1], "published": ["distillmos"]}
-    definition = CORPUS | {"protocols": {"conditions": protocol}, "models": STUDY["models"], "pages": {"one": page}}
+    dev = {"dev": True, "protocols": ["conditions"], "models": ["sslmos"], "seeds": [1]}
+    definition = CORPUS | {"protocols": {"conditions": protocol}, "models": STUDY["models"]}
+    definition |= {"pages": {"one": page, "dev": dev}}
     (folder / "models.yaml").write_text(yaml.safe_dump(definition))
     (tmp_path / "p835").mkdir()
     (tmp_path / "p835" / "run.sh").touch()
@@ -544,6 +546,7 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
         ),
     ]
     run = write_run(recipe, "further/conditions", "sslmos", [], 1, _events(1, "conditions"))
+    assert re.findall(r"\d+", study(recipe, "keep", "further/dev").stdout) == ["1", "0", "0"]
     scores = {run: (2, 2.5, 3, 3.5), run.parent / "distillmos": (2, 3, 2.5, 3.5)}
     for exp, predicted in scores.items():
         for name, path in raw.items():

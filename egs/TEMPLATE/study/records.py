@@ -387,8 +387,9 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
                 kept.runs[key] = run
                 if run.sets:
                     kept.scored[key] = {scored.name: scored.rows for scored in run.sets}
-            for name, (each, target) in study.targets(key[0], Path("dump")).items():
-                kept.scored[key][name] = _rows_of_target(kept.scored[key][each.name], each, target)
+            scored = kept.scored.get(key, {})  # none of a run for a dev page
+            for name, (each, target) in study.targets(key[0], Path("dump")).items() if scored else ():
+                scored[name] = _rows_of_target(scored[each.name], each, target)
             added += 1
         if added:
             write_kept(kept)
