@@ -221,8 +221,10 @@ class Evaluated(BaseModel):
 def p1401_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Return header and cells of a table of `evaluate_set`, without the measures that no row has."""
     known = [name for name in TITLES if any(name in row for row in rows)]
-    cells = [[row["level"], row["mapping"], *(number(row.get(name)) for name in known)] for row in rows]
-    return ["level", "mapping", *(TITLES[name] for name in known)], cells
+    cells = [
+        [row["level"], row["mapping"], f"{row['count']:,}", *(number(row.get(name)) for name in known)] for row in rows
+    ]
+    return ["level", "mapping", "N", *(TITLES[name] for name in known)], cells
 
 
 def p1401_table(rows: Sequence[Mapping[str, Any]]) -> str:
