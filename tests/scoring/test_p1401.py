@@ -99,17 +99,17 @@ def test_conditions_are_those_of_sys2cond(scored):
     # Four degrees of freedom leave one of five conditions.
     assert ("condition", "third order") in rows
     table = tables(printed)[1]
-    header = ["level", "mapping", "RMSE", "RMSE*", "outlier ratio", "LCC", "SRCC", "KTAU"]
+    header = ["level", "mapping", "N", "RMSE", "RMSE*", "outlier ratio", "LCC", "SRCC", "KTAU"]
     assert table[0] == header
     assert [row[:2] for row in table[1:]] == [list(key) for key in rows]
-    assert table[1][2] == f"{NISQA['none']['RMSE']:.3f}"
+    assert table[1][3] == f"{NISQA['none']['RMSE']:.3f}"
 
 
 def test_without_intervals_their_measures_are_left_out(scored):
     rows, printed = scored(listeners=1)  # one rating has no interval, several ratings of a system have one
     assert "RMSE_star" not in rows["utterance", "none"] and "outlier_ratio" not in rows["utterance", "none"]
     assert rows["system", "none"]["RMSE_star"] is not None
-    assert tables(printed)[1][1][3] == "-"
+    assert tables(printed)[1][1][4] == "-"
 
 
 def test_measures_that_are_not_defined_are_null(scored):
