@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--system",
         type=_pattern,
         metavar="REGEX",
-        help="the first group of this pattern in the path of a recording is its system (default: as the export says, "
-        "or the first folder below --audio)",
+        help="the first group of this pattern in the path of a recording below --audio is its system (default: as the "
+        "export says, or the first folder)",
     )
     parser.add_argument("--reference", metavar="SYSTEM", help="system that is the hidden reference (BS.1534)")
     parser.add_argument("--anchor", metavar="SYSTEM", help="system that is the mid-range anchor (BS.1534)")

@@ -404,6 +404,9 @@ def replace_data_dirs(directories: Iterable[DataDir], doing: str) -> None:
     Raises:
         InputError: naming every fault of the new data. All directories then stay unchanged.
     """
+    directories = list(directories)
+    for data in directories:
+        require_replaceable(data.path)
     temporary = {data.path: (temporary_name(data.path), data) for data in directories}
     faults: list[str] = []
     try:
@@ -417,6 +420,18 @@ def replace_data_dirs(directories: Iterable[DataDir], doing: str) -> None:
     finally:
         for new, _ in temporary.values():
             shutil.rmtree(new, ignore_errors=True)
+
+
+def require_replaceable(directory: Path) -> None:
+    """Refuse to replace a directory that holds something else than a data directory, such as the recordings.
+
+    Raises:
+        InputError: if it is a file, the current directory, or has entries but no wav.scp.
+    """
+    if not directory.name or (directory.exists() and not directory.is_dir()):
+        raise InputError(f"{directory}: cannot become a data directory; name a new one")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / "wav.scp").exists():
+        raise InputError(f"{directory}: exists and is not a data directory; its files would be lost; name a new one")
 
 
 def write_files(data: DataDir, leave_out: Collection[str] = ()) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from distilmos.data.datadir import read_data_dir, write_files
+from distilmos.data.datadir import read_data_dir, require_replaceable, write_files
 from distilmos.data.schema import CONTROL_KINDS
 from distilmos.data.tables import c_locale_key
 from distilmos.data.validate import validate_data_dir
@@ -54,6 +54,7 @@ def screen_ratings(source: str | Path, out: str | Path, limits: Limits) -> Scree
         after.tables.pop("sys2mos", None)
     screening = Screening(data, after, verdict, lost)
     pages = {PAGE: screening_page(screening, limits), LISTENERS: _listeners(verdict), REJECTED: _rejected(screening)}
+    require_replaceable(Path(out))
     with replaced_directory(out) as new:
         write_files(replace(after, path=new))
         faults = validate_data_dir(new)

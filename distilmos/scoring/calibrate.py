@@ -94,8 +94,8 @@ def _fit(
     predicted = np.array([scores[utterance].scores[own.name] for utterance in rated])
     truth = np.array(list(rated.values()))
     mapping = fit_map(order, predicted, truth, own.lowest, own.highest)
-    if not any(mapping.coefficients[1:]):
-        lcc = agreement(truth, predicted)["LCC"]
+    lcc = agreement(truth, predicted)["LCC"]
+    if not (lcc > 0 and any(mapping.coefficients[1:])):
         raise InputError(f"{path}: the scores of the model do not rise with the ratings of {own.name} (LCC {lcc:.2f})")
     target = CalibratedTarget(
         name=own.name,

@@ -342,3 +342,49 @@ def test_control_questions_stay_with_their_listeners(tmp_path: Path, capsys: pyt
     assert faults == ["2", "3", "4", "5"]
     assert main(["fix-data", str(data)]) == 0
     assert sorted((data / "controls").read_text().splitlines()) == sorted(lines)
+
+
+def test_a_listed_path_is_no_other_recording_of_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A list names the file that listeners heard; a copy elsewhere may be another version."""
+    sounds(tmp_path / "wav", ["audio/old/x"])
+    places = table(tmp_path / "list.csv", [["stimulus", "file"], ["x", "audio/x.wav"]])
+    export = table(tmp_path / "x.csv", [["listener", "file", "score", "system"], ["a", "x", 3, "s"]])
+    assert run(tmp_path, export, "--recordings", places) == 2
+    assert "audio/x.wav" in capsys.readouterr().err
+    sounds(tmp_path / "wav", ["audio/x"])
+    data = imported(tmp_path, export, "--recordings", places)
+    assert list(data.tables["wav.scp"].values()) == [str(tmp_path / "wav" / "audio" / "x.wav")]
+
+
+def test_nothing_but_a_data_directory_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recordings = sounds(tmp_path / "wav", ["x"])
+    export = table(
+        tmp_path / "x.csv", [["listener", "file", "score", "system"], ["a", "x", 3, "s"], ["b", "x", 2, "s"]]
+    )
+    words = ["import-ratings", str(export), "--audio", str(recordings)]
+    assert main([*words, "--out", str(recordings)]) == 2
+    assert str(recordings) in capsys.readouterr().err and (recordings / "x.wav").exists()
+    data, kept = tmp_path / "data", tmp_path / "kept"
+    assert main([*words, "--out", str(data)]) == main([*words, "--out", str(data)]) == 0
+    kept.mkdir()
+    (kept / "notes.txt").touch()
+    assert main(["screen-ratings", str(data), str(kept), "--rules", "outlier"]) == 2
+    assert main(["split-data", str(data), str(tmp_path), "kept=1"]) == 2
+    assert (kept / "notes.txt").exists()
+
+
+def test_the_pattern_of_systems_is_searched_below_the_directory(tmp_path: Path) -> None:
+    directory = sounds(tmp_path / "sysZ_1", ["sysA_u1"])
+    export = table(tmp_path / "x.csv", [["listener", "file", "score"], ["a", "sysA_u1", 3]])
+    data = imported(tmp_path, export, "--audio", directory, "--system", "^(sys[A-Z])_", audio=False)
+    assert set(data.systems.values()) == {"sysA"}
+
+
+def test_rejected_assignments_are_left_out_and_renamed_listeners_are_listed(tmp_path: Path) -> None:
+    sounds(tmp_path / "wav", ["s/a"])
+    header = ["WorkerId", "AssignmentStatus", "Answer.q1_url", "Answer.q1"]
+    rows = [["x@y.org", "Approved", "s/a.wav", 3], ["W2", "Rejected", "s/a.wav", 1]]
+    data = imported(tmp_path, table(tmp_path / "x.csv", [header, *rows]))
+    assert [pair for pairs in data.ratings.values() for pair in pairs] == [("listener1", 3)]
+    report = (tmp_path / "data" / "report.txt").read_text().splitlines()
+    assert [line for line in report if "x.csv:3" in line] and [line for line in report if "listener1" in line]

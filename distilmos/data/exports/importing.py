@@ -31,7 +31,8 @@ class Choices:
 
     Attributes:
         scale: of the ratings; None: that of the format.
-        system: its first group, or its whole match, in the path of a recording is the system; None: the export names
+        system: its first group, or its whole match, in the path of a recording below the directory of the recordings is
+            the system; None: the export names
             the system, or the folder of the recording does.
         reference: system that is the hidden reference; None: that of the format.
         anchor: system that is the mid-range anchor; None: that of the format.
@@ -125,7 +126,7 @@ class _Test:
         self.faults += faults
         self.remarks += export.remarks
         for answer in export.answers:
-            self.controls.setdefault(self._listener(answer.listener), []).append(answer.control)
+            self.controls.setdefault(self._listener(answer.listener, str(path)), []).append(answer.control)
         for rating in export.ratings:
             self._add(rating, path.parent)
 
@@ -135,7 +136,7 @@ class _Test:
         self.faults += [f"no stimulus is of the system {name}" for name in absent]
 
     def _add(self, rating: Rating, base: Path) -> None:
-        listener = None if rating.listener is None else self._listener(rating.listener)
+        listener = None if rating.listener is None else self._listener(rating.listener, rating.where)
         key = (base, rating.stimulus)
         if key not in self._found:
             self._found[key] = self._recording(rating, base)
@@ -166,7 +167,8 @@ class _Test:
             self.faults.append(f"{rating.where}: {error}")
             return None
         if path is None and rating.system in (*self._limits, *self._form.created):
-            self.remarks.append(f"{rating.where}: {rating.stimulus} has no recording; its ratings only check listeners")
+            use = "only check listeners" if rating.system in self._limits else "are left out"
+            self.remarks.append(f"{rating.where}: {rating.stimulus} has no recording; its ratings {use}")
             return None
         if path is None:
             listed = self._places.listed.get(rating.stimulus)
@@ -177,15 +179,16 @@ class _Test:
             if rating.stimulus not in (known.first.stimulus, *self._places.listed):
                 self.faults.append(f"{rating.where}: {rating.stimulus} and {known.first.stimulus} are both {path}")
             return known
-        system = self._system(rating, path)
+        system = self._system(rating, path, base)
         if system is None:
             return None
         self.recordings[path] = _Recording(self._places.name(path, base), path, system, rating)
         return self.recordings[path]
 
-    def _system(self, rating: Rating, path: Path) -> str | None:
+    def _system(self, rating: Rating, path: Path, base: Path) -> str | None:
         if self._pattern is not None:
-            match = self._pattern.search(str(path))
+            path = self._places.below(path, base)
+            match = self._pattern.search(path.as_posix())
             if match is None:
                 self.faults.append(f"{rating.where}: the pattern of systems, {self._pattern.pattern}, is not in {path}")
                 return None
@@ -195,11 +198,13 @@ class _Test:
             self.faults.append(f"{rating.where}: the system of {path} is unknown; give a pattern or folders of systems")
         return system or None
 
-    def _listener(self, name: str) -> str:
+    def _listener(self, name: str, where: str) -> str:
         if name not in self._listeners:
             plain = len(name.split()) == 1 and "@" not in name and not _GIVEN.fullmatch(name)
             self._renamed += not plain
             self._listeners[name] = name if plain else f"listener{self._renamed}"
+            if not plain:  # the name itself may be private
+                self.remarks.append(f"{where}: this listener is called {self._listeners[name]}")
         return self._listeners[name]
 
 

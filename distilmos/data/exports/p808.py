@@ -4,6 +4,7 @@ Columns as its src/result_parser.py reads and writes them. In the answers, as Am
 export them, a line is a session:
 
     WorkerId                                  the listener
+    AssignmentStatus                          optional; sessions that are Rejected are left out
     Answer.qN_url, Answer.qN                  clip and rating of question N (ACR)
     Answer.qN_ovrl, _sig, _bak, ...           the ratings instead, if several qualities are rated (P.835, P.804)
     Input.tp, Input.tp_ans                    trapping clip and the only right answer
@@ -57,6 +58,9 @@ def read_answers(path: Path, scale: Scale, faults: list[str]) -> Export:
         if not questions:
             faults.append(f"{path}:1: expected columns Answer.q1_url, Answer.q1, ..., found {', '.join(line.values)}")
             break
+        if row.values.get("assignmentstatus", "").lower() == "rejected":
+            export.remarks.append(f"{row.where}: the assignment was rejected")
+            continue
         answered = [question for question in questions if row[f"answer.{question}_url"]]
         if not answered:
             export.remarks.append(f"{row.where}: no answer; the session was not finished")

@@ -43,10 +43,11 @@ class Places:
     def find(self, stimulus: str, base: Path) -> Path | None:
         """Return the recording of a stimulus; None if there is none.
 
-        It is the path in the directory that the stimulus gives. Otherwise, if the stimulus is a path or URL of an audio
-        file, it has the same name, with any suffix; of several, the one with the most equal parent directories is
-        meant. A stimulus that is just a name, or TRIAL/NAME, is the recording TRIAL/NAME, TRIAL_NAME or TRIAL-NAME with
-        any suffix.
+        It is the path in the directory that the stimulus gives. If a list gives this path, the directory may also be
+        one of its parents, and nothing else is meant. Otherwise, if the stimulus is a path or URL of an audio file, it
+        has the same name, with any suffix; of several, the one with the most equal parent directories is meant. A
+        stimulus that is just a name, or TRIAL/NAME, is the recording TRIAL/NAME, TRIAL_NAME or TRIAL-NAME with any
+        suffix.
 
         Args:
             stimulus: path, URL or name.
@@ -62,6 +63,9 @@ class Places:
             return path
         if not parts:
             return None
+        if stimulus in self.listed and len(parts) > 1:
+            ends = [path for path in self._found.get(parts[-1], []) if _ends_with(parts, self.below(path, base).parts)]
+            return max(ends, key=lambda path: len(path.parts), default=None)
         last = PurePosixPath(parts[-1])
         if last.suffix.lower() in audio_suffixes():
             found = self._found.get(last.name) or self._found.get(last.stem, [])
@@ -76,15 +80,22 @@ class Places:
 
     def name(self, recording: Path, base: Path) -> str:
         """Return an utterance id: the path below the directory, without suffix, joined by hyphens."""
+        return "-".join(self.below(recording, base).with_suffix("").parts)
+
+    def below(self, recording: Path, base: Path) -> Path:
+        """Return the path of a recording below the directory; its name alone if it is elsewhere."""
         root = self._directory or base
-        below = recording.relative_to(root) if recording.is_relative_to(root) else Path(recording.name)
-        return "-".join(below.with_suffix("").parts)
+        return recording.relative_to(root) if recording.is_relative_to(root) else Path(recording.name)
 
     def folder(self, recording: Path) -> str:
         """Return the first folder of the path below the directory; empty if there is none."""
         if self._directory is None or not recording.is_relative_to(self._directory):
             return ""
         return next(iter(recording.relative_to(self._directory).parts[:-1]), "")
+
+
+def _ends_with(parts: Sequence[str], last: Sequence[str]) -> bool:
+    return list(parts[-len(last) :]) == list(last)
 
 
 def _parts(name: str) -> list[str]:
