@@ -404,9 +404,6 @@ def replace_data_dirs(directories: Iterable[DataDir], doing: str) -> None:
     Raises:
         InputError: naming every fault of the new data. All directories then stay unchanged.
     """
-    directories = list(directories)
-    for data in directories:
-        require_replaceable(data.path)
     temporary = {data.path: (temporary_name(data.path), data) for data in directories}
     faults: list[str] = []
     try:

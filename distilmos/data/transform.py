@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from distilmos.data.datadir import DataDir, read_data_dir, replace_data_dirs
+from distilmos.data.datadir import DataDir, read_data_dir, replace_data_dirs, require_replaceable
 from distilmos.data.schema import MOS, MOS_SCALE, NAMES, SEGMENTS, Scale, control, get_table, scale_of, votes
 from distilmos.data.tables import c_locale_key, read_lines
 from distilmos.errors import InputError, raise_faults
@@ -159,6 +159,7 @@ def subset_data(out: str | Path, source: str | Path, wanted: Callable[[DataDir],
     selected = wanted(data)
     if not selected:
         raise InputError(f"{source}: no utterance is selected")
+    require_replaceable(Path(out))
     replace_data_dirs([replace(data.only(selected), path=Path(out))], "writing")
     return len(selected)
 
@@ -229,7 +230,8 @@ def split_data(
         parts[furthest] += groups[group]
     empty = [name for name, members in parts.items() if not members]
     raise_faults([f"{out}/{name}: no utterance" for name in empty], f"splitting {source}")
-    replace_data_dirs(
-        [replace(data.only(members), path=Path(out) / name) for name, members in parts.items()], "writing"
-    )
+    found = [replace(data.only(members), path=Path(out) / name) for name, members in parts.items()]
+    for part in found:
+        require_replaceable(part.path)
+    replace_data_dirs(found, "writing")
     return {name: (len(members), len({data.systems[u] for u in members})) for name, members in parts.items()}

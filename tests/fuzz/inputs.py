@@ -172,7 +172,7 @@ def exports() -> list[Files]:
     mushra += 't,30,p1,wav,a,50,9,"one\ntwo"\nt,30,p1,wav,reference,95,9,\nt,31,p2,wav,anchor70,20,9,\n'
     answers = "WorkerId,Input.tp,Input.tp_ans,Input.gold_url,Input.gold_ovrl_ans,"
     answers += "Answer.q1_url,Answer.q1,Answer.q2_url,Answer.q2\n"
-    answers += "W1,http://x/t.wav,2,http://x/g.wav,aHR0cDovL3gvZy53YXZfNA==,http://x/a.wav,4,http://x/g.wav,5\n"
+    answers += "W1,http://x/t.wav,2,http://x/g.wav,aHR0cDovL3gvZy53YXZfNA==,http://wav/a.wav,4,http://x/g.wav,5\n"
     answers += "W2,http://x/t.wav,2,http://x/g.wav,aHR0cDovL3gvZy53YXZfNA==,wav/b.wav,1,http://x/t.wav,2\n"
     beaqle = [
         {
@@ -196,7 +196,7 @@ def exports() -> list[Files]:
         "plain.tsv": "listener\tfile\tscore\tsystem\nl1\ta.wav\t5\ts1\nl2\tb.wav\t1\ts2\n",
     }
     places = {"places.csv": "stimulus,file\na.wav,wav/a.wav\n"}
-    places["places.yaml"] = "pages:\n- - random\n  - {id: wav, reference: x/b.wav, stimuli: {a: x/a.wav}}\n"
+    places["places.yaml"] = "pages:\n- - random\n  - {id: wav, reference: x/b.wav, stimuli: {a: wav/a.wav}}\n"
     audio = {"db/wav/a.wav": sound(), "db/wav/b.wav": sound()}
     named = {name: text.encode() for name, text in places.items()}
     return [{name: text.encode(), **named, **audio} for name, text in texts.items()]

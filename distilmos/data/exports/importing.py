@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 
-from distilmos.data.datadir import Utterance, write_data_dir
+from distilmos.data.datadir import Utterance, require_replaceable, write_data_dir
 from distilmos.data.exports.formats import Format, find_format
 from distilmos.data.exports.places import Places
 from distilmos.data.exports.rows import Rating, word
@@ -69,6 +69,7 @@ def import_ratings(
     Raises:
         InputError: naming every fault with file and line, and every stimulus whose recording is missing.
     """
+    require_replaceable(out)
     form = form or find_format(exports[0])
     test = _Test(form, places, choices)
     for path in exports:
