@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -173,33 +173,19 @@ def scan_votes(
     Returns:
         utterance -> its valid lines, without the utterance.
     """
-    lines: dict[str, list[str]] = {}
     seen: set[tuple[str, str]] = set()
-    last = ""
-    try:
-        texts = read_lines(path)
-    except InputError as error:
-        faults.append(str(error))
-        return lines
-    for number, text in enumerate(texts, start=1):
-        utterance, _, rest = text.partition(" ")
-        try:
-            target = votes(rest)[0]
-            if utterances is not None and utterance not in utterances:
-                raise InputError(f"{utterance} is not an utterance of the data directory")
-            if not (target == MOS or is_target(target)) or f"utt2{target}" not in tables:
-                raise InputError(f"{target} is not a target: there is no utt2{target}")
-            if (utterance, target) in seen:
-                raise InputError(f"{utterance} {target} is listed twice")
-        except InputError as error:
-            faults.append(f"{path}:{number}: {error}")
-            continue
-        if in_order and c_locale_key(utterance) < c_locale_key(last):
-            faults.append(f"{path}:{number}: {utterance} is out of order (sort with LC_ALL=C)")
-        last = utterance
+
+    def check(utterance: str, rest: str) -> None:
+        target = votes(rest)[0]
+        if utterances is not None and utterance not in utterances:
+            raise InputError(f"{utterance} is not an utterance of the data directory")
+        if not (target == MOS or is_target(target)) or f"utt2{target}" not in tables:
+            raise InputError(f"{target} is not a target: there is no utt2{target}")
+        if (utterance, target) in seen:
+            raise InputError(f"{utterance} {target} is listed twice")
         seen.add((utterance, target))
-        lines.setdefault(utterance, []).append(rest)
-    return lines
+
+    return _scan_lines(path, check, faults, in_order)
 
 
 def scan_controls(path: Path, faults: list[str], *, in_order: bool = True) -> dict[str, list[str]]:
@@ -213,6 +199,23 @@ def scan_controls(path: Path, faults: list[str], *, in_order: bool = True) -> di
     Returns:
         listener -> its valid lines, without the listener.
     """
+    return _scan_lines(path, lambda _, rest: control(rest), faults, in_order)
+
+
+def _scan_lines(
+    path: Path, check: Callable[[str, str], object], faults: list[str], in_order: bool
+) -> dict[str, list[str]]:
+    """Read a file that may have several lines for a name.
+
+    Args:
+        path: the file.
+        check: takes the name and the rest of a line; raises InputError if the line is bad.
+        faults: takes one line of text for each bad line.
+        in_order: whether a line that is out of order is a fault; it is valid all the same.
+
+    Returns:
+        name -> its valid lines, without the name.
+    """
     lines: dict[str, list[str]] = {}
     last = ""
     try:
@@ -221,16 +224,16 @@ def scan_controls(path: Path, faults: list[str], *, in_order: bool = True) -> di
         faults.append(str(error))
         return lines
     for number, text in enumerate(texts, start=1):
-        listener, _, rest = text.partition(" ")
+        name, _, rest = text.partition(" ")
         try:
-            control(rest)
+            check(name, rest)
         except InputError as error:
             faults.append(f"{path}:{number}: {error}")
             continue
-        if in_order and c_locale_key(listener) < c_locale_key(last):
-            faults.append(f"{path}:{number}: {listener} is out of order (sort with LC_ALL=C)")
-        last = listener
-        lines.setdefault(listener, []).append(rest)
+        if in_order and c_locale_key(name) < c_locale_key(last):
+            faults.append(f"{path}:{number}: {name} is out of order (sort with LC_ALL=C)")
+        last = name
+        lines.setdefault(name, []).append(rest)
     return lines
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from distilmos.markdown import number
 from distilmos.metrics import LEVELS, METRICS, agreement
-from distilmos.ratings.panel import Panel, Ratings, divide, panel_of
+from distilmos.ratings.panel import Panel, Ratings, divide, known_mean, panel_of
 
 SPLITS = 100  # random splits of the listeners
 SEED = 1
@@ -58,7 +58,7 @@ def listener_ceiling(
                 found.setdefault((name, level), []).append(agreement(*pairs[level]))
     ceiling: dict[str, dict[str, dict[str, float]]] = {ONE: {}, HALF: {}}
     for (name, level), values in found.items():
-        ceiling[name][level] = {metric: _mean([each[metric] for each in values]) for metric in METRICS}
+        ceiling[name][level] = {metric: known_mean([each[metric] for each in values]) for metric in METRICS}
     half = ceiling[HALF]["system"]["LCC"]
     reliabilities = {
         "utterance": intraclass_correlation(ratings)[1],
@@ -98,11 +98,6 @@ def _first_and_rest(panel: Panel, order: np.ndarray) -> tuple[np.ndarray, np.nda
     return panel.chosen(~own).means, panel.chosen(own).means
 
 
-def _mean(values: list[float]) -> float:
-    defined = [value for value in values if not math.isnan(value)]
-    return math.fsum(defined) / len(defined) if defined else math.nan
-
-
 def split_half(ratings: Ratings, splits: int = SPLITS, seed: int = SEED) -> float:
     """Return the correlation (LCC) of the mean scores of two halves of the listeners, averaged over random halves.
 
@@ -124,7 +119,7 @@ def split_half(ratings: Ratings, splits: int = SPLITS, seed: int = SEED) -> floa
         first, second = _halves(panel, order)
         both = ~np.isnan(first) & ~np.isnan(second)
         correlations.append(agreement(first[both], second[both])["LCC"])
-    return _mean(correlations)
+    return known_mean(correlations)
 
 
 def intraclass_correlation(ratings: Ratings) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from distilmos.files import write_text
 from distilmos.markdown import bounds
-from distilmos.ratings.panel import Panel, divide
+from distilmos.ratings.panel import Panel, divide, known_mean
 from distilmos.scoring.bootstrap import SAMPLES, interval
 
 SEED = 1
@@ -145,8 +145,7 @@ class _Table:
 
 def mean_margin(scores: Sequence[Score], level: str) -> float:
     """Return the mean of half of the intervals of a level, as far as they are known; NaN if none is."""
-    margins = [score.margin for score in scores if score.level == level and not math.isnan(score.margin)]
-    return math.fsum(margins) / len(margins) if margins else math.nan
+    return known_mean([score.margin for score in scores if score.level == level])
 
 
 def write_scores(path: Path, scores: Sequence[Score], name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -56,6 +57,12 @@ def divide(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the means of sums of `counts` values; NaN where nothing was counted."""
     means: np.ndarray = np.divide(sums, counts, out=np.full(np.shape(sums), np.nan), where=counts > 0)
     return means
+
+
+def known_mean(values: Sequence[float]) -> float:
+    """Return the mean of the values that are not NaN; NaN without any."""
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
 
 
 def people_of(ratings: Ratings) -> dict[str, str]:
