@@ -34,6 +34,11 @@ def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''}.{digits}f}"
 
 
+def p_value(value: float | None) -> str:
+    """Return a p value with three decimals, `<0.001` below that, or a dash for None or NaN."""
+    return "<0.001" if value is not None and value < 0.001 else number(value)
+
+
 def mean_text(values: Sequence[float | None], digits: int = 3) -> str:
     """Return mean ± standard deviation, a single value alone, or a dash if values are missing, None or NaN."""
     defined = [value for value in values if value is not None and not math.isnan(value)]

@@ -11,6 +11,12 @@ from scipy import stats
 
 METRICS = ("MSE", "LCC", "SRCC", "KTAU")
 LEVELS = ("utterance", "system")
+FEW_SYSTEMS = 10  # of 6 systems, one of 34 random orders has an SRCC above .8
+
+
+def few_systems(count: int) -> str:
+    """Return a caution for sets with fewer than FEW_SYSTEMS systems, else nothing."""
+    return f"only {count} systems: scores at system level say little" if count < FEW_SYSTEMS else ""
 
 
 def agreement(rated: np.ndarray, predicted: np.ndarray) -> dict[str, float]:

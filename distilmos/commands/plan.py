@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         threads=args.num_threads,
     )
     config = load_config(args.config, args.overrides)
+    print("plan: measures this machine; this takes up to some minutes with a large encoder", file=sys.stderr)
     plan = make_plan(config, args.train, args.dev, args.test, options, choose_device(args.device))
     print(plan.as_text())
     if args.json:

@@ -10,8 +10,7 @@ import argparse
 from distilmos.commands.options import add_seed_option, positive_float
 from distilmos.data.transform import SPLIT_BY, split_data
 from distilmos.errors import InputError
-
-FEW_SYSTEMS = 5  # with fewer, correlations at system level are chance
+from distilmos.metrics import few_systems
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +39,6 @@ def run(args: argparse.Namespace) -> int:
     sizes = split_data(args.out, args.source, shares, args.by, args.seed)
     for name, (utterances, systems) in sizes.items():
         print(f"{args.out}/{name}: {utterances} utterances, {systems} systems")
-        if systems < FEW_SYSTEMS:
-            print(f"warning: {args.out}/{name}: only {systems} systems; scores at system level are meaningless")
+        if caution := few_systems(systems):
+            print(f"warning: {args.out}/{name}: {caution}")
     return 0

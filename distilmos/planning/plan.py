@@ -32,8 +32,9 @@ from distilmos.ssl.load import load_ssl
 from distilmos.tokens.features import SPREAD
 from distilmos.tokens.forward import BATCH_SECONDS
 from distilmos.training.config import TrainConfig
+from distilmos.training.inputs import check_metric
 from distilmos.training.optimizer import freeze
-from distilmos.training.ratedset import refuse_long
+from distilmos.training.ratedset import read_rated_set, refuse_long
 
 SAMPLE_BYTES = 2  # stage 1 stores 16 bits
 FEATURE_BYTES = 2  # Kaldi's compressed matrix
@@ -138,12 +139,13 @@ def make_plan(
 
     Raises:
         InputError: if a data directory is faulty, a recording of `train` or `dev` is longer than max_seconds, the
-            encoder cannot be loaded, or the settings do not fit it.
+            encoder cannot be loaded, the settings do not fit it, or best_metric is undefined on `dev`.
     """
     used = [read_data_dir(path, rated=False) for path in (train, dev)]
     encoder = load_ssl(config.ssl_model).to(device)
     for data in used:
         refuse_long(data, config.max_seconds, encoder.config.max_seconds)
+    check_metric(read_rated_set(dev, config.max_seconds, encoder.config.max_seconds, config.targets), config)
     training, held_out, *testing = map(_lengths, [*used, *(read_data_dir(path, rated=False) for path in tests)])
     scales = tuple(scale_of((), target) for target in config.targets) or (MOS_SCALE,)
     # The teacher of foreign tokens is not known here: it counts as an encoder of this size with all target layers.

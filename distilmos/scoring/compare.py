@@ -11,7 +11,7 @@ import numpy as np
 from distilmos.data.schema import Scale
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import without_nan
-from distilmos.markdown import bounds, markdown_table, number
+from distilmos.markdown import bounds, markdown_table, number, p_value
 from distilmos.metrics import LEVELS, METRICS, agreement
 from distilmos.scoring.bootstrap import COVERAGE, SAMPLES, interval, two_sided_p
 from distilmos.scoring.p1401 import DEGREES_OF_FREEDOM, MAPPINGS, compare_correlations, compare_rmse, evaluate
@@ -105,7 +105,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
         for name in METRICS:
             entry = comparison[level][name]
             values = [number(entry["a"]), number(entry["b"]), number(entry["difference"], sign=True)]
-            rows.append([level, name, *values, bounds(entry, sign=True), number(entry["p"])])
+            rows.append([level, name, *values, bounds(entry, sign=True), p_value(entry["p"])])
     return markdown_table(["level", "metric", "A", "B", "B - A", f"{100 * COVERAGE:g} % interval", "p"], rows, left=2)
 
 
@@ -115,7 +115,15 @@ def p1401_comparison_table(comparison: Mapping[str, Any]) -> str:
     for name, statistic in (("LCC", "z"), ("RMSE", "F")):
         header += [f"{name} A", f"{name} B", statistic, "p"]
     rows = [
-        [row["level"], row["mapping"], *(number(value) for name in ("LCC", "RMSE") for value in row[name].values())]
+        [
+            row["level"],
+            row["mapping"],
+            *(
+                p_value(value) if key == "p" else number(value)
+                for name in ("LCC", "RMSE")
+                for key, value in row[name].items()
+            ),
+        ]
         for row in comparison["p1401"]
     ]
     return markdown_table(header, rows, left=2)

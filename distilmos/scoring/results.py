@@ -30,7 +30,7 @@ from distilmos.data.tables import c_locale_key, read_floats, read_json, read_lin
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import without_nan, write_json, write_text
 from distilmos.markdown import markdown_table, with_interval
-from distilmos.metrics import LEVELS, METRICS, agreement, level_scores
+from distilmos.metrics import LEVELS, METRICS, agreement, few_systems, level_scores
 from distilmos.scoring.bootstrap import COVERAGE, SAMPLES, bootstrap_agreement, interval
 from distilmos.scoring.p1401 import Evaluated, evaluate_set
 from distilmos.scoring.pairs import Pairs, pair_accuracy
@@ -416,7 +416,8 @@ def count_text(metrics: Mapping[str, Any]) -> str:
 
 def count_line(metrics: Mapping[str, Any]) -> str:
     """Return one line with the counts and the notes; every table of the set must show it."""
-    return f"{count_text(metrics)}. {metrics['notes']}".strip()
+    caution = few_systems(metrics["counts"]["systems"])
+    return " ".join(filter(None, (f"{count_text(metrics)}.", caution and f"{caution.capitalize()}.", metrics["notes"])))
 
 
 def score_table(

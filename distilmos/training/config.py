@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -296,6 +297,9 @@ def _describe(errors: list[ErrorDetails], path: str, places: dict[str, str]) -> 
             message = "no such setting" + (f"; did you mean {near[0]}?" if near else "")
         elif key in places and error["loc"]:
             message += f", found {error['input']!r}"
+        # The fault may be in the other setting that it names.
+        others = [word for word in re.findall(r"\w+", message) if word in places and word != key]
+        message += "".join(f"; {other} is set in {places[other]}" for other in dict.fromkeys(others))
         messages.setdefault(key, []).append(message[:1].lower() + message[1:])
     in_order = [key for key in dict.fromkeys([*places, *messages]) if key in messages]
     return [f"{places.get(key, path)}: {key}: {' or '.join(dict.fromkeys(messages[key]))}" for key in in_order]

@@ -74,7 +74,7 @@ def read_inputs(config: TrainConfig, paths: InputPaths) -> Inputs:
     if train.scales != dev.scales and not train.corpora:
         found = ["; ".join(map(str, data.scales)) for data in (train, dev)]
         raise InputError(f"{dev.path / SCALE}: the scale is {found[1]}; in {train.path} it is {found[0]}")
-    _check_metric(dev, config)
+    check_metric(dev, config)
     _check_raters(train, config)
     tokens = None
     if config.needs_tokens:
@@ -103,7 +103,8 @@ def _read_initial(config: TrainConfig, encoder: SSLEncoder) -> MOSNetwork:
     return initial
 
 
-def _check_metric(dev: RatedSet, config: TrainConfig) -> None:
+def check_metric(dev: RatedSet, config: TrainConfig) -> None:
+    """Raise InputError unless the dev set can select the best models."""
     level, metric = config.best_metric.split("_")
     value = dev.agreement(dict(zip(dev.utterances, dev.mos, strict=True)))[level][metric]
     if value != value:

@@ -70,6 +70,7 @@ def test_webmushra(separator: str, tmp_path: Path, capsys: pytest.CaptureFixture
     assert data.ratings[names[0]] == [("p1", 70), ("p2", 50), ("p3", 40)]
     assert data.mos[names[1]] == 85
     assert set(data.systems.values()) == {"C1", "reference"}
+    assert [data.tables["utt2sent"][name] for name in names] == ["one", "one", "two", "two"]
     assert data.controls["p3"] == [
         control
         for trial in ("one", "two")
@@ -105,6 +106,7 @@ def test_webmushra_of_older_versions_and_likert_pages(tmp_path: Path) -> None:
     assert data.ratings["one-C1"] == [("listener1", 4), ("Bo", 2)]
     likert.append(["t", "listener1", "one", 5, 3, "C2", 5])  # another one than Jo Ann
     assert imported(tmp_path, table(tmp_path / "lss.csv", likert)).ratings["one-C2"] == [("Bo", 1), ("listener2", 5)]
+    assert "utt2sent" not in data.tables
     assert data.target("question2")[1] == {"one-C1": 2.5, "one-C2": 5}
     assert data.votes["one-C1"]["question2"] == (pytest.approx(0.5**0.5), 2)
     assert data.scale == Scale(1, 5, "MOS")
@@ -144,6 +146,7 @@ def test_beaqlejs(tmp_path: Path) -> None:
     data = imported(tmp_path, files)
     assert data.ratings["1"] == [("ann", 40), ("1", 60)]  # without a name, the file gives it
     assert data.systems["Reference"] == "Reference"
+    assert len(set(data.tables["utt2sent"].values())) == 1
     assert [control.right for controls in data.controls.values() for control in controls] == [False, True]
 
 

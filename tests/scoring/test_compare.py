@@ -83,8 +83,9 @@ def test_compare_command_prints_and_writes(two_results, tmp_path, capsys):
     assert rows[-1] == ["system", "KTAU", *numbers, ends, f"{entry['p']:.3f}"]
     assert len(rows) == 2 * len(METRICS)
     assert [row[:2] for row in tests[:3]] == [["utterance", name] for name in ("none", "first order", "third order")]
-    values = [value for name in ("LCC", "RMSE") for value in written["p1401"][-1][name].values()]
-    assert tests[-1] == ["system", "third order", *(f"{value:.3f}" for value in values)]
+    values = [entry for name in ("LCC", "RMSE") for entry in written["p1401"][-1][name].items()]
+    shown = ["<0.001" if key == "p" and value < 0.001 else f"{value:.3f}" for key, value in values]
+    assert tests[-1] == ["system", "third order", *shown]
 
 
 def test_different_sets_are_refused_and_each_difference_is_named(two_results, make_set, rated_rows):

@@ -143,3 +143,4 @@ def test_overrides_must_be_yaml_values(tmp_path):
 def test_overrides_are_validated_together_with_the_file(tmp_path):
     found = faults_of(tmp_path / "c.yaml", "warmup_steps: 50\n", "max_steps=10")
     check_faults(found, {f"{tmp_path / 'c.yaml'}:1: warmup_steps: ": "max_steps (10)"})
+    assert "--set max_steps=10" in found[0]  # the other setting may be the wrong one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -83,6 +84,19 @@ def test_layers_of_another_encoder_are_planned_if_the_settings_say_so(corpus, tm
     assert main([*command, "--set", "foreign_tokens=true"]) == 0
     # A network that regresses features has no layers but those of its encoder.
     assert main([*command, "--set", "distillation=features"]) == 2
+
+
+def test_a_dev_set_that_cannot_select_models_is_found_before_stage_2(corpus, tmp_path, capsys) -> None:
+    arguments = corpus.arguments(tmp_path / "exp")
+    command = plan_arguments(corpus, arguments[arguments.index("--config") + 1], tmp_path / "plan.json")
+    dev = tmp_path / "dev"
+    shutil.copytree(corpus.raw("dev"), dev)
+    names = [line.split()[0] for line in (dev / "utt2sys").read_text().splitlines()]
+    (dev / "utt2sys").write_text("".join(f"{name} one\n" for name in names))
+    command[command.index("--dev") + 1] = str(dev)
+    assert main([*command, "--set", "best_metric=system_SRCC"]) == 2
+    assert str(dev) in capsys.readouterr().err
+    assert main([*command, "--set", "best_metric=utterance_LCC"]) == 0
 
 
 @pytest.mark.slow

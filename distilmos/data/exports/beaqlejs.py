@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distilmos.data.exports.rows import Export, Rating
+from distilmos.data.exports.rows import Export, Rating, word
 from distilmos.data.schema import Scale
 from distilmos.data.tables import read_json
 from distilmos.errors import InputError
@@ -43,7 +43,8 @@ def read_beaqlejs(path: Path, scale: Scale, faults: list[str]) -> Export:
             elif not scale.lowest <= value <= scale.highest:
                 faults.append(f"{where}: rating: {name}: {value} is not in {scale.span}")
             else:
-                export.ratings.append(Rating(where, files[name], float(value), listener, name))
+                sentence = word(str(test["TestID"]))
+                export.ratings.append(Rating(where, files[name], float(value), listener, name, sentence=sentence))
     if not export.ratings:
         faults.append(f"{path}: expected the result of a MUSHRA session of BeaqleJS, found no rating")
     return export

@@ -226,6 +226,7 @@ def _utterance(recording: _Recording) -> Utterance:
         recording.system,
         mos=main[None].score if None in main else None,
         ratings=tuple((listener, rating.score) for listener, rating in main.items() if listener is not None),
+        sentence=recording.first.sentence or None,
         targets=targets,
         votes=votes,
     )

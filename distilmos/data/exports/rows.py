@@ -21,6 +21,7 @@ class Rating:
         system: the system under test; empty if the export does not name it.
         target: what was rated, if listeners rated several qualities: MOS or a further target.
         votes: standard deviation and number of the ratings of a mean, if known.
+        sentence: what all stimuli of a trial of MUSHRA are versions of: the trial. Empty for other tests.
     """
 
     where: str
@@ -30,6 +31,7 @@ class Rating:
     system: str = ""
     target: str = MOS
     votes: tuple[float, int] | None = None
+    sentence: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from distilmos.data.exports.rows import Export, Rating
+from distilmos.data.exports.rows import Export, Rating, word
 from distilmos.data.exports.table import header
 from distilmos.data.lists import Row, read_rows, score
 from distilmos.data.schema import MOS, Scale
@@ -32,7 +32,7 @@ LIKERT_SCORES = re.compile("stimuli_rating[0-9]*")
 
 def read_mushra(path: Path, scale: Scale, faults: list[str]) -> Export:
     """Read mushra.csv; see `Reader`."""
-    return _read(path, scale, faults, "rating_stimulus", {"rating_score": MOS})
+    return _read(path, scale, faults, "rating_stimulus", {"rating_score": MOS}, versions=True)
 
 
 def read_likert(path: Path, scale: Scale, faults: list[str]) -> Export:
@@ -42,8 +42,10 @@ def read_likert(path: Path, scale: Scale, faults: list[str]) -> Export:
     return _read(path, scale, faults, "stimuli", targets or {"stimuli_rating": MOS})
 
 
-def _read(path: Path, scale: Scale, faults: list[str], stimulus: str, scores: Mapping[str, str]) -> Export:
-    """Read a file whose columns `scores` hold the ratings of targets."""
+def _read(
+    path: Path, scale: Scale, faults: list[str], stimulus: str, scores: Mapping[str, str], versions: bool = False
+) -> Export:
+    """Read a file whose columns `scores` hold the ratings of targets; with `versions`, a trial is a sentence."""
     columns = [_TEST, _TRIAL, stimulus, *scores]
     export = Export()
     for row in read_rows(path, columns, faults, header=True, may_be_empty=True, line_breaks=True):
@@ -53,10 +55,12 @@ def _read(path: Path, scale: Scale, faults: list[str], stimulus: str, scores: Ma
             faults.append(f"{row.where}: no {', '.join(empty)}")
             continue
         name = f"{row[_TRIAL]}/{row[stimulus]}"
+        sentence = word(row[_TRIAL]) if versions else ""
         for column, target in scores.items():
             value = score(row, column, faults, scale=scale)
             if value is not None:
-                export.ratings.append(Rating(row.where, name, value, listener, row[stimulus], target))
+                rating = Rating(row.where, name, value, listener, row[stimulus], target, sentence=sentence)
+                export.ratings.append(rating)
     return export
 
 

@@ -18,7 +18,7 @@ from distilmos.analysis.result import AFTER, BEFORE
 from distilmos.data.tables import read_lines
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import write_text
-from distilmos.markdown import bounds, markdown_table, mean_text, number
+from distilmos.markdown import bounds, markdown_table, mean_text, number, p_value
 from distilmos.metrics import LEVELS, agreement
 from distilmos.report import figures
 from distilmos.report.experiment import Experiment, series
@@ -313,7 +313,7 @@ def _differences(compared: Comparison) -> list[str]:
                 cells.append(number(difference, sign=True))
                 if undefined < resampled.size:
                     spread = bounds({"low": low, "high": high}, sign=True)
-                    cells[-1] += f" {spread} p {number(two_sided_p(resampled))}"
+                    cells[-1] += f" {spread} p {p_value(two_sided_p(resampled))}"
             rows.append(cells)
         header = ["test", *(f"{level} {metric}" for level, metric in columns)]
         parts += [f"{model} - {other}:\n", markdown_table(header, rows)]
@@ -355,7 +355,7 @@ def _domains(compared: Comparison, folder: Path) -> list[str]:
             values.append(two_sided_p(resampled))
             rows.append([other, number(difference, sign=True), bounds({"low": low, "high": high}, sign=True)])
         for row, value, corrected in zip(rows, values, holm(values), strict=True):
-            row += [number(value), number(corrected)]
+            row += [p_value(value), p_value(corrected)]
         header = ["model", f"{level} {metric}", "95 % interval", "p", "p, Holm"]
         parts += [f"{column}:\n", markdown_table(header, rows)]
     return parts + _refits(compared, [inside, *further])
