@@ -11,19 +11,22 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(name: str | Path | None = None, device: str = "auto", **options: float | int | str | None) -> Predictor:
+def load(
+    name: str | Path | None = None, device: str = "auto", runtime: str = "auto", **options: float | int | str | None
+) -> Predictor:
     """Load a model for prediction: `distilmos.load().predict("some.wav").mos`.
 
     Args:
         name: name of an embedded model, a model directory, or a hub id (OWNER/NAME); None for the default model.
         device: "auto" (the GPU if there is one), "cpu", "cuda", ...
+        runtime: "auto", "onnx" or "torch"; see distilmos.inference.runtime.load_runtime.
         options: batch_seconds, window_seconds, workers, corpus; see distilmos.inference.predict.PredictOptions.
 
     Raises:
-        InputError: if the model, device or option does not exist.
+        InputError: if the model, device, runtime or option does not exist.
         FailedError: if the model cannot be fetched from the hub.
     """
-    from distilmos.api import load_predictor  # imports torch, which `import distilmos` must not
-    from distilmos.model.package import DEFAULT
+    from distilmos.api import load_predictor  # imports numpy, which `import distilmos` must not
+    from distilmos.model.directory import DEFAULT
 
-    return load_predictor(DEFAULT if name is None else name, device, **options)
+    return load_predictor(DEFAULT if name is None else name, device, runtime, **options)

@@ -40,11 +40,9 @@ from distilmos.inference.frames import write_frames, write_plot
 from distilmos.inference.output import Journal, record
 from distilmos.inference.predict import PredictOptions, Score, predict, scales_of
 from distilmos.inference.progress import with_progress
+from distilmos.inference.runtime import RUNTIMES, load_runtime
 from distilmos.memory import use_huge_pages
-from distilmos.model.networks import MOSNetwork
-from distilmos.model.package import DEFAULT, find_model, load_model_dir
-from distilmos.ssl.encoder import weights_hash
-from distilmos.ssl.forward import choose_device
+from distilmos.model.directory import DEFAULT, ModelInfo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +89,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"number of threads that read audio (default: {defaults.workers})",
     )
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="auto",
+        help="onnx computes on CPUs, with the model.onnx of the model; torch also computes on GPUs; auto takes torch "
+        "if the model has no model.onnx, or if there is a GPU and torch, otherwise onnx (default: auto)",
+    )
     add_forward_options(parser, defaults.batch_seconds)
 
 
@@ -98,8 +103,8 @@ def run(args: argparse.Namespace) -> int:
     """Predict, then print the scores or write them to a file."""
     use_huge_pages()
     recordings = find_recordings(args.inputs, args.column)
-    device = choose_device(args.device)
-    model = load_model_dir(find_model(args.model)).to(device)
+    runtime = load_runtime(args.model, args.runtime, args.device)
+    print(f"distilmos predict: model {runtime.info.label}", file=sys.stderr)
     options = PredictOptions(
         batch_seconds=args.batch_seconds,
         window_seconds=args.window,
@@ -110,17 +115,17 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.out is None:
         failed = 0
-        for score in _with_frames(predict(model, recordings, device, options), args):
+        for score in _with_frames(predict(runtime, recordings, options), args):
             if score.error:
                 failed += 1
             else:
                 values = " ".join(f"{value:.4f}" for value in score.scores.values())
                 print(f"{as_text(score.utterance)} {values}", flush=True)
     else:
-        journal = _open_journal(args, model, options)
+        journal = _open_journal(args, runtime.info, options)
         try:
             rest = _skip_done(journal, _except(args.out, args.inputs, recordings))
-            scores = _with_frames(predict(model, rest, device, options), args)
+            scores = _with_frames(predict(runtime, rest, options), args)
             if sys.stderr.isatty():
                 with warnings.catch_warnings(action="ignore", category=InputWarning):  # shown when they are scored
                     total = sum(1 for _ in find_recordings(args.inputs, args.column))
@@ -137,16 +142,16 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _open_journal(args: argparse.Namespace, model: MOSNetwork, options: PredictOptions) -> Journal:
+def _open_journal(args: argparse.Namespace, info: ModelInfo, options: PredictOptions) -> Journal:
     identity = {
         "distilmos": __version__,
-        "model": weights_hash(model),
+        "model": info.weights,
         "window_seconds": options.window_seconds,
         "corpus": options.corpus,
         "channel": options.channel,
         "scale": options.scale and list(options.scale),
     }
-    return Journal(args.out, scales_of(model, options), identity, resume=args.resume)
+    return Journal(args.out, scales_of(info, options), info.label, identity, resume=args.resume)
 
 
 def _except(out: Path, inputs: list[str], recordings: Iterator[Recording]) -> Iterator[Recording]:

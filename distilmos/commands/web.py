@@ -10,7 +10,7 @@ import argparse
 
 from distilmos.api import load_predictor
 from distilmos.commands.options import add_scale_option, port
-from distilmos.model.package import DEFAULT
+from distilmos.model.directory import DEFAULT
 from distilmos.web.page import serve
 
 

@@ -29,6 +29,14 @@ def valid_mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
+def exporting() -> bool:
+    """Return whether the network is traced for an ONNX file: then a batch is one recording without padding.
+
+    Tracing keeps the operations on tensors, and takes all else, such as lengths that are numbers, for constants.
+    """
+    return bool(torch.onnx.is_in_onnx_export())
+
+
 class SSLEncoder(nn.Module, ABC):
     """Front end and transformer; `forward` returns the output of every transformer layer.
 
@@ -89,7 +97,7 @@ class SSLEncoder(nn.Module, ABC):
         mask = valid_mask(attended, x.shape[1])
         bias = self.position_bias(x.shape[1])
         # A batch without padding needs no mask; attention is faster without one.
-        attention_mask = None if bool(mask.all()) else mask[:, None, None, :]
+        attention_mask = None if exporting() or bool(mask.all()) else mask[:, None, None, :]
         outputs = []
         for layer in self.layers:
             x = layer(x, attention_mask, bias)

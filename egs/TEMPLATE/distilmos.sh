@@ -285,6 +285,6 @@ fi
 
 if begin 8; then
     need "${exp}/final/config.yaml" 5
-    "${cmd[@]}" "${asks[@]}" "${exp}/log/export.log" distilmos export "${exp}" --out "${exp}/model"
+    "${cmd[@]}" "${asks[@]}" "${exp}/log/export.log" distilmos export "${exp}" --onnx --out "${exp}/model"
     end "${exp}/model"
 fi

@@ -29,8 +29,9 @@ from distilmos.data.tables import read_json
 from distilmos.data.transform import combine_data, listed, split_data, subset_data
 from distilmos.errors import InputError, raise_faults
 from distilmos.inference.output import Journal
+from distilmos.model.directory import find_model, read_corpora
 from distilmos.model.official import load_official
-from distilmos.model.package import find_model, load_model_dir, read_corpora
+from distilmos.model.package import load_model_dir
 from distilmos.report.analysis import write_analysis
 from distilmos.report.card import write_cards
 from distilmos.report.experiment import read_experiment
@@ -212,7 +213,7 @@ def read_results() -> None:
 def read_journal() -> None:
     """Continue an interrupted prediction and write its file."""
     for path in Path().glob("*.partial"):
-        journal = Journal(path.with_suffix(""), (MOS_SCALE,), {"model": "x"}, resume=True)
+        journal = Journal(path.with_suffix(""), (MOS_SCALE,), "x", {"model": "x"}, resume=True)
         for name in journal.names():
             journal.admit(name)
         journal.finish()

@@ -30,6 +30,7 @@ from distilmos.data.recordings import find_recordings
 from distilmos.data.tables import read_floats
 from distilmos.errors import InputError
 from distilmos.inference.predict import PredictOptions, score_audio
+from distilmos.inference.torch_runtime import TorchRuntime
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import load_model_dir, save_model_dir
@@ -176,7 +177,7 @@ def test_any_exception_in_one_recording_leaves_the_others_scored(model_dir):
     good = [np.zeros(16000, np.float32)]
     inputs = [("a", good), ("b", faulty(0, MemoryError())), ("c", faulty(3, RuntimeError("odd"))), ("d", good)]
     options = PredictOptions(window_seconds=1.0)
-    a, b, c, d = score_audio(load_model_dir(model_dir), inputs, torch.device("cpu"), options)
+    a, b, c, d = score_audio(TorchRuntime(load_model_dir(model_dir), torch.device("cpu")), inputs, options)
     assert a.mos == pytest.approx(d.mos, abs=1e-4)
     assert b.error.startswith("b: ") and b.error.endswith("MemoryError")
     assert c.error.startswith("c: ") and c.error.endswith("odd")
