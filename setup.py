@@ -1,4 +1,4 @@
-"""Package definition: the core has what prediction needs; extras add what recipes, the web page and tests need."""
+"""Package definition: the core predicts with onnxruntime; extras add torch, recipes, the web page and tests."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,16 @@ VERSION = re.search(r'^__version__ = "(.+)"$', INIT.read_text(encoding="utf-8"),
 HAS_VE_WHEEL = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 NO_VE_WHEEL = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 
+TORCH = [
+    "onnx>=1.16",  # writes model.onnx
+    "safetensors>=0.4",
+    "scipy>=1.14",
+    # The newest torchaudio wheel (2.11, CUDA 13.0) does not import with torch 2.15 (CUDA 13.2).
+    "torch>=2.7,<2.15",
+    "torchaudio>=2.7",
+]
 RECIPES = [
+    *TORCH,
     f"ve-fairseq>=0.12.3; {HAS_VE_WHEEL}",
     f"fairseq-fixed; {NO_VE_WHEEL}",
     "espeakng-loader>=0.2.4",
@@ -57,17 +66,13 @@ setup(
     install_requires=[
         "huggingface_hub>=1.0",
         "numpy>=1.26",
+        "onnxruntime>=1.20",
         "pydantic>=2.7",
         "pyyaml>=6.0",
-        "safetensors>=0.4",
-        "scipy>=1.14",
         "soundfile>=0.12",
-        # The newest torchaudio wheel (2.11, CUDA 13.0) does not import with torch 2.15 (CUDA 13.2).
-        "torch>=2.7,<2.15",
-        "torchaudio>=2.7",
         "tqdm>=4.66",  # huggingface_hub needs it too
     ],
-    extras_require={"recipes": RECIPES, "web": WEB, "test": RECIPES + WEB + TEST},
+    extras_require={"torch": TORCH, "recipes": RECIPES, "web": WEB, "test": RECIPES + WEB + TEST},
     entry_points={"console_scripts": ["distilmos = distilmos.cli:main"]},
     zip_safe=False,
 )

@@ -13,7 +13,6 @@ from pathlib import Path
 from distilmos.errors import InputError
 from distilmos.model.directory import ONNX
 from distilmos.model.onnx_export import export_onnx
-from distilmos.report.export import export_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
         if not args.onnx or args.half or args.licence:
             raise InputError("--out is missing; only `distilmos export --onnx DIR` needs none")
     else:
+        from distilmos.report.export import export_model  # imported here: model.onnx needs nothing of the recipes
+
         model = export_model(args.experiment, args.out, half=args.half, licence=args.licence)
         print(f"{args.out}: {model.config.model}, {sum(p.numel() for p in model.parameters()):,} parameters")
     if args.onnx:

@@ -17,6 +17,7 @@ from distilmos.model.directory import ONNX, ModelInfo, find_model
 from distilmos.model.onnx_file import command_for
 
 RUNTIMES = ("auto", "onnx", "torch")
+CPU = ("auto", "cpu")  # devices with which ONNX computes
 
 # Maps windows, float32 samples (N,) each, to their frame scores, float32 (T, O) each.
 ScoreWindows = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
@@ -42,8 +43,8 @@ class Runtime(Protocol):
 def load_runtime(name: str | Path, runtime: str = "auto", device: str = "auto") -> Runtime:
     """Load a model.
 
-    With `runtime` "auto", a model directory that has model.onnx is computed by onnxruntime, unless `device` or a GPU
-    of this machine asks for torch, or onnxruntime is missing. All else is computed by torch.
+    With `runtime` "auto", onnxruntime computes a model that has model.onnx, unless `device` names a GPU, or this
+    machine has one and torch. Torch computes all else.
 
     Args:
         name: name of an embedded model, a model directory, or a hub id (OWNER/NAME).
@@ -57,7 +58,7 @@ def load_runtime(name: str | Path, runtime: str = "auto", device: str = "auto") 
     """
     if runtime not in RUNTIMES:
         raise InputError(f"runtime {runtime!r} is not one of {', '.join(RUNTIMES)}")
-    if runtime == "onnx" and device not in ("auto", "cpu"):
+    if runtime == "onnx" and device not in CPU:
         raise InputError(f"runtime 'onnx' computes on the CPU; device {device!r} needs runtime 'torch'")
     directory = find_model(name)
     if runtime == "auto":
@@ -69,15 +70,14 @@ def load_runtime(name: str | Path, runtime: str = "auto", device: str = "auto") 
 
 
 def _choose(directory: Path, device: str) -> str:
-    has_torch = find_spec("torch") is not None
-    if not (directory / ONNX).exists():
-        if not has_torch:
-            raise InputError(f"{directory}: has no {ONNX}, and torch is not installed; {command_for(directory)}")
+    if device not in CPU:
         return "torch"
-    if not has_torch:
-        return "onnx"
-    wants_gpu = device == "auto" and shutil.which("nvidia-smi") is not None
-    return "torch" if wants_gpu or device not in ("auto", "cpu") or find_spec("onnxruntime") is None else "onnx"
+    has_torch, has_onnx = find_spec("torch") is not None, (directory / ONNX).exists()
+    if not has_torch and not has_onnx:
+        raise InputError(f"{directory}: has no {ONNX}, and torch is not installed; {command_for(directory)}")
+    if has_torch and device == "auto" and shutil.which("nvidia-smi") is not None:
+        return "torch"
+    return "onnx" if has_onnx else "torch"
 
 
 def _load_onnx(directory: Path) -> Runtime:

@@ -75,8 +75,10 @@ def open_onnx(path: Path) -> tuple[InferenceSession, ModelInfo]:
     if found != FORMAT:
         raise InputError(f"{path}: format {found}, expected {FORMAT}; use a newer distilmos")
     metadata: Metadata = parse_json(text, path, Metadata)
-    if metadata.sampling_rate != SAMPLE_RATE or min(metadata.model.hop, metadata.model.min_samples) < 1:
+    info = metadata.model
+    targets = {scale.name for scale in info.scales}
+    if metadata.sampling_rate != SAMPLE_RATE or min(info.hop, info.min_samples, len(targets)) < 1:
         raise InputError(f"{path}: not written by distilmos; {command_for(directory)}")
-    if metadata.model.weights != weights:
+    if info.weights != weights:
         raise InputError(f"{path}: made for other weights than {directory / WEIGHTS}; {command_for(directory)}")
-    return session, metadata.model
+    return session, info
