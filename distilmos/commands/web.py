@@ -28,5 +28,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve the page until interrupted."""
     predictor = load_predictor(args.model, args.device, scale=args.scale and tuple(args.scale))
-    serve(predictor, f"DistilMOS: {args.model}", args.port, open_browser=not args.no_browser)
+    serve(predictor, f"DistilMOS: {predictor.model}", args.port, open_browser=not args.no_browser)
     return 0

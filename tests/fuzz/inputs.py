@@ -26,6 +26,7 @@ from helpers.shapes import SMALL as SHAPE
 
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
+from distilmos.model.onnx_export import export_onnx
 from distilmos.model.package import save_model_dir
 from distilmos.ssl.config import WaveformConfig, WhisperConfig
 from distilmos.ssl.store import save_encoder
@@ -411,6 +412,18 @@ def model_directories() -> list[Files]:
         written(lambda root, kind=kind: save_model_dir(root, build_model(kind, SMALL, 5, ("a", "b")), {"seed": 1}))
         for kind in kinds
     ]
+
+
+def onnx_directories() -> list[Files]:
+    """Return a model directory with its graph."""
+    (files,) = model_directories()[1:2]
+
+    def write(root: Path) -> None:
+        for name, content in files.items():
+            (root / name).write_bytes(content)
+        export_onnx(root)
+
+    return [written(write)]
 
 
 def training_checkpoints() -> list[Files]:

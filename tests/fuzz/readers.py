@@ -12,6 +12,7 @@ from random import Random
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from helpers.recipes import EGS
 
 from distilmos.analysis.material import read_material
@@ -28,6 +29,7 @@ from distilmos.data.schema import MOS_SCALE
 from distilmos.data.tables import read_json
 from distilmos.data.transform import combine_data, listed, split_data, subset_data
 from distilmos.errors import InputError, raise_faults
+from distilmos.inference.onnx_runtime import OnnxRuntime
 from distilmos.inference.output import Journal
 from distilmos.model.directory import find_model, read_corpora
 from distilmos.model.official import load_official
@@ -175,6 +177,12 @@ def read_model_directory() -> None:
     in_turn(lambda: read_corpora("."), lambda: load_model_dir(find_model(".")))()
 
 
+def read_onnx() -> None:
+    """Open the graph of a model directory, and score a second with it."""
+    with OnnxRuntime(Path()).lanes(30.0) as score:
+        score([np.zeros(16000, np.float32)])
+
+
 def read_features() -> None:
     """Read features, as k-means does."""
     in_turn(
@@ -320,6 +328,7 @@ READERS = {
         Reader("whisper_binary", inputs.whisper_binaries, read_whisper_binary),
         Reader("own_encoder", inputs.own_encoders, lambda: load_ssl("x.safetensors")),
         Reader("model_directory", inputs.model_directories, read_model_directory, share=2.0),
+        Reader("onnx", inputs.onnx_directories, read_onnx, share=2.0),
         Reader("released_model", inputs.released_models, lambda: load_official("model.pth.tar", "model_cfg.yaml")),
         Reader("training_checkpoint", inputs.training_checkpoints, lambda: load_checkpoint("last.pt")),
         Reader("features", inputs.features, read_features, confined=False),

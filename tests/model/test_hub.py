@@ -21,7 +21,6 @@ from distilmos.model.networks import build_model
 from distilmos.model.package import save_model_dir
 from distilmos.ssl.load import load_ssl
 
-
 FILES = ("config.yaml", "model.safetensors", "model.onnx", "README.md")
 
 
