@@ -15,8 +15,7 @@ from distilmos.errors import InputError
 
 CONFIG, WEIGHTS, ONNX, CARD = "config.yaml", "model.safetensors", "model.onnx", "README.md"
 MODELS = Path(__file__).parents[1] / "models"
-# The first set of weights that has any file is fetched; both files of it if there are two.
-PUBLISHED = Files(settings=[[CONFIG]], weights=[[WEIGHTS, ONNX]], extra=[CARD])
+PUBLISHED = Files(settings=[[CONFIG]], weights=[[WEIGHTS]], extra=[ONNX, CARD])
 DEFAULT = "tcdvoip"  # the model that predicts if the user names none
 IN_EXPERIMENT = ("final", "model")  # model directories of an experiment, which has the name
 DIGITS = 8  # of the hash of its weights, as the version of a model

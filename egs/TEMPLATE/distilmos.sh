@@ -111,6 +111,7 @@ asks_of() {
         2 | 4 | 6) asks=(--mem 8G --time 8:00:00 --gpu "${gpu}") ;;
         3) asks=(--mem 8G --time 4:00:00) ;;
         5) asks=(--mem 16G --time 48:00:00 --gpu "${ngpu}") ;;
+        8) asks=(--mem 8G --time 1:00:00) ;; # the network in both runtimes
         *) asks=(--mem 4G --time 1:00:00) ;;
     esac
 }
