@@ -26,6 +26,7 @@ from distilmos.model.directory import ONNX, WEIGHTS, ModelInfo
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.onnx_file import AUDIO, FORMAT, KEY, SCORES, Metadata, open_onnx
 from distilmos.model.package import load_described
+from distilmos.ssl.encoder import export_mode
 
 OPSET = 17
 TOLERANCE = 1e-4  # MOS; between the scores of both runtimes
@@ -76,7 +77,8 @@ def export_onnx(directory: str | Path) -> ModelInfo:
 def _traced(network: MOSNetwork) -> bytes:
     """Return the graph, whose weights are inputs with their names; nothing is computed from them in advance."""
     stream: Any = io.BytesIO()  # the exporter accepts it, but does not say so
-    with warnings.catch_warnings(action="ignore"):  # of each number that is taken for a constant, and of the exporter
+    # The warnings are of numbers that are taken for constants, and of the exporter.
+    with warnings.catch_warnings(action="ignore"), export_mode():
         torch.onnx.export(
             _OneRecording(network).eval(),
             (torch.zeros(round(EXAMPLE_SECONDS * SAMPLE_RATE)),),

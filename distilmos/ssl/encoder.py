@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -29,12 +31,29 @@ def valid_mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
+class _State(threading.local):
+    exporting = False
+
+
+_state = _State()
+
+
 def exporting() -> bool:
     """Return whether the network is traced for an ONNX file: then a batch is one recording without padding.
 
     Tracing keeps the operations on tensors, and takes all else, such as lengths that are numbers, for constants.
     """
-    return bool(torch.onnx.is_in_onnx_export())
+    return _state.exporting
+
+
+@contextmanager
+def export_mode() -> Iterator[None]:
+    """Let networks that this thread runs be traced; see `exporting`."""
+    _state.exporting = True
+    try:
+        yield
+    finally:
+        _state.exporting = False
 
 
 class SSLEncoder(nn.Module, ABC):
