@@ -501,7 +501,7 @@ def test_export_is_loadable_and_its_card_has_data_scores_and_notes(tmp_path, mod
         "utterance\tsystem\tgroup\tmos\tpredicted\tsystem_mos\nu1\ts1\t\t3.0\t3.5\t\n"
     )
     (exp / "results" / "test" / "metrics.json").write_text(json.dumps(metrics))
-    assert main(["export", str(exp), "--out", str(exp / "model")]) == 0
+    assert main(["export", str(exp), "--onnx", "--out", str(exp / "model")]) == 0
     card = (exp / "model" / "README.md").read_text()
     for text in ("abc123", "seed 7", "12 utterances, 1.00 hours", "simulated"):
         assert text in card
@@ -510,7 +510,11 @@ def test_export_is_loadable_and_its_card_has_data_scores_and_notes(tmp_path, mod
         ["test set", "level", "MSE", "LCC", "SRCC", "KTAU"],
         *(["test", level, "0.250", "0.500", "-", "0.100"] for level in ("utterance", "system")),
     ]
-    assert main(["predict", str(wavs[0]), "--model", str(exp / "model")]) == 0
+    (exp / "model").rename(tmp_path / "elsewhere")
+    models = [distilmos.load(tmp_path / "elsewhere", runtime=runtime) for runtime in ("onnx", "torch")]
+    first, second = (model.predict(wavs[0]) for model in models)
+    assert first.mos == pytest.approx(second.mos, abs=1e-4)
+    assert first.model == second.model and first.model.startswith("exp@")  # the name of the experiment
 
 
 def test_export_before_the_end_of_training_is_refused(tmp_path, capsys):
