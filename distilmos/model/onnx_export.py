@@ -1,7 +1,7 @@
 """Write `model.onnx` of a model directory (see `onnx_file`) by tracing its network.
 
-The tracer of TorchScript writes it. That of torch.export (torch 2.14, onnxscript 0.7) takes the length of an LSTM for a
-constant, and unrolls it in torch 2.7.
+The exporter on TorchScript writes it. The one on torch.export (torch 2.14, onnxscript 0.7) gives the output of an LSTM
+the length of the example.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from distilmos import __version__
 from distilmos.data.audio import SAMPLE_RATE
-from distilmos.errors import FailedError
+from distilmos.errors import FailedError, InputError
 from distilmos.files import atomic_path
 from distilmos.model.directory import ONNX, WEIGHTS, ModelInfo
 from distilmos.model.networks import MOSNetwork
@@ -30,8 +30,9 @@ from distilmos.ssl.encoder import export_mode
 
 OPSET = 17
 TOLERANCE = 1e-4  # MOS; between the scores of both runtimes
+# Seconds of the traced example, and of what is checked, beyond the shortest input.
 EXAMPLE_SECONDS = 2.0
-CHECKED_SECONDS = (0.0, 0.5, 3.3)  # added to the shortest input
+CHECKED_SECONDS = (0.0, 0.5, 3.3)
 PREFIX = "network."  # of the weights' names in the graph
 STORED = {"F32": "FLOAT", "F16": "FLOAT16"}  # types of the file of weights, and in ONNX
 
@@ -57,14 +58,14 @@ def export_onnx(directory: str | Path) -> ModelInfo:
     The scores of some noise must be those of torch.
 
     Raises:
-        InputError: if the directory is not a model.
+        InputError: if the directory is not a model, or its weights are of another type than float32 or float16.
         FailedError: if the scores differ by more than TOLERANCE.
     """
     import onnx
 
     directory = Path(directory)
     network, info = load_described(directory)
-    model = onnx.load_from_string(_traced(network))
+    model = onnx.load_from_string(_traced(network, info))
     _refer_to_weights(model.graph, directory)
     metadata = Metadata(FORMAT, __version__, SAMPLE_RATE, info)
     onnx.helper.set_model_props(model, {KEY: json.dumps(asdict(metadata))})
@@ -74,14 +75,20 @@ def export_onnx(directory: str | Path) -> ModelInfo:
     return info
 
 
-def _traced(network: MOSNetwork) -> bytes:
+def _samples(info: ModelInfo, seconds: float) -> int:
+    """Return the number of samples of the shortest input and `seconds` more, below that of the longest input."""
+    size = info.min_samples + round(seconds * SAMPLE_RATE)
+    return size if info.max_samples is None else min(size, info.max_samples - 1)
+
+
+def _traced(network: MOSNetwork, info: ModelInfo) -> bytes:
     """Return the graph, whose weights are inputs with their names; nothing is computed from them in advance."""
     stream: Any = io.BytesIO()  # the exporter accepts it, but does not say so
     # The warnings are of numbers that are taken for constants, and of the exporter.
     with warnings.catch_warnings(action="ignore"), export_mode():
         torch.onnx.export(
             _OneRecording(network).eval(),
-            (torch.zeros(round(EXAMPLE_SECONDS * SAMPLE_RATE)),),
+            (torch.zeros(_samples(info, EXAMPLE_SECONDS)),),
             stream,
             input_names=[AUDIO],
             output_names=[SCORES],
@@ -103,6 +110,8 @@ def _refer_to_weights(graph: Any, directory: Path) -> None:
         stored = json.loads(stream.read(size))
     for given in [given for given in graph.input if given.name != AUDIO]:
         entry = stored[given.name.removeprefix(PREFIX)]
+        if entry["dtype"] not in STORED:
+            raise InputError(f"{directory / WEIGHTS}: weights of type {entry['dtype']} cannot be used by {ONNX}")
         start, end = entry["data_offsets"]
         weight = onnx.TensorProto(name=given.name, dims=entry["shape"], data_location=onnx.TensorProto.EXTERNAL)
         weight.data_type = onnx.TensorProto.DataType.Value(STORED[entry["dtype"]])
@@ -121,7 +130,7 @@ def _check(network: MOSNetwork, info: ModelInfo, path: Path) -> None:
     session = open_onnx(path)[0]
     generator = np.random.default_rng(0)
     for seconds in CHECKED_SECONDS:
-        samples = 0.1 * generator.standard_normal(info.min_samples + round(seconds * SAMPLE_RATE), np.float32)
+        samples = 0.1 * generator.standard_normal(_samples(info, seconds), np.float32)
         samples[samples.size // 2 : samples.size * 3 // 4] = 0
         (found,) = session.run([SCORES], {AUDIO: samples})
         audio = torch.from_numpy(samples)[None]

@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from safetensors.torch import load_file, save_file
 
 import distilmos
 from distilmos.cli import main
@@ -229,3 +230,19 @@ def test_what_onnx_cannot_do_and_what_there_is_not(model_dir, tmp_path, capsys):
     assert f"{tmp_path}/config.yaml" in capsys.readouterr().err
     assert main(["export", str(model_dir)]) == 2
     assert main(["export", str(model_dir), "--onnx", "--half"]) == 2
+
+
+def test_an_encoder_that_reads_less_than_the_example(tmp_path):
+    """And weights of a type that ONNX is not given."""
+    encoder = WhisperConfig(16, 16, 2, 1, mel_bins=20, max_frames=30, padded=True)
+    save(tmp_path / "m", encoder, ModelConfig(model="sslmos"))
+    assert main(["export", "--onnx", str(tmp_path / "m")]) == 0
+    waves = [speech(size) for size in (400, 5000, 9759)]
+    found, expected = (
+        distilmos.load(tmp_path / "m", runtime=runtime, device="cpu", window_seconds=0.5).predict(waves, 16000)
+        for runtime in ("onnx", "torch")
+    )
+    assert [score.mos for score in found] == pytest.approx([score.mos for score in expected], abs=1e-4)
+    path = tmp_path / "m" / "model.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in load_file(path).items()}, path)
+    assert main(["export", "--onnx", str(tmp_path / "m")]) == 2
