@@ -1,4 +1,4 @@
-"""Package definition: the core has what prediction needs; extras add what recipes, the web page and tests need."""
+"""Package definition: the core predicts with onnxruntime; extras add torch, recipes, the web page and tests."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,16 @@ VERSION = re.search(r'^__version__ = "(.+)"$', INIT.read_text(encoding="utf-8"),
 HAS_VE_WHEEL = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 NO_VE_WHEEL = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 
+TORCH = [
+    "onnx>=1.16",  # writes model.onnx
+    "safetensors>=0.4",
+    "scipy>=1.14",
+    # The newest torchaudio wheel (2.11, CUDA 13.0) does not import with torch 2.15 (CUDA 13.2).
+    "torch>=2.7,<2.15",
+    "torchaudio>=2.7",
+]
 RECIPES = [
+    *TORCH,
     f"ve-fairseq>=0.12.3; {HAS_VE_WHEEL}",
     f"fairseq-fixed; {NO_VE_WHEEL}",
     "espeakng-loader>=0.2.4",
@@ -27,7 +36,7 @@ RECIPES = [
     "tensorboard>=2.16",
 ]
 # The published models of `run.sh --references true`, and what speechmos needs but does not declare.
-REFERENCES = ["distillmos>=0.9.1", "librosa>=0.10", "onnxruntime>=1.17", "requests>=2.31", "speechmos>=0.0.1.1"]
+REFERENCES = ["distillmos>=0.9.1", "librosa>=0.10", "requests>=2.31", "speechmos>=0.0.1.1"]
 WEB = ["gradio>=6.0", "matplotlib>=3.8"]
 TEST = [
     "entmax>=1.3",
@@ -59,17 +68,19 @@ setup(
     install_requires=[
         "huggingface_hub>=1.0",
         "numpy>=1.26",
+        "onnxruntime>=1.20",
         "pydantic>=2.7",
         "pyyaml>=6.0",
-        "safetensors>=0.4",
-        "scipy>=1.14",
         "soundfile>=0.12",
-        # The newest torchaudio wheel (2.11, CUDA 13.0) does not import with torch 2.15 (CUDA 13.2).
-        "torch>=2.7,<2.15",
-        "torchaudio>=2.7",
         "tqdm>=4.66",  # huggingface_hub needs it too
     ],
-    extras_require={"recipes": RECIPES, "references": REFERENCES, "web": WEB, "test": RECIPES + WEB + TEST},
+    extras_require={
+        "torch": TORCH,
+        "recipes": RECIPES,
+        "references": REFERENCES,
+        "web": WEB,
+        "test": RECIPES + WEB + TEST,
+    },
     entry_points={"console_scripts": ["distilmos = distilmos.cli:main"]},
     zip_safe=False,
 )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeGuard, overload
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from distilmos.data.audio import require_channel, require_rate, resample, to_mono
 from distilmos.data.checks import Checks
@@ -20,19 +19,18 @@ from distilmos.data.copies import Copy
 from distilmos.data.recordings import Recording, find_recordings
 from distilmos.errors import InputError, InputWarning
 from distilmos.inference.predict import PredictOptions, Score, predict, score_audio, too_short
+from distilmos.inference.runtime import Runtime, load_runtime
 from distilmos.model.calibration import find_calibration
-from distilmos.model.networks import MOSNetwork
-from distilmos.model.package import find_model, load_model_dir
-from distilmos.ssl.forward import choose_device
+from distilmos.model.directory import find_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_CHANNELS = 16  # an array (N, C) with at most this many columns is one recording with C channels, not a batch
 # Full scale of other types is ambiguous: numpy makes int64 of the values of int16.
 INTEGERS = ("int8", "int16", "int32")
 
 _BYTES = (bytes, bytearray, memoryview)
-Array = np.ndarray | Tensor
-# Audio as Hugging Face datasets give it: "array" and "sampling_rate" up to version 3, or "bytes" and "path" undecoded.
-AudioDict = Mapping[str, Array | int | bytes | str | None]
 
 
 class Samples(Protocol):
@@ -49,24 +47,32 @@ class Decoder(Protocol):
         """Decode the recording."""
 
 
-Waveform = Array | AudioDict | Decoder
-One = str | Path | BinaryIO | Waveform
+if TYPE_CHECKING:
+    Array = np.ndarray | Tensor
+    # Audio as Hugging Face datasets give it: "array" and "sampling_rate" up to version 3, or "bytes" and "path"
+    # undecoded.
+    AudioDict = Mapping[str, Array | int | bytes | str | None]
+    Waveform = Array | AudioDict | Decoder
+    One = str | Path | BinaryIO | Waveform
 
 
 class Predictor:
     """A model that scores recordings. Calls change no state, so several threads may share it.
 
     Attributes:
-        model: the network, in evaluation mode.
-        device: device of the network.
+        runtime: the model.
         options: how recordings are batched and cut; see PredictOptions.
     """
 
-    def __init__(self, model: MOSNetwork, device: torch.device, options: PredictOptions | None = None) -> None:
-        """Move `model` to `device`, in evaluation mode."""
-        self.model = model.to(device).eval()
-        self.device = device
+    def __init__(self, runtime: Runtime, options: PredictOptions | None = None) -> None:
+        """Score with a loaded model."""
+        self.runtime = runtime
         self.options = options or PredictOptions()
+
+    @property
+    def model(self) -> str:
+        """Name and version of the model, as in `Score.model`."""
+        return self.runtime.info.label
 
     @overload
     def predict(self, x: str | Path) -> Score | list[Score]: ...
@@ -108,7 +114,7 @@ class Predictor:
             scores = list(self.stream(x))
             single = not Path(x).is_dir() and [score.utterance for score in scores] == [str(x)]
             return _usable(scores[0]) if single else scores
-        if isinstance(x, np.ndarray | Tensor) and x.ndim == 2:
+        if _is_array(x) and x.ndim == 2:
             if x.shape[1] <= MAX_CHANNELS < x.shape[0]:
                 raise InputError(
                     f"shape {tuple(x.shape)} looks like (N, channels), not a batch (B, N); average the channels"
@@ -138,14 +144,14 @@ class Predictor:
 
     def score(self, recordings: Iterable[Recording]) -> Iterator[Score]:
         """Score recordings as `stream` does, but read every path as audio, whatever its suffix."""
-        return predict(self.model, recordings, self.device, self.options)
+        return predict(self.runtime, recordings, self.options)
 
     def _score(self, items: Iterable[object], sampling_rate: int | None) -> list[Score]:
         """Score paths, open files and waveforms in their order; utterance ids of the latter two are their numbers."""
         sources = [source for number, item in enumerate(items) for source in self._sources(item, number, sampling_rate)]
         recordings = iter(list(self.score(source for source in sources if isinstance(source, Recording))))
         audio = ((source[0], [source[1]]) for source in sources if not isinstance(source, Recording))
-        waveforms = iter(list(score_audio(self.model, audio, self.device, self.options)))
+        waveforms = iter(list(score_audio(self.runtime, audio, self.options)))
         return [next(recordings if isinstance(source, Recording) else waveforms) for source in sources]
 
     def _sources(
@@ -161,11 +167,21 @@ class Predictor:
         if not _is_waveform(item):
             raise InputError(f"item {number}: {_not_audio(item)}")
         array, rate = _array_and_rate(item, number, sampling_rate, self.options.channel)
-        return [(str(number), _waveform(array, number, rate, self.model.encoder_config.min_samples))]
+        return [(str(number), _waveform(array, number, rate, self.runtime.info.min_samples))]
+
+
+def _is_tensor(x: object) -> TypeGuard[Tensor]:
+    """Return whether `x` is a tensor of torch, without importing torch: without it, nobody has one."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def _is_array(x: object) -> TypeGuard[Array]:
+    return isinstance(x, np.ndarray) or _is_tensor(x)
 
 
 def _is_waveform(x: object) -> bool:
-    return isinstance(x, np.ndarray | Tensor | Mapping) or hasattr(x, "get_all_samples")
+    return _is_array(x) or isinstance(x, Mapping) or hasattr(x, "get_all_samples")
 
 
 def _not_audio(x: object) -> str:
@@ -212,17 +228,17 @@ def _copy(file: Any, number: int) -> Copy:
 
 def _array_and_rate(item: Any, number: int, sampling_rate: int | None, channel: int | None) -> tuple[Array, int]:
     """Return the array (N,) of a waveform and its own sampling rate, or `sampling_rate` if it has none."""
-    if channel is not None and isinstance(item, np.ndarray | Tensor | Mapping):
+    if channel is not None and (_is_array(item) or isinstance(item, Mapping)):
         require_channel(channel, 1, f"waveform {number}")
     if isinstance(item, Mapping):
         if missing := [key for key in ("array", "sampling_rate") if item.get(key) is None]:
             keys = ", ".join(map(str, item))
             raise InputError(f"waveform {number}: no {' and no '.join(missing)} in a dictionary of {keys or 'nothing'}")
         array, rate = item["array"], item["sampling_rate"]
-        if not isinstance(array, np.ndarray | Tensor):
+        if not _is_array(array):
             raise InputError(f"waveform {number}: its array is a {type(array).__name__}, not of numpy or torch")
         return array, _whole_rate(rate)
-    if isinstance(item, np.ndarray | Tensor):
+    if _is_array(item):
         return item, _whole_rate(sampling_rate)
     try:
         samples = item.get_all_samples()
@@ -258,7 +274,7 @@ def _usable(score: Score) -> Score:
 
 def _waveform(array: Array, number: int, rate: int, shortest: int) -> np.ndarray:
     """Convert a waveform (N,) to float32 at 16 kHz; refuse one with fewer than `shortest` samples."""
-    samples = _as_numpy(array, number) if isinstance(array, Tensor) else array
+    samples = array if isinstance(array, np.ndarray) else _as_numpy(array, number)
     if samples.ndim != 1:
         raise InputError(
             f"waveform {number}: shape {samples.shape}; expected (N,) for a recording or (B, N) for a batch"
@@ -285,7 +301,7 @@ def _waveform(array: Array, number: int, rate: int, shortest: int) -> np.ndarray
 def _as_numpy(tensor: Tensor, number: int) -> np.ndarray:
     """Convert a tensor of any device; numpy has no bfloat16, so smaller floating point types become float32."""
     try:
-        small = tensor.is_floating_point() and tensor.dtype != torch.float64
+        small = tensor.is_floating_point() and tensor.element_size() < 8
         samples: np.ndarray = (tensor.float() if small else tensor).detach().cpu().numpy()
     except (RuntimeError, TypeError) as error:  # such as a sparse tensor, or one without data
         raise InputError(f"waveform {number}: {tensor.dtype} tensor on {tensor.device}: {error}") from None
@@ -295,6 +311,7 @@ def _as_numpy(tensor: Tensor, number: int) -> np.ndarray:
 def load_predictor(
     name: str | Path,
     device: str = "auto",
+    runtime: str = "auto",
     calibrated: str | None = None,
     **options: float | int | str | tuple[float, float] | None,
 ) -> Predictor:
@@ -303,20 +320,20 @@ def load_predictor(
     Args:
         name: name of an embedded model, a model directory, or a hub id (OWNER/NAME).
         device: "auto", "cpu", "cuda", ...
+        runtime: "auto", "onnx" or "torch"; see `load_runtime`.
         calibrated: name of a calibration of the model (`distilmos calibrate`): scores are on the scale of its listening
             test; None for the scores of the model.
         options: other fields of PredictOptions.
 
     Raises:
-        InputError: if the model, device, calibration or option does not exist.
+        InputError: if the model, device, runtime, calibration or option does not exist.
         FailedError: if the model cannot be fetched.
     """
     known = [option.name for option in fields(PredictOptions)]
     if unknown := [option for option in options if option not in known]:
         raise InputError(f"unknown option {', '.join(unknown)}; options are {', '.join(known)}")
     chosen = replace(PredictOptions(), **options)  # type: ignore[arg-type]  # checked by dataclasses
-    directory = find_model(name)
-    model = load_model_dir(directory)
+    loaded = load_runtime(name, runtime, device)
     if calibrated is not None:
-        chosen = replace(chosen, calibration=find_calibration(directory, calibrated, model))
-    return Predictor(model, choose_device(device), chosen)
+        chosen = replace(chosen, calibration=find_calibration(find_model(name), calibrated, loaded.info))
+    return Predictor(loaded, chosen)

@@ -64,6 +64,8 @@ GROUPS = {
         "python": "run a script with the interpreter of distilmos",
     },
 }
+# Extra of the package that has a missing module; all others are of the recipes.
+EXTRAS = {"gradio": "web", "onnx": "torch", "safetensors": "torch", "torch": "torch", "torchaudio": "torch"}
 COMMANDS = [name for group in GROUPS.values() for name in group]
 
 
@@ -96,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("distilmos"):
             raise
-        extra = "web" if error.name == "gradio" else "recipes"
+        extra = EXTRAS.get(error.name.partition(".")[0], "recipes")
         message = f"needs the Python package {error.name}: pip install 'distilmos[{extra}]'"
         print(f"distilmos {name}: error: {message}", file=sys.stderr)
         return 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import math
 import os
@@ -105,7 +104,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = temporary_name(path)
     try:
         yield temporary
-        with temporary.open("rb") as stream:
+        with temporary.open("r+b") as stream:  # Windows flushes only what is open for writing
             os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
@@ -116,6 +115,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 def _sync_directory(directory: Path) -> None:
     """Flush a rename in `directory` to disk, so that it survives a crash of the machine."""
+    if os.name == "nt":  # Windows cannot open a directory
+        return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -160,6 +161,8 @@ def replace_directory(new: Path, directory: Path) -> None:
 @contextmanager
 def exclusive(path: str | Path) -> Iterator[None]:
     """Run the block in one process at a time for `path`; others wait. The lock is `.NAME.lock` next to `path`."""
+    import fcntl  # imported here: Windows, where prediction runs, does not have it
+
     path = followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")

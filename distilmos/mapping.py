@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.polynomial import Polynomial
-from scipy.optimize import nnls
 
 ORDERS = {1: "first order", 3: "third order"}
 _FLAT = 1e-9  # a mapping that explains less of the variance of the ratings is a constant
@@ -93,6 +92,8 @@ def _line(places: np.ndarray, rated: np.ndarray) -> np.ndarray:
 
 def _cubic(places: np.ndarray, rated: np.ndarray) -> np.ndarray:
     """Return the coefficients (4,) of the best polynomial that does not fall from -1 to 1; see `fit_map`."""
+    from scipy.optimize import nnls  # applying a mapping needs no scipy, which prediction alone does not install
+
     free = np.asarray(np.linalg.lstsq(np.vander(places, 4, increasing=True), rated, rcond=None)[0])
     if is_monotonic(free):
         return free

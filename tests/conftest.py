@@ -32,6 +32,7 @@ LONGEST = (
     "ssl/test_hub_cache.py",
     "inference/test_windows.py",
     "model/test_hub.py",
+    "model/test_onnx.py",
     "web/test_page.py",
     "tokens/test_tokens.py",
     "ssl/test_fairseq_module.py",

@@ -10,6 +10,7 @@ import shutil
 
 import joblib
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
@@ -20,6 +21,7 @@ from distilmos.errors import InputError
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.official import load_official
+from distilmos.model.onnx_file import open_onnx
 from distilmos.model.package import load_model_dir, save_model_dir
 from distilmos.ssl.fairseq_module import load_fairseq_module
 from distilmos.ssl.load import load_ssl
@@ -162,6 +164,22 @@ def test_weights_of_transformers_and_of_the_authors(tmp_path, trap):
     (tmp_path / "model_cfg.yaml").write_text("ssl_backbone: wavlm\n")
     with pytest.raises(InputError, match=r"model\.pth\.tar: "):
         load_official(tmp_path / "model.pth.tar", tmp_path / "model_cfg.yaml")
+
+
+def test_the_weights_of_a_graph_stay_in_its_directory(tmp_path):
+    save_model_dir(
+        tmp_path / "m", build_model(ModelConfig(model="spectral", spectral_dim=4), load_ssl("hubert_tiny"), 1)
+    )
+    assert main(["export", "--onnx", str(tmp_path / "m")]) == 0
+    shutil.copy(tmp_path / "m" / "model.safetensors", tmp_path)
+    path = tmp_path / "m" / "model.onnx"
+    graph = onnx.load(path, load_external_data=False)
+    for location in ("../model.safetensors", str(tmp_path / "model.safetensors")):
+        for weight in graph.graph.initializer:
+            weight.external_data[0].value = location
+        path.write_bytes(graph.SerializeToString())
+        with pytest.raises(InputError, match=r"m/model\.onnx: "):
+            open_onnx(path)
 
 
 def test_an_index_of_shards_stays_in_its_directory(tmp_path):

@@ -26,6 +26,7 @@ from distilmos.data.dump import dump_audio, merge_shards
 from distilmos.errors import PREEMPTED, InputError
 from distilmos.files import write_json
 from distilmos.inference.predict import PredictOptions, score_audio
+from distilmos.inference.torch_runtime import TorchRuntime
 from distilmos.markdown import markdown_table
 from distilmos.model.config import ModelConfig
 from distilmos.model.losses import token_loss
@@ -230,10 +231,10 @@ def _run(*words: Any) -> None:
 
 
 def _dev_scores(work: Path, model_dir: Path, device: torch.device) -> np.ndarray:
-    model = load_model_dir(model_dir).to(device)
+    runtime = TorchRuntime(load_model_dir(model_dir), device)
     paths = sorted((work / "wav/dev").glob("*.wav"))
     waves = [(path.stem, [soundfile.read(path, dtype="float32")[0]]) for path in paths]
-    return np.array([score.mos for score in score_audio(model, waves, device, PredictOptions())])
+    return np.array([score.mos for score in score_audio(runtime, waves, PredictOptions())])
 
 
 def measure_throughput(device: torch.device) -> list[Check]:
@@ -261,7 +262,7 @@ def measure_throughput(device: torch.device) -> list[Check]:
 
     def predict() -> None:
         waves = ((str(number), [row.numpy()]) for number, row in enumerate(audio))
-        list(score_audio(model.eval(), waves, device, PredictOptions()))
+        list(score_audio(TorchRuntime(model, device), waves, PredictOptions()))
 
     checks = []
     for name, run in (("layers", forward), ("training", step), ("prediction", predict)):

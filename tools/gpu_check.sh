@@ -9,7 +9,7 @@
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 if [ "${1:-}" = --wheels ]; then
-    python3 -m pip install --quiet --no-index --find-links "$2" -e "${root}"
+    python3 -m pip install --quiet --no-index --find-links "$2" -e "${root}[torch]"
     shift 2
 fi
 PYTHONPATH="${root}${PYTHONPATH:+:${PYTHONPATH}}" exec python3 "${root}/tools/gpu_check.py" "$@"

@@ -18,7 +18,6 @@ from distilmos.inference.predict import PredictOptions
 from distilmos.markdown import markdown_table, number
 from distilmos.memory import use_huge_pages
 from distilmos.scoring.calibrate import LEAST, calibrate_model
-from distilmos.ssl.forward import choose_device
 
 COLUMNS = ("RMSE", "LCC", "SRCC", "KTAU")
 
@@ -39,9 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Fit and store the mapping, and print the errors without and with it."""
     use_huge_pages()
     options = PredictOptions(batch_seconds=args.batch_seconds)
-    calibration, rows = calibrate_model(
-        args.model, args.data, args.name, args.order, choose_device(args.device), options
-    )
+    calibration, rows = calibrate_model(args.model, args.data, args.name, args.order, args.device, options)
     cells = [[target, mapping, *(number(each[name]) for name in COLUMNS)] for target, mapping, each in rows]
     print(
         f"{args.model}: {calibration.text}\n\n{markdown_table(['target', 'mapping', *COLUMNS], cells, left=2)}", end=""

@@ -40,12 +40,10 @@ from distilmos.inference.frames import write_frames, write_plot
 from distilmos.inference.output import Journal, record
 from distilmos.inference.predict import PredictOptions, Score, predict, scales_of
 from distilmos.inference.progress import with_progress
+from distilmos.inference.runtime import RUNTIMES, load_runtime
 from distilmos.memory import use_huge_pages
 from distilmos.model.calibration import find_calibration
-from distilmos.model.networks import MOSNetwork
-from distilmos.model.package import DEFAULT, find_model, load_model_dir
-from distilmos.ssl.encoder import weights_hash
-from distilmos.ssl.forward import choose_device
+from distilmos.model.directory import DEFAULT, ModelInfo, find_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +95,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"number of threads that read audio (default: {defaults.workers})",
     )
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="auto",
+        help="onnx computes on CPUs, with the model.onnx of the model; torch also computes on GPUs; auto takes torch "
+        "if the model has no model.onnx, or if there is a GPU and torch, otherwise onnx (default: auto)",
+    )
     add_forward_options(parser, defaults.batch_seconds)
 
 
@@ -104,9 +109,8 @@ def run(args: argparse.Namespace) -> int:
     """Predict, then print the scores or write them to a file."""
     use_huge_pages()
     recordings = find_recordings(args.inputs, args.column)
-    device = choose_device(args.device)
-    directory = find_model(args.model)
-    model = load_model_dir(directory).to(device)
+    runtime = load_runtime(args.model, args.runtime, args.device)
+    print(f"distilmos predict: model {runtime.info.label}", file=sys.stderr)
     options = PredictOptions(
         batch_seconds=args.batch_seconds,
         window_seconds=args.window,
@@ -114,23 +118,23 @@ def run(args: argparse.Namespace) -> int:
         corpus=args.corpus,
         channel=args.channel,
         scale=args.scale and tuple(args.scale),
-        calibration=None if args.calibrated is None else find_calibration(directory, args.calibrated, model),
+        calibration=args.calibrated and find_calibration(find_model(args.model), args.calibrated, runtime.info),
     )
     if options.calibration is not None:
         print(f"scores are {options.calibration.text}", file=sys.stderr)
     if args.out is None:
         failed = 0
-        for score in _with_frames(predict(model, recordings, device, options), args):
+        for score in _with_frames(predict(runtime, recordings, options), args):
             if score.error:
                 failed += 1
             else:
                 values = " ".join(f"{value:.4f}" for value in score.scores.values())
                 print(f"{as_text(score.utterance)} {values}", flush=True)
     else:
-        journal = _open_journal(args, model, options)
+        journal = _open_journal(args, runtime.info, options)
         try:
             rest = _skip_done(journal, _except(args.out, args.inputs, recordings))
-            scores = _with_frames(predict(model, rest, device, options), args)
+            scores = _with_frames(predict(runtime, rest, options), args)
             if sys.stderr.isatty():
                 with warnings.catch_warnings(action="ignore", category=InputWarning):  # shown when they are scored
                     total = sum(1 for _ in find_recordings(args.inputs, args.column))
@@ -147,10 +151,10 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _open_journal(args: argparse.Namespace, model: MOSNetwork, options: PredictOptions) -> Journal:
+def _open_journal(args: argparse.Namespace, info: ModelInfo, options: PredictOptions) -> Journal:
     identity = {
         "distilmos": __version__,
-        "model": weights_hash(model),
+        "model": info.weights,
         "window_seconds": options.window_seconds,
         "corpus": options.corpus,
         "channel": options.channel,
@@ -159,13 +163,8 @@ def _open_journal(args: argparse.Namespace, model: MOSNetwork, options: PredictO
     calibration = options.calibration
     if calibration is not None:
         identity["calibration"] = calibration.model_dump(mode="json")
-    return Journal(
-        args.out,
-        scales_of(model, options),
-        identity,
-        resume=args.resume,
-        calibrated=calibration.name if calibration else "",
-    )
+    calibrated = calibration.name if calibration else ""
+    return Journal(args.out, scales_of(info, options), info.label, identity, resume=args.resume, calibrated=calibrated)
 
 
 def _except(out: Path, inputs: list[str], recordings: Iterator[Recording]) -> Iterator[Recording]:

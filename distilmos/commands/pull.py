@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from distilmos.model.package import pull_model
+from distilmos.model.publish import pull_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,15 +1,15 @@
 """Upload a model directory to the Hugging Face hub.
 
-Log in with `hf auth login`, or set HF_TOKEN. The upload consists of configuration, weights, card (README.md) and
-calibrations.
-Anyone who can access the repository loads the model with `distilmos predict --model OWNER/NAME`.
+Log in with `hf auth login`, or set HF_TOKEN. The upload consists of configuration, weights, card (README.md) and, if
+the directory has them, model.onnx and calibrations. Anyone who can access the repository loads the model with
+`distilmos predict --model OWNER/NAME`.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from distilmos.model.package import push_model
+from distilmos.model.publish import push_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from distilmos.commands.options import positive_int, seed
 from distilmos.data.sets import RecipeSet, RecipeSets
 from distilmos.errors import InputError
+from distilmos.model.directory import read_corpora
 from distilmos.training.config import load_config
 
 
@@ -109,8 +110,6 @@ def _corpus_and_dumpdir(text: str) -> tuple[str, Path]:
 
 def _scales(model: Path, test: Sequence[RecipeSet]) -> list[str]:
     """Return the corpus of each test set, or "" if the model has not learned its rating scale."""
-    from distilmos.model.package import read_corpora  # it imports torch, which takes seconds
-
     known = read_corpora(model)
     return [each.corpus if each.corpus in known else "" for each in test]
 

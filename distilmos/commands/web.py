@@ -10,7 +10,7 @@ import argparse
 
 from distilmos.api import load_predictor
 from distilmos.commands.options import add_scale_option, port
-from distilmos.model.package import DEFAULT
+from distilmos.model.directory import DEFAULT
 from distilmos.web.page import serve
 
 
@@ -28,5 +28,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve the page until interrupted."""
     predictor = load_predictor(args.model, args.device, scale=args.scale and tuple(args.scale))
-    serve(predictor, f"DistilMOS: {args.model}", args.port, open_browser=not args.no_browser)
+    serve(predictor, f"DistilMOS: {predictor.model}", args.port, open_browser=not args.no_browser)
     return 0

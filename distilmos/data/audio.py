@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -186,7 +187,7 @@ def read_audio(
 ) -> np.ndarray:
     """Read a recording as 16 kHz mono.
 
-    Other rates are resampled by torchaudio's windowed sinc interpolation (see `resample`).
+    Other rates are resampled by windowed sinc interpolation (see `resample`).
 
     Args:
         path: an audio file, or an archive.
@@ -316,19 +317,16 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
     """Resample float32 samples (N,) to 16 kHz, shape (ceil(N * 16000 / rate),); zeros are assumed on both sides.
 
     The filter is the default of torchaudio.functional.resample: a sinc whose cutoff is 0.99 of the lower Nyquist
-    frequency, in a Hann window of 6 zero crossings on each side. torchaudio tabulates the filter with
-    (16000 / g) * (rate / g) entries, where g is the greatest common divisor: 70,560 at 44.1 kHz, but 6 GB at 44,099 Hz.
-    If that exceeds MAX_TABLE, the same values are computed for one block of output samples at a time. This is done in
-    double precision; torchaudio computes phases in single precision, so that samples differ by up to 1e-4.
+    frequency, in a Hann window of 6 zero crossings on each side. As there, it is tabulated for each of the 16000 / g
+    phases of an output sample, where g is the greatest common divisor of the rates: 76,000 values at 44.1 kHz, but 1e9
+    at 44,099 Hz. If that exceeds MAX_TABLE, the same values are computed for one block of output samples at a time.
     """
+    if rate == SAMPLE_RATE:
+        return samples
     common = math.gcd(rate, SAMPLE_RATE)
-    if (SAMPLE_RATE // common) * (rate // common) <= MAX_TABLE:
-        # Imported here: most corpora are at 16 kHz, and light commands then start without torch.
-        import torch
-        import torchaudio.functional
-
-        result: np.ndarray = torchaudio.functional.resample(torch.from_numpy(samples), rate, SAMPLE_RATE).numpy()
-        return result
+    step, phases = rate // common, SAMPLE_RATE // common
+    if step * phases <= MAX_TABLE:
+        return _resample_by_table(samples, step, phases)
     crossings = 0.99 * min(rate, SAMPLE_RATE) / rate  # zero crossings of the sinc per input sample
     width = math.ceil(6 / crossings)
     taps = np.arange(-width, width + 2)
@@ -342,6 +340,36 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
         weights = crossings * np.sinc(times) * np.cos(times * np.pi / 12) ** 2
         result[start : start + block] = np.einsum("nt,nt->n", context[whole], weights)
     return result
+
+
+def _resample_by_table(samples: np.ndarray, step: int, phases: int) -> np.ndarray:
+    """Resample with a table of the filter: each `step` input samples give `phases` output samples."""
+    table, width = _filter_table(step, phases)
+    size = -(-samples.size * phases // step)
+    rows = -(-size // phases)
+    padded = np.pad(samples, (width, max(0, (rows - 1) * step + table.shape[0] - width - samples.size)))
+    context = np.lib.stride_tricks.sliding_window_view(padded, table.shape[0])[::step][:rows]
+    result = np.empty((rows, phases), np.float32)
+    block = -(-MAX_TABLE // table.shape[0])
+    for start in range(0, rows, block):
+        np.matmul(context[start : start + block], table, out=result[start : start + block])
+    return result.reshape(-1)[:size]
+
+
+@lru_cache(maxsize=8)
+def _filter_table(step: int, phases: int) -> tuple[np.ndarray, int]:
+    """Return the filter of each phase, float32 (taps, phases), and the number of taps before an output sample.
+
+    Computed in single precision, as in torchaudio, which moves samples by up to 1e-4: so scores stay those of earlier
+    versions.
+    """
+    crossings = 0.99 * min(step, phases)
+    width = math.ceil(6 * step / crossings)
+    taps, numbers = np.arange(-width, width + step, dtype=np.float32), np.arange(phases, dtype=np.float32)
+    times = (taps[:, None] / np.float32(step) - numbers / np.float32(phases)) * np.float32(crossings)
+    times = np.clip(times, -6, 6)
+    table: np.ndarray = np.float32(crossings / step) * np.sinc(times) * np.cos(times * np.float32(np.pi / 12)) ** 2
+    return table, width
 
 
 def _require_frame(path: str | Path, samples: int) -> None:

@@ -5,9 +5,9 @@ the order of the inputs. The file itself (CSV, JSON lines or utt2mos, by its suf
 If OUT is a pipe, a device or an open descriptor, the journal is a temporary file, and the run cannot be continued.
 
 CSV and JSON lines have a column `mos`, or one for each target with its name; of calibrated scores also a column
-`calibrated` with the name of the calibration. The table utt2mos holds the first target;
-further targets have tables utt2TARGET beside it. Unless scores are MOS from 1 to 5, the file `scale` beside it says so.
-A table with another name can hold a single target only.
+`calibrated` with the name of the calibration. Their last column, `model`, is name and version of the model. The table
+utt2mos holds the first target; further targets have tables utt2TARGET beside it. Unless scores are MOS from 1 to 5, the
+file `scale` beside it says so. A table with another name can hold a single target only.
 """
 
 from __future__ import annotations
@@ -59,13 +59,21 @@ class Journal:
     """The scores of an unfinished run."""
 
     def __init__(
-        self, out: Path, scales: Sequence[Scale], identity: dict[str, Any], *, resume: bool, calibrated: str = ""
+        self,
+        out: Path,
+        scales: Sequence[Scale],
+        model: str,
+        identity: dict[str, Any],
+        *,
+        resume: bool,
+        calibrated: str = "",
     ) -> None:
         """Start a run, or continue an interrupted one.
 
         Args:
             out: the file to write at the end.
             scales: the scale of each target.
+            model: name and version of the model.
             identity: the settings that determine the scores, such as the model.
             resume: whether to continue from an existing journal.
             calibrated: name of the calibration of the scores; empty without one.
@@ -81,6 +89,7 @@ class Journal:
         self.out = out
         self._scales = scales
         self._calibrated = {"calibrated": calibrated} if calibrated else {}
+        self._model = model
         self._is_table = out.suffix not in (".csv", ".jsonl")
         self._has_companions = self._is_table and out.name == UTT2MOS and not in_place
         if self._is_table and len(scales) > 1 and not self._has_companions:
@@ -197,19 +206,19 @@ class Journal:
 
     def _write_csv(self, stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["utterance", *self._columns, *self._calibrated, "seconds", "error"])
+        writer.writerow(["utterance", *self._columns, *self._calibrated, "seconds", "error", "model"])
         for values in records:
             scores = values["scores"] or {}
             numbers = [*map(scores.get, self._columns.values()), values["seconds"]]
             *cells, seconds = ["" if number is None else round(number, DECIMALS) for number in numbers]
             name, error = as_text(values["utterance"]), as_text(values["error"] or "")
-            writer.writerow([name, *cells, *self._calibrated.values(), seconds, error])
+            writer.writerow([name, *cells, *self._calibrated.values(), seconds, error, self._model])
 
     def _write_json_lines(self, stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
         for values in records:
             scores = values.pop("scores") or {}
             named = {column: scores.get(name) for column, name in self._columns.items()}
-            rest = {"seconds": values["seconds"], "error": values["error"]}
+            rest = {"seconds": values["seconds"], "error": values["error"], "model": self._model}
             line = {"utterance": values["utterance"], **named, **self._calibrated, **rest}
             stream.write(json.dumps(line, ensure_ascii=True) + "\n")
 

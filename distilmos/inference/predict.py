@@ -6,30 +6,22 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from distilmos.data.audio import SAMPLE_RATE, ChannelError
 from distilmos.data.checks import Checks
-from distilmos.data.packing import pack_by_length
 from distilmos.data.recordings import Recording
 from distilmos.data.schema import MOS_SCALE, Scale
 from distilmos.errors import InputError, InputWarning
 from distilmos.inference.reading import read_ahead
+from distilmos.inference.runtime import Runtime, ScoreWindows
 from distilmos.inference.windows import Windows, join_frames
 from distilmos.model.calibration import Calibration
-from distilmos.model.networks import MOSNetwork
-from distilmos.ssl.forward import pad_audio, to_device
+from distilmos.model.directory import ModelInfo
 
 POOL = 16  # batches are formed from windows of similar length among this many batches of audio
-# Batches at a time. On a CPU each gets a share of the cores: two batches on one core each run a fifth faster than one
-# batch on two cores, because the LSTM and many small steps of a small network leave cores idle. On a GPU, one batch is
-# prepared while the other is computed.
-LANES = 2
 
 
 @dataclass(frozen=True)
@@ -97,6 +89,7 @@ class Score:
         recording: the scored recording; None for a waveform.
         scale: the scale of `mos`.
         scores: name of each target (MOS unless the model says otherwise) -> its score; empty if it cannot be used.
+        model: name and version of the model; see `ModelInfo.label`.
         calibrated: name of the calibration of the scores; empty without one.
     """
 
@@ -109,6 +102,7 @@ class Score:
     recording: Recording | None = field(default=None, repr=False)
     scale: Scale = MOS_SCALE
     scores: Mapping[str, float] = field(default_factory=dict)
+    model: str = ""
     calibrated: str = ""
 
 
@@ -139,19 +133,15 @@ class _Piece:
 
 
 def predict(
-    model: MOSNetwork,
-    recordings: Iterable[Recording],
-    device: torch.device,
-    options: PredictOptions | None = None,
+    runtime: Runtime, recordings: Iterable[Recording], options: PredictOptions | None = None
 ) -> Iterator[Score]:
     """Score recordings in bounded memory, in their order.
 
     An InputWarning names each recording that is scored but is probably not as its user wants it (see `Checks`).
 
     Args:
-        model: the network, in evaluation mode, on `device`.
+        runtime: the model.
         recordings: the recordings to score.
-        device: device to compute on.
         options: how to predict; None for the defaults.
 
     Yields:
@@ -170,34 +160,27 @@ def predict(
             owner = _Pending(recording.utterance, recording)
             yield owner, recording.stream(options.window_seconds, owner.checks)
 
-    return _score(model, pending(), device, options)
+    return _score(runtime, pending(), options)
 
 
 def score_audio(
-    model: MOSNetwork,
-    recordings: Iterable[tuple[str, Iterable[np.ndarray]]],
-    device: torch.device,
-    options: PredictOptions,
+    runtime: Runtime, recordings: Iterable[tuple[str, Iterable[np.ndarray]]], options: PredictOptions
 ) -> Iterator[Score]:
     """Score recordings as `predict` does, given as an id and parts of 16 kHz samples, float32 (N,) each."""
     pending = ((_Pending(utterance), parts) for utterance, parts in recordings)
-    return _score(model, pending, device, options)
+    return _score(runtime, pending, options)
 
 
 def _score(
-    model: MOSNetwork,
-    recordings: Iterable[tuple[_Pending, Iterable[np.ndarray]]],
-    device: torch.device,
-    options: PredictOptions,
+    runtime: Runtime, recordings: Iterable[tuple[_Pending, Iterable[np.ndarray]]], options: PredictOptions
 ) -> Iterator[Score]:
-    output = _Output(model, options)
-    windows = Windows.for_model(model, options.window_seconds)
-    shortest = model.encoder_config.min_samples
+    output = _Output(runtime.info, options)
+    windows = Windows.for_model(runtime.info, options.window_seconds)
+    shortest = runtime.info.min_samples
     waiting: deque[_Pending] = deque()
     pool: list[_Piece] = []
     pooled = 0
-    budget = options.batch_seconds * SAMPLE_RATE
-    with _lanes(device) as lanes:
+    with runtime.lanes(options.batch_seconds) as score_windows:
         for owner, pieces in read_ahead(recordings, windows, options.workers):
             waiting.append(owner)
             for first, samples in _until_error(owner, pieces):
@@ -208,13 +191,13 @@ def _score(
                 owner.samples = first * windows.hop + samples.size
                 pool.append(_Piece(owner, first, samples))
                 pooled += samples.size
-                if pooled >= POOL * budget:
-                    _score_pool(model, pool, device, budget, lanes)
+                if pooled >= POOL * options.batch_seconds * SAMPLE_RATE:
+                    _score_pool(pool, score_windows)
                     pooled = 0
             owner.complete = True
             while waiting and waiting[0].ready:
                 yield output.score(waiting.popleft())
-        _score_pool(model, pool, device, budget, lanes)
+        _score_pool(pool, score_windows)
     for owner in waiting:
         yield output.score(owner)
 
@@ -231,33 +214,10 @@ def _until_error(owner: _Pending, pieces: Iterator[tuple[int, np.ndarray]]) -> I
         owner.error = f"{owner.utterance}: cannot be read: {str(error) or type(error).__name__}"
 
 
-@contextmanager
-def _lanes(device: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """Provide up to LANES threads that run batches, each with an equal share of the CPU cores."""
-    threads = torch.get_num_threads()
-    count = LANES if device.type != "cpu" else min(LANES, threads)
-    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(1, threads // count),)) as lanes:
-        try:
-            yield lanes
-        finally:
-            torch.set_num_threads(threads)  # a lane's setting becomes the default of later threads
-
-
-def _score_pool(
-    model: MOSNetwork, pool: list[_Piece], device: torch.device, budget: float, lanes: ThreadPoolExecutor
-) -> None:
-    """Score the windows of the pool in batches of similar length, then empty the pool."""
-
-    @torch.inference_mode()
-    def score(batch: tuple[int, ...]) -> None:
-        pieces = [pool[index] for index in batch]
-        audio, num_samples = pad_audio([torch.from_numpy(piece.samples) for piece in pieces])
-        prediction = model(to_device(audio, device), num_samples.to(device), with_tokens=False)
-        counts = prediction.num_frames.tolist()
-        for piece, scores, count in zip(pieces, prediction.frame_scores.float().cpu().numpy(), counts, strict=True):
-            piece.owner.windows[piece.first] = scores[:count].copy()
-
-    list(lanes.map(score, pack_by_length([piece.samples.size for piece in pool], budget / LANES)))
+def _score_pool(pool: list[_Piece], score_windows: ScoreWindows) -> None:
+    """Score the windows of the pool, then empty it."""
+    for piece, scores in zip(pool, score_windows([piece.samples for piece in pool]), strict=True):
+        piece.owner.windows[piece.first] = scores
     pool.clear()
 
 
@@ -267,25 +227,26 @@ def too_short(samples: int, shortest: int) -> str:
     return f"{found:.1f} ms is shorter than one frame of the model ({needed:.1f} ms)"
 
 
-def scales_of(model: MOSNetwork, options: PredictOptions) -> tuple[Scale, ...]:
+def scales_of(info: ModelInfo, options: PredictOptions) -> tuple[Scale, ...]:
     """Return the scale of the scores of each target."""
     if options.calibration is not None:
-        return options.calibration.scales(model)
+        return options.calibration.scales(info.scales)
     if options.scale is None:
-        return model.scales
+        return info.scales
     low, high = map(float, options.scale)
-    return tuple(replace(scale, lowest=low, highest=high) for scale in model.scales)
+    return tuple(replace(scale, lowest=low, highest=high) for scale in info.scales)
 
 
 class _Output:
     """Turns the frame scores of a network, which are as if on the scale 1..5, into scores on the scale of the user."""
 
-    def __init__(self, model: MOSNetwork, options: PredictOptions) -> None:
-        self._offset = _offset(model, options.corpus)
-        self._step = model.hop / SAMPLE_RATE
-        self._scales = scales_of(model, options)
-        self._model_scales = model.scales
+    def __init__(self, info: ModelInfo, options: PredictOptions) -> None:
+        self._offset = _offset(info, options.corpus)
+        self._step = info.hop / SAMPLE_RATE
+        self._scales = scales_of(info, options)
+        self._model_scales = info.scales
         self._calibration = options.calibration
+        self._model = info.label
 
     def score(self, owner: _Pending) -> Score:
         """Return the score of a recording whose windows are all scored."""
@@ -294,8 +255,17 @@ class _Output:
             if not np.isfinite(frames).all():
                 owner.error = f"{owner.utterance}: the model does not give a finite score"
         if owner.error:
-            empty, scale = np.zeros(0, np.float32), self._scales[0]
-            return Score(owner.utterance, 0.0, math.nan, empty, self._step, owner.error, owner.recording, scale)
+            return Score(
+                owner.utterance,
+                0.0,
+                math.nan,
+                np.zeros(0, np.float32),
+                self._step,
+                owner.error,
+                owner.recording,
+                self._scales[0],
+                model=self._model,
+            )
         if owner.recording is not None and (found := owner.checks.warnings("choose one with the option `channel`")):
             warnings.warn(f"{owner.recording.name}: {'; '.join(found)}", InputWarning, stacklevel=3)
         each = [self._converted(np.ascontiguousarray(scores) + self._offset, n) for n, scores in enumerate(frames.T)]
@@ -309,6 +279,7 @@ class _Output:
             recording=owner.recording,
             scale=self._scales[0],
             scores={scale.name: value for scale, value in zip(self._scales, scores, strict=True)},
+            model=self._model,
             calibrated=self._calibration.name if self._calibration else "",
         )
 
@@ -320,13 +291,11 @@ class _Output:
         return self._calibration.targets[target].calibrate(own).astype(np.float32)
 
 
-@torch.inference_mode()
-def _offset(model: MOSNetwork, corpus: str | None) -> float:
+def _offset(info: ModelInfo, corpus: str | None) -> float:
     if corpus is None:
         return 0.0
-    names = model.corpus_offsets.names if model.corpus_offsets else ()
-    if model.corpus_offsets is None or corpus not in names:
-        known = f"its training corpora are {', '.join(names)}" if names else "it was trained on a single corpus"
+    if corpus not in info.offsets:
+        names = ", ".join(info.offsets)
+        known = f"its training corpora are {names}" if names else "it was trained on a single corpus"
         raise InputError(f"the model has no scale for corpus {corpus!r}; {known}")
-    device = model.corpus_offsets.values.device
-    return float(model.corpus_offsets(torch.tensor(names.index(corpus), device=device)))
+    return info.offsets[corpus]

@@ -15,7 +15,7 @@ import numpy as np
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.errors import InputError
-from distilmos.model.networks import MOSNetwork
+from distilmos.model.directory import ModelInfo
 
 OVERLAP = 3  # consecutive windows share 1 / OVERLAP of their length
 
@@ -34,22 +34,22 @@ class Windows:
     length: int
 
     @classmethod
-    def for_model(cls, model: MOSNetwork, seconds: float) -> Windows:
+    def for_model(cls, info: ModelInfo, seconds: float) -> Windows:
         """Return windows of `seconds` for a model, or of its shortest usable length if that is longer.
 
         Raises:
             InputError: if its encoder cannot read as much at a time.
         """
-        length = max(round(seconds * SAMPLE_RATE), 2 * OVERLAP * model.hop)
-        longest = model.encoder_config.max_samples
+        length = max(round(seconds * SAMPLE_RATE), 2 * OVERLAP * info.hop)
+        longest = info.max_samples
         if longest is None:
-            return cls(model.hop, length)
+            return cls(info.hop, length)
         if length > longest:
             raise InputError(
                 f"windows of {seconds:g} s: the model's encoder reads at most {longest / SAMPLE_RATE:.2f} s"
             )
         # The last window is up to a hop longer than the others.
-        return cls(model.hop, min(length, longest - model.hop + 1))
+        return cls(info.hop, min(length, longest - info.hop + 1))
 
     def cut(self, parts: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
         """Cut a recording into windows; hold at most a few windows and one part of it.

@@ -18,10 +18,8 @@ from distilmos.data.tables import read_json
 from distilmos.errors import InputError
 from distilmos.files import exclusive, write_json
 from distilmos.mapping import MonotonicMap, is_monotonic
-from distilmos.model.networks import MOSNetwork
-from distilmos.ssl.encoder import weights_hash
+from distilmos.model.directory import CALIBRATIONS, ModelInfo
 
-CALIBRATIONS = "calibrations.json"
 NAME = r"[A-Za-z0-9][\w.-]*"
 
 Ends = tuple[FiniteFloat, FiniteFloat]
@@ -72,7 +70,7 @@ class Calibration(BaseModel):
 
     Attributes:
         name: its name.
-        model: hash of the weights of the model.
+        model: hash of the file of the weights; see `weights_version`.
         data: name of the data directory.
         utterances: number of rated utterances.
         targets: the mapping of each target of the model, in its order.
@@ -92,11 +90,11 @@ class Calibration(BaseModel):
         order = len(self.targets[0].coefficients) - 1
         return f"calibrated with {self.name} (order {order}, {self.utterances} utterances of {self.data})"
 
-    def scales(self, model: MOSNetwork) -> tuple[Scale, ...]:
-        """Return the scales of the calibrated scores."""
+    def scales(self, of_model: Sequence[Scale]) -> tuple[Scale, ...]:
+        """Return the scales of the calibrated scores, from those of the model."""
         ends = (target.scale for target in self.targets)
         return tuple(
-            replace(scale, lowest=low, highest=high) for scale, (low, high) in zip(model.scales, ends, strict=True)
+            replace(scale, lowest=low, highest=high) for scale, (low, high) in zip(of_model, ends, strict=True)
         )
 
 
@@ -123,13 +121,13 @@ def add_calibrations(directory: str | Path, calibrations: Sequence[Calibration])
         write_json(path, [each.model_dump() for each in (*kept, *calibrations)])
 
 
-def find_calibration(directory: str | Path, name: str, model: MOSNetwork) -> Calibration:
+def find_calibration(directory: str | Path, name: str, model: ModelInfo) -> Calibration:
     """Return a calibration of a model.
 
     Args:
         directory: of the model.
         name: of the calibration.
-        model: the loaded model.
+        model: what prediction knows of the model.
 
     Raises:
         InputError: if there is none of this name, or it was made for other weights or targets.
@@ -141,6 +139,6 @@ def find_calibration(directory: str | Path, name: str, model: MOSNetwork) -> Cal
         raise InputError(f"{path}: no calibration {name!r}; the model {known}; `distilmos calibrate` makes one")
     calibration = found[name]
     targets = [target.name for target in calibration.targets]
-    if calibration.model != weights_hash(model) or targets != [scale.name for scale in model.scales]:
+    if calibration.model != model.weights or targets != [scale.name for scale in model.scales]:
         raise InputError(f"{path}: {name} was made for another model; run `distilmos calibrate` again")
     return calibration

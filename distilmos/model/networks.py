@@ -17,7 +17,7 @@ from distilmos.model.processor import Decoder, FeatureProcessor, TokenPredictor
 from distilmos.model.spectral import SpectralBranch
 from distilmos.model.statistics import TimeStatistics
 from distilmos.ssl.config import EncoderConfig
-from distilmos.ssl.encoder import SSLEncoder, valid_mask
+from distilmos.ssl.encoder import SSLEncoder, exporting, valid_mask
 from distilmos.ssl.families import create_encoder
 
 
@@ -280,8 +280,9 @@ class SpectralMOS(MOSNetwork):
 
     def forward(self, audio: Tensor, num_samples: Tensor, *, with_tokens: bool = True) -> Prediction:
         """Score recordings, without token logits."""
-        *counts, size = map(self.encoder_config.num_frames, [*num_samples.tolist(), audio.shape[1]])
-        num_frames = torch.tensor(counts, device=audio.device)
+        size = self.encoder_config.num_frames(audio.shape[1])
+        counts = [size] if exporting() else list(map(self.encoder_config.num_frames, num_samples.tolist()))
+        num_frames = torch.stack([torch.as_tensor(count, device=audio.device) for count in counts])
         scores = self.spectral(audio, num_samples, num_frames)[:, :size]
         return Prediction(_mean_over_frames(scores, num_frames), scores, num_frames, [])
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distilmos.ssl.encoder import valid_mask
+from distilmos.ssl.encoder import exporting, valid_mask
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -79,6 +79,9 @@ class FrameNorm(nn.BatchNorm1d):
 def norm_valid(norm: FrameNorm, x: Tensor, lengths: Tensor) -> Tensor:
     """Normalise the first `lengths` (B,) frames of (B, H, T); return zero at padding."""
     mask = valid_mask(lengths, x.shape[2])
+    if exporting():
+        normed: Tensor = norm(x)
+        return normed
     # Only valid frames go through the norm, as rows: padding must not affect its statistics.
     frames: Tensor = norm(x.transpose(1, 2)[mask])
     output = frames.new_zeros(x.shape[0], x.shape[2], x.shape[1])

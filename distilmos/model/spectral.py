@@ -15,6 +15,8 @@ from distilmos.data.audio import SAMPLE_RATE
 from distilmos.model.processor import FrameNorm, norm_valid, strided_lengths
 from distilmos.model.statistics import deviations
 from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import exporting
+from distilmos.ssl.spectrum import power_spectrum
 from distilmos.ssl.waveform import normalize_audio
 
 WINDOW, HOP = 400, 160  # samples: 25 and 10 ms; the boundary of two packets is in two or three frames
@@ -81,7 +83,13 @@ class SpectralBranch(nn.Module):
         """
         # bfloat16 would keep only two digits of a spectrum.
         with torch.autocast(audio.device.type, enabled=False):
-            spectra = (self.mel(normalize_audio(audio, num_samples, FLOOR)) + FLOOR).log()
+            normal = normalize_audio(audio, num_samples, FLOOR)
+            if exporting():
+                power = power_spectrum(normal, self.mel.spectrogram.window, HOP)
+                bands = self.mel.mel_scale(power)
+            else:
+                bands = self.mel(normal)
+            spectra = (bands + FLOOR).log()
         lengths = torch.div(num_samples - WINDOW, HOP, rounding_mode="floor") + 1
         frames = self._run_blocks(spectra, lengths)
         scores: Tensor = self.mean(frames) + self.deviation(deviations(frames, num_frames))

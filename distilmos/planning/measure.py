@@ -18,6 +18,7 @@ import torch
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.packing import pack_by_length
 from distilmos.inference.predict import PredictOptions, score_audio
+from distilmos.inference.torch_runtime import TorchRuntime
 from distilmos.memory import keep_freed_memory
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.offsets import UNKNOWN
@@ -110,14 +111,14 @@ def measure_kmeans(width: int, clusters: int) -> float:
 
 def measure_prediction(model: MOSNetwork, lengths: Sequence[int], device: torch.device) -> float:
     """Return the rate of stage 6, and of the dev set in stage 5."""
-    model.eval()
+    runtime = TorchRuntime(model, device)
     drawn = [lengths[index] for index in np.random.default_rng(0).permutation(len(lengths))]
     chosen = drawn[: 1 + int(np.searchsorted(np.cumsum(drawn), PREDICTED_SECONDS * SAMPLE_RATE))]
 
     def run(batch: list[int]) -> None:
         waves = [0.1 * np.random.default_rng(0).standard_normal(length, np.float32) for length in batch]
         recordings = ((str(number), [wave]) for number, wave in enumerate(waves))
-        list(score_audio(model, recordings, device, PredictOptions()))
+        list(score_audio(runtime, recordings, PredictOptions()))
 
     return _rate([[SAMPLE_RATE], chosen], run, device)
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import yaml
 from safetensors.torch import load_file, save
 
 from distilmos.data.schema import MOS_SCALE
+from distilmos.data.tables import read_yaml
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_text
 from distilmos.markdown import markdown_table, number
 from distilmos.metrics import METRICS
 from distilmos.model.calibration import add_calibrations, read_calibrations
+from distilmos.model.directory import CARD, CONFIG, ONNX, WEIGHTS, weights_version
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
-from distilmos.model.package import CARD, CONFIG, WEIGHTS, load_model_dir
+from distilmos.model.package import load_model_dir
 from distilmos.report.experiment import Experiment, read_experiment
 from distilmos.scoring.results import score_rows
-from distilmos.ssl.encoder import weights_hash
 
 NO_LICENCE = "not stated; the licences of the training data and of the SSL encoder apply"
 
@@ -25,7 +27,7 @@ NO_LICENCE = "not stated; the licences of the training data and of the SSL encod
 def export_model(
     experiment: str | Path, out_dir: str | Path, *, half: bool = False, licence: str | None = None
 ) -> MOSNetwork:
-    """Copy the final model and its calibrations, and write its model card.
+    """Copy the final model, which gets the name of the experiment, and its calibrations, and write its model card.
 
     Args:
         experiment: exp/<tag> after training; the card lists the scores of stage 7 if they exist.
@@ -44,18 +46,19 @@ def export_model(
         raise InputError(f"{final / WEIGHTS}: no such file; finish the training first")
     model = load_model_dir(final)
     calibrations = read_calibrations(final)
+    config = {"name": Path(experiment).resolve().name, **read_yaml(final / CONFIG)}
     card = _card(read_experiment(experiment), model, licence or NO_LICENCE)
+    (out_dir / ONNX).unlink(missing_ok=True)  # it refers to the old weights
     with atomic_path(out_dir / WEIGHTS) as temporary:
         if half:
             tensors = load_file(final / WEIGHTS)
             temporary.write_bytes(save({n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}))
         else:
             shutil.copyfile(final / WEIGHTS, temporary)
-    with atomic_path(out_dir / CONFIG) as temporary:
-        shutil.copyfile(final / CONFIG, temporary)
+    write_text(out_dir / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     write_text(out_dir / CARD, card)
     if calibrations:  # those that the user has made for the exported model stay
-        exported = weights_hash(load_model_dir(out_dir))
+        exported = weights_version(out_dir)
         add_calibrations(out_dir, [each.model_copy(update={"model": exported}) for each in calibrations])
     return model
 

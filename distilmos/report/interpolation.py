@@ -16,9 +16,11 @@ from distilmos.errors import InputError
 from distilmos.files import replaced_directory, write_json, write_text
 from distilmos.inference.output import UTT2MOS, Journal, record
 from distilmos.inference.predict import PredictOptions, predict, scales_of
+from distilmos.inference.torch_runtime import TorchRuntime
 from distilmos.markdown import markdown_table, number
+from distilmos.model.directory import CONFIG
 from distilmos.model.networks import EncoderNetwork
-from distilmos.model.package import CONFIG, load_model_dir, save_model_dir
+from distilmos.model.package import load_model_dir, save_model_dir
 from distilmos.provenance import commit, machine, machine_text, now
 from distilmos.report.experiment import Experiment, read_experiment
 from distilmos.scoring.results import count_line, rated_targets, scale_in, score_results
@@ -158,9 +160,10 @@ def _predict(model: EncoderNetwork, data: Path, out: Path, device: torch.device,
         InputError: if a recording cannot be used.
     """
     options = PredictOptions(batch_seconds=batch_seconds)
-    journal = Journal(out / UTT2MOS, scales_of(model, options), {}, resume=False)
+    runtime = TorchRuntime(model, device)
+    journal = Journal(out / UTT2MOS, scales_of(runtime.info, options), "", {}, resume=False)
     try:
-        for score in predict(model, find_recordings([str(data)]), device, options):
+        for score in predict(runtime, find_recordings([str(data)]), options):
             if score.error:
                 raise InputError(score.error)
             journal.add(record(score))

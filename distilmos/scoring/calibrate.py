@@ -6,26 +6,25 @@ import re
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.recordings import find_recordings
 from distilmos.data.schema import Scale
 from distilmos.errors import InputError, raise_faults
 from distilmos.inference.predict import PredictOptions, Score, predict
+from distilmos.inference.runtime import load_runtime
 from distilmos.mapping import fit_map
 from distilmos.metrics import agreement
 from distilmos.model.calibration import NAME, CalibratedTarget, Calibration, add_calibrations
-from distilmos.model.package import MODELS, find_model, load_model_dir, model_names
+from distilmos.model.directory import MODELS, find_model, model_names
 from distilmos.scoring.p1401 import MAPPINGS, evaluate
 from distilmos.scoring.results import rated_target
-from distilmos.ssl.encoder import weights_hash
 
 LEAST = {1: 10, 3: 20}  # rated utterances, by the order of the mapping
 
 
 def calibrate_model(
-    model: str, data: str | Path, name: str | None, order: int, device: torch.device, options: PredictOptions
+    model: str, data: str | Path, name: str | None, order: int, device: str, options: PredictOptions
 ) -> tuple[Calibration, list[tuple[str, str, dict[str, float]]]]:
     """Fit a calibration on a rated data directory and add it to the model directory.
 
@@ -34,7 +33,7 @@ def calibrate_model(
         data: data directory with utt2mos, or with utt2TARGET for the targets of the model.
         name: name of the calibration; None for that of the data directory.
         order: 1 or 3.
-        device: device to predict on.
+        device: "auto", "cpu", "cuda", ...
         options: how to predict.
 
     Returns:
@@ -50,19 +49,19 @@ def calibrate_model(
     name = truth.path.resolve().name if name is None else name
     if not re.fullmatch(NAME, name):
         raise InputError(f"{name!r} cannot name a calibration: letters, digits, '.', '_' and '-'; choose another name")
-    network = load_model_dir(directory).to(device)
-    ratings = [_ratings(truth, place, scale, LEAST[order]) for place, scale in enumerate(network.scales)]
-    scores = {score.utterance: score for score in predict(network, find_recordings([str(data)]), device, options)}
+    runtime = load_runtime(directory, "auto", device)
+    ratings = [_ratings(truth, place, scale, LEAST[order]) for place, scale in enumerate(runtime.info.scales)]
+    scores = {score.utterance: score for score in predict(runtime, find_recordings([str(data)]), options)}
     raise_faults([score.error for score in scores.values() if score.error], f"{data}: recordings cannot be used")
     targets, rows = [], []
-    for own, (scale, rated) in zip(network.scales, ratings, strict=True):
+    for own, (scale, rated) in zip(runtime.info.scales, ratings, strict=True):
         target, measures = _fit(own, scale, rated, scores, order, truth.path)
         targets.append(target)
         rows += [(own.name, mapping, each) for mapping, each in measures.items()]
     count = min(len(rated) for _, rated in ratings)
     calibration = Calibration(
         name=name,
-        model=weights_hash(network),
+        model=runtime.info.weights,
         data=truth.path.resolve().name,
         utterances=count,
         targets=targets,

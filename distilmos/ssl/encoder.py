@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -27,6 +29,31 @@ M = TypeVar("M", bound=nn.Module)
 def valid_mask(lengths: Tensor, size: int) -> Tensor:
     """Return a bool mask (B, size), True at indices below `lengths` (B,)."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+class _State(threading.local):
+    exporting = False
+
+
+_state = _State()
+
+
+def exporting() -> bool:
+    """Return whether the network is traced for an ONNX file: then a batch is one recording without padding.
+
+    Tracing keeps the operations on tensors, and takes all else, such as lengths that are numbers, for constants.
+    """
+    return _state.exporting
+
+
+@contextmanager
+def export_mode() -> Iterator[None]:
+    """Let networks that this thread runs be traced; see `exporting`."""
+    _state.exporting = True
+    try:
+        yield
+    finally:
+        _state.exporting = False
 
 
 class SSLEncoder(nn.Module, ABC):
@@ -89,7 +116,7 @@ class SSLEncoder(nn.Module, ABC):
         mask = valid_mask(attended, x.shape[1])
         bias = self.position_bias(x.shape[1])
         # A batch without padding needs no mask; attention is faster without one.
-        attention_mask = None if bool(mask.all()) else mask[:, None, None, :]
+        attention_mask = None if exporting() or bool(mask.all()) else mask[:, None, None, :]
         outputs = []
         for layer in self.layers:
             x = layer(x, attention_mask, bias)

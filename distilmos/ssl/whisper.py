@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.ssl.config import WhisperConfig
-from distilmos.ssl.encoder import SSLEncoder, valid_mask
+from distilmos.ssl.encoder import SSLEncoder, exporting, valid_mask
+from distilmos.ssl.spectrum import power_spectrum
 
 FLOOR = 1e-10  # least power of a band
 RANGE = 8.0  # decades below the loudest band of the recording, where the spectrum is cut
@@ -43,9 +44,9 @@ class WhisperEncoder(SSLEncoder):
     def embed(self, audio: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the input of the first layer (B, T, D), and the numbers of valid and of attended frames (B,)."""
         if self.config.padded:
-            size = self.config.max_frames * self.config.hop
-            audio = F.pad(audio, (0, max(0, size - audio.shape[1])))
-            attended = num_samples.clamp(min=size)
+            if audio.shape[1] < self.config.max_samples:
+                audio = F.pad(audio, (0, self.config.max_samples - audio.shape[1]))
+            attended = num_samples.clamp(min=self.config.max_frames * self.config.hop)
         else:
             attended = num_samples
         x, attended = self.conv(audio, attended)
@@ -106,20 +107,18 @@ class LogMel(nn.Module):
         """Return the spectra (B, M, T), zero at padding, and the numbers of valid frames (B,), of waveforms (B, N)."""
         # bfloat16 would keep only two digits of a spectrum.
         with torch.autocast(audio.device.type, enabled=False):
-            frames = torch.stft(
-                _reflect(audio.float(), num_samples, self.size // 2),
-                self.size,
-                self.hop,
-                window=self.window,
-                center=False,
-                return_complex=True,
-            )[:, :, :-1]
-            power = frames.real.square() + frames.imag.square()
+            power = self._power(_reflect(audio.float(), num_samples, self.size // 2))[:, :, :-1]
             spectra = (self.filters @ power).clamp(min=FLOOR).log10()
             lengths = torch.div(num_samples, self.hop, rounding_mode="floor")
             mask = valid_mask(lengths, spectra.shape[2])[:, None, :]
             loudest = spectra.masked_fill(~mask, -math.inf).amax((1, 2), keepdim=True)
             return (torch.maximum(spectra, loudest - RANGE) + 4) / 4 * mask, lengths
+
+    def _power(self, audio: Tensor) -> Tensor:
+        if exporting():
+            return power_spectrum(audio, self.window, self.hop)
+        frames = torch.stft(audio, self.size, self.hop, window=self.window, center=False, return_complex=True)
+        return frames.real.square() + frames.imag.square()
 
 
 def _reflect(audio: Tensor, num_samples: Tensor, size: int) -> Tensor:

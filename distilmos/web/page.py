@@ -41,7 +41,7 @@ def make_page(predictor: Predictor, title: str) -> Any:
         rows = [_row(score, len(scales)) for score in predictor.score(map(_upload, paths or []))]
         return rows, _write_csv(columns, rows) if rows else None
 
-    scales = scales_of(predictor.model, predictor.options)
+    scales = scales_of(predictor.runtime.info, predictor.options)
     names = [scale.name for scale in scales]
     columns = ["file", *names, "seconds", "problem"]
     types: list[Any] = ["str", *["number"] * (len(names) + 1), "str"]

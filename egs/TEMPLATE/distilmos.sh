@@ -126,6 +126,7 @@ asks_of() {
         3) asks=(--mem 8G --time 4:00:00) ;;
         5) asks=(--mem 16G --time 48:00:00 --gpu "${ngpu}") ;;
         7) asks=(--mem 8G --time 2:00:00) ;;
+        8) asks=(--mem 8G --time 1:00:00) ;; # the network in both runtimes
         *) asks=(--mem 4G --time 1:00:00) ;;
     esac
 }
@@ -340,6 +341,6 @@ fi
 
 if begin 8; then
     need "${exp}/final/config.yaml" 5
-    "${cmd[@]}" "${asks[@]}" "${exp}/log/export.log" distilmos export "${exp}" --out "${exp}/model"
+    "${cmd[@]}" "${asks[@]}" "${exp}/log/export.log" distilmos export "${exp}" --onnx --out "${exp}/model"
     end "${exp}/model"
 fi

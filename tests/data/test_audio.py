@@ -41,9 +41,17 @@ def test_both_ways_of_resampling_agree(monkeypatch: pytest.MonkeyPatch, rate: in
     found = audio.resample(samples, rate)
     exact = torchaudio.functional.resample(torch.from_numpy(samples).double(), rate, 16000).numpy()
     np.testing.assert_allclose(found, exact, atol=2e-6)
-    # The table of torchaudio is less exact in single precision.
+    # The table is less exact, in single precision as that of torchaudio.
     monkeypatch.undo()
-    np.testing.assert_allclose(found, audio.resample(samples, rate), atol=2e-4)
+    tabulated = audio.resample(samples, rate)
+    np.testing.assert_allclose(found, tabulated, atol=2e-4)
+    theirs = torchaudio.functional.resample(torch.from_numpy(samples), rate, 16000).numpy()
+    np.testing.assert_allclose(tabulated, theirs, atol=2e-6)
+
+
+def test_samples_at_16_khz_stay_as_they_are() -> None:
+    samples = np.random.default_rng(0).standard_normal(100).astype(np.float32)
+    np.testing.assert_array_equal(audio.resample(samples, 16000), samples)
 
 
 @pytest.mark.parametrize("rate", [1001, 44099, 767999])

@@ -27,6 +27,7 @@ from helpers.shapes import SMALL as SHAPE
 from distilmos.model.calibration import CalibratedTarget, Calibration, add_calibrations
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
+from distilmos.model.onnx_export import export_onnx
 from distilmos.model.package import save_model_dir
 from distilmos.ssl.config import WaveformConfig, WhisperConfig
 from distilmos.ssl.store import save_encoder
@@ -457,6 +458,18 @@ def model_directories() -> list[Files]:
         for kind in kinds
     ]
     return [files | written(lambda root: add_calibrations(root, [calibration])) for files in written_models]
+
+
+def onnx_directories() -> list[Files]:
+    """Return a model directory with its graph."""
+    (files,) = model_directories()[1:2]
+
+    def write(root: Path) -> None:
+        for name, content in files.items():
+            (root / name).write_bytes(content)
+        export_onnx(root)
+
+    return [written(write)]
 
 
 def training_checkpoints() -> list[Files]:

@@ -32,10 +32,12 @@ from distilmos.data.schema import MOS_SCALE
 from distilmos.data.tables import read_json
 from distilmos.data.transform import combine_data, listed, split_data, subset_data
 from distilmos.errors import InputError, raise_faults
+from distilmos.inference.onnx_runtime import OnnxRuntime
 from distilmos.inference.output import Journal
 from distilmos.model.calibration import read_calibrations
+from distilmos.model.directory import find_model, read_corpora
 from distilmos.model.official import load_official
-from distilmos.model.package import find_model, load_model_dir, read_corpora
+from distilmos.model.package import load_model_dir
 from distilmos.ratings.rules import Limits
 from distilmos.ratings.screen import screen_ratings
 from distilmos.references.result import read_result, reference_rows
@@ -207,6 +209,12 @@ def read_model_directory() -> None:
     )()
 
 
+def read_onnx() -> None:
+    """Open the graph of a model directory, and score a second with it."""
+    with OnnxRuntime(Path()).lanes(30.0) as score:
+        score([np.zeros(16000, np.float32)])
+
+
 def read_features() -> None:
     """Read features, as k-means does."""
     in_turn(
@@ -245,7 +253,7 @@ def read_results() -> None:
 def read_journal() -> None:
     """Continue an interrupted prediction and write its file."""
     for path in Path().glob("*.partial"):
-        journal = Journal(path.with_suffix(""), (MOS_SCALE,), {"model": "x"}, resume=True)
+        journal = Journal(path.with_suffix(""), (MOS_SCALE,), "x", {"model": "x"}, resume=True)
         for name in journal.names():
             journal.admit(name)
         journal.finish()
@@ -366,6 +374,7 @@ READERS = {
         Reader("whisper_binary", inputs.whisper_binaries, read_whisper_binary),
         Reader("own_encoder", inputs.own_encoders, lambda: load_ssl("x.safetensors")),
         Reader("model_directory", inputs.model_directories, read_model_directory, share=2.0),
+        Reader("onnx", inputs.onnx_directories, read_onnx, share=2.0),
         Reader("released_model", inputs.released_models, lambda: load_official("model.pth.tar", "model_cfg.yaml")),
         Reader("training_checkpoint", inputs.training_checkpoints, lambda: load_checkpoint("last.pt")),
         Reader("features", inputs.features, read_features, confined=False),

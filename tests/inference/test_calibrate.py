@@ -15,6 +15,7 @@ from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.schema import Scale
 from distilmos.data.tables import read_floats
 from distilmos.errors import InputError
+from distilmos.model.directory import find_model
 
 MUSHRA = Scale(0, 100, "MUSHRA")
 
@@ -71,7 +72,7 @@ def test_calibrated_scores_are_on_the_scale_of_the_test(tmp_path, model_dir, rec
     rows = predict(model_dir, recordings, tmp_path / "out.csv", "--calibrated", "panel")
     assert [float(row["mos"]) for row in rows] == pytest.approx(ratings, abs=0.01)
     assert {row["calibrated"] for row in rows} == {"panel"}
-    assert list(rows[0]) == ["utterance", "mos", "calibrated", "seconds", "error"]
+    assert list(rows[0]) == ["utterance", "mos", "calibrated", "seconds", "error", "model"]
     assert "panel" in capsys.readouterr().err
     assert "calibrated" not in predict(model_dir, recordings, tmp_path / "plain.csv")[0]
     plain, calibrated = (
@@ -144,7 +145,7 @@ def test_a_set_without_ratings_and_names_that_do_not_fit_are_refused(tmp_path, m
 def test_a_calibration_belongs_to_one_model_and_excludes_other_scales(tmp_path, model_dir, recordings, rate, capsys):
     data, _ = rate(line)
     assert main(["calibrate", str(model_dir), "--data", str(data)]) == 0
-    other = shutil.copytree(distilmos.model.package.MODELS / "tcdvoip", tmp_path / "other")
+    other = shutil.copytree(find_model("tcdvoip"), tmp_path / "other")
     shutil.copy(model_dir / "calibrations.json", other)
     capsys.readouterr()
     predict_one = ["predict", str(recordings[0]), "--calibrated"]

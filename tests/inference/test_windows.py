@@ -12,6 +12,7 @@ import torch
 
 from distilmos.data.recordings import Recording
 from distilmos.inference.predict import PredictOptions, predict
+from distilmos.inference.torch_runtime import TorchRuntime
 from distilmos.inference.windows import Windows, join_frames
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import MOSNetwork, build_model
@@ -50,7 +51,7 @@ def test_windows_follow_the_documented_rule(tmp_path, strides):
     samples = (0.1 * random.standard_normal(size)).astype(np.float32)
     soundfile.write(tmp_path / "long.wav", samples, 16000, subtype="FLOAT")
     options = PredictOptions(window_seconds=3.0, batch_seconds=6.0)
-    (score,) = predict(model, [Recording("long", tmp_path / "long.wav")], torch.device("cpu"), options)
+    (score,) = predict(TorchRuntime(model, torch.device("cpu")), [Recording("long", tmp_path / "long.wav")], options)
     hop = 320 * int(np.prod(strides))
     step = 32000 // hop * hop
     last = (size - length) // hop * hop

@@ -12,7 +12,7 @@ from helpers.recipes import EGS
 
 import distilmos
 from distilmos.cli import main
-from distilmos.model.package import DEFAULT, MODELS, model_names
+from distilmos.model.directory import DEFAULT, MODELS, model_names
 
 STUDY = EGS / "tcdvoip" / "study"
 sys.path.append(str(STUDY))

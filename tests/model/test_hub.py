@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,12 +22,15 @@ from distilmos.model.networks import build_model
 from distilmos.model.package import save_model_dir
 from distilmos.ssl.load import load_ssl
 
+FILES = ("config.yaml", "model.safetensors", "model.onnx", "README.md", "calibrations.json")
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     directory = tmp_path_factory.mktemp("exp") / "model"
     torch.manual_seed(0)
     save_model_dir(directory, build_model(ModelConfig(hidden_dim=16), load_ssl("hubert_tiny"), 10))
+    assert main(["export", "--onnx", str(directory)]) == 0
     (directory / "README.md").write_text("# A card\n")
     target = CalibratedTarget(name="MOS", scale=(0, 100), range=(1, 5), coefficients=[50.0, 50.0])
     calibration = Calibration(name="panel", model="0123", data="panel", utterances=50, targets=[target])
@@ -40,9 +45,9 @@ def hub():
         yield state
 
 
-def run(hub: Hub, home, *arguments, token="hf_writer"):
+def run(hub: Hub, home, *arguments, token="hf_writer", environment=None):
     """Run a command with `hub` as its hub and its own cache."""
-    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_TOKEN": token}
+    settings = (environment or {}) | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_TOKEN": token}
     quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     command = [sys.executable, "-m", "distilmos.cli", *map(str, arguments)]
     return subprocess.run(command, env=os.environ | settings | quiet, capture_output=True, text=True, check=False)
@@ -50,8 +55,7 @@ def run(hub: Hub, home, *arguments, token="hf_writer"):
 
 def publish(hub: Hub, model, repository: str = "someone/mos") -> None:
     """Put the files on the hub that `push` puts there, as `test_push_and_pull` proves."""
-    names = ("config.yaml", "model.safetensors", "README.md", "calibrations.json")
-    hub.files[repository] = {name: (model / name).read_bytes() for name in names}
+    hub.files[repository] = {name: (model / name).read_bytes() for name in FILES}
 
 
 def test_push_and_pull(tmp_path, hub, model):
@@ -59,12 +63,43 @@ def test_push_and_pull(tmp_path, hub, model):
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{hub.url}/someone/mos\n"
     published = hub.files["someone/mos"]
-    assert set(published) == {"config.yaml", "model.safetensors", "README.md", "calibrations.json"}
+    assert set(published) == set(FILES)
     done = run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "pulled", token="")
     assert done.returncode == 0, done.stderr
     for name, content in published.items():
         assert (tmp_path / "pulled" / name).read_bytes() == content == (model / name).read_bytes()
     assert run(hub, tmp_path / "reader", "pull", "someone/mos", tmp_path / "pulled").returncode == 2
+
+
+def test_pull_and_predict_need_no_torch_if_the_model_has_its_graph(tmp_path, hub, model):
+    publish(hub, model)
+    soundfile.write(tmp_path / "x.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
+    hidden = tmp_path / "hidden"
+    for package in ("torch", "torchaudio", "safetensors", "scipy"):
+        (hidden / package).mkdir(parents=True)
+        (hidden / package / "__init__.py").write_text(f"raise ModuleNotFoundError(name={package!r})")
+    environment = {"PYTHONPATH": f"{hidden}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    commands = (
+        ("pull", "someone/mos", tmp_path / "pulled"),
+        ("predict", tmp_path / "x.wav", "--model", tmp_path / "pulled", "--device", "cpu"),
+        ("predict", tmp_path / "x.wav", "--model", "someone/mos", "--device", "cpu"),
+    )
+    outputs = []
+    for command in commands:
+        done = run(hub, tmp_path / "reader", *command, environment=environment)
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    assert outputs[1] == outputs[2]
+    assert "model someone/mos@" in done.stderr
+
+
+def test_push_refuses_a_graph_of_other_weights(tmp_path, hub, model):
+    changed = Path(shutil.copytree(model, tmp_path / "changed"))
+    content = (changed / "model.safetensors").read_bytes()
+    (changed / "model.safetensors").write_bytes(content[:-4] + bytes(4))
+    done = run(hub, tmp_path / "writer", "push", changed, "someone/mos")
+    assert done.returncode == 2 and f"{changed}/model.onnx: " in done.stderr
+    assert hub.files == {}
 
 
 def test_a_model_on_the_hub_predicts_and_is_kept(tmp_path, hub, model, capsys):

@@ -11,6 +11,7 @@ import torch
 from distilmos.cli import main
 from distilmos.errors import InputError
 from distilmos.inference.predict import PredictOptions, score_audio
+from distilmos.inference.torch_runtime import TorchRuntime
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.ssl.config import WhisperConfig
@@ -257,13 +258,13 @@ def test_long_recordings_are_scored_in_windows_and_longer_windows_are_refused():
     longest = model.encoder_config.max_samples
     noise = (0.1 * torch.randn(longest + 320)).numpy()
     inputs = [("whole", [noise[:longest]]), ("windows", [noise])]
-    whole, windows = score_audio(model, inputs, torch.device("cpu"), PredictOptions())
+    whole, windows = score_audio(TorchRuntime(model, torch.device("cpu")), inputs, PredictOptions())
     with torch.no_grad():
         expected = model(torch.from_numpy(noise[None, :longest]), torch.tensor([longest]))
     assert whole.mos == pytest.approx(expected.mos.item(), abs=1e-4)
     assert (len(whole.frame_mos), len(windows.frame_mos)) == (1500, 1501)
     with pytest.raises(InputError, match="31"):
-        list(score_audio(model, inputs, torch.device("cpu"), PredictOptions(window_seconds=31)))
+        list(score_audio(TorchRuntime(model, torch.device("cpu")), inputs, PredictOptions(window_seconds=31)))
 
 
 def test_recordings_that_are_too_long_are_named():

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from distilmos.data.audio import read_audio
-from distilmos.model.package import DEFAULT, find_model, load_model_dir
+from distilmos.model.directory import DEFAULT, find_model
+from distilmos.model.package import load_model_dir
 from distilmos.ssl.forward import pad_audio
 
 if __name__ == "__main__":

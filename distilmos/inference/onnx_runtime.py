@@ -1,0 +1,65 @@
+"""Prediction with onnxruntime on CPUs, without torch: a window is never padded, so that it has no batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from distilmos.errors import InputError
+from distilmos.inference.runtime import ScoreWindows
+from distilmos.model.directory import ONNX
+from distilmos.model.onnx_file import AUDIO, SCORES, open_onnx
+
+
+class OnnxRuntime:
+    """The graph `model.onnx` of a model directory.
+
+    Attributes:
+        info: what prediction needs to know of the model.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Open the graph.
+
+        Raises:
+            InputError: if it or the weights are missing or faulty.
+        """
+        self._path = directory / ONNX
+        self._session, self.info = open_onnx(self._path)
+
+    @contextmanager
+    def lanes(self, batch_seconds: float) -> Iterator[ScoreWindows]:
+        """Start a thread for each core: several small networks on one core each are faster than one on several.
+
+        `batch_seconds` is not used: each thread computes one window at a time.
+        """
+        with ThreadPoolExecutor(_cores()) as executor:
+
+            def score(windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+                # Long ones first, so that all threads end at about the same time.
+                order = sorted(range(len(windows)), key=lambda index: -windows[index].size)
+                found = dict(zip(order, executor.map(lambda index: self._run(windows[index]), order), strict=True))
+                return [found[index] for index in range(len(windows))]
+
+            yield score
+
+    def _run(self, samples: np.ndarray) -> np.ndarray:
+        try:
+            scores: np.ndarray = self._session.run([SCORES], {AUDIO: samples})[0]
+        except Exception as error:  # see open_onnx
+            raise InputError(f"{self._path}: cannot be computed: {(str(error).splitlines() or [''])[0]}") from None
+        if scores.shape[1:] != (len(self.info.scales),) or not len(scores):
+            raise InputError(f"{self._path}: gives {scores.shape} for {len(self.info.scales)} outputs")
+        return scores
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use; OMP_NUM_THREADS limits it, as it does for torch."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(usable, int(given))) if given.isdecimal() else usable
