@@ -21,8 +21,9 @@ from distilmos.analysis.tokens import LayerTokens
 from distilmos.data.tables import parse_json, read_lines
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import without_nan, write_json
+from distilmos.model.directory import CONFIG
 from distilmos.model.networks import DistilMOS, EncoderNetwork
-from distilmos.model.package import CONFIG, load_model_dir
+from distilmos.model.package import load_model_dir
 from distilmos.provenance import commit, machine, now
 from distilmos.ridge import FOLDS
 from distilmos.ssl.encoder import SSLEncoder

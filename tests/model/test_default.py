@@ -15,7 +15,7 @@ from distilmos.cli import main
 from distilmos.model.directory import DEFAULT, MODELS, model_names
 
 STUDY = EGS / "tcdvoip" / "study"
-sys.path.append(str(STUDY))
+sys.path.append(str(EGS / "TEMPLATE" / "study"))
 from records import read_kept  # noqa: E402
 
 
