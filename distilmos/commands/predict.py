@@ -18,6 +18,11 @@ table holds the first, and utt2TARGET beside it each further one. Without --out,
 The exit status is 1 if any recording could not be used. OUT.partial holds the scores until all are done; --resume
 continues an interrupted run from it. If OUT is a pipe or a device such as /dev/stdout, the scores are written into it
 at the end, and --resume is not possible.
+
+Several jobs can share the inputs: each runs the same command with --shard I/N, and then --join N in its place writes
+OUT, in the order of the inputs:
+  distilmos run JOB=1:16 log/predict.JOB.log distilmos predict speech/ --out scores.csv --resume --shard JOB/16
+  distilmos predict speech/ --out scores.csv --join 16
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
@@ -37,7 +43,7 @@ from distilmos.data.tables import as_text
 from distilmos.errors import InputError, InputWarning
 from distilmos.files import written_in_place
 from distilmos.inference.frames import write_frames, write_plot
-from distilmos.inference.output import Journal, record
+from distilmos.inference.output import Journal, Shard, record, shard_path
 from distilmos.inference.predict import PredictOptions, Score, predict, scales_of
 from distilmos.inference.progress import with_progress
 from distilmos.inference.runtime import RUNTIMES, load_runtime
@@ -77,6 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scale_option(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write: .csv, .jsonl or utt2mos")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run from OUT.partial")
+    shared = parser.add_mutually_exclusive_group()
+    shared.add_argument("--shard", type=_shard, metavar="I/N", help="score every Nth recording, from the Ith on")
+    shared.add_argument("--join", type=positive_int, metavar="N", help="write OUT from the scores of N shards")
     parser.add_argument("--frames", type=Path, metavar="DIR", help="write the frame scores, one table per recording")
     parser.add_argument(
         "--plots", type=Path, metavar="DIR", help="plot the frame scores over the spectrogram, one plot per recording"
@@ -105,10 +114,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_forward_options(parser, defaults.batch_seconds)
 
 
+def _shard(text: str) -> Shard:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N, such as 2/16")
+    return Shard(int(number), int(count))
+
+
 def run(args: argparse.Namespace) -> int:
     """Predict, then print the scores or write them to a file."""
     use_huge_pages()
-    recordings = find_recordings(args.inputs, args.column)
+    if (args.shard or args.join) and (args.out is None or written_in_place(args.out)):
+        raise InputError("--shard and --join need --out FILE, which is a regular file")
+    recordings = _share(find_recordings(args.inputs, args.column), args.shard)
     runtime = load_runtime(args.model, args.runtime, args.device)
     print(f"distilmos predict: model {runtime.info.label}", file=sys.stderr)
     options = PredictOptions(
@@ -133,11 +151,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         journal = _open_journal(args, runtime.info, options)
         try:
+            if args.join:
+                journal.join(args.join)
             rest = _skip_done(journal, _except(args.out, args.inputs, recordings))
             scores = _with_frames(predict(runtime, rest, options), args)
             if sys.stderr.isatty():
                 with warnings.catch_warnings(action="ignore", category=InputWarning):  # shown when they are scored
-                    total = sum(1 for _ in find_recordings(args.inputs, args.column))
+                    total = sum(1 for _ in _share(find_recordings(args.inputs, args.column), args.shard))
                 scores = with_progress(scores, journal.done, total)
             for score in scores:
                 journal.add(record(score))
@@ -145,7 +165,10 @@ def run(args: argparse.Namespace) -> int:
         finally:
             journal.close()
         # The scores may have gone to standard output.
-        print(f"{args.out}: {total - failed} recordings", file=sys.stderr if written_in_place(args.out) else sys.stdout)
+        written = shard_path(args.out, args.shard) if args.shard else args.out
+        print(f"{written}: {total - failed} recordings", file=sys.stderr if written_in_place(args.out) else sys.stdout)
+        for number in range(1, (args.join or 0) + 1):
+            shard_path(args.out, Shard(number, args.join)).unlink()
     if failed:
         print(f"distilmos predict: {failed} recordings could not be used", file=sys.stderr)
     return 1 if failed else 0
@@ -164,7 +187,19 @@ def _open_journal(args: argparse.Namespace, info: ModelInfo, options: PredictOpt
     if calibration is not None:
         identity["calibration"] = calibration.model_dump(mode="json")
     calibrated = calibration.name if calibration else ""
-    return Journal(args.out, scales_of(info, options), info.label, identity, resume=args.resume, calibrated=calibrated)
+    return Journal(
+        args.out,
+        scales_of(info, options),
+        info.label,
+        identity,
+        resume=args.resume or bool(args.join),
+        calibrated=calibrated,
+        shard=args.shard,
+    )
+
+
+def _share(recordings: Iterator[Recording], shard: Shard | None) -> Iterator[Recording]:
+    return recordings if shard is None else islice(recordings, shard.number - 1, None, shard.count)
 
 
 def _except(out: Path, inputs: list[str], recordings: Iterator[Recording]) -> Iterator[Recording]:

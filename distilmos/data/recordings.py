@@ -204,21 +204,21 @@ def _audio_files(
     is not followed (`above` holds the real paths of the parents). A directory that cannot be listed is yielded as a
     recording with a fault. Files with a suffix other than `suffixes` are counted in `skipped`.
     """
+    above |= {directory.resolve()}
     try:
-        entries = [entry for entry in sorted(directory.iterdir()) if not entry.name.startswith(".")]
-        directories = {entry for entry in entries if entry.is_dir()}
-        special = {entry for entry in entries if entry.exists() and not entry.is_file()} - directories
+        # Names alone: 100,000 paths would take 40 MB.
+        for name in sorted(entry.name for entry in directory.iterdir()):
+            if name.startswith("."):
+                continue
+            entry = directory / name
+            suffix = entry.suffix.lower()
+            if entry.is_dir():
+                if entry.resolve() not in above:
+                    yield from _audio_files(entry, suffixes, skipped, above)
+            elif entry.is_file() or not entry.exists():
+                if suffix in suffixes:
+                    yield Recording(str(entry), entry)
+                else:
+                    skipped[suffix] += 1
     except OSError as error:
         yield Recording(str(directory), directory, fault=f"{directory}: cannot be searched: {error.strerror}")
-        return
-    above |= {directory.resolve()}
-    for entry in entries:
-        suffix = entry.suffix.lower()
-        if entry in directories:
-            if entry.resolve() not in above:
-                yield from _audio_files(entry, suffixes, skipped, above)
-        elif entry not in special:
-            if suffix in suffixes:
-                yield Recording(str(entry), entry)
-            else:
-                skipped[suffix] += 1

@@ -4,6 +4,9 @@ The journal `OUT.partial` is JSON lines: first the settings that determine the s
 the order of the inputs. The file itself (CSV, JSON lines or utt2mos, by its suffix) is written when all are scored.
 If OUT is a pipe, a device or an open descriptor, the journal is a temporary file, and the run cannot be continued.
 
+Of N runs that share the inputs, number I has every Nth recording, from the Ith on. Its journal is OUT.IofN.partial, and
+OUT.IofN when it is complete; `join` takes the recordings of all N to one journal, in the order of the inputs.
+
 CSV and JSON lines have a column `mos`, or one for each target with its name; of calibrated scores also a column
 `calibrated` with the name of the calibration. Their last column, `model`, is name and version of the model. The table
 utt2mos holds the first target; further targets have tables utt2TARGET beside it. Unless scores are MOS from 1 to 5, the
@@ -16,6 +19,8 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
@@ -25,7 +30,7 @@ from pydantic import BaseModel, FiniteFloat, InstanceOf, model_validator
 from distilmos.data.datadir import write_scales
 from distilmos.data.schema import MOS_SCALE, SCALE, Scale, scale_line, target_table
 from distilmos.data.tables import as_text, is_utf8, parse_json, read_lines, write_table
-from distilmos.errors import InputError
+from distilmos.errors import InputError, raise_faults
 from distilmos.files import atomic_path, written_in_place
 from distilmos.inference.predict import Score
 
@@ -55,6 +60,19 @@ class _Record(BaseModel):
         return self
 
 
+@dataclass(frozen=True)
+class Shard:
+    """A share of the inputs: every `count`th recording, from recording `number` (counted from 1) on."""
+
+    number: int
+    count: int
+
+
+def shard_path(out: Path, shard: Shard) -> Path:
+    """Return the file of the scores of a complete shard."""
+    return out.with_name(f"{out.name}.{shard.number}of{shard.count}")
+
+
 class Journal:
     """The scores of an unfinished run."""
 
@@ -67,6 +85,7 @@ class Journal:
         *,
         resume: bool,
         calibrated: str = "",
+        shard: Shard | None = None,
     ) -> None:
         """Start a run, or continue an interrupted one.
 
@@ -77,6 +96,7 @@ class Journal:
             identity: the settings that determine the scores, such as the model.
             resume: whether to continue from an existing journal.
             calibrated: name of the calibration of the scores; empty without one.
+            shard: the share of the inputs that this run scores; None for all.
 
         Raises:
             InputError: if `out` is a directory or can name no file; if it cannot hold all targets, or would replace the
@@ -102,9 +122,13 @@ class Journal:
         if self._scratch is not None and resume:
             raise InputError(f"{out}: is not a regular file; --resume needs one")
         directory = out.parent if self._scratch is None else Path(self._scratch.name)
-        self.path = directory / f"{out.name}.partial"
+        self._complete = shard_path(out, shard) if shard else None
+        self.path = directory / f"{(self._complete or out).name}.partial"
+        self._identity = identity
         self.done = 0
         out.parent.mkdir(parents=True, exist_ok=True)
+        if resume and self._complete is not None and self._complete.exists() and not self.path.exists():
+            self._complete.replace(self.path)
         if not self.path.exists():
             self._stream = self.path.open("w", encoding="utf-8")
             self._write({"identity": identity})
@@ -117,19 +141,47 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 whole += len(line)
-                if number == 1 and _parsed(self.path, 1, line, dict[str, Any]).get("identity") != identity:
-                    raise InputError(
-                        f"{self.path}:1: the interrupted run had another model or options; remove the file"
-                    )
+                if number == 1:
+                    self._require_same(self.path, line)
                 self.done = number - 1
         os.truncate(self.path, whole)
         self._stream = self.path.open("a", encoding="utf-8")
         if whole == 0:
             self._write({"identity": identity})
 
+    def _require_same(self, path: Path, line: bytes) -> None:
+        if _parsed(path, 1, line, dict[str, Any]).get("identity") != self._identity:
+            raise InputError(f"{path}:1: the interrupted run had another model or options; remove the file")
+
+    def join(self, count: int) -> None:
+        """Begin again with the scores of complete shards, of which there are `count`, in the order of the inputs.
+
+        Raises:
+            InputError: if a shard is not complete, had another model or options, or is faulty.
+        """
+        paths = [shard_path(self.out, Shard(number, count)) for number in range(1, count + 1)]
+        absent = [(number, path) for number, path in enumerate(paths, start=1) if not path.exists()]
+        faults = [f"{path}: no such file; --shard {number}/{count} writes it" for number, path in absent]
+        raise_faults(faults, f"{self.out}: shards are not complete")
+        for path in paths:
+            with path.open("rb") as stream:
+                self._require_same(path, stream.readline())
+        self._stream.seek(0)
+        self._stream.truncate()
+        self._write({"identity": self._identity})
+        self.done = 0
+        shares = [self._records(path) for path in paths]
+        for turn in cycle(range(count)):
+            values = next(shares[turn], None)
+            if values is None:
+                break
+            self.add(values)
+        longer = [path for path, share in zip(paths, shares, strict=True) if next(share, None) is not None]
+        raise_faults([f"{path}: has more recordings than the other shards" for path in longer], f"{self.out}: shards")
+
     def names(self) -> Iterator[str]:
         """Yield the utterance ids of the scores in the journal."""
-        for values in self._records():
+        for values in self._records(self.path):
             yield values["utterance"]
 
     def admit(self, utterance: str) -> None:
@@ -166,10 +218,16 @@ class Journal:
             self._scratch.cleanup()
 
     def finish(self) -> int:
-        """Write the file, remove the journal, and return the number of recordings that could not be used."""
+        """Write the file, remove the journal, and return the number of recordings that could not be used.
+
+        The journal of a shard stays, under the name of a complete one.
+        """
         self._stream.close()
-        failed = sum(1 for values in self._records() if values["error"])
+        failed = sum(1 for values in self._records(self.path) if values["error"])
         suffix = self.out.suffix
+        if self._complete is not None:
+            self.path.replace(self._complete)
+            return failed
         if suffix == ".csv":
             self._convert(self._write_csv)
         elif suffix == ".jsonl":
@@ -185,7 +243,7 @@ class Journal:
             self._write_scale()
         for place, scale in reversed(list(enumerate(self._scales))):
             path = self.out.with_name(target_table(scale.name).name) if place else self.out
-            good = (values for values in self._records() if not values["error"])
+            good = (values for values in self._records(self.path) if not values["error"])
             write_table(path, {values["utterance"]: values["scores"][scale.name] for values in good})
 
     def _write_scale(self) -> None:
@@ -226,21 +284,21 @@ class Journal:
         self._stream.write(json.dumps(values) + "\n")
         self._stream.flush()
 
-    def _records(self) -> Iterator[dict[str, Any]]:
-        with self.path.open("rb") as stream:
+    def _records(self, path: Path) -> Iterator[dict[str, Any]]:
+        with path.open("rb") as stream:
             next(stream, None)
             for number, line in enumerate(stream, start=2):
-                values = _parsed(self.path, number, line, _Record).model_dump()
+                values = _parsed(path, number, line, _Record).model_dump()
                 if not values["error"] and values["scores"].keys() != {scale.name for scale in self._scales}:
                     raise InputError(
-                        f"{self.path}:{number}: scores of {', '.join(values['scores'])}; the model predicts "
+                        f"{path}:{number}: scores of {', '.join(values['scores'])}; the model predicts "
                         f"{', '.join(scale.name for scale in self._scales)}; remove the file and start again"
                     )
                 yield values
 
     def _convert(self, write: Callable[[TextIO, Iterator[dict[str, Any]]], None]) -> None:
         with atomic_path(self.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-            write(stream, self._records())
+            write(stream, self._records(self.path))
 
 
 def _parsed(path: Path, number: int, line: bytes, kind: Any) -> Any:

@@ -275,6 +275,46 @@ def test_a_run_that_a_table_cannot_hold_continues_in_another_format(tmp_path, mo
     assert len(read_csv(tmp_path / "o.csv")) == 60
 
 
+@pytest.mark.parametrize("name", ["o.csv", "o.jsonl", "utt2mos"])
+def test_jobs_share_the_inputs(tmp_path, model_dir, capsys, name):
+    (tmp_path / "in").mkdir()
+    for index in range(7):
+        soundfile.write(tmp_path / "in" / f"{index}.wav", 0.1 * np.sin(np.arange(8000 + 500 * index)), 16000)
+    (tmp_path / "in" / "5.wav").write_text("not audio")
+    common = [str(tmp_path / "in"), "--model", str(model_dir), "--batch-seconds", "1"]
+    assert main(["predict", *common, "--out", str(tmp_path / "whole" / name)]) == 1
+    out = tmp_path / "shared" / name
+    shards = [out.with_name(f"{name}.{number}of9") for number in range(1, 10)]  # two of nine have no recording
+    arguments = ["predict", *common, "--out", str(out)]
+    for number in range(1, 9):
+        assert main([*arguments, "--shard", f"{number}/9"]) == (number == 6)
+    assert main([*arguments, "--join", "9"]) == 2
+    said = capsys.readouterr().err
+    assert str(shards[8]) in said and str(shards[0]) not in said
+    assert main([*arguments, "--shard", "9/9", "--window", "9"]) == 0
+    assert main([*arguments, "--join", "9"]) == 2
+    assert f"{shards[8]}:1: " in capsys.readouterr().err
+    assert main([*arguments, "--shard", "9/9"]) == 0
+    # A shard is continued where it was interrupted, and does nothing if it is complete.
+    shards[2].rename(out.with_name(f"{name}.3of9.partial"))
+    assert main([*arguments, "--shard", "3/9"]) == 2
+    for _ in range(2):
+        assert main([*arguments, "--shard", "3/9", "--resume"]) == 0
+    assert all(shard.exists() for shard in shards) and not out.exists()
+    assert main(["predict", str(tmp_path / "in" / "0.wav"), *arguments[2:], "--join", "9"]) == 2  # other inputs
+    assert main([*arguments, "--join", "9"]) == 1
+    assert out.read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert [path.name for path in out.parent.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("options", [("--shard", "0/2"), ("--shard", "3/2"), ("--shard", "1"), ("--join", "0")])
+def test_shards_that_do_not_exist_are_refused(tmp_path, wavs, options):
+    with pytest.raises(SystemExit) as caught:
+        main(["predict", str(wavs[0]), "--out", str(tmp_path / "o.csv"), *options])
+    assert caught.value.code == 2
+    assert main(["predict", str(wavs[0]), "--shard", "1/2"]) == 2
+
+
 def test_an_interrupted_run_continues(tmp_path, model_dir, capsys):
     generator = np.random.default_rng(1)
     (tmp_path / "in").mkdir()
