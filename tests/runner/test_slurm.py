@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from helpers import cluster as checks
-from helpers.cluster import Cluster, output, wait_for
+from helpers.cluster import REPOSITORY, Cluster, output, wait_for
 from helpers.recipes import says
+
+from distilmos.cli import main
+from distilmos.data.datadir import Utterance, write_data_dir
 
 
 def change(cluster: Cluster, old: str, new: str) -> None:
@@ -258,6 +266,46 @@ print("goes on" if saved.exists() else "up", flush=True)
 if not saved.exists():
     time.sleep(100)
 """
+
+
+@pytest.mark.slow
+def test_the_job_with_torchrun_of_the_guide(slurm: Cluster, tmp_path: Path) -> None:
+    if len(slurm.tool("sinfo", "--noheader", "--Node", "--format=%N").split()) < 2:
+        pytest.skip("this Slurm has one node")
+    random = np.random.default_rng(0)
+    for name in ("train", "dev"):
+        utterances = []
+        for number in range(6):
+            path = tmp_path / "wav" / name / f"u{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, 0.1 * number * random.standard_normal(8000), 16000)
+            utterances.append(Utterance(path.stem, path, f"s{number}", mos=5 - 0.5 * number))
+        write_data_dir(tmp_path / "data" / name, utterances)
+        raw = tmp_path / "raw" / name
+        assert main(["dump-audio", str(tmp_path / "data" / name), str(raw)]) == 0
+        assert main(["merge-archives", str(raw), "--jobs", "1"]) == 0
+    settings = ["model=spectral", "spectral_dim=4", "token_weight=0", "best_metric=utterance_LCC", "batch_seconds=2"]
+    settings += ["max_seconds=1", "max_steps=4", "warmup_steps=1", "eval_every=2"]
+    training = ["--config", str(REPOSITORY / "conf" / "distilmos.yaml"), "--out", str(tmp_path / "exp")]
+    training += ["--train", str(tmp_path / "raw" / "train"), "--dev", str(tmp_path / "raw" / "dev")]
+    training += [word for setting in settings for word in ("--set", setting)]
+    script = re.search(r"```bash\n(#!.*torchrun.*?)```", (REPOSITORY / "egs" / "README.md").read_text(), re.DOTALL)[1]
+    changes = {
+        r"head=.*": "head=127.0.0.1",  # the nodes of a throw-away Slurm are this machine
+        r"--cpus-per-task=\d+ --gpus-per-node=\d+": "--cpus-per-task=1",
+        r"--nproc-per-node=4": "--nproc-per-node=1",
+        r"distilmos train [^`]*": shlex.join([sys.executable, "-m", "distilmos.cli", "train", *training]) + "\n",
+        r"srun torchrun": f"srun {shlex.quote(sys.executable)} -m torch.distributed.run",
+    }
+    for pattern, replacement in changes.items():
+        script, count = re.subn(pattern, lambda _, text=replacement: text, script)
+        assert count == 1, pattern
+    (tmp_path / "job.sh").write_text(script)
+    log = tmp_path / "job.log"
+    slurm.tool("sbatch", "--wait", f"--output={log}", f"--chdir={tmp_path}", str(tmp_path / "job.sh"))
+    started = json.loads((tmp_path / "exp" / "log.jsonl").read_text().splitlines()[0])
+    assert started["hardware"]["processes"] == 2, log.read_text()
+    assert (tmp_path / "exp" / "final" / "model.safetensors").exists(), log.read_text()
 
 
 @pytest.mark.slow
