@@ -1,7 +1,8 @@
 """Run one element of an array on a compute node; job scripts call `python -m distilmos.runner.element SUBMISSION TASK`.
 
 The element passes SIGTERM and SIGUSR1 on to its command. If the scheduler's signal ended the command, it leaves no exit
-status: then the waiting process asks the scheduler for the reason. A command that exits with PREEMPTED is queued again.
+status: then the waiting process asks the scheduler for the reason. A command that exits with PREEMPTED is queued again,
+but without a signal from the scheduler only MOST_AGAIN times.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ PASSED_ON_AS = {signal.SIGUSR2: signal.SIGTERM}
 DIED = {128 + number for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL)}
 # A scheduler signals the processes of a job one after the other; this one may be the last.
 SIGNAL_SECONDS = 1.0
+MOST_AGAIN = 20  # a command that asks more often may ask for ever
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -38,7 +40,8 @@ def run_element(directory: Path, task: int) -> int:
         exit status for the job script: the command's, or one that makes the scheduler queue the job again.
     """
     submission = Submission.read(directory)
-    array, working_directory = State(directory.parent).array()
+    state = State(directory.parent)
+    array, working_directory = state.array()
     index = submission.indices[task - 1]
     job = array.job(index)
     os.chdir(working_directory)
@@ -69,7 +72,10 @@ def run_element(directory: Path, task: int) -> int:
             names = ", ".join(dict.fromkeys(signal.Signals(number).name for number in received))
             note(job.log, f"Signals from the scheduler: {names}")
         # A command that does not handle preemption dies of the signal; it starts again from its beginning.
-        if exit_status == PREEMPTED or (exit_status in DIED and received and scheduler.preempted()):
+        if exit_status == PREEMPTED and not received and not state.may_run_again(index, MOST_AGAIN):
+            note(job.log, f"Has asked {MOST_AGAIN} times to be run again without a signal from the scheduler: failed")
+            exit_status = 1  # the waiting process submits an element with PREEMPTED again
+        elif exit_status == PREEMPTED or (exit_status in DIED and received and scheduler.preempted()):
             answer = None if signal.SIGUSR2 in received else scheduler.requeue()
             if answer is not None:
                 note(job.log, "Queued again")

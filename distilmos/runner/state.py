@@ -3,6 +3,7 @@
 It is next to the logs, in `q/`, and has the name of the log file:
 
     q/dump_audio.JOB/array.json         the array: command, working directory, fingerprint of the inputs
+    q/dump_audio.JOB/5.again            how often element 5 asked to be run again, without a signal of the scheduler
     q/dump_audio.JOB/1/                 a submission: elements submitted together; numbered
         job.json                        its elements and the name of the scheduler's job, written before the submission
         job.sh                          the job script
@@ -134,6 +135,16 @@ class State:
         directory = Path(stored.pop("directory"))
         del stored["inputs"]
         return Array(**stored | {"command": tuple(stored["command"])}), directory
+
+    def may_run_again(self, index: int, most: int) -> bool:
+        """Record that an element asks to be run again; return whether it has not asked more than `most` times."""
+        path = self.directory / f"{index}.again"
+        count = int(path.read_text(encoding="utf-8")) + 1 if path.exists() else 1
+        if count > most:
+            path.unlink()
+            return False
+        write_text(path, f"{count}\n")
+        return True
 
     def submissions(self) -> list[Submission]:
         """Return all submissions, the oldest first."""

@@ -150,6 +150,16 @@ def test_a_signal_before_the_limit_queues_the_job_again(slurm: Cluster, tmp_path
 
 
 @pytest.mark.slow
+def test_a_job_that_asks_for_ever_to_be_run_again_fails(slurm: Cluster, tmp_path: Path) -> None:
+    # As if it had asked 19 times before.
+    command = "echo up; [ -e seen ] || { touch seen; echo 19 >q/x/1.again; }; exit 75"
+    done = slurm.run("x.log", "sh", "-c", command, cwd=tmp_path)
+    assert done.returncode == 1
+    assert says(done.stderr, "x.log", 1)
+    assert output(tmp_path / "x.log").count("up") == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "command"),
     [
