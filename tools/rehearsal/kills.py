@@ -5,8 +5,8 @@ uniformly over the time that the stage took undisturbed. At the end, the command
 Then all scores, the model and RESULTS.md (but for commit, start and duration) must be equal byte by byte, and no
 temporary file may be left.
 
---full-disk fills the disk at these moments instead, until the run has failed. WORK/disk is then a small tmpfs, which
-only root can mount.
+--fills N fills the disk at N further moments, until the run has ended. WORK/disturbed is then a small tmpfs, which only
+root can mount.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ TEMPORARY = re.compile(r"\.(tmp|partial)\b|\.tmp|~$|^shards$")
 class Run:
     """A run of the recipe in a session of its own, with its output so far."""
 
-    def __init__(self, root: Path) -> None:
-        """Start it; its output is below `root`."""
+    def __init__(self, root: Path, stage: int = 0) -> None:
+        """Start it with a stage; its output is below `root`."""
         places = {"--datadir": "data", "--dumpdir": "dump", "--expdir": "exp"}
         directories = [word for option, name in places.items() for word in (option, str(root / name))]
         environment = os.environ | {
@@ -64,7 +64,7 @@ class Run:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         self.process = subprocess.Popen(
-            [RECIPE / "run.sh", *OPTIONS, *directories],
+            [RECIPE / "run.sh", *OPTIONS, *directories, "--stage", str(stage)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -161,28 +161,21 @@ def filled(root: Path) -> Iterator[None]:
         ballast.unlink()
 
 
-def disturb(run: Run, root: Path, number: signal.Signals, full_disk: bool) -> int:
-    """End a run by a signal, or by a full disk; return its exit status."""
-    if full_disk:
-        with filled(root):
-            return run.end()
-    run.send(number)
-    return run.end()
-
-
 def main() -> None:
     """Run the chain."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, metavar="WORK", help="an empty or new directory")
-    parser.add_argument("--kills", type=int, default=50, metavar="N", help="number of disturbances (default: 50)")
+    parser.add_argument("--kills", type=int, default=50, metavar="N", help="number of signals (default: 50)")
+    parser.add_argument("--fills", type=int, default=0, metavar="N", help="number of full disks (default: 0)")
+    parser.add_argument(
+        "--from-stage", action="store_true", help="start with the stage that was disturbed, not with stage 0: quicker"
+    )
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL", help="what is sent (default: KILL)")
-    parser.add_argument("--full-disk", action="store_true", help="fill the disk instead")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default: 1)")
     args = parser.parse_args()
-    number = signal.Signals[f"SIG{args.signal}"]
-    root = args.work / "disk"
+    root = args.work / "disturbed"
     root.mkdir(parents=True)
-    if args.full_disk:
+    if args.fills:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", root], check=True)
     try:
         undisturbed = Run(args.work / "undisturbed")
@@ -190,32 +183,41 @@ def main() -> None:
             sys.exit("".join(undisturbed.output))
         seconds = durations(undisturbed)
         print("stage: seconds", ", ".join(f"{stage}: {value:.1f}" for stage, value in seconds.items()), flush=True)
-        faults = chain(args, root, number, seconds) or differences(args.work / "undisturbed", root)
+        faults = chain(args, root, seconds) or differences(args.work / "undisturbed", root)
         print("\n".join(faults) or "equal")
         sys.exit(1 if faults else 0)
     finally:
-        if args.full_disk:
+        if args.fills:
             subprocess.run(["umount", root], check=True)
 
 
-def chain(args: argparse.Namespace, root: Path, number: signal.Signals, seconds: dict[int, float]) -> list[str]:
-    """Disturb runs, and run to the end; print a line for each. Return what went wrong."""
+def chain(args: argparse.Namespace, root: Path, seconds: dict[int, float]) -> list[str]:
+    """Disturb runs, then run to the end; print a line for each. Return what went wrong."""
     generator = random.Random(args.seed)
     stages = sorted(seconds)
-    for count in range(args.kills):
+    first = 0
+    for count in range(args.kills + args.fills):
         stage = stages[count % len(stages)]
         moment = generator.uniform(0, seconds[stage])
-        run = Run(root)
-        reached = run.reaches(stage, moment)
-        status = disturb(run, root, number, args.full_disk) if reached else run.end()
+        run = Run(root, min(first, stage))
+        what = "had ended"
+        if run.reaches(stage, moment):
+            if count < args.kills:
+                what = args.signal
+                run.send(signal.Signals[f"SIG{args.signal}"])
+            else:
+                what = "disk full"
+                with filled(root):
+                    run.end()
+        status = run.end()
         said = next((line.strip() for line in reversed(run.output) if line.strip()), "")
-        how = "" if reached else "had ended, "
-        print(f"{count + 1}: stage {stage}, {moment:.1f} s: {how}status {status}: {said}", flush=True)
-        if not reached and status != 0:
+        print(f"{count + 1}: stage {stage}, {moment:.1f} s: {what}, status {status}: {said}", flush=True)
+        if what == "had ended" and status != 0:
             return ["".join(run.output)]
-        if args.full_disk and reached and status and "No space left" not in "".join(run.output):
+        if what == "disk full" and status != 0 and "No space left" not in "".join(run.output):
             return [f"no word of the full disk: {''.join(run.output)}"]
-    last = Run(root)
+        first = stage if args.from_stage else 0
+    last = Run(root, first)
     return [] if last.end() == 0 else ["".join(last.output)]
 
 
