@@ -82,7 +82,7 @@ def test_results_name_the_scale(corpus, sets, tmp_path, capsys) -> None:
     out = ["--out", str(tmp_path / "scores.csv")]
     assert main(["predict", str(sets["dev"]), "--model", str(exp / "final"), *out]) == 0
     with (tmp_path / "scores.csv").open() as stream:
-        assert csv.DictReader(stream).fieldnames == ["utterance", "MUSHRA", "seconds", "error"]
+        assert csv.DictReader(stream).fieldnames == ["utterance", "MUSHRA", "seconds", "error", "model"]
     # A prediction on another scale is mapped to that of the ratings.
     for options in ([], ["--scale", "1", "5"]):
         shutil.rmtree(results, ignore_errors=True)
@@ -164,7 +164,7 @@ def test_several_targets(corpus, sets, tmp_path, capsys) -> None:
     lines = tmp_path / "scores.jsonl"
     assert main(["predict", str(sets["dev"]), "--model", str(exp / "final"), "--out", str(lines)]) == 0
     first = json.loads(lines.read_text().splitlines()[0])
-    assert list(first) == ["utterance", "clean", "noisy", "seconds", "error"]
+    assert list(first) == ["utterance", "clean", "noisy", "seconds", "error", "model"]
 
 
 @pytest.mark.parametrize("name", ["mos", "sys", "dur", "corpus", "num_frames", "seconds", "two words"])
