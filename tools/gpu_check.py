@@ -361,7 +361,7 @@ def _throughput(name: str, shape: EncoderConfig, config: TrainConfig, device: to
 
     def predict() -> None:
         waves = ((str(number), [row.numpy()]) for number, row in enumerate(audio))
-        list(score_audio(TorchRuntime(model, device), waves, PredictOptions()))
+        list(score_audio(TorchRuntime(model, device), waves, PredictOptions(batch_seconds=config.batch_seconds)))
 
     checks = []
     for what, run in (("training", step), ("layers", forward), ("prediction", predict)):
