@@ -74,13 +74,20 @@ if [ "${action}" = train ]; then
                     --expdir "exp/${work}/${place}" --dev "${dev}" "${split[@]}" || failed=$?
                 ((failed < 128)) || exit "${failed}"
                 ;;
-            refit)
+            refit | confidence)
                 IFS='|' read -r run train tests <<<"${more}"
                 read -ra tests <<<"${tests}"
+                made=${run}/refit/analysis.json
+                [ "${kind}" = refit ] || made=${run}/confidence.json
                 # The run may have failed, or may have been trained again since.
-                [ -e "${run}/.ended" ] && [ ! "${run}/refit/analysis.json" -nt "${run}/final/config.yaml" ] || continue
-                distilmos analyze --ssl "${run}/final" --data "${train}" "${tests[@]/#/--test-data=}" \
-                    --max-frames 1000 --out "${run}/refit"
+                [ -e "${run}/.ended" ] && [ ! "${made}" -nt "${run}/final/config.yaml" ] || continue
+                case ${kind} in
+                    refit)
+                        distilmos analyze --ssl "${run}/final" --data "${train}" "${tests[@]/#/--test-data=}" \
+                            --max-frames 1000 --out "${run}/refit"
+                        ;;
+                    confidence) distilmos confidence "${run}/final" --data "${tests[@]}" --out "${made}" ;;
+                esac
                 ;;
         esac
     done 3<<<"${lacking}"
