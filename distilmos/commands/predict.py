@@ -16,8 +16,8 @@ channels cancel, or whose header gives a wrong size.
 Any other name is written as a Kaldi-style table `utterance MOS` without those. Of a model with several targets, this
 table holds the first, and utt2TARGET beside it each further one. Without --out, the scores are printed.
 OUT.partial holds the scores until all are done; --resume continues an interrupted run from it, unless a recording has
-changed meanwhile. If OUT is a pipe or a device such as /dev/stdout, the scores are written into it
-at the end, and --resume is not possible.
+changed meanwhile. If OUT is a pipe or a device such as /dev/stdout, the scores are written into it at the end, and
+--resume is not possible.
 
 Several jobs can share the inputs: each runs the same command with --shard I/N, and then --join N in its place writes
 OUT, in the order of the inputs:

@@ -239,9 +239,10 @@ class Journal:
 
     def close(self, keep: bool = True) -> None:
         """Close the journal; remove it if it holds no score, is a temporary file, or is not to be kept."""
-        if not self._stream.closed and (self.done == 0 or not keep):
-            self.path.unlink(missing_ok=True)
+        finished = self._stream.closed  # then the journal is gone, or another process may have begun one
         self._stream.close()
+        if not finished and (self.done == 0 or not keep):
+            self.path.unlink(missing_ok=True)
         if self._scratch is not None:
             self._scratch.cleanup()
 
