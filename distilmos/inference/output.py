@@ -152,10 +152,18 @@ class Journal:
                 self._require_same(self._complete, stream.readline())
             self._complete.replace(self.path)
         self._stream = _only_writer(self.path)
-        if not earlier:
+        try:
+            whole = self._count_done()
+        except InputError:
+            self._stream.close()
+            raise
+        os.truncate(self.path, whole)
+        if whole == 0:
             self._write({"identity": identity})
-            return
-        whole = 0  # bytes of complete lines; a kill may have cut the last one
+
+    def _count_done(self) -> int:
+        """Count the scores in the journal; return the bytes of its complete lines: a kill may have cut the last one."""
+        whole = 0
         with self.path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 if not line.endswith(b"\n"):
@@ -164,9 +172,7 @@ class Journal:
                 if number == 1:
                     self._require_same(self.path, line)
                 self.done = number - 1
-        os.truncate(self.path, whole)
-        if whole == 0:
-            self._write({"identity": identity})
+        return whole
 
     def _require_same(self, path: Path, line: bytes) -> None:
         if _parsed(path, 1, line, dict[str, Any]).get("identity") != self._identity:
