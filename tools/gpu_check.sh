@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Check encoders, a short training run with its resume, and throughput on a GPU, against the CPU of the same machine.
+# Check a GPU against the CPU of the same machine, in minutes: encoders of all families, tokens (also with torch.compile), a
+# run of the size of egs/mini with its resume, gradients of two processes on the GPU (gloo) and of NCCL. Then measure
+# throughput and memory of Whisper tiny.en, HuBERT Base and WavLM Large (random weights) at the batch sizes of conf/.
 #
 #   tools/gpu_check.sh [--wheels DIR] [--device NAME] [--out FILE]
 #

@@ -15,22 +15,30 @@ channels cancel, or whose header gives a wrong size.
 --out FILE.csv or FILE.jsonl lists the recordings in the order of the inputs, with the reason where one cannot be used.
 Any other name is written as a Kaldi-style table `utterance MOS` without those. Of a model with several targets, this
 table holds the first, and utt2TARGET beside it each further one. Without --out, the scores are printed.
-The exit status is 1 if any recording could not be used. OUT.partial holds the scores until all are done; --resume
-continues an interrupted run from it. If OUT is a pipe or a device such as /dev/stdout, the scores are written into it
-at the end, and --resume is not possible.
+OUT.partial holds the scores until all are done; --resume continues an interrupted run from it, unless a recording has
+changed meanwhile. If OUT is a pipe or a device such as /dev/stdout, the scores are written into it at the end, and
+--resume is not possible.
 
 Several jobs can share the inputs: each runs the same command with --shard I/N, and then --join N in its place writes
 OUT, in the order of the inputs:
   distilmos run JOB=1:16 log/predict.JOB.log distilmos predict speech/ --out scores.csv --resume --shard JOB/16
   distilmos predict speech/ --out scores.csv --join 16
+
+exit status:
+  0   all recordings are scored; of a shard: all are done
+  1   some could not be used; --join says so for all shards
+  2   usage or bad input
+  75  with --resume: stopped by SIGTERM or SIGUSR1; run again to continue
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -40,16 +48,17 @@ from distilmos import __version__
 from distilmos.commands.options import add_forward_options, add_scale_option, positive_float, positive_int
 from distilmos.data.recordings import Recording, find_recordings
 from distilmos.data.tables import as_text
-from distilmos.errors import InputError, InputWarning
+from distilmos.errors import PREEMPTED, InputError, InputWarning
 from distilmos.files import written_in_place
-from distilmos.inference.frames import write_frames, write_plot
-from distilmos.inference.output import Journal, Shard, record, shard_path
+from distilmos.inference.frames import output_name, write_frames, write_plot
+from distilmos.inference.output import Journal, Shard, record, shard_path, version
 from distilmos.inference.predict import PredictOptions, Score, predict, scales_of
 from distilmos.inference.progress import with_progress
-from distilmos.inference.runtime import RUNTIMES, load_runtime
+from distilmos.inference.runtime import RUNTIMES, Runtime, load_runtime
 from distilmos.memory import use_huge_pages
 from distilmos.model.calibration import find_calibration
 from distilmos.model.directory import DEFAULT, ModelInfo, find_model
+from distilmos.preemption import StopRequest, stop_requests
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +125,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _shard(text: str) -> Shard:
     number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) <= sys.maxsize):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N, such as 2/16")
     return Shard(int(number), int(count))
 
@@ -126,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     use_huge_pages()
     if (args.shard or args.join) and (args.out is None or written_in_place(args.out)):
         raise InputError("--shard and --join need --out FILE, which is a regular file")
-    recordings = _share(find_recordings(args.inputs, args.column), args.shard)
+    recordings = find_recordings(args.inputs, args.column)
     runtime = load_runtime(args.model, args.runtime, args.device)
     print(f"distilmos predict: model {runtime.info.label}", file=sys.stderr)
     options = PredictOptions(
@@ -150,28 +159,59 @@ def run(args: argparse.Namespace) -> int:
                 print(f"{as_text(score.utterance)} {values}", flush=True)
     else:
         journal = _open_journal(args, runtime.info, options)
+        recordings = _share(_admitted(journal, _except(args.out, args.inputs, recordings)), args.shard)
         try:
             if args.join:
-                journal.join(args.join)
-            rest = _skip_done(journal, _except(args.out, args.inputs, recordings))
-            scores = _with_frames(predict(runtime, rest, options), args)
-            if sys.stderr.isatty():
-                with warnings.catch_warnings(action="ignore", category=InputWarning):  # shown when they are scored
-                    total = sum(1 for _ in _share(find_recordings(args.inputs, args.column), args.shard))
-                scores = with_progress(scores, journal.done, total)
-            for score in scores:
-                journal.add(record(score))
+                _join(journal, args.join, recordings)
+            elif not _score(journal, recordings, runtime, options, args):
+                stopped = f"stopped by a signal after {journal.done} recordings; run again to continue"
+                print(f"distilmos predict: {stopped}", file=sys.stderr)
+                return PREEMPTED
             total, failed = journal.done, journal.finish()
         finally:
-            journal.close()
+            journal.close(keep=not args.join)
         # The scores may have gone to standard output.
         written = shard_path(args.out, args.shard) if args.shard else args.out
-        print(f"{written}: {total - failed} recordings", file=sys.stderr if written_in_place(args.out) else sys.stdout)
+        where = sys.stderr if written_in_place(args.out) else sys.stdout
+        print(f"{as_text(str(written))}: {total - failed} recordings", file=where)
         for number in range(1, (args.join or 0) + 1):
             shard_path(args.out, Shard(number, args.join)).unlink()
     if failed:
         print(f"distilmos predict: {failed} recordings could not be used", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed and not args.shard else 0
+
+
+def _score(
+    journal: Journal,
+    recordings: Iterator[Recording],
+    runtime: Runtime,
+    options: PredictOptions,
+    args: argparse.Namespace,
+) -> bool:
+    """Score what is not in the journal yet; return whether all is done, which a signal can prevent with --resume."""
+    scores = _with_frames(predict(runtime, _skip_done(journal, recordings), options), args)
+    if sys.stderr.isatty():
+        with warnings.catch_warnings(action="ignore", category=InputWarning):  # shown when they are scored
+            total = sum(1 for _ in _share(find_recordings(args.inputs, args.column), args.shard))
+        scores = with_progress(scores, journal.done, total)
+    with stop_requests() if args.resume else nullcontext(StopRequest()) as stop:
+        for score in scores:
+            journal.add(record(score))
+            if stop.signal:
+                return False
+    return True
+
+
+def _join(journal: Journal, count: int, recordings: Iterator[Recording]) -> None:
+    """Take the scores of all shards to the journal.
+
+    Raises:
+        InputError: if the shards are not complete, or the inputs are not those of the shards.
+    """
+    journal.join(count)
+    new = next(_skip_done(journal, recordings), None)
+    if new is not None:
+        raise InputError(f"{as_text(new.utterance)}: is in no shard; run --shard I/{count} again, with --resume")
 
 
 def _open_journal(args: argparse.Namespace, info: ModelInfo, options: PredictOptions) -> Journal:
@@ -204,34 +244,52 @@ def _share(recordings: Iterator[Recording], shard: Shard | None) -> Iterator[Rec
 
 def _except(out: Path, inputs: list[str], recordings: Iterator[Recording]) -> Iterator[Recording]:
     """Pass recordings on; refuse one that `out` would overwrite."""
-    target = out.resolve()
+    target = _real(out)
     lists = [place for name in inputs for place in (Path(name), Path(name) / "wav.scp", Path(name) / "segments")]
-    if not written_in_place(out) and target in [place.resolve() for place in lists if place.is_file()]:
+    if not written_in_place(out) and target in [_real(place) for place in lists if place.is_file()]:
         raise InputError(f"--out {out}: is an input")
     for recording in recordings:
-        if recording.copy is None and recording.path.resolve() == target:
+        if recording.copy is None and _real(recording.path) == target:
             raise InputError(f"--out {out}: is an input")
         yield recording
 
 
-def _skip_done(journal: Journal, recordings: Iterator[Recording]) -> Iterator[Recording]:
-    """Yield the recordings that are not in the journal yet; the journal must hold the first ones."""
-    for number, name in enumerate(journal.names(), start=1):
-        recording = next(recordings, None)
-        if recording is None or recording.utterance != name:
-            raise InputError(f"{journal.path}:{number + 1}: {name}: the inputs have changed; remove the file")
-        journal.admit(name)
+def _real(path: Path) -> str | None:
+    """Return the path without symbolic links; None if no file can have this name."""
+    try:
+        return os.path.realpath(path)  # Path.resolve fails on a loop of links
+    except ValueError:  # it holds NUL
+        return None
+
+
+def _admitted(journal: Journal, recordings: Iterator[Recording]) -> Iterator[Recording]:
+    """Pass recordings on, those of other shards too; refuse one that the output file cannot hold."""
     for recording in recordings:
         journal.admit(recording.utterance)
         yield recording
 
 
+def _skip_done(journal: Journal, recordings: Iterator[Recording]) -> Iterator[Recording]:
+    """Yield the recordings that are not in the journal yet; the journal must hold the first ones, unchanged."""
+    for where, name, file in journal.scored():
+        recording = next(recordings, None)
+        if recording is None or recording.utterance != name:
+            raise InputError(f"{where}: {as_text(name)}: the inputs have changed; remove the file and start again")
+        if version(recording) != file:
+            raise InputError(f"{where}: {as_text(name)} has changed since; remove the file and start again")
+    yield from recordings
+
+
 def _with_frames(scores: Iterable[Score], args: argparse.Namespace) -> Iterator[Score]:
     """Print the error of each score, or write the table and plot that --frames and --plots ask for; pass it on."""
+    written: dict[Path, str] = {}
     for score in scores:
         if score.error:
             tqdm.write(as_text(score.error), file=sys.stderr)  # above the line of progress, if one is shown
-        else:
+        elif args.frames is not None or args.plots is not None:
+            name = output_name(score.utterance, "")
+            if written.setdefault(name, score.utterance) != score.utterance:
+                raise InputError(f"{as_text(score.utterance)}: {written[name]} has the same name in the output: {name}")
             if args.frames is not None:
                 write_frames(args.frames, score)
             if args.plots is not None:

@@ -27,11 +27,11 @@ from pathlib import Path
 from distilmos.commands.options import positive_int
 from distilmos.errors import PREEMPTED
 from distilmos.memory import keep_freed_memory
+from distilmos.preemption import PreemptedError
 from distilmos.training.config import load_config
 from distilmos.training.inputs import InputPaths
 from distilmos.training.job import TrainJob, run_training
 from distilmos.training.launch import launch
-from distilmos.training.preemption import PreemptedError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

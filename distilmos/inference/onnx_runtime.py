@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distilmos.devices import threads
 from distilmos.errors import InputError
 from distilmos.inference.runtime import ScoreWindows
 from distilmos.model.directory import ONNX
@@ -38,7 +38,7 @@ class OnnxRuntime:
 
         `batch_seconds` is not used: each thread computes one window at a time.
         """
-        with ThreadPoolExecutor(_cores()) as executor:
+        with ThreadPoolExecutor(threads()) as executor:
 
             def score(windows: Sequence[np.ndarray]) -> list[np.ndarray]:
                 # Long ones first, so that all threads end at about the same time.
@@ -56,10 +56,3 @@ class OnnxRuntime:
         if scores.shape[1:] != (len(self.info.scales),) or not len(scores):
             raise InputError(f"{self._path}: gives {scores.shape} for {len(self.info.scales)} outputs")
         return scores
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use; OMP_NUM_THREADS limits it, as it does for torch."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(usable, int(given))) if given.isdecimal() else usable

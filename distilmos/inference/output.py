@@ -1,7 +1,8 @@
 """Write scores to a file, by way of a journal from which an interrupted run continues.
 
 The journal `OUT.partial` is JSON lines: first the settings that determine the scores, then one line per recording in
-the order of the inputs. The file itself (CSV, JSON lines or utt2mos, by its suffix) is written when all are scored.
+the order of the inputs, with size and time of its file: a file that has changed must be scored again. One process at a
+time writes a journal. The file itself (CSV, JSON lines or utt2mos, by its suffix) is written when all are scored.
 If OUT is a pipe, a device or an open descriptor, the journal is a temporary file, and the run cannot be continued.
 
 Of N runs that share the inputs, number I has every Nth recording, from the Ith on. Its journal is OUT.IofN.partial, and
@@ -18,6 +19,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -28,6 +30,7 @@ from typing import Any, TextIO
 from pydantic import BaseModel, FiniteFloat, InstanceOf, model_validator
 
 from distilmos.data.datadir import write_scales
+from distilmos.data.recordings import Recording
 from distilmos.data.schema import MOS_SCALE, SCALE, Scale, scale_line, target_table
 from distilmos.data.tables import as_text, is_utf8, parse_json, read_lines, write_table
 from distilmos.errors import InputError, raise_faults
@@ -40,9 +43,21 @@ DECIMALS = 4  # of scores in CSV; more is noise
 
 def record(score: Score) -> dict[str, Any]:
     """Convert a score, without its frame scores, to plain JSON types."""
+    result: dict[str, Any] = {"scores": dict(score.scores), "seconds": score.seconds, "error": None}
     if score.error:
-        return {"utterance": score.utterance, "scores": None, "seconds": None, "error": score.error}
-    return {"utterance": score.utterance, "scores": dict(score.scores), "seconds": score.seconds, "error": None}
+        result = {"scores": None, "seconds": None, "error": score.error}
+    return {"utterance": score.utterance, **result, "file": version(score.recording)}
+
+
+def version(recording: Recording | None) -> list[int] | None:
+    """Return size in bytes and time of modification in ns of the file of a recording; None for a pipe or no file."""
+    if recording is None or recording.copy is not None:
+        return None
+    try:
+        found = recording.path.stat()
+    except (OSError, ValueError):
+        return None
+    return [found.st_size, found.st_mtime_ns]
 
 
 class _Record(BaseModel):
@@ -52,6 +67,7 @@ class _Record(BaseModel):
     scores: dict[str, FiniteFloat] | None
     seconds: FiniteFloat | None
     error: InstanceOf[str] | None
+    file: list[int] | None
 
     @model_validator(mode="after")
     def _is_scored(self) -> _Record:
@@ -100,8 +116,8 @@ class Journal:
 
         Raises:
             InputError: if `out` is a directory or can name no file; if it cannot hold all targets, or would replace the
-                files of a data directory; if `resume` is set and `out` is not a regular file; or if a journal exists
-                and `resume` is not set or its identity differs.
+                files of a data directory; if `resume` is set and `out` is not a regular file; if a journal or a
+                complete shard exists and `resume` is not set or its identity differs; or if another process writes it.
         """
         in_place = written_in_place(out)
         if out.is_dir():
@@ -118,24 +134,36 @@ class Journal:
         if self._has_companions and tuple(scales) != (MOS_SCALE,) and (out.parent / "wav.scp").exists():
             raise InputError(f"{out}: {out.parent} is a data directory, whose scale would be replaced")
         self._admitted: set[str] = set()
+        self._joined: list[Path] = []
         self._scratch = TemporaryDirectory() if in_place else None
         if self._scratch is not None and resume:
             raise InputError(f"{out}: is not a regular file; --resume needs one")
         directory = out.parent if self._scratch is None else Path(self._scratch.name)
         self._complete = shard_path(out, shard) if shard else None
-        self.path = directory / f"{(self._complete or out).name}.partial"
+        self.path = directory / _partial(self._complete or out).name
         self._identity = identity
         self.done = 0
         out.parent.mkdir(parents=True, exist_ok=True)
-        if resume and self._complete is not None and self._complete.exists() and not self.path.exists():
+        earlier = [path for path in (self.path, self._complete) if path is not None and path.exists()]
+        if earlier and not resume:
+            raise InputError(f"{earlier[0]}: scores of an earlier run; continue it with --resume, or remove the file")
+        if earlier and earlier[0] == self._complete:
+            with self._complete.open("rb") as stream:
+                self._require_same(self._complete, stream.readline())
             self._complete.replace(self.path)
-        if not self.path.exists():
-            self._stream = self.path.open("w", encoding="utf-8")
+        self._stream = _only_writer(self.path)
+        try:
+            whole = self._count_done()
+        except InputError:
+            self._stream.close()
+            raise
+        os.truncate(self.path, whole)
+        if whole == 0:
             self._write({"identity": identity})
-            return
-        if not resume:
-            raise InputError(f"{self.path}: an interrupted run exists; continue it with --resume, or remove the file")
-        whole = 0  # bytes of complete lines; a kill may have cut the last one
+
+    def _count_done(self) -> int:
+        """Count the scores in the journal; return the bytes of its complete lines: a kill may have cut the last one."""
+        whole = 0
         with self.path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 if not line.endswith(b"\n"):
@@ -144,10 +172,7 @@ class Journal:
                 if number == 1:
                     self._require_same(self.path, line)
                 self.done = number - 1
-        os.truncate(self.path, whole)
-        self._stream = self.path.open("a", encoding="utf-8")
-        if whole == 0:
-            self._write({"identity": identity})
+        return whole
 
     def _require_same(self, path: Path, line: bytes) -> None:
         if _parsed(path, 1, line, dict[str, Any]).get("identity") != self._identity:
@@ -160,8 +185,12 @@ class Journal:
             InputError: if a shard is not complete, had another model or options, or is faulty.
         """
         paths = [shard_path(self.out, Shard(number, count)) for number in range(1, count + 1)]
-        absent = [(number, path) for number, path in enumerate(paths, start=1) if not path.exists()]
-        faults = [f"{path}: no such file; --shard {number}/{count} writes it" for number, path in absent]
+        faults = []
+        for number, path in enumerate(paths, start=1):
+            if _partial(path).exists():
+                faults.append(f"{_partial(path)}: not complete; --shard {number}/{count} --resume completes it")
+            elif not path.exists():
+                faults.append(f"{path}: no such file; --shard {number}/{count} writes it")
         raise_faults(faults, f"{self.out}: shards are not complete")
         for path in paths:
             with path.open("rb") as stream:
@@ -178,11 +207,15 @@ class Journal:
             self.add(values)
         longer = [path for path, share in zip(paths, shares, strict=True) if next(share, None) is not None]
         raise_faults([f"{path}: has more recordings than the other shards" for path in longer], f"{self.out}: shards")
+        self._joined = paths
 
-    def names(self) -> Iterator[str]:
-        """Yield the utterance ids of the scores in the journal."""
-        for values in self._records(self.path):
-            yield values["utterance"]
+    def scored(self) -> Iterator[tuple[str, str, list[int] | None]]:
+        """Yield `file:line`, utterance id and `version` of each recording in the journal, or in the joined shards."""
+        for number, values in enumerate(self._records(self.path)):
+            path, line = self.path, number
+            if self._joined:
+                path, line = self._joined[number % len(self._joined)], number // len(self._joined)
+            yield f"{path}:{line + 2}", values["utterance"], values["file"]
 
     def admit(self, utterance: str) -> None:
         """Check before a recording is scored that the output file can hold it.
@@ -201,7 +234,8 @@ class Journal:
             return
         advice = "write .csv or .jsonl, or use a wav.scp"
         if self.done and self._scratch is None:
-            advice += f"; to keep the scores, rename {self.path} to NAME.csv.partial and use --out NAME.csv --resume"
+            new = self.path.name.replace(self.out.name, "NAME.csv", 1)
+            advice += f"; to keep the scores, rename {self.path} to {new} and use --out NAME.csv --resume"
         raise InputError(f"{self.out}: {fault}, so a Kaldi table cannot hold it; {advice}")
 
     def add(self, values: dict[str, Any]) -> None:
@@ -209,10 +243,11 @@ class Journal:
         self._write(values)
         self.done += 1
 
-    def close(self) -> None:
-        """Close the journal; remove it if it holds no score or is a temporary file."""
+    def close(self, keep: bool = True) -> None:
+        """Close the journal; remove it if it holds no score, is a temporary file, or is not to be kept."""
+        finished = self._stream.closed  # then the journal is gone, or another process may have begun one
         self._stream.close()
-        if self.done == 0:
+        if not finished and (self.done == 0 or not keep):
             self.path.unlink(missing_ok=True)
         if self._scratch is not None:
             self._scratch.cleanup()
@@ -299,6 +334,36 @@ class Journal:
     def _convert(self, write: Callable[[TextIO, Iterator[dict[str, Any]]], None]) -> None:
         with atomic_path(self.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             write(stream, self._records(self.path))
+
+
+def _partial(path: Path) -> Path:
+    """Return the journal of a file that is not complete."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def _only_writer(path: Path) -> TextIO:
+    """Open a journal to append to it; the system releases its lock when the process ends, however it ends.
+
+    Raises:
+        InputError: if another process writes it.
+    """
+    stream = path.open("a", encoding="utf-8")
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            # Not lockf: closing any other descriptor of the file would release that lock.
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The process that held the lock may have completed the journal meanwhile, under another name.
+            is_free = path.exists() and path.stat().st_ino == os.fstat(stream.fileno()).st_ino
+        except BlockingIOError:
+            is_free = False
+        except OSError:  # a file system without locks
+            is_free = True
+        if not is_free:
+            stream.close()
+            raise InputError(f"{path}: another process writes it; wait for it or end it")
+    return stream
 
 
 def _parsed(path: Path, number: int, line: bytes, kind: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from distilmos.devices import gpus
 from distilmos.errors import InputError
 from distilmos.model.directory import ONNX, ModelInfo, find_model
 from distilmos.model.onnx_file import command_for
@@ -75,9 +75,9 @@ def _choose(directory: Path, device: str) -> str:
     has_torch, has_onnx = find_spec("torch") is not None, (directory / ONNX).exists()
     if not has_torch and not has_onnx:
         raise InputError(f"{directory}: has no {ONNX}, and torch is not installed; {command_for(directory)}")
-    if has_torch and device == "auto" and shutil.which("nvidia-smi") is not None:
+    if not has_onnx or (has_torch and device == "auto" and gpus()):
         return "torch"
-    return "onnx" if has_onnx else "torch"
+    return "onnx"
 
 
 def _load_onnx(directory: Path) -> Runtime:

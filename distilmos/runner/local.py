@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from distilmos.devices import cores, gpus
 from distilmos.errors import InputError
 from distilmos.runner.jobs import Job
 from distilmos.runner.log import empty_log
@@ -20,19 +19,7 @@ GRACE_SECONDS = 5
 
 def default_parallelism(num_threads: int) -> int:
     """Return the number of jobs with `num_threads` threads that fit on the available cores, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // num_threads)
-
-
-def available_gpus() -> list[str]:
-    """Return the GPUs in CUDA_VISIBLE_DEVICES or, if it is not set, the numbers of all NVIDIA GPUs of this machine."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name.strip()]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    listing = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
-    return [str(number) for number, _ in enumerate(listing.stdout.splitlines())] if listing.returncode == 0 else []
+    return max(1, cores() // num_threads)
 
 
 def run_jobs(
@@ -56,11 +43,11 @@ def run_jobs(
         InputError: if a log cannot be written, or the machine has fewer GPUs than a job needs; no job has started then.
         StoppedError: after SIGINT, SIGTERM or SIGHUP; all jobs have ended then.
     """
-    gpus = available_gpus() if gpu else []
-    if gpus:
-        if len(gpus) < gpu:
-            raise InputError(f"--gpu {gpu}: this machine has only {len(gpus)}")
-        max_jobs_run = min(max_jobs_run, len(gpus) // gpu)
+    free = gpus() if gpu else []
+    if free:
+        if len(free) < gpu:
+            raise InputError(f"--gpu {gpu}: this machine has only {len(free)}")
+        max_jobs_run = min(max_jobs_run, len(free) // gpu)
     for job in jobs:
         empty_log(job.log)
     environment = os.environ | thread_variables(num_threads)
@@ -72,12 +59,12 @@ def run_jobs(
         while running or (queue and not stops):
             while queue and len(running) < max_jobs_run and not stops:
                 job = queue.pop()
-                holds[job], gpus = gpus[:gpu], gpus[gpu:]
+                holds[job], free = free[:gpu], free[gpu:]
                 own = {"CUDA_VISIBLE_DEVICES": ",".join(holds[job])} if holds[job] else {}
                 process = start(job, environment | own)
                 if process is None:
                     failed.add(job)
-                    gpus += holds[job]
+                    free += holds[job]
                     continue
                 pid = process.process.pid
                 running[pid] = process
@@ -91,7 +78,7 @@ def run_jobs(
                 continue
             if stops:
                 signal_group(pid, signal.SIGKILL)  # processes that the job has started
-            gpus += holds[over.job]
+            free += holds[over.job]
             exit_status = over.end(status, usage)
             if exit_status != 0:
                 failed.add(over.job)

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from distilmos.errors import PREEMPTED, FailedError, InputError
-from distilmos.training.preemption import PreemptedError
+from distilmos.preemption import PreemptedError
 
 T = TypeVar("T")
 

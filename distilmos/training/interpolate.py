@@ -11,13 +11,13 @@ from torch import Tensor
 from distilmos.errors import InputError
 from distilmos.model.networks import EncoderNetwork
 from distilmos.model.package import load_model_dir
+from distilmos.preemption import StopRequest
 from distilmos.ssl.encoder import SSLEncoder, weights_hash
 from distilmos.ssl.load import load_ssl
 from distilmos.training.batching import training_order
 from distilmos.training.batchnorm import batch_norm_plans, recompute_batch_norm
 from distilmos.training.config import TrainConfig
 from distilmos.training.loader import BatchReader, read_batches
-from distilmos.training.preemption import StopRequest
 from distilmos.training.ratedset import RatedSet
 
 

@@ -20,6 +20,7 @@ from distilmos.errors import FailedError, InputError
 from distilmos.files import write_text
 from distilmos.model.lora import merge_lora
 from distilmos.model.networks import MOSNetwork
+from distilmos.preemption import StopRequest, stop_requests
 from distilmos.provenance import commit, machine, now
 from distilmos.ssl.forward import choose_device
 from distilmos.training.checkpoint import Checkpoint, load_checkpoint
@@ -30,7 +31,6 @@ from distilmos.training.initial import initial_model
 from distilmos.training.inputs import InputPaths, Inputs, move_audio, read_inputs
 from distilmos.training.monitor import Monitor, Observer
 from distilmos.training.objective import uses_bfloat16
-from distilmos.training.preemption import StopRequest, stop_requests
 from distilmos.training.trainer import LAST, Trainer, checkpoint_dir
 
 LOCK = ".lock"

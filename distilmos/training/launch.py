@@ -16,9 +16,10 @@ from types import FrameType
 
 import torch.distributed as dist
 
+from distilmos.devices import threads
 from distilmos.errors import PREEMPTED, FailedError, InputError
+from distilmos.preemption import STOP_SIGNALS
 from distilmos.training.distributed import TIMEOUT
-from distilmos.training.preemption import STOP_SIGNALS
 
 # Environment variables with the number of this machine, from 0: the name of torch, then those of Slurm and PBS.
 NODE_VARIABLES = ("NODE_RANK", "SLURM_NODEID", "PBS_NODENUM")
@@ -59,7 +60,7 @@ def launch(processes: int, nodes: int, command: Sequence[str]) -> int:
         "TORCHELASTIC_USE_AGENT_STORE": str(True),  # the store is in this process, not in rank 0
         "WORLD_SIZE": str(processes * nodes),
         "LOCAL_WORLD_SIZE": str(processes),
-        "OMP_NUM_THREADS": str(max(1, _threads() // processes)),
+        "OMP_NUM_THREADS": str(max(1, threads() // processes)),
     }
     workers: list[subprocess.Popen[bytes]] = []
     with _forwarded_signals(workers) as stops:
@@ -98,12 +99,6 @@ def _place(nodes: int) -> tuple[int, str, int]:
     if node >= nodes:
         raise InputError(f"--nnodes {nodes}: the number of this machine, {node}, must be below {nodes}")
     return node, values["MASTER_ADDR"], int(values["MASTER_PORT"])
-
-
-def _threads() -> int:
-    """Return the number of CPU threads for all processes of this machine."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() else len(os.sched_getaffinity(0))
 
 
 def _send(workers: Sequence[subprocess.Popen[bytes]], number: int) -> None:

@@ -24,8 +24,8 @@ from distilmos.data.audio import read_audio
 from distilmos.errors import FailedError, InputError
 from distilmos.model.losses import NO_TOKEN
 from distilmos.model.offsets import UNKNOWN
+from distilmos.preemption import PreemptedError, StopRequest
 from distilmos.training.batching import BatchPlan
-from distilmos.training.preemption import PreemptedError, StopRequest
 from distilmos.training.ratedset import RatedSet
 
 AHEAD = 2  # batches that each thread reads ahead

@@ -19,6 +19,7 @@ from distilmos.errors import FailedError, InputError
 from distilmos.model.lora import merge_lora
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import save_model_dir
+from distilmos.preemption import PreemptedError, StopRequest
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.training.batching import BatchPlan, evaluation_plans, training_order
 from distilmos.training.batchnorm import batch_norm_plans, recompute_batch_norm
@@ -38,7 +39,6 @@ from distilmos.training.loader import Batch, BatchReader, read_batches
 from distilmos.training.monitor import Observer
 from distilmos.training.objective import StepSize, compute_objective, label_weight
 from distilmos.training.optimizer import StartPenalty, make_optimizer, set_rates
-from distilmos.training.preemption import PreemptedError, StopRequest
 from distilmos.training.ratedset import RatedSet
 from distilmos.training.validation import DevScorer
 

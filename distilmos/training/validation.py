@@ -10,13 +10,13 @@ from torch import Tensor
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.model.networks import MOSNetwork
+from distilmos.preemption import StopRequest
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.training.batching import evaluation_plans
 from distilmos.training.config import TrainConfig
 from distilmos.training.distributed import World
 from distilmos.training.loader import Batch, BatchReader, read_batches
 from distilmos.training.objective import compute_objective, label_weight
-from distilmos.training.preemption import StopRequest
 from distilmos.training.ratedset import RatedSet
 
 # Largest padded duration of a dev batch: enough to fill a GPU, and little next to the memory of training, even if many

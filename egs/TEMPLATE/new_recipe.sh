@@ -93,7 +93,7 @@ if __name__ == "__main__":
 END
 
 cat >"${new}/conf/distilmos.yaml" <<END
-# Settings of ${name} that differ from conf/distilmos.yaml.
+# Settings of ${name} that differ from the defaults, which conf/distilmos.yaml at the top of the repository lists.
 model: distilmos
 END
 cat >"${new}/conf/sslmos.yaml" <<END

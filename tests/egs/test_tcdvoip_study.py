@@ -427,7 +427,7 @@ def test_what_is_kept_stays_and_only_finished_runs_are_added(kept, tmp_path):
     first = read_kept(recipe / "study")
     assert ("echo", "sslmos", 2) not in first.runs
     lacking = study(recipe, "lacking", "all").stdout.splitlines()
-    assert [line.split("\t")[:6] for line in lacking] == [
+    assert [line.split("|")[:6] for line in lacking] == [
         ["sweep", "echo", "--split leave_type_out --held_out echo", "test", "sslmos", "2"]
     ]
     assert study(recipe, "page", "all").returncode == 2
@@ -464,7 +464,7 @@ def test_seeds_that_lack_the_same_models_are_one_array(kept, tmp_path):
     shutil.rmtree(recipe / "exp" / "study" / "conditions" / "distilmos_seed2")
     shutil.rmtree(recipe / "exp" / "study" / "echo")
     assert study(recipe, "keep", "all").returncode == 0
-    lines = [line.split("\t") for line in study(recipe, "lacking", "all").stdout.splitlines()]
+    lines = [line.split("|") for line in study(recipe, "lacking", "all").stdout.splitlines()]
     echo, of_model = "--split leave_type_out --held_out echo", "exp/study/echo/distillmos"
     tokens = ["test", "distilmos", "--conf conf/distilmos.yaml"]
     assert sorted(lines) == [
@@ -474,7 +474,7 @@ def test_seeds_that_lack_the_same_models_are_one_array(kept, tmp_path):
         ["tokens", "conditions", "--split conditions", *tokens],
         ["tokens", "echo", echo, *tokens],
     ]
-    lines = [line.split("\t") for line in study(recipe, "lacking", "tuning").stdout.splitlines()]
+    lines = [line.split("|") for line in study(recipe, "lacking", "tuning").stdout.splitlines()]
     specs = "sslmos+encoder_lr=1e-4 sslmos+encoder_lr=3e-4"
     assert lines == [
         ["sweep", f"folds/{n}", f"--split conditions --dev_fold {n}", "test", specs, str(n), "true"] for n in SEEDS
@@ -491,7 +491,7 @@ def test_a_run_of_a_dev_page_is_not_trained_again_for_its_scores(kept, tmp_path)
     assert list(of_dev.runs) == [("conditions", "sslmos", seed) for seed in SEEDS] and of_dev.scored == {}
     # Its log alone is not enough for another page.
     assert re.findall(r"\d+", study(recipe, "keep", "all").stdout) == ["13", "0", "2"]
-    lines = [line.split("\t") for line in study(recipe, "lacking", "all").stdout.splitlines()]
+    lines = [line.split("|") for line in study(recipe, "lacking", "all").stdout.splitlines()]
     assert lines == [["sweep", "conditions", "--split conditions", "test", "sslmos", "1 2", "false"]]
     for seed in SEEDS:
         (tmp_path / str(seed)).rename(runs / f"sslmos_seed{seed}" / "results")
@@ -501,15 +501,17 @@ def test_a_run_of_a_dev_page_is_not_trained_again_for_its_scores(kept, tmp_path)
 
 
 def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
-    """A study in a folder of its own, with a set of another recipe that is rated twice, and refitted regressions."""
+    """A study in a folder of its own, with a set of another recipe that is rated twice, refits and signals of doubt."""
     recipe = tmp_path / "tcdvoip"
     write_recipe(recipe)
     folder = recipe / "study" / "further"
     folder.mkdir()
-    protocol = {"options": "--split conditions", "sets": {"p835/p835_wb": ["sig"]}, "refit": True}
+    protocol = {"options": "--split conditions", "sets": {"p835/p835_wb": ["sig"]}}
+    protocol |= {"refit": True, "confidence": True}
     page = {"protocols": ["conditions"], "models": ["sslmos"], "seeds": [1], "published": ["distillmos"]}
     dev = {"dev": True, "protocols": ["conditions"], "models": ["sslmos"], "seeds": [1]}
-    definition = CORPUS | {"protocols": {"conditions": protocol}, "models": STUDY["models"]}
+    own = {"sslmos": {"conf": "sslmos", "overrides": ["head=statistics"]}}
+    definition = CORPUS | {"protocols": {"conditions": protocol}, "models": own}
     definition |= {"pages": {"one": page, "dev": dev}}
     (folder / "models.yaml").write_text(yaml.safe_dump(definition))
     (tmp_path / "p835").mkdir()
@@ -520,14 +522,17 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
         write_data_dir(path, [Utterance(f"{name}{n}", tmp_path / "x.wav", f"c{n}", mos=1 + n) for n in range(4)])
     write_table(raw["p835_wb"] / "utt2sig", {f"p835_wb{n}": 4.5 - n for n in range(4)})
 
-    assert [line.split("\t") for line in study(recipe, "lacking", "further/one").stdout.splitlines()] == [
-        ["sweep", "conditions", "--split conditions", "test p835/p835_wb", "sslmos", "1", "false"],
-        [
-            *("refit", "conditions", "--split conditions", "test p835/p835_wb"),
-            "exp/study/further/conditions/sslmos_seed1",
-            "dump/study/further/conditions/raw/train",
-            "dump/study/further/conditions/raw/test ../p835/dump/raw/p835_wb",
-        ],
+    assert [line.split("|") for line in study(recipe, "lacking", "further/one").stdout.splitlines()] == [
+        ["sweep", "conditions", "--split conditions", "test p835/p835_wb", "sslmos+head=statistics", "1", "false"],
+        *(
+            [
+                *(kind, "conditions", "--split conditions", "test p835/p835_wb"),
+                "exp/study/further/conditions/sslmos+head=statistics_seed1",
+                "dump/study/further/conditions/raw/train",
+                "dump/study/further/conditions/raw/test ../p835/dump/raw/p835_wb",
+            ]
+            for kind in ("refit", "confidence")
+        ),
         *(
             [
                 "score",
@@ -545,7 +550,7 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
             }.items()
         ),
     ]
-    run = write_run(recipe, "further/conditions", "sslmos", [], 1, _events(1, "conditions"))
+    run = write_run(recipe, "further/conditions", "sslmos", ["head=statistics"], 1, _events(1, "conditions"))
     assert re.findall(r"\d+", study(recipe, "keep", "further/dev").stdout) == ["1", "0", "0"]
     scores = {run: (2, 2.5, 3, 3.5), run.parent / "distillmos": (2, 3, 2.5, 3.5)}
     for exp, predicted in scores.items():
@@ -558,6 +563,9 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
     rows = [_generalisation(str(raw[name]), lcc) for name, lcc in refits.items()]
     analysis = _analysis(1.0) | {"generalisation": [_generalisation("", 0.5, "conditions"), *rows]}
     (run / "refit" / "analysis.json").write_text(json.dumps(analysis))
+    assert re.findall(r"\d+", study(recipe, "keep", "further/one").stdout) == ["0", "1", "1"]
+    signals = [{"path": name, "signals": {"novelty": {"SRCC": {"value": lcc / 2}}}} for name, lcc in refits.items()]
+    (run / "confidence.json").write_text(json.dumps(signals))
     done = study(recipe, "keep", "further/one")
     assert done.returncode == 0, done.stderr
     found = read_kept(folder)
@@ -581,6 +589,11 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
         assert row["p"] == row["p, Holm"]  # a single comparison
     (refitted,) = (line.split("|") for line in shown.splitlines() if "0.750" in line)
     assert [cell.strip() for cell in refitted[2:6]] == ["1.000", "0.750", "1.000", "0.250"]
+    doubts = [line.split("|") for line in shown.partition("## Confidence")[2].splitlines() if "sslmos" in line]
+    assert [[cell.strip() for cell in row[1:4]] for row in doubts[:2]] == [
+        ["sslmos", "conditions", "0.375"],
+        ["sslmos", "p835_wb", "0.125"],
+    ]
 
 
 def _compressed(change):

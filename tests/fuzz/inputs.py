@@ -613,8 +613,10 @@ def published() -> list[Files]:
 def journals() -> list[Files]:
     """Return the journal of an interrupted prediction."""
     records = [{"identity": {"model": "x"}}]
-    records += [{"utterance": f"u{n}.wav", "scores": {"MOS": 3.5}, "seconds": 1.0, "error": None} for n in range(3)]
-    records.append({"utterance": "bad.wav", "scores": None, "seconds": None, "error": "bad.wav: empty file"})
+    good = {"scores": {"MOS": 3.5}, "seconds": 1.0, "error": None, "file": [32044, 1764000000000000000]}
+    records += [{"utterance": f"u{n}.wav", **good} for n in range(3)]
+    bad = {"scores": None, "seconds": None, "error": "bad.wav: empty file", "file": None}
+    records.append({"utterance": "bad.wav", **bad})
     lines = "".join(json.dumps(record) + "\n" for record in records).encode()
     return [{f"scores{suffix}.partial": lines} for suffix in (".csv", ".jsonl", "")]
 

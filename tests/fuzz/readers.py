@@ -254,7 +254,7 @@ def read_journal() -> None:
     """Continue an interrupted prediction and write its file."""
     for path in Path().glob("*.partial"):
         journal = Journal(path.with_suffix(""), (MOS_SCALE,), "x", {"model": "x"}, resume=True)
-        for name in journal.names():
+        for _, name, _ in journal.scored():
             journal.admit(name)
         journal.finish()
 

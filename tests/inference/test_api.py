@@ -241,3 +241,18 @@ def test_torch_hub(wavs, model_dir):
     repository = Path(__file__).resolve().parents[2]
     predictor = torch.hub.load(str(repository), "distilmos", model_dir, source="local", device="cpu")
     assert predictor.predict(wavs[0]).mos == pytest.approx(distilmos.load(model_dir).predict(wavs[0]).mos)
+
+
+@pytest.mark.parametrize(
+    ("script", "visible", "runtime"),
+    [("exit 9", None, "Onnx"), ("echo GPU 0", "", "Onnx"), ("echo GPU 0", None, "Torch")],
+)
+def test_a_gpu_that_can_be_used_chooses_torch(script, visible, runtime, tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert type(distilmos.load().runtime).__name__ == f"{runtime}Runtime"

@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import termios
@@ -29,7 +30,7 @@ from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.recordings import find_recordings
 from distilmos.data.tables import read_floats
-from distilmos.errors import InputError
+from distilmos.errors import PREEMPTED, InputError
 from distilmos.inference.predict import PredictOptions, score_audio
 from distilmos.inference.torch_runtime import TorchRuntime
 from distilmos.model.config import ModelConfig
@@ -287,24 +288,107 @@ def test_jobs_share_the_inputs(tmp_path, model_dir, capsys, name):
     shards = [out.with_name(f"{name}.{number}of9") for number in range(1, 10)]  # two of nine have no recording
     arguments = ["predict", *common, "--out", str(out)]
     for number in range(1, 9):
-        assert main([*arguments, "--shard", f"{number}/9"]) == (number == 6)
+        assert main([*arguments, "--shard", f"{number}/9"]) == 0  # number 6 has the file that is no audio
     assert main([*arguments, "--join", "9"]) == 2
     said = capsys.readouterr().err
     assert str(shards[8]) in said and str(shards[0]) not in said
     assert main([*arguments, "--shard", "9/9", "--window", "9"]) == 0
     assert main([*arguments, "--join", "9"]) == 2
     assert f"{shards[8]}:1: " in capsys.readouterr().err
+    assert main([*arguments, "--shard", "9/9"]) == 2  # it exists
+    assert main([*arguments, "--shard", "9/9", "--resume"]) == 2  # with another window
+    shards[8].unlink()
     assert main([*arguments, "--shard", "9/9"]) == 0
     # A shard is continued where it was interrupted, and does nothing if it is complete.
     shards[2].rename(out.with_name(f"{name}.3of9.partial"))
     assert main([*arguments, "--shard", "3/9"]) == 2
+    assert main([*arguments, "--join", "9"]) == 2
     for _ in range(2):
         assert main([*arguments, "--shard", "3/9", "--resume"]) == 0
     assert all(shard.exists() for shard in shards) and not out.exists()
+    capsys.readouterr()
     assert main(["predict", str(tmp_path / "in" / "0.wav"), *arguments[2:], "--join", "9"]) == 2  # other inputs
+    assert f"{shards[1]}:2: " in capsys.readouterr().err
+    new = tmp_path / "in" / "7.wav"
+    new.write_bytes((tmp_path / "in" / "0.wav").read_bytes())
+    assert main([*arguments, "--join", "9"]) == 2
+    assert str(new) in capsys.readouterr().err
+    new.unlink()
+    assert all(shard.exists() for shard in shards) and not list(out.parent.glob("*.partial"))
     assert main([*arguments, "--join", "9"]) == 1
     assert out.read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert [path.name for path in out.parent.iterdir()] == [name]
+
+
+def test_a_duplicate_in_another_shard_is_refused(tmp_path, model_dir, wavs, capsys):
+    arguments = [wavs[0], wavs[1], wavs[1], "--model", model_dir, "--out", tmp_path / "utt2mos", "--shard", "1/2"]
+    assert predict(*arguments) == 2
+    assert f"{wavs[1]} is a duplicate" in capsys.readouterr().err
+
+
+def test_scores_of_a_recording_that_has_changed_are_not_used(tmp_path, model_dir, wavs, capsys):
+    arguments = [*wavs, "--model", model_dir, "--out", tmp_path / "o.csv"]
+    for number in (1, 2):
+        assert predict(*arguments, "--shard", f"{number}/2") == 0
+    soundfile.write(wavs[2], 0.2 * np.sin(np.arange(9000)), 8000)
+    capsys.readouterr()
+    assert predict(*arguments, "--join", "2") == 2
+    assert f"{tmp_path}/o.csv.1of2:3: {wavs[2]}" in capsys.readouterr().err
+    assert predict(*arguments, "--shard", "1/2", "--resume") == 2
+    (tmp_path / "o.csv.1of2.partial").unlink()
+    assert predict(*arguments, "--shard", "1/2") == 0
+    assert predict(*arguments, "--join", "2") == 0
+    assert float(read_csv(tmp_path / "o.csv")[2]["seconds"]) == 1.125
+
+
+def test_one_process_at_a_time_writes_a_journal(tmp_path, model_dir, wavs, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    arguments = [*wavs, tmp_path / "pipe", "--model", model_dir, "--batch-seconds", "1", "--out", tmp_path / "o.csv"]
+    command = [sys.executable, "-m", "distilmos.cli", "predict", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    journal = tmp_path / "o.csv.partial"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 2) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert predict(*arguments, "--resume") == 2
+    assert f"{journal}: " in capsys.readouterr().err
+    with (tmp_path / "pipe").open("wb") as stream:  # the first process waits for it
+        stream.write(wavs[0].read_bytes())
+    assert process.wait(timeout=60) == 0
+    assert len(read_csv(tmp_path / "o.csv")) == 4
+
+
+def test_a_signal_stops_a_run_that_can_be_continued(tmp_path, model_dir):
+    (tmp_path / "in").mkdir()
+    for index in range(60):
+        soundfile.write(tmp_path / "in" / f"{index:02d}.wav", 0.1 * np.sin(np.arange(16000)), 16000)
+    arguments = ["predict", tmp_path / "in", "--model", model_dir, "--batch-seconds", "1", "--out", tmp_path / "o.csv"]
+    command = [sys.executable, "-m", "distilmos.cli", *map(str, arguments), "--resume"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    journal = tmp_path / "o.csv.partial"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 2) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=60) == PREEMPTED
+    assert 2 < journal.read_bytes().count(b"\n") < 61
+    assert subprocess.run(command, check=False).returncode == 0
+    assert len(read_csv(tmp_path / "o.csv")) == 60
+
+
+def test_paths_that_no_file_can_have_are_named(tmp_path, model_dir, wavs):
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"file\n{wavs[0]}\n{tmp_path}/loop.wav\na\0b.wav\n")
+    assert predict(listed, "--column", "file", "--model", model_dir, "--out", tmp_path / "o.csv") == 1
+    assert [bool(row["error"]) for row in read_csv(tmp_path / "o.csv")] == [False, True, True]
+
+
+def test_frame_scores_of_one_recording_do_not_replace_those_of_another(tmp_path, model_dir, wavs, monkeypatch):
+    (tmp_path / "here" / "_").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    Path("_/u0.wav").write_bytes(wavs[1].read_bytes())
+    assert predict("../u0.wav", "_/u0.wav", "--model", model_dir, "--frames", "frames") == 2
 
 
 @pytest.mark.parametrize("options", [("--shard", "0/2"), ("--shard", "3/2"), ("--shard", "1"), ("--join", "0")])

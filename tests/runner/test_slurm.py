@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 from helpers import cluster as checks
-from helpers.cluster import REPOSITORY, Cluster, output, wait_for
+from helpers.cluster import REPOSITORY, TESTS, Cluster, output, wait_for
 from helpers.recipes import says
 
 from distilmos.cli import main
@@ -348,6 +349,35 @@ def test_a_node_that_fails(slurm: Cluster, tmp_path: Path, requeue: bool) -> Non
     _, err = process.communicate(timeout=120)
     assert process.returncode == (0 if requeue else 1), err
     assert requeue or says(err, "NODE_FAIL")
+
+
+@pytest.mark.slow
+def test_a_controller_that_is_restarted(slurm: Cluster, tmp_path: Path) -> None:
+    if "SLURM_CONF" not in slurm.environment:
+        pytest.skip("only a throw-away Slurm may lose its controller")
+    place = Path(slurm.environment["SLURM_CONF"]).parent
+    process = slurm.start("JOB=1:2", "JOB.log", "sh", "-c", "echo up; sleep 4; echo run >>count.JOB", cwd=tmp_path)
+    for number in (1, 2):
+        wait_for_start(tmp_path / f"{number}.log")
+    controller = int((place / "pids" / "slurmctld").read_text().split()[0])
+    os.kill(controller, signal.SIGTERM)
+    wait_for(lambda: not is_alive(slurm, job_id(tmp_path, "JOB")))  # squeue is not answered
+    wait_for(lambda: (tmp_path / "count.1").exists())  # jobs end meanwhile
+    subprocess.run([TESTS / "clusters" / "slurm_up.sh", place], check=True)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert [(tmp_path / f"count.{number}").read_text() for number in (1, 2)] == ["run\n", "run\n"]
+
+
+@pytest.mark.slow
+def test_a_job_that_is_queued_again_by_hand(slurm: Cluster, tmp_path: Path) -> None:
+    process = slurm.start("x.log", "sh", "-c", "echo up; [ -e short ] || sleep 100; echo end", cwd=tmp_path)
+    wait_for_start(tmp_path / "x.log")
+    (tmp_path / "short").touch()
+    slurm.tool("scontrol", "requeue", job_id(tmp_path, "x"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert output(tmp_path / "x.log")[-1] == "end"
 
 
 def test_the_limit_of_arrays_is_that_of_slurm(slurm: Cluster, tmp_path: Path) -> None:

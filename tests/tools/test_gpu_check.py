@@ -19,7 +19,7 @@ def test_all_checks_pass_on_the_cpu(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     checks = json.loads((tmp_path / "checks.json").read_text())["checks"]
     assert {check["passed"] for check in checks} == {True, None}
-    assert len(checks) > 15
+    assert len(checks) > 30
 
 
 def test_wheels_are_relative_to_the_directory_of_the_user(tmp_path: Path) -> None:

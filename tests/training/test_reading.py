@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from distilmos.errors import FailedError
+from distilmos.preemption import StopRequest
 from distilmos.training import loader
 from distilmos.training.batching import BatchPlan
 from distilmos.training.checkpoint import load_checkpoint
 from distilmos.training.loader import read_batches
-from distilmos.training.preemption import StopRequest
 
 CPU = torch.device("cpu")
 EX_TEMPFAIL = 75

@@ -49,7 +49,7 @@ DISK_BYTES = 400_000_000
 COMPARED = ("results/*/utt2mos", "results/*/metrics.json", "final/*", "model/*", "RESULTS.md")
 # Lines of RESULTS.md that tell when and where it was made.
 OWN_LINES = re.compile(r"^- (Command|Commit|Data \(\w+\)|Started|Continued after step|Training): .*\n", re.MULTILINE)
-TEMPORARY = re.compile(r"\.(tmp|partial)\b|\.tmp|~$|^shards$")
+TEMPORARY = re.compile(r"\.tmp|\.partial\b|~$|^shards$")
 
 
 class Run:
@@ -125,7 +125,10 @@ def differences(expected: Path, found: Path) -> list[str]:
     """Return a line for each difference between the results of two runs, and for each temporary file."""
     faults = []
     for pattern in COMPARED:
-        for path in sorted((expected / "exp" / TAG).glob(pattern)):
+        paths = sorted((expected / "exp" / TAG).glob(pattern))
+        if not paths:
+            faults.append(f"{expected}: has no exp/{TAG}/{pattern}")
+        for path in paths:
             other = found / path.relative_to(expected)
             if not other.exists() or _comparable(path) != _comparable(other):
                 faults.append(f"{other}: differs from {path}")
@@ -142,7 +145,7 @@ def _comparable(path: Path) -> bytes:
 
 @contextmanager
 def filled(root: Path) -> Iterator[None]:
-    """Fill the disk that holds `root`, but for nothing, until the block ends."""
+    """Fill the disk that holds `root` to the last byte, until the block ends."""
     ballast = root / "ballast"
     try:
         with ballast.open("wb", buffering=0) as stream:
@@ -173,17 +176,18 @@ def main() -> None:
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL", help="what is sent (default: KILL)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default: 1)")
     args = parser.parse_args()
-    root = args.work / "disturbed"
+    work = args.work.resolve()  # the recipe runs in its own directory
+    root = work / "disturbed"
     root.mkdir(parents=True)
     if args.fills:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", root], check=True)
     try:
-        undisturbed = Run(args.work / "undisturbed")
+        undisturbed = Run(work / "undisturbed")
         if undisturbed.end() != 0:
             sys.exit("".join(undisturbed.output))
         seconds = durations(undisturbed)
         print("stage: seconds", ", ".join(f"{stage}: {value:.1f}" for stage, value in seconds.items()), flush=True)
-        faults = chain(args, root, seconds) or differences(args.work / "undisturbed", root)
+        faults = chain(args, root, seconds) or differences(work / "undisturbed", root)
         print("\n".join(faults) or "equal")
         sys.exit(1 if faults else 0)
     finally:

@@ -107,5 +107,5 @@ def add_forward_options(parser: argparse.ArgumentParser, batch_seconds: float) -
         type=positive_float,
         default=batch_seconds,
         metavar="S",
-        help=f"padded seconds of audio in a batch; use more on a GPU (default: {batch_seconds:g})",
+        help=f"padded seconds of audio in a batch of torch; use more on a GPU (default: {batch_seconds:g})",
     )

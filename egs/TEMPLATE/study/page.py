@@ -52,6 +52,8 @@ class Comparison:
         rows: (column, model or published model) -> for each seed, the utterances of the test set and their scores.
         refits: (column, model) -> for each seed, the utterance LCC of a ridge regression on the fine-tuned encoder;
             for protocols with `refit` alone.
+        signals: (column, model) -> signal of doubt -> for each seed, its rank correlation with the absolute error; for
+            protocols with `confidence` alone.
     """
 
     study: Study
@@ -64,6 +66,7 @@ class Comparison:
     trained: dict[tuple[str, str], list[Experiment]]
     rows: dict[tuple[str, str], list[list[Scored]]]
     refits: dict[tuple[str, str], list[float]]
+    signals: dict[tuple[str, str], dict[str, list[float]]]
 
     @property
     def in_domain(self) -> str | None:
@@ -177,6 +180,15 @@ def select(study: Study, page: Page, kept: Kept) -> Comparison:
             for m in models
             if all(name in kept.refits[protocol, m, s] for s in page.seeds)
         },
+        signals={
+            (column, m): {
+                signal: [kept.confidences[protocol, m, s][name]["signals"][signal]["SRCC"]["value"] for s in page.seeds]
+                for signal in kept.confidences[protocol, m, page.seeds[0]][name]["signals"]
+            }
+            for column, (protocol, name) in sets.items()
+            for m in models
+            if all(name in kept.confidences[protocol, m, s] for s in page.seeds)
+        },
     )
 
 
@@ -220,6 +232,7 @@ def page_text(compared: Comparison, command: str, folder: Path) -> str:
     if len(compared.models) + len(compared.published) > 1:
         parts += ["## Differences\n", *_differences(compared)]
     parts += _domains(compared, folder)
+    parts += _confidence(compared)
     parts += ["## Learning curves\n", *_curves(compared, folder)]
     parts += _layers(compared, folder)
     parts += _times(compared)
@@ -389,6 +402,34 @@ def _refits(compared: Comparison, columns: Sequence[str]) -> list[str]:
         "their encoders, fitted to the same training set. The latter do not depend on the head of a model:\n"
     )
     return [text, markdown_table(header, rows)]
+
+
+def _confidence(compared: Comparison) -> list[str]:
+    """Return a table of how signals of doubt rank the errors of the models; empty without them."""
+    if not compared.signals:
+        return []
+    columns = [column for column in compared.columns if (column, compared.first) in compared.signals]
+    names = list(dict.fromkeys(name for of_model in compared.signals.values() for name in of_model))
+    rows = []
+    for model in compared.models:
+        for column in columns:
+            own = compared.signals.get((column, model), {})
+            rows.append([model, column, *(mean_text(own[name]) if name in own else "" for name in names)])
+            rows[-1].append(number(_spread(compared.scored[column, model])))
+    text = (
+        "Does a model know when it does not know? Rank correlation (SRCC) of signals of doubt with the absolute error "
+        "of an utterance, mean over seeds; `distilmos confidence --help` explains the signals. `spread over seeds` is "
+        "the standard deviation of the scores over seeds, against the error of their mean.\n"
+    )
+    return ["## Confidence\n", text, markdown_table(["model", "test", *names, "spread over seeds"], rows)]
+
+
+def _spread(seeds: Sequence[Arrays]) -> float:
+    """Return the SRCC of the deviation of the scores over seeds with the absolute error of their mean."""
+    if len(seeds) < 2:
+        return nan
+    predicted = np.stack([arrays[LEVELS[0]][1] for arrays in seeds])
+    return agreement(np.abs(predicted.mean(0) - seeds[0][LEVELS[0]][0]), predicted.std(0))["SRCC"]
 
 
 def _curves(compared: Comparison, folder: Path) -> list[str]:

@@ -2,7 +2,8 @@
 
     models.yaml         protocols, models and pages
     trainings.jsonl.xz  one line for each run: protocol, model, seed, config, start event, dev events, last train event,
-                        end event, analysis ({} without one), refit (set -> utterance LCC; {} without one)
+                        end event, analysis ({} without one), refit (set -> utterance LCC; absent without one),
+                        confidence (set -> what `distilmos confidence` writes; absent without one)
     predictions.tsv.xz  protocol, model, seed, set, utterance, predicted; the seed of a published model is empty
     ratings.tsv         set, utterance, system, group, mos, system_mos
 
@@ -26,7 +27,7 @@ from distilmos.analysis.generalisation import SET
 from distilmos.analysis.result import RESULT, read_analysis
 from distilmos.data.datadir import read_data_dir
 from distilmos.data.sets import RecipeSet, RecipeSets
-from distilmos.data.tables import finite_number, read_lines
+from distilmos.data.tables import finite_number, read_json, read_lines
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import atomic_path, exclusive, write_text
 from distilmos.report.experiment import Experiment, read_experiment
@@ -40,6 +41,7 @@ PREDICTION = ("protocol", "model", "seed", "set", "utterance", "predicted")
 RATING = ("set", "utterance", "system", "group", "mos", "system_mos")
 TRAIN, TEST = "train", "test"  # sets of the recipe
 REFIT = "refit"  # in the directory of a run, the analysis of its fine-tuned encoder alone
+CONFIDENCE = "confidence"  # in the directory of a run, with suffix .json: its signals of doubt
 ENDED = ".ended"  # written by ../TEMPLATE/sweep.sh after the last stage of a run
 # The key has the seed, workers do not change a result, and the resolved precision is compared between runs.
 FREE = {"seed", "num_workers", "precision"}
@@ -61,12 +63,14 @@ class Protocol(_Section):
             a set SET.TARGET.
         refit: whether a ridge regression is fitted to the layers of each fine-tuned encoder, on the training set, and
             predicts the test sets: apart from the head of the run, it shows what the encoder still knows.
+        confidence: whether signals of doubt of each run are compared with its errors on the test sets.
     """
 
     options: str
     held_out: str | None = None
     sets: dict[str, tuple[str, ...]] = {}
     refit: bool = False
+    confidence: bool = False
 
     @property
     def data_by_seed(self) -> bool:
@@ -220,6 +224,7 @@ class Kept:
         runs: key -> run, without its scored sets.
         scored: key -> set -> utterances in the order of `distilmos score`.
         refits: key -> set -> utterance LCC of the ridge regression on the fine-tuned encoder.
+        confidences: key -> set -> what `distilmos confidence` says of it.
         lines: key -> line of trainings.jsonl.xz, from 1.
     """
 
@@ -227,6 +232,7 @@ class Kept:
     runs: dict[Key, Experiment] = field(default_factory=dict)
     scored: dict[Key, dict[str, list[Scored]]] = field(default_factory=dict)
     refits: dict[Key, dict[str, float]] = field(default_factory=dict)
+    confidences: dict[Key, dict[str, Any]] = field(default_factory=dict)
     lines: dict[Key, int] = field(default_factory=dict)
 
     def where(self, key: Key) -> str:
@@ -258,6 +264,7 @@ def read_kept(folder: Path) -> Kept:
             raise InputError.at(path, number, f"{run_name(key)} is already in line {kept.lines[key]}")
         kept.runs[key], kept.lines[key] = run, number
         kept.refits[key] = content.get(REFIT, {})
+        kept.confidences[key] = content.get(CONFIDENCE, {})
 
     path = folder / PREDICTIONS
     lines = _read_xz(path)
@@ -329,6 +336,7 @@ def write_kept(kept: Kept) -> None:
             {"protocol": protocol, "model": model, "seed": seed}
             | {name: getattr(run, name) for name in CONTENT}
             | ({REFIT: refit} if (refit := kept.refits.get((protocol, model, seed))) else {})
+            | ({CONFIDENCE: found} if (found := kept.confidences.get((protocol, model, seed))) else {})
         )
         for (protocol, model, seed), run in kept.runs.items()
     ]
@@ -379,8 +387,18 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
             else:
                 run = read_experiment(directory)
                 refit = study.protocols[key[0]].refit and not page.dev
+                signals = directory / f"{CONFIDENCE}.json"
                 if not (run.sets or page.dev) or (refit and not (directory / REFIT / RESULT).exists()):
                     continue
+                if (
+                    study.protocols[key[0]].confidence
+                    and has_signals(TrainConfig.model_validate(run.config))
+                    and not page.dev
+                ):
+                    if not signals.exists():
+                        continue
+                    of_sets = read_json(signals, list[dict[str, Any]])
+                    kept.confidences[key] = {each.name: found for each, found in zip(sets, of_sets, strict=True)}
                 if refit:
                     kept.refits[key] = _refit_scores(directory / REFIT)
                 run.train = run.train[-1:]
@@ -394,6 +412,12 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
         if added:
             write_kept(kept)
     return f"kept {added}; kept before: {len(page.scores) - len(lacking)}; not finished: {len(lacking) - added}"
+
+
+def has_signals(config: TrainConfig) -> bool:
+    """Return whether networks with this configuration have signals of doubt."""
+    tokens = config.needs_tokens and config.distillation == "tokens"
+    return tokens or config.head == "statistics" or config.regression_loss == "nll"
 
 
 def _refit_scores(directory: Path) -> dict[str, float]:

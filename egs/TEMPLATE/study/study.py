@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from page import CONF, dev_text, page_text, select
-from records import TEST, TRAIN, Key, Page, Study, check, keep, missing, read_kept, read_study, run_name
+from records import TEST, TRAIN, Key, Page, Study, check, has_signals, keep, missing, read_kept, read_study, run_name
 
 from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
@@ -54,13 +54,13 @@ def main() -> None:
 def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> list[str]:
     """Return a line for each array of jobs that trains missing runs, and for each set to score with a published model.
 
-    Tab-separated: kind, place, options of run.sh, test sets, and then for
+    Separated by `|`: kind, place, options of run.sh, test sets, and then for
         tokens: the first of the models with the same encoder, its settings for run.sh;
         sweep: specs, seeds, whether only dev is scored; seeds that lack the same models are one array;
-        refit: directory of a run, training set, data directories of the test sets;
+        refit, confidence: directory of a run, training set, data directories of the test sets;
         score: published model, data directory of a set, its results.
     """
-    lines, refits, published = [], [], []
+    lines, further, published = [], [], []
     tokens: dict[tuple[str, str], str] = {}  # place and encoder -> line
     specs: dict[tuple[str, str, str, int], list[str]] = {}  # protocol, place, options and seed -> models to train
     for protocol, name, seed in lacking:
@@ -68,33 +68,35 @@ def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> lis
         if seed is None:
             exp = study.run_directory("exp" / folder, (protocol, name, None))
             published += [
-                f"score\t{place}\t{options}\t{_test_sets(study, protocol)}\t{name}\t{each.raw}\t"
+                f"score|{place}|{options}|{_test_sets(study, protocol)}|{name}|{each.raw}|"
                 f"{exp / 'results' / each.name}\n"
                 for each in study.test_sets(protocol, "dump" / folder / place)
             ]
         else:
             model = study.models[name]
-            if study.protocols[protocol].refit and not page.dev:
+            specs.setdefault((protocol, place, options, seed), []).append(model.spec)
+            config = load_config(CONF / f"{model.conf}.yaml", model.overrides)
+            if not page.dev:
                 run = study.run_directory("exp" / folder, (protocol, name, seed))
                 tests = " ".join(str(each.raw) for each in study.test_sets(protocol, "dump" / folder / place))
                 train = "dump" / folder / place / "raw" / TRAIN
-                refits.append(f"refit\t{place}\t{options}\t{_test_sets(study, protocol)}\t{run}\t{train}\t{tests}\n")
-            specs.setdefault((protocol, place, options, seed), []).append(model.spec)
-            config = load_config(CONF / f"{model.conf}.yaml", model.overrides)
+                rest = f"{place}|{options}|{_test_sets(study, protocol)}|{run}|{train}|{tests}\n"
+                further += [f"refit|{rest}"] * study.protocols[protocol].refit
+                further += [f"confidence|{rest}"] * (study.protocols[protocol].confidence and has_signals(config))
             if config.needs_tokens and not model.options:  # sweep.sh makes those of models with options
                 settings = " ".join(
                     [f"--conf {CONF}/{model.conf}.yaml", *(f"--train_opts {o}" for o in model.overrides)]
                 )
-                line = f"tokens\t{place}\t{options}\t{_test_sets(study, protocol)}\t{name}\t{settings}\n"
+                line = f"tokens|{place}|{options}|{_test_sets(study, protocol)}|{name}|{settings}\n"
                 tokens.setdefault((place, config.ssl_model), line)
     seeds: dict[tuple[str, str, str, str], list[str]] = {}
     for (protocol, place, options, seed), models in specs.items():
         seeds.setdefault((protocol, place, options, " ".join(models)), []).append(str(seed))
     for (protocol, place, options, array), numbers in seeds.items():
         sets = _test_sets(study, protocol)
-        lines.append(f"sweep\t{place}\t{options}\t{sets}\t{array}\t{' '.join(numbers)}\t{str(page.dev).lower()}\n")
+        lines.append(f"sweep|{place}|{options}|{sets}|{array}|{' '.join(numbers)}|{str(page.dev).lower()}\n")
     # The published models come last, because they may not be installed.
-    return [*tokens.values(), *lines, *refits, *published]
+    return [*tokens.values(), *lines, *further, *published]
 
 
 def _test_sets(study: Study, protocol: str) -> str:

@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 # Options
 db_root=  # of the corpus; if empty: that of run.sh
 jobs=2    # runs at a time, each with one CPU thread
+ngpu=0    # GPUs of a run
 # End of options
 action=${1-} page=${2-}
 case ${action} in
@@ -44,7 +45,7 @@ prepare() {
 failed=0 # status of the last array with a failed run
 if [ "${action}" = train ]; then
     lacking=$(distilmos python ../TEMPLATE/study/study.py lacking "${page}")
-    while IFS=$'\t' read -r -u 3 kind place options sets more; do
+    while IFS='|' read -r -u 3 kind place options sets more; do
         [ -n "${kind}" ] || continue
         read -ra split <<<"${options}"
         [ -z "${db_root}" ] || split+=(--db_root "${db_root}")
@@ -53,7 +54,7 @@ if [ "${action}" = train ]; then
         prepare
         case ${kind} in
             tokens)
-                IFS=$'\t' read -r model settings <<<"${more}"
+                IFS='|' read -r model settings <<<"${more}"
                 read -ra settings <<<"${settings}"
                 made=dump/${work}/${place}/.tokens.${model}
                 if [ ! -e "${made}" ]; then
@@ -62,24 +63,31 @@ if [ "${action}" = train ]; then
                 fi
                 ;;
             score)
-                IFS=$'\t' read -r model raw results <<<"${more}"
+                IFS='|' read -r model raw results <<<"${more}"
                 distilmos predict-published --model "${model}" --data "${raw}" --out "${results}/utt2mos"
                 distilmos score --data "${raw}" --results "${results}"
                 ;;
             sweep)
-                IFS=$'\t' read -r models seeds dev <<<"${more}"
+                IFS='|' read -r models seeds dev <<<"${more}"
                 # The finished runs of an array are kept even if others fail, but not after a signal.
-                ../TEMPLATE/sweep.sh --models "${models}" --seeds "${seeds}" --jobs "${jobs}" \
+                ../TEMPLATE/sweep.sh --models "${models}" --seeds "${seeds}" --jobs "${jobs}" --ngpu "${ngpu}" \
                     --expdir "exp/${work}/${place}" --dev "${dev}" "${split[@]}" || failed=$?
                 ((failed < 128)) || exit "${failed}"
                 ;;
-            refit)
-                IFS=$'\t' read -r run train tests <<<"${more}"
+            refit | confidence)
+                IFS='|' read -r run train tests <<<"${more}"
                 read -ra tests <<<"${tests}"
+                made=${run}/refit/analysis.json
+                [ "${kind}" = refit ] || made=${run}/confidence.json
                 # The run may have failed, or may have been trained again since.
-                [ -e "${run}/.ended" ] && [ ! "${run}/refit/analysis.json" -nt "${run}/final/config.yaml" ] || continue
-                distilmos analyze --ssl "${run}/final" --data "${train}" "${tests[@]/#/--test-data=}" \
-                    --max-frames 1000 --out "${run}/refit"
+                [ -e "${run}/.ended" ] && [ ! "${made}" -nt "${run}/final/config.yaml" ] || continue
+                case ${kind} in
+                    refit)
+                        distilmos analyze --ssl "${run}/final" --data "${train}" "${tests[@]/#/--test-data=}" \
+                            --max-frames 1000 --out "${run}/refit"
+                        ;;
+                    confidence) distilmos confidence "${run}/final" --data "${tests[@]}" --out "${made}" ;;
+                esac
                 ;;
         esac
     done 3<<<"${lacking}"

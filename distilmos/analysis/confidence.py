@@ -1,0 +1,108 @@
+"""Measure whether a model knows when it does not know: the rank correlation of signals of doubt with its errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distilmos.data.audio import read_audio
+from distilmos.errors import InputError
+from distilmos.files import without_nan, write_json
+from distilmos.metrics import agreement
+from distilmos.model.networks import EncoderNetwork, MOSNetwork
+from distilmos.model.package import load_described
+from distilmos.scoring.bootstrap import SAMPLES, bootstrap_agreement, interval
+from distilmos.ssl.forward import choose_device
+from distilmos.training.ratedset import RatedSet, read_rated_set
+
+# Each is large where a model doubts. A model has those that its network allows.
+ENTROPY, EXPECTED, NOVELTY = "token entropy", "expected error", "novelty"
+SHARES = (0.25, 0.5, 0.75, 1.0)  # of the utterances, those with the least doubt
+
+
+def measure_confidence(model: Path, data: tuple[Path, ...], out: Path, device: str = "auto") -> list[dict[str, Any]]:
+    """Judge the signals of a model on rated sets.
+
+    Args:
+        model: model directory.
+        data: data directories of stage 1. Recordings must fit into the encoder at once.
+        out: JSON file to write.
+        device: see `choose_device`.
+
+    Returns:
+        what `out` holds: for each set `path`, `utterances`, `MAE` (mean absolute error) and `signals`, the results of
+        `judge`. Scores and errors are on the scale 1..5.
+
+    Raises:
+        InputError: if the model has no signal, or a set is faulty or has recordings that are too long.
+    """
+    network, info = load_described(model)
+    where = choose_device(device)
+    network = network.to(where).eval()
+    longest = network.encoder_config.max_seconds
+    sets = [read_rated_set(path, float("inf"), longest) for path in data]
+    found: list[dict[str, Any]] = []
+    for each in sets:
+        scores, doubts = doubts_of(network, each, where)
+        if not doubts:
+            raise InputError(
+                f"{model}: {info.label} has no signal: it needs tokens, head: statistics or regression_loss: nll"
+            )
+        errors = np.abs(scores - np.array(each.mos))
+        signals = {name: judge(doubt, errors, each.systems) for name, doubt in doubts.items()}
+        counts = {"path": str(each.path), "utterances": len(errors), "MAE": float(errors.mean())}
+        found.append({**counts, "signals": signals})
+    write_json(out, found)
+    return found
+
+
+@torch.inference_mode()
+def doubts_of(network: MOSNetwork, data: RatedSet, device: torch.device) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the scores of all recordings, (N,), and the value of each signal, (N,).
+
+    - ENTROPY: of the token predictors, in nats; mean over frames and layers.
+    - EXPECTED: the error that the network estimates (`regression_loss: nll`).
+    - NOVELTY: mean square of the standardised statistics of all layers (`head: statistics`): 1 in the mean of the
+      training set, more for recordings unlike it.
+    """
+    scores, doubts = [], []
+    for location in data.locations:
+        audio = torch.from_numpy(read_audio(*location)).to(device)[None]
+        num_samples = torch.tensor([audio.shape[1]], device=device)
+        prediction = network(audio, num_samples)
+        own = {}
+        if prediction.token_logits and network.config.distillation == "tokens":
+            logs = torch.stack([logits.log_softmax(-1) for logits in prediction.token_logits])
+            own[ENTROPY] = float(-(logs.exp() * logs).sum(-1).mean())
+        if prediction.log_errors is not None:
+            own[EXPECTED] = float(prediction.log_errors[0, 0].exp())
+        if isinstance(network, EncoderNetwork) and network.statistics is not None:
+            pooled = network.statistics.pool(*network.encoder(audio, num_samples))
+            own[NOVELTY] = float(((pooled - network.statistics.mean) / network.statistics.scale).square().sum())
+        scores.append(float(prediction.mos))
+        doubts.append(own)
+    return np.array(scores), {name: np.array([own[name] for own in doubts]) for name in doubts[0]}
+
+
+def judge(doubt: np.ndarray, errors: np.ndarray, systems: list[str]) -> dict[str, Any]:
+    """Compare a signal with absolute errors.
+
+    Args:
+        doubt: large where the model doubts, (N,).
+        errors: absolute errors, (N,).
+        systems: of each utterance; the bootstrap draws whole systems.
+
+    Returns:
+        `SRCC` with `value`, `low` and `high` (95 %; None where it is not defined), and `risk`: share of the utterances
+        with the least doubt -> their mean absolute error.
+    """
+    _, clusters = np.unique(systems, return_inverse=True)
+    drawn = bootstrap_agreement(errors, doubt[None], SAMPLES, 1, ("SRCC",), clusters)["SRCC"][:, 0]
+    low, high, _ = interval(drawn)
+    order = np.argsort(doubt, kind="stable")
+    risk = {f"{share:g}": float(errors[order[: round(share * len(order))]].mean()) for share in SHARES}
+    srcc = without_nan({"value": agreement(errors, doubt)["SRCC"], "low": low, "high": high})
+    return {"SRCC": srcc, "risk": risk}
