@@ -416,7 +416,7 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
 
 def has_signals(config: TrainConfig) -> bool:
     """Return whether networks with this configuration have signals of doubt."""
-    tokens = config.needs_tokens and config.distillation == "tokens"
+    tokens = config.distils and config.distillation == "tokens"
     return tokens or config.head == "statistics" or config.regression_loss == "nll"
 
 
