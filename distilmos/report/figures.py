@@ -414,7 +414,7 @@ _FILE = Markup("""\
 </svg>
 """)
 _LINE = Markup('<path d="M{} {}h18" stroke="{}" stroke-width="2" stroke-dasharray="{}"/>')
-_DOT = Markup('<circle cx="{}" cy="{}" r="4.5" fill="{}"/>')
+_DOT = Markup('<circle cx="{}" cy="{}" r="4" fill="{}" stroke="{}" stroke-width="1.5"/>')
 _LABEL = Markup('<text x="{}" y="{}" font-size="10" fill="{}">{}</text>')
 
 
@@ -432,7 +432,8 @@ def as_file(figure: Figure) -> str:
         if key.kind in DASHES:
             parts.append(_LINE.format(x, y - 3.5, key.colour, DASHES[key.kind]))
         else:
-            parts.append(_DOT.format(x + 9, y - 3.5, key.colour))
+            face = "white" if key.kind == "ring" else key.colour
+            parts.append(_DOT.format(x + 9, y - 3.5, face, key.colour))
         parts.append(_LABEL.format(x + 22, y, INK, key.label))
         x += needed
     return _FILE.format(f"{width:g}", f"{y + 8:g}", INK, figure.title, Markup("\n").join(parts))
