@@ -8,6 +8,8 @@ import numpy as np
 
 from distilmos.metrics import METRICS, agreements
 
+# Rounding, which depends on the CPU, makes equal correlations differ by less than this.
+ROUNDING = 1e-9
 SAMPLES = 1000
 COVERAGE = 0.95  # of the intervals
 _BLOCK = 1_000_000  # scores that are resampled at a time
@@ -112,5 +114,5 @@ def two_sided_p(differences: np.ndarray) -> float:
     defined = differences[~np.isnan(differences)]
     if not defined.size:
         return float("nan")
-    smaller = min(int(np.sum(defined <= 0)), int(np.sum(defined >= 0)))
+    smaller = min(int(np.sum(defined <= ROUNDING)), int(np.sum(defined >= -ROUNDING)))
     return min(1.0, 2 * (1 + smaller) / (1 + int(defined.size)))

@@ -60,6 +60,8 @@ def test_p_value_counts_both_tails():
     assert two_sided_p(np.array([1.0] * 96 + [-1.0] * 3)) == pytest.approx(2 * 4 / 100)
     assert two_sided_p(np.array([1.0, -1.0, np.nan])) == 1.0
     assert np.isnan(two_sided_p(np.array([np.nan])))
+    ties = np.array([1.0] * 90 + [1e-17] * 5 + [-1e-17] * 4)  # rounding errors of differences of 0
+    assert two_sided_p(ties) == two_sided_p(np.array([1.0] * 90 + [0.0] * 9))
 
 
 def test_p_values_of_several_comparisons_are_corrected():
