@@ -12,7 +12,8 @@ from distilmos.data.audio import read_audio
 from distilmos.errors import InputError
 from distilmos.files import without_nan, write_json
 from distilmos.metrics import agreement
-from distilmos.model.networks import EncoderNetwork, MOSNetwork
+from distilmos.model.config import ModelConfig
+from distilmos.model.networks import EncoderNetwork
 from distilmos.model.package import load_described
 from distilmos.scoring.bootstrap import SAMPLES, bootstrap_agreement, interval
 from distilmos.ssl.forward import choose_device
@@ -44,13 +45,13 @@ def measure_confidence(model: Path, data: tuple[Path, ...], out: Path, device: s
     network = network.to(where).eval()
     longest = network.encoder_config.max_seconds
     sets = [read_rated_set(path, float("inf"), longest) for path in data]
+    if not isinstance(network, EncoderNetwork) or not signals_of(network.config):
+        raise InputError(
+            f"{model}: {info.label} has no signal: it needs tokens, head: statistics or regression_loss: nll"
+        )
     found: list[dict[str, Any]] = []
     for each in sets:
         scores, doubts = doubts_of(network, each, where)
-        if not doubts:
-            raise InputError(
-                f"{model}: {info.label} has no signal: it needs tokens, head: statistics or regression_loss: nll"
-            )
         errors = np.abs(scores - np.array(each.mos))
         signals = {name: judge(doubt, errors, each.systems) for name, doubt in doubts.items()}
         counts = {"path": str(each.path), "utterances": len(errors), "MAE": float(errors.mean())}
@@ -59,8 +60,20 @@ def measure_confidence(model: Path, data: tuple[Path, ...], out: Path, device: s
     return found
 
 
+def signals_of(config: ModelConfig) -> list[str]:
+    """Return the signals that a network on an encoder has; those of `doubts_of`."""
+    has = {
+        ENTROPY: config.model == "distilmos" and config.distillation == "tokens",
+        EXPECTED: config.regression_loss == "nll",
+        NOVELTY: config.head == "statistics",
+    }
+    return [name for name, present in has.items() if present]
+
+
 @torch.inference_mode()
-def doubts_of(network: MOSNetwork, data: RatedSet, device: torch.device) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def doubts_of(
+    network: EncoderNetwork, data: RatedSet, device: torch.device
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return the scores of all recordings, (N,), and the value of each signal, (N,).
 
     - ENTROPY: of the token predictors, in nats; mean over frames and layers.
@@ -68,23 +81,24 @@ def doubts_of(network: MOSNetwork, data: RatedSet, device: torch.device) -> tupl
     - NOVELTY: mean square of the standardised statistics of all layers (`head: statistics`): 1 in the mean of the
       training set, more for recordings unlike it.
     """
-    scores, doubts = [], []
+    scores: list[float] = []
+    doubts: dict[str, list[float]] = {name: [] for name in signals_of(network.config)}
     for location in data.locations:
         audio = torch.from_numpy(read_audio(*location)).to(device)[None]
         num_samples = torch.tensor([audio.shape[1]], device=device)
-        prediction = network(audio, num_samples)
-        own = {}
-        if prediction.token_logits and network.config.distillation == "tokens":
-            logs = torch.stack([logits.log_softmax(-1) for logits in prediction.token_logits])
-            own[ENTROPY] = float(-(logs.exp() * logs).sum(-1).mean())
-        if prediction.log_errors is not None:
-            own[EXPECTED] = float(prediction.log_errors[0, 0].exp())
-        if isinstance(network, EncoderNetwork) and network.statistics is not None:
-            pooled = network.statistics.pool(*network.encoder(audio, num_samples))
-            own[NOVELTY] = float(((pooled - network.statistics.mean) / network.statistics.scale).square().sum())
+        layers, num_frames = network.encoder(audio, num_samples)
+        prediction = network.predict_from(layers, num_frames, audio, num_samples)
         scores.append(float(prediction.mos))
-        doubts.append(own)
-    return np.array(scores), {name: np.array([own[name] for own in doubts]) for name in doubts[0]}
+        if ENTROPY in doubts:
+            logs = torch.stack([logits.log_softmax(-1) for logits in prediction.token_logits])
+            doubts[ENTROPY].append(float(-(logs.exp() * logs).sum(-1).mean()))
+        if prediction.log_errors is not None:
+            doubts[EXPECTED].append(float(prediction.log_errors[0, 0].exp()))
+        if network.statistics is not None:
+            pooled = network.statistics.pool(layers, num_frames)
+            standardised = (pooled - network.statistics.mean) / network.statistics.scale
+            doubts[NOVELTY].append(float(standardised.square().sum()))
+    return np.array(scores), {name: np.array(values) for name, values in doubts.items()}
 
 
 def judge(doubt: np.ndarray, errors: np.ndarray, systems: list[str]) -> dict[str, Any]:

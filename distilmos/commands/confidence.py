@@ -16,6 +16,7 @@ import argparse
 from pathlib import Path
 
 from distilmos.analysis.confidence import SHARES, measure_confidence
+from distilmos.commands.options import add_device_option
 from distilmos.markdown import markdown_table, number, with_interval
 
 
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rated data directories of stage 1",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON file to write")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    add_device_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:

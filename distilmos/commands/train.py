@@ -24,7 +24,7 @@ import os
 import sys
 from pathlib import Path
 
-from distilmos.commands.options import positive_int
+from distilmos.commands.options import add_device_option, positive_int
 from distilmos.errors import PREEMPTED
 from distilmos.memory import keep_freed_memory
 from distilmos.preemption import PreemptedError
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dev-tokens", type=Path, metavar="DIR", help="tokens of --dev; for model distilmos")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for example exp/distilmos")
     parser.add_argument("--seed", type=int, metavar="N", help="replaces the setting `seed`")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    add_device_option(parser)
     parser.add_argument(
         "--stage-to-tmpdir",
         action="store_true",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from distilmos.api import load_predictor
-from distilmos.commands.options import add_scale_option, port
+from distilmos.commands.options import add_device_option, add_scale_option, port
 from distilmos.model.directory import DEFAULT
 from distilmos.web.page import serve
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default=DEFAULT, metavar="NAME", help=f"as in `distilmos predict` (default: {DEFAULT})"
     )
     add_scale_option(parser)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    add_device_option(parser)
     parser.add_argument("--port", type=port, default=7860, metavar="N", help="TCP port (default: 7860)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
 

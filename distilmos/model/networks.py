@@ -158,6 +158,18 @@ class EncoderNetwork(MOSNetwork):
     def forward(self, audio: Tensor, num_samples: Tensor, *, with_tokens: bool = True) -> Prediction:
         """Score recordings."""
         layers, num_frames = self.encoder(audio, num_samples)
+        return self.predict_from(layers, num_frames, audio, num_samples, with_tokens=with_tokens)
+
+    def predict_from(
+        self,
+        layers: list[Tensor],
+        num_frames: Tensor,
+        audio: Tensor,
+        num_samples: Tensor,
+        *,
+        with_tokens: bool = True,
+    ) -> Prediction:
+        """Score recordings, as `forward` does, whose hidden states and numbers of frames the encoder has given."""
         outputs, num_frames, token_logits = self.score_layers(layers, num_frames, with_tokens=with_tokens)
         scores, errors = outputs.tensor_split([len(self.scales)], dim=2)
         if self.spectral is not None:

@@ -18,7 +18,7 @@ from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import save_model_dir
 from distilmos.ssl.config import WaveformConfig
-from distilmos.training.ratedset import read_rated_set
+from distilmos.training.ratedset import RatedSet, read_rated_set
 
 SMALL = WaveformConfig(
     ((16, 10, 5), *[(16, 3, 2)] * 4, *[(16, 2, 2)] * 2), False, "group", 16, 32, 2, 2, 15, 4, False, False
@@ -44,6 +44,11 @@ def network(**settings: object):
     return build_model(ModelConfig(hidden_dim=16, **settings), SMALL, 8).eval()
 
 
+def waves_of(rated: RatedSet, tmp_path: Path) -> list[torch.Tensor]:
+    paths = [tmp_path / f"{name}.wav" for name in rated.utterances]
+    return [torch.from_numpy(soundfile.read(path, dtype="float32")[0])[None] for path in paths]
+
+
 def confidence(model, data: Path, tmp_path: Path) -> dict[str, object]:
     save_model_dir(tmp_path / "model", model)
     command = ["confidence", str(tmp_path / "model"), "--data", str(data), "--out", str(tmp_path / "out.json")]
@@ -65,10 +70,7 @@ def test_the_error_of_all_utterances_is_that_of_the_scores(data, tmp_path):
     found = confidence(model, data, tmp_path)
     assert set(found["signals"]) == {ENTROPY}
     rated = read_rated_set(data, 30.0)
-    waves = [
-        torch.from_numpy(soundfile.read(tmp_path / f"{name}.wav", dtype="float32")[0])[None]
-        for name in rated.utterances
-    ]
+    waves = waves_of(rated, tmp_path)
     with torch.inference_mode():
         scores = [float(model(wave, torch.tensor([wave.shape[1]])).mos) for wave in waves]
     assert found["MAE"] == pytest.approx(np.abs(np.array(scores) - rated.mos).mean(), abs=1e-3)
@@ -78,15 +80,11 @@ def test_the_error_of_all_utterances_is_that_of_the_scores(data, tmp_path):
 def test_novelty_is_1_in_the_mean_of_the_data_of_the_fit(data, tmp_path):
     model = network(model="sslmos", head="statistics")
     rated = read_rated_set(data, 30.0)
-    waves = [
-        torch.from_numpy(soundfile.read(tmp_path / f"{name}.wav", dtype="float32")[0])[None]
-        for name in rated.utterances
-    ]
+    waves = waves_of(rated, tmp_path)
     with torch.inference_mode():
         pooled = [model.statistics.pool(*model.encoder(wave, torch.tensor([wave.shape[1]]))) for wave in waves]
     features = torch.cat(pooled).numpy()
     model.statistics.fit(model.linear, features, rated.scores, np.arange(6))
-    save_model_dir(tmp_path / "model", model)
     novelty = doubts_of(model, rated, torch.device("cpu"))[1][NOVELTY]
     assert novelty.mean() == pytest.approx(1, abs=0.02)
 

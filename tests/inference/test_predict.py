@@ -58,6 +58,12 @@ def predict(*arguments: object) -> int:
     return main(["predict", *map(str, arguments)])
 
 
+def wait_for_lines(journal: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_bytes().count(b"\n") >= count) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
 def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
@@ -347,9 +353,7 @@ def test_one_process_at_a_time_writes_a_journal(tmp_path, model_dir, wavs, capsy
     command = [sys.executable, "-m", "distilmos.cli", "predict", *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     journal = tmp_path / "o.csv.partial"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.read_bytes().count(b"\n") > 2) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for_lines(journal, 3)
     assert predict(*arguments, "--resume") == 2
     assert f"{journal}: " in capsys.readouterr().err
     with (tmp_path / "pipe").open("wb") as stream:  # the first process waits for it
@@ -366,9 +370,7 @@ def test_a_signal_stops_a_run_that_can_be_continued(tmp_path, model_dir):
     command = [sys.executable, "-m", "distilmos.cli", *map(str, arguments), "--resume"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     journal = tmp_path / "o.csv.partial"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.read_bytes().count(b"\n") > 2) and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_for_lines(journal, 3)
     process.send_signal(signal.SIGUSR1)
     assert process.wait(timeout=60) == PREEMPTED
     assert 2 < journal.read_bytes().count(b"\n") < 61
@@ -409,9 +411,7 @@ def test_an_interrupted_run_continues(tmp_path, model_dir, capsys):
     partial = tmp_path / "o.csv.partial"
     command = [sys.executable, "-m", "distilmos.cli", *map(str, arguments), str(tmp_path / "o.csv")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (partial.exists() and partial.read_bytes().count(b"\n") > 10) and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_for_lines(partial, 11)
     process.kill()
     process.wait()
     assert not (tmp_path / "o.csv").exists()

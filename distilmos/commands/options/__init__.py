@@ -99,9 +99,14 @@ def add_scale_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Declare --device."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+
+
 def add_forward_options(parser: argparse.ArgumentParser, batch_seconds: float) -> None:
     """Declare --device and --batch-seconds (default: `batch_seconds`)."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    add_device_option(parser)
     parser.add_argument(
         "--batch-seconds",
         type=positive_float,

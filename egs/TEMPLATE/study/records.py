@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from distilmos.analysis.confidence import ENTROPY, signals_of
 from distilmos.analysis.generalisation import SET
 from distilmos.analysis.result import RESULT, read_analysis
 from distilmos.data.datadir import read_data_dir
@@ -386,17 +387,14 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
                 continue
             else:
                 run = read_experiment(directory)
-                refit = study.protocols[key[0]].refit and not page.dev
-                signals = directory / f"{CONFIDENCE}.json"
-                if not (run.sets or page.dev) or (refit and not (directory / REFIT / RESULT).exists()):
+                protocol, signals = study.protocols[key[0]], directory / f"{CONFIDENCE}.json"
+                refit = protocol.refit and not page.dev
+                doubts = protocol.confidence and not page.dev and has_signals(TrainConfig.model_validate(run.config))
+                if not (run.sets or page.dev):
                     continue
-                if (
-                    study.protocols[key[0]].confidence
-                    and has_signals(TrainConfig.model_validate(run.config))
-                    and not page.dev
-                ):
-                    if not signals.exists():
-                        continue
+                if (refit and not (directory / REFIT / RESULT).exists()) or (doubts and not signals.exists()):
+                    continue
+                if doubts:
                     of_sets = read_json(signals, list[dict[str, Any]])
                     kept.confidences[key] = {each.name: found for each, found in zip(sets, of_sets, strict=True)}
                 if refit:
@@ -415,9 +413,8 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
 
 
 def has_signals(config: TrainConfig) -> bool:
-    """Return whether networks with this configuration have signals of doubt."""
-    tokens = config.distils and config.distillation == "tokens"
-    return tokens or config.head == "statistics" or config.regression_loss == "nll"
+    """Return whether trained networks have signals of doubt; token predictors of weight 0 are not trained."""
+    return any(config.distils or name != ENTROPY for name in signals_of(config))
 
 
 def _refit_scores(directory: Path) -> dict[str, float]:

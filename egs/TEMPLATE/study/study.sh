@@ -42,6 +42,11 @@ prepare() {
     fi
 }
 
+# is_due FILE: succeeds if FILE of `run` is to be made. The run may have failed, or may have been trained again since.
+is_due() {
+    [ -e "${run}/.ended" ] && [ ! "$1" -nt "${run}/final/config.yaml" ]
+}
+
 failed=0 # status of the last array with a failed run
 if [ "${action}" = train ]; then
     lacking=$(distilmos python ../TEMPLATE/study/study.py lacking "${page}")
@@ -74,20 +79,18 @@ if [ "${action}" = train ]; then
                     --expdir "exp/${work}/${place}" --dev "${dev}" "${split[@]}" || failed=$?
                 ((failed < 128)) || exit "${failed}"
                 ;;
-            refit | confidence)
+            refit)
                 IFS='|' read -r run train tests <<<"${more}"
                 read -ra tests <<<"${tests}"
-                made=${run}/refit/analysis.json
-                [ "${kind}" = refit ] || made=${run}/confidence.json
-                # The run may have failed, or may have been trained again since.
-                [ -e "${run}/.ended" ] && [ ! "${made}" -nt "${run}/final/config.yaml" ] || continue
-                case ${kind} in
-                    refit)
-                        distilmos analyze --ssl "${run}/final" --data "${train}" "${tests[@]/#/--test-data=}" \
-                            --max-frames 1000 --out "${run}/refit"
-                        ;;
-                    confidence) distilmos confidence "${run}/final" --data "${tests[@]}" --out "${made}" ;;
-                esac
+                is_due "${run}/refit/analysis.json" || continue
+                distilmos analyze --ssl "${run}/final" --data "${train}" "${tests[@]/#/--test-data=}" \
+                    --max-frames 1000 --out "${run}/refit"
+                ;;
+            confidence)
+                IFS='|' read -r run _ tests <<<"${more}"
+                read -ra tests <<<"${tests}"
+                is_due "${run}/confidence.json" || continue
+                distilmos confidence "${run}/final" --data "${tests[@]}" --out "${run}/confidence.json"
                 ;;
         esac
     done 3<<<"${lacking}"
