@@ -86,7 +86,7 @@ def doubts_of(
     for location in data.locations:
         audio = torch.from_numpy(read_audio(*location)).to(device)[None]
         num_samples = torch.tensor([audio.shape[1]], device=device)
-        layers, num_frames = network.encoder(audio, num_samples)
+        layers, num_frames = network.hidden_states(audio, num_samples)
         prediction = network.predict_from(layers, num_frames, audio, num_samples)
         scores.append(float(prediction.mos))
         if ENTROPY in doubts:

@@ -21,6 +21,7 @@ from distilmos.errors import InputError
 from distilmos.files import is_file
 
 SAMPLE_RATE = 16000
+LEVEL = -26.0  # dB relative to full scale (root mean square), the nominal level of ITU-T P.56 test material
 RATES = (1000, 768000)  # accepted sampling rates: lower ones hold no speech, and no recorder writes higher ones
 # Receptive field of the convolutional front end of HuBERT, wav2vec 2.0 and WavLM; fewer samples give no frame.
 MIN_SAMPLES = 400

@@ -34,6 +34,8 @@ class ModelConfig(BaseModel):
         target_layers: layers, counted from 1, whose token ids (or features) the model predicts; or "all". They are
             layers of the encoder that made the tokens.
         spectral_dim: channels of the spectral branch, convolutions on log mel spectra; 0 for none.
+        normalize_level: the encoder hears every recording at -26 dB relative to full scale (root mean square), whatever
+            its level.
         regression_loss: the loss of the scores, "l1", "mse" or "nll"; with "nll" the network also estimates its error.
         dropout: in the decoder, after the LSTM.
         encoder_dropout: in the SSL encoder, on its input and on the output of each sublayer.
@@ -49,6 +51,7 @@ class ModelConfig(BaseModel):
     distillation: Literal["tokens", "features"] = "tokens"
     target_layers: Literal["all"] | Integers = "all"
     spectral_dim: NonNegativeInt = 0
+    normalize_level: bool = False
     regression_loss: Literal["l1", "mse", "nll"] = "l1"
     dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
     encoder_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from distilmos.data.audio import LEVEL
 from distilmos.data.schema import MOS_SCALE, Scale
 from distilmos.model.config import ModelConfig
 from distilmos.model.mixing import LayerMix
@@ -19,6 +20,9 @@ from distilmos.model.statistics import TimeStatistics
 from distilmos.ssl.config import EncoderConfig
 from distilmos.ssl.encoder import SSLEncoder, exporting, valid_mask
 from distilmos.ssl.families import create_encoder
+from distilmos.ssl.waveform import normalize_audio
+
+SILENCE = 1e-9  # power that counts as silence, -90 dB relative to full scale: its level is not normalised
 
 
 @dataclass(frozen=True)
@@ -157,8 +161,15 @@ class EncoderNetwork(MOSNetwork):
 
     def forward(self, audio: Tensor, num_samples: Tensor, *, with_tokens: bool = True) -> Prediction:
         """Score recordings."""
-        layers, num_frames = self.encoder(audio, num_samples)
+        layers, num_frames = self.hidden_states(audio, num_samples)
         return self.predict_from(layers, num_frames, audio, num_samples, with_tokens=with_tokens)
+
+    def hidden_states(self, audio: Tensor, num_samples: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the hidden states and numbers of frames that the encoder gives; see `SSLEncoder.forward`."""
+        if self.config.normalize_level:
+            audio = normalize_audio(audio, num_samples, SILENCE) * 10 ** (LEVEL / 20)
+        layers, num_frames = self.encoder(audio, num_samples)
+        return layers, num_frames
 
     def predict_from(
         self,
@@ -169,7 +180,7 @@ class EncoderNetwork(MOSNetwork):
         *,
         with_tokens: bool = True,
     ) -> Prediction:
-        """Score recordings, as `forward` does, whose hidden states and numbers of frames the encoder has given."""
+        """Score recordings, as `forward` does, from what `hidden_states` has returned."""
         outputs, num_frames, token_logits = self.score_layers(layers, num_frames, with_tokens=with_tokens)
         scores, errors = outputs.tensor_split([len(self.scales)], dim=2)
         if self.spectral is not None:

@@ -16,10 +16,9 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.signal import butter, fftconvolve, istft, sosfiltfilt, stft
 
-from distilmos.data.audio import SAMPLE_RATE
+from distilmos.data.audio import LEVEL, SAMPLE_RATE
 
 TALKER = "talker"  # name of `add_talker`, which is not in DEGRADATIONS because it needs a second recording
-LEVEL = -26.0  # dB relative to full scale (root mean square), the nominal level of ITU-T P.56 test material
 PACKET = SAMPLE_RATE // 50  # samples in 20 ms
 ACTIVE = 1e-3  # a packet is active if its energy exceeds this share of the energy of the loudest packet
 SNR_RANGE = (-10.0, 35.0)  # dB, the customary limits of the segmental signal-to-noise ratio

@@ -31,7 +31,7 @@ def pool_recordings(model: EncoderNetwork, statistics: TimeStatistics, batches: 
     for batch in batches:
         if batch.utterances:
             members += batch.plan.members
-            rows.append(statistics.pool(*model.encoder(batch.audio, batch.num_samples)).cpu().numpy())
+            rows.append(statistics.pool(*model.hidden_states(batch.audio, batch.num_samples)).cpu().numpy())
     return members, np.concatenate(rows)
 
 

@@ -71,6 +71,7 @@ def trained_looking(config: ModelConfig) -> torch.nn.Module:
         ModelConfig(target_layers=(2, 5)),
         ModelConfig(model="sslmos"),
         ModelConfig(regression_loss="nll"),
+        ModelConfig(normalize_level=True),
         ModelConfig(spectral_dim=16, strides=(2, 1, 3)),
         ModelConfig(model="sslmos", spectral_dim=16),
         ModelConfig(model="spectral", spectral_dim=16),
@@ -81,6 +82,7 @@ def trained_looking(config: ModelConfig) -> torch.nn.Module:
         "two target layers",
         "sslmos",
         "expected errors",
+        "normalised level",
         "spectra and strides",
         "sslmos with spectra",
         "spectra alone",
@@ -130,6 +132,21 @@ def test_spectra_are_heard_whatever_their_level():
     torch.testing.assert_close(loud, plain, atol=1e-4, rtol=0)
     heard = (click - plain).abs()
     assert 26 <= heard.argmax() <= 30
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_gain_changes_a_score_unless_the_level_is_normalised(normalised: bool):
+    torch.manual_seed(0)
+    config = ModelConfig(model="sslmos", head="statistics", normalize_level=normalised)
+    model = build_model(config, load_ssl("whisper_tiny_en"), None).eval()
+    torch.nn.init.normal_(model.linear.weight)  # the initial ones hardly use the features, which are not standardised
+    wave = recordings()[5] * torch.linspace(0, 1, 64000)
+    audio = torch.stack([wave, 3 * wave, wave / 3, -wave, 0 * wave])
+    with torch.no_grad():
+        scores = model(audio, torch.full((5,), 64000)).mos
+    assert scores.isfinite().all()
+    torch.testing.assert_close(scores[3], scores[0], atol=1e-4, rtol=0)
+    assert ((scores[1:3] - scores[0]).abs() < 1e-3).all() == normalised
 
 
 def test_deviations_of_spectra_over_time_count():

@@ -50,7 +50,7 @@ NETWORKS: dict[str, tuple[EncoderConfig, ModelConfig]] = {
     "hubert": (SMALL, ModelConfig(hidden_dim=16)),
     "wav2vec 2.0, large": (LARGE, ModelConfig(hidden_dim=16, strides=(2, 1, 3), target_layers=(2,))),
     "wavlm": (WAVLM, ModelConfig(hidden_dim=16, spectral_dim=8)),
-    "whisper": (WHISPER, ModelConfig(hidden_dim=16)),
+    "whisper": (WHISPER, ModelConfig(hidden_dim=16, normalize_level=True)),
     "whisper, padded": (PADDED, ModelConfig(model="sslmos")),
     "sslmos": (SMALL, ModelConfig(model="sslmos", spectral_dim=8)),
     "statistics": (WAVLM, ModelConfig(hidden_dim=16, head="statistics", distillation="features")),
