@@ -86,7 +86,8 @@ class Predictor:
     def predict(self, x: One | Collection[One], sampling_rate: int | None = None) -> Score | list[Score]:
         """Score one recording or several.
 
-        An InputWarning names each recording that is silent or clipped, whose channels cancel, or whose header is wrong.
+        An InputWarning names each recording that is silent or clipped, whose channels cancel, whose header is wrong, or
+        that is unlike the training data of the model (see `Score.novelty`).
 
         Args:
             x: one of

@@ -78,8 +78,7 @@ def doubts_of(
 
     - ENTROPY: of the token predictors, in nats; mean over frames and layers.
     - EXPECTED: the error that the network estimates (`regression_loss: nll`).
-    - NOVELTY: mean square of the standardised statistics of all layers (`head: statistics`): 1 in the mean of the
-      training set, more for recordings unlike it.
+    - NOVELTY: see `TimeStatistics.novelty` (`head: statistics`).
     """
     scores: list[float] = []
     doubts: dict[str, list[float]] = {name: [] for name in signals_of(network.config)}
@@ -95,9 +94,7 @@ def doubts_of(
         if prediction.log_errors is not None:
             doubts[EXPECTED].append(float(prediction.log_errors[0, 0].exp()))
         if network.statistics is not None:
-            pooled = network.statistics.pool(layers, num_frames)
-            standardised = (pooled - network.statistics.mean) / network.statistics.scale
-            doubts[NOVELTY].append(float(standardised.square().sum()))
+            doubts[NOVELTY].append(float(network.statistics.novelty(layers, num_frames)))
     return np.array(scores), {name: np.array(values) for name, values in doubts.items()}
 
 

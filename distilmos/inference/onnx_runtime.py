@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,9 +12,9 @@ import numpy as np
 
 from distilmos.devices import threads
 from distilmos.errors import InputError
-from distilmos.inference.runtime import ScoreWindows
+from distilmos.inference.runtime import ScoreWindows, WindowScores
 from distilmos.model.directory import ONNX
-from distilmos.model.onnx_file import AUDIO, SCORES, open_onnx
+from distilmos.model.onnx_file import AUDIO, open_onnx
 
 
 class OnnxRuntime:
@@ -40,7 +41,7 @@ class OnnxRuntime:
         """
         with ThreadPoolExecutor(threads()) as executor:
 
-            def score(windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+            def score(windows: Sequence[np.ndarray]) -> list[WindowScores]:
                 # Long ones first, so that all threads end at about the same time.
                 order = sorted(range(len(windows)), key=lambda index: -windows[index].size)
                 found = dict(zip(order, executor.map(lambda index: self._run(windows[index]), order), strict=True))
@@ -48,11 +49,11 @@ class OnnxRuntime:
 
             yield score
 
-    def _run(self, samples: np.ndarray) -> np.ndarray:
+    def _run(self, samples: np.ndarray) -> WindowScores:
         try:
-            scores: np.ndarray = self._session.run([SCORES], {AUDIO: samples})[0]
+            scores, *novelty = self._session.run(None, {AUDIO: samples})
         except Exception as error:  # see open_onnx
             raise InputError(f"{self._path}: cannot be computed: {(str(error).splitlines() or [''])[0]}") from None
         if scores.shape[1:] != (len(self.info.scales),) or not len(scores):
             raise InputError(f"{self._path}: gives {scores.shape} for {len(self.info.scales)} outputs")
-        return scores
+        return WindowScores(scores, float(novelty[0][0]) if novelty else math.nan)

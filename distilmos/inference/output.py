@@ -9,7 +9,8 @@ Of N runs that share the inputs, number I has every Nth recording, from the Ith 
 OUT.IofN when it is complete; `join` takes the recordings of all N to one journal, in the order of the inputs.
 
 CSV and JSON lines have a column `mos`, or one for each target with its name; of calibrated scores also a column
-`calibrated` with the name of the calibration. Their last column, `model`, is name and version of the model. The table
+`calibrated` with the name of the calibration; of a model that can tell it a column `novelty` (see `Score`). Their last
+column, `model`, is name and version of the model. The table
 utt2mos holds the first target; further targets have tables utt2TARGET beside it. Unless scores are MOS from 1 to 5, the
 file `scale` beside it says so. A table with another name can hold a single target only.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +38,7 @@ from distilmos.data.tables import as_text, is_utf8, parse_json, read_lines, writ
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import atomic_path, written_in_place
 from distilmos.inference.predict import Score
+from distilmos.model.directory import ModelInfo
 
 UTT2MOS = "utt2mos"
 DECIMALS = 4  # of scores in CSV; more is noise
@@ -46,7 +49,8 @@ def record(score: Score) -> dict[str, Any]:
     result: dict[str, Any] = {"scores": dict(score.scores), "seconds": score.seconds, "error": None}
     if score.error:
         result = {"scores": None, "seconds": None, "error": score.error}
-    return {"utterance": score.utterance, **result, "file": version(score.recording)}
+    novelty = score.novelty if math.isfinite(score.novelty) else None
+    return {"utterance": score.utterance, **result, "novelty": novelty, "file": version(score.recording)}
 
 
 def version(recording: Recording | None) -> list[int] | None:
@@ -67,6 +71,7 @@ class _Record(BaseModel):
     scores: dict[str, FiniteFloat] | None
     seconds: FiniteFloat | None
     error: InstanceOf[str] | None
+    novelty: FiniteFloat | None
     file: list[int] | None
 
     @model_validator(mode="after")
@@ -96,7 +101,7 @@ class Journal:
         self,
         out: Path,
         scales: Sequence[Scale],
-        model: str,
+        model: ModelInfo,
         identity: dict[str, Any],
         *,
         resume: bool,
@@ -108,7 +113,7 @@ class Journal:
         Args:
             out: the file to write at the end.
             scales: the scale of each target.
-            model: name and version of the model.
+            model: what prediction knows of the model.
             identity: the settings that determine the scores, such as the model.
             resume: whether to continue from an existing journal.
             calibrated: name of the calibration of the scores; empty without one.
@@ -125,7 +130,8 @@ class Journal:
         self.out = out
         self._scales = scales
         self._calibrated = {"calibrated": calibrated} if calibrated else {}
-        self._model = model
+        self._model = model.label
+        self._novelty = ["novelty"] if model.has_novelty else []
         self._is_table = out.suffix not in (".csv", ".jsonl")
         self._has_companions = self._is_table and out.name == UTT2MOS and not in_place
         if self._is_table and len(scales) > 1 and not self._has_companions:
@@ -299,19 +305,19 @@ class Journal:
 
     def _write_csv(self, stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["utterance", *self._columns, *self._calibrated, "seconds", "error", "model"])
+        writer.writerow(["utterance", *self._columns, *self._calibrated, "seconds", *self._novelty, "error", "model"])
         for values in records:
             scores = values["scores"] or {}
-            numbers = [*map(scores.get, self._columns.values()), values["seconds"]]
-            *cells, seconds = ["" if number is None else round(number, DECIMALS) for number in numbers]
+            cells = [_rounded(scores.get(name)) for name in self._columns.values()]
+            rest = [_rounded(values[name]) for name in ("seconds", *self._novelty)]
             name, error = as_text(values["utterance"]), as_text(values["error"] or "")
-            writer.writerow([name, *cells, *self._calibrated.values(), seconds, error, self._model])
+            writer.writerow([name, *cells, *self._calibrated.values(), *rest, error, self._model])
 
     def _write_json_lines(self, stream: TextIO, records: Iterator[dict[str, Any]]) -> None:
         for values in records:
             scores = values.pop("scores") or {}
             named = {column: scores.get(name) for column, name in self._columns.items()}
-            rest = {"seconds": values["seconds"], "error": values["error"], "model": self._model}
+            rest = {name: values[name] for name in ("seconds", *self._novelty, "error")} | {"model": self._model}
             line = {"utterance": values["utterance"], **named, **self._calibrated, **rest}
             stream.write(json.dumps(line, ensure_ascii=True) + "\n")
 
@@ -334,6 +340,11 @@ class Journal:
     def _convert(self, write: Callable[[TextIO, Iterator[dict[str, Any]]], None]) -> None:
         with atomic_path(self.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             write(stream, self._records(self.path))
+
+
+def _rounded(number: float | None) -> float | str:
+    """Return a number as CSV shows it; empty if it is missing."""
+    return "" if number is None else round(number, DECIMALS)
 
 
 def _partial(path: Path) -> Path:

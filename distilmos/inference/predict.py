@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from distilmos.data.recordings import Recording
 from distilmos.data.schema import MOS_SCALE, Scale
 from distilmos.errors import InputError, InputWarning
 from distilmos.inference.reading import read_ahead
-from distilmos.inference.runtime import Runtime, ScoreWindows
+from distilmos.inference.runtime import Runtime, ScoreWindows, WindowScores
 from distilmos.inference.windows import Windows, join_frames
 from distilmos.model.calibration import Calibration
 from distilmos.model.directory import ModelInfo
@@ -91,6 +92,8 @@ class Score:
         scores: name of each target (MOS unless the model says otherwise) -> its score; empty if it cannot be used.
         model: name and version of the model; see `ModelInfo.label`.
         calibrated: name of the calibration of the scores; empty without one.
+        novelty: how unlike the training data of the model the recording is. 99 % of its training data have 1 or less;
+            far above, the score means little. NaN if the model cannot tell, or the recording cannot be used.
     """
 
     utterance: str
@@ -104,6 +107,7 @@ class Score:
     scores: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
     calibrated: str = ""
+    novelty: float = math.nan
 
 
 @dataclass
@@ -112,7 +116,7 @@ class _Pending:
 
     utterance: str
     recording: Recording | None = None
-    windows: dict[int, np.ndarray | None] = field(default_factory=dict)  # first frame -> frame scores (T, O)
+    windows: dict[int, WindowScores | None] = field(default_factory=dict)  # first frame -> scores
     samples: int = 0
     complete: bool = False
     error: str = ""
@@ -251,7 +255,8 @@ class _Output:
     def score(self, owner: _Pending) -> Score:
         """Return the score of a recording whose windows are all scored."""
         if not owner.error:
-            frames = join_frames([(first, scores) for first, scores in owner.windows.items() if scores is not None])
+            windows = [(first, scores) for first, scores in owner.windows.items() if scores is not None]
+            frames = join_frames([(first, scores.frames) for first, scores in windows])
             if not np.isfinite(frames).all():
                 owner.error = f"{owner.utterance}: the model does not give a finite score"
         if owner.error:
@@ -266,8 +271,16 @@ class _Output:
                 self._scales[0],
                 model=self._model,
             )
-        if owner.recording is not None and (found := owner.checks.warnings("choose one with the option `channel`")):
-            warnings.warn(f"{owner.recording.name}: {'; '.join(found)}", InputWarning, stacklevel=3)
+        novelty = fmean(scores.novelty for _, scores in windows)
+        recording = owner.recording
+        found = owner.checks.warnings("choose one with the option `channel`") if recording else []
+        if novelty > 1:
+            found.append(
+                f"unlike the training data of {self._model} (novelty {novelty:.1f}, of which usual is up to 1)"
+            )
+        if found:
+            name = recording.name if recording else f"waveform {owner.utterance}"
+            warnings.warn(f"{name}: {'; '.join(found)}", InputWarning, stacklevel=3)
         each = [self._converted(np.ascontiguousarray(scores) + self._offset, n) for n, scores in enumerate(frames.T)]
         scores = [float(frames.mean(dtype=np.float64)) for frames in each]
         return Score(
@@ -281,6 +294,7 @@ class _Output:
             scores={scale.name: value for scale, value in zip(self._scales, scores, strict=True)},
             model=self._model,
             calibrated=self._calibration.name if self._calibration else "",
+            novelty=novelty,
         )
 
     def _converted(self, frames: np.ndarray, target: int) -> np.ndarray:

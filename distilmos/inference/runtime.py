@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,8 +19,16 @@ from distilmos.model.onnx_file import command_for
 RUNTIMES = ("auto", "onnx", "torch")
 CPU = ("auto", "cpu")  # devices with which ONNX computes
 
-# Maps windows, float32 samples (N,) each, to their frame scores, float32 (T, O) each.
-ScoreWindows = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+
+class WindowScores(NamedTuple):
+    """What a network says of a window: frame scores, float32 (T, O), and its novelty; NaN if the model has none."""
+
+    frames: np.ndarray
+    novelty: float
+
+
+# Maps windows, float32 samples (N,) each, to their scores.
+ScoreWindows = Callable[[Sequence[np.ndarray]], list[WindowScores]]
 
 
 class Runtime(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import torch
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.packing import pack_by_length
-from distilmos.inference.runtime import ScoreWindows
+from distilmos.inference.runtime import ScoreWindows, WindowScores
 from distilmos.model.directory import ModelInfo
 from distilmos.model.networks import MOSNetwork
 from distilmos.model.package import describe
@@ -46,9 +47,9 @@ class TorchRuntime:
         share = max(1, threads // count)
         with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(share,)) as executor:
 
-            def score(windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+            def score(windows: Sequence[np.ndarray]) -> list[WindowScores]:
                 batches = pack_by_length([window.size for window in windows], batch_seconds * SAMPLE_RATE / LANES)
-                found: dict[int, np.ndarray] = {}
+                found: dict[int, WindowScores] = {}
                 for batch, scores in zip(
                     batches,
                     executor.map(lambda batch: self._run([windows[index] for index in batch]), batches),
@@ -63,8 +64,11 @@ class TorchRuntime:
                 torch.set_num_threads(threads)  # a lane's setting becomes the default of later threads
 
     @torch.inference_mode()
-    def _run(self, windows: list[np.ndarray]) -> list[np.ndarray]:
+    def _run(self, windows: list[np.ndarray]) -> list[WindowScores]:
         audio, num_samples = pad_audio([torch.from_numpy(window) for window in windows])
         prediction = self.model(to_device(audio, self.device), num_samples.to(self.device), with_tokens=False)
         scores, counts = prediction.frame_scores.float().cpu().numpy(), prediction.num_frames.tolist()
-        return [found[:count].copy() for found, count in zip(scores, counts, strict=True)]
+        novelty = [math.nan] * len(windows) if prediction.novelty is None else prediction.novelty.tolist()
+        return [
+            WindowScores(found[:count].copy(), new) for found, count, new in zip(scores, counts, novelty, strict=True)
+        ]

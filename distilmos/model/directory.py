@@ -34,6 +34,7 @@ class ModelInfo:
         max_samples: samples of the longest input; None if any length fits.
         scales: the scale of each output; the network computes as if all were 1..5.
         offsets: corpus -> its offset from the mean scale of the training corpora; empty for a single corpus.
+        has_novelty: it tells how unlike its training data a recording is.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ModelInfo:
     max_samples: int | None
     scales: tuple[Scale, ...]
     offsets: Mapping[str, float] = field(default_factory=dict)
+    has_novelty: bool = False
 
     @property
     def label(self) -> str:

@@ -35,6 +35,8 @@ class Prediction:
         num_frames: valid frames, long (B,).
         log_errors: logarithm of the mean absolute error that the network expects, float (B, O); None unless it was
             trained with `regression_loss: nll`.
+        novelty: how unlike its training data the network finds each recording, float (B,); see `novelty_limit` of
+            `MOSNetwork`. None if it cannot tell, and in training.
         token_logits: for each target layer, logits of the clusters, float (B, T, K); with `distillation: features`,
             hidden states of the frozen encoder, float (B, T, D). Empty for a baseline, and if they are not requested.
     """
@@ -44,6 +46,7 @@ class Prediction:
     num_frames: Tensor
     token_logits: list[Tensor]
     log_errors: Tensor | None = None
+    novelty: Tensor | None = None
 
     @property
     def mos(self) -> Tensor:
@@ -73,6 +76,9 @@ class MOSNetwork(nn.Module):
         corpus_offsets: offsets between the scales of the training corpora; None for a single corpus. Scores are on the
             mean scale unless the caller adds an offset.
         listener_offsets: offsets of the listeners, during training only; scores are those of the mean listener.
+        novelty_limit: novelty of the statistics (see `TimeStatistics`) that 99 % of the training set do not exceed. It
+            is the unit of `Prediction.novelty`: above 1, a recording is unlike the training data. None until training
+            has ended, and without `head: statistics`.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class MOSNetwork(nn.Module):
         self.scales = scales
         self.corpus_offsets = Offsets(corpora) if corpora else None
         self.listener_offsets: Offsets | None = None
+        self.novelty_limit: float | None = None
         self.config = config
         self.encoder_config = encoder
         self.target_layers: tuple[int, ...] = ()
@@ -186,7 +193,10 @@ class EncoderNetwork(MOSNetwork):
         if self.spectral is not None:
             scores = scores + self.spectral(audio, num_samples, num_frames)[:, : scores.shape[1]]
         log_errors = _mean_over_frames(errors, num_frames) if errors.shape[2] else None
-        return Prediction(_mean_over_frames(scores, num_frames), scores, num_frames, token_logits, log_errors)
+        novelty = None
+        if self.statistics is not None and self.novelty_limit is not None and not self.training:
+            novelty = self.statistics.novelty(layers, num_frames) / self.novelty_limit
+        return Prediction(_mean_over_frames(scores, num_frames), scores, num_frames, token_logits, log_errors, novelty)
 
     def score_layers(
         self, layers: list[Tensor], num_frames: Tensor, *, with_tokens: bool = True

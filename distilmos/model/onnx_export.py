@@ -24,7 +24,7 @@ from distilmos.errors import FailedError, InputError
 from distilmos.files import atomic_path
 from distilmos.model.directory import ONNX, WEIGHTS, ModelInfo
 from distilmos.model.networks import MOSNetwork
-from distilmos.model.onnx_file import AUDIO, FORMAT, KEY, SCORES, Metadata, open_onnx
+from distilmos.model.onnx_file import AUDIO, FORMAT, KEY, NOVELTY, SCORES, Metadata, open_onnx
 from distilmos.model.package import load_described
 from distilmos.ssl.encoder import export_mode
 
@@ -38,17 +38,17 @@ STORED = {"F32": "FLOAT", "F16": "FLOAT16"}  # types of the file of weights, and
 
 
 class _OneRecording(nn.Module):
-    """A network as a function from the samples of a recording (N,) to its frame scores (T, O)."""
+    """A network as a function from the samples of a recording (N,) to its frame scores (T, O), and its novelty (1,)."""
 
     def __init__(self, network: MOSNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, audio: Tensor) -> Tensor:
+    def forward(self, audio: Tensor) -> tuple[Tensor, ...]:
         # The shape as a tensor, because the tracer takes a number for a constant.
         prediction = self.network(audio[None], torch._shape_as_tensor(audio), with_tokens=False)
         scores: Tensor = prediction.frame_scores[0]
-        return scores
+        return (scores,) if prediction.novelty is None else (scores, prediction.novelty)
 
 
 @torch.inference_mode()
@@ -91,7 +91,7 @@ def _traced(network: MOSNetwork, info: ModelInfo) -> bytes:
             (torch.zeros(_samples(info, EXAMPLE_SECONDS)),),
             stream,
             input_names=[AUDIO],
-            output_names=[SCORES],
+            output_names=[SCORES, NOVELTY][: 1 + info.has_novelty],
             dynamic_axes={AUDIO: {0: "samples"}, SCORES: {0: "frames"}},
             opset_version=OPSET,
             export_params=False,
@@ -126,17 +126,20 @@ def _refer_to_weights(graph: Any, directory: Path) -> None:
 
 
 def _check(network: MOSNetwork, info: ModelInfo, path: Path) -> None:
-    """Compare the scores of noise, a part of which is silent, with those of torch."""
+    """Compare the outputs for noise, a part of which is silent, with those of torch."""
     session = open_onnx(path)[0]
     generator = np.random.default_rng(0)
     for seconds in CHECKED_SECONDS:
         samples = 0.1 * generator.standard_normal(_samples(info, seconds), np.float32)
         samples[samples.size // 2 : samples.size * 3 // 4] = 0
-        (found,) = session.run([SCORES], {AUDIO: samples})
-        audio = torch.from_numpy(samples)[None]
-        expected = network(audio, torch.tensor([samples.size]), with_tokens=False).frame_scores[0].numpy()
-        worst = np.abs(found.mean(0) - expected.mean(0)).max() if found.shape == expected.shape else np.inf
-        if not worst <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
-            raise FailedError(
-                f"{path.parent / ONNX}: not written: the scores of {samples.size} samples differ by {worst:.1e}"
-            )
+        prediction = network(torch.from_numpy(samples)[None], torch.tensor([samples.size]), with_tokens=False)
+        outputs = {SCORES: prediction.frame_scores[0]}
+        if prediction.novelty is not None:
+            outputs[NOVELTY] = prediction.novelty
+        for (name, wanted), found in zip(outputs.items(), session.run(None, {AUDIO: samples}), strict=True):
+            expected = wanted.numpy()
+            worst = np.abs(found.mean(0) - expected.mean(0)).max() if found.shape == expected.shape else np.inf
+            if not worst <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+                raise FailedError(
+                    f"{path.parent / ONNX}: not written: the {name} of {samples.size} samples differ by {worst:.1e}"
+                )

@@ -1,8 +1,8 @@
 """Read `model.onnx` of a model directory: the network as a graph for onnxruntime, without torch.
 
-The graph maps the samples of one recording, float32 (N,) at 16 kHz, to frame scores, float32 (T, O). Its weights are
-those of `model.safetensors` beside it, to which it refers byte by byte, so that a directory holds them once. Facts that
-prediction needs are in its metadata, as JSON; see Metadata.
+The graph maps the samples of one recording, float32 (N,) at 16 kHz, to frame scores, float32 (T, O), and, if the model
+can tell, to its novelty, float32 (1,). Its weights are those of `model.safetensors` beside it, to which it refers byte
+by byte, so that a directory holds them once. Facts that prediction needs are in its metadata, as JSON; see Metadata.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 KEY = "distilmos"  # of the metadata
-AUDIO, SCORES = "audio", "scores"  # names of the input and of the output
+AUDIO, SCORES, NOVELTY = "audio", "scores", "novelty"  # names of the input and of the outputs
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def open_onnx(path: Path) -> tuple[InferenceSession, ModelInfo]:
         ends = [(found.name, found.type, len(found.shape)) for found in (*session.get_inputs(), *session.get_outputs())]
     except Exception as error:  # onnxruntime has many types of errors, which share no other base
         raise InputError(f"{path}: not usable as ONNX: {(str(error).splitlines() or [''])[0]}") from None
-    if text is None or ends != [(AUDIO, "tensor(float)", 1), (SCORES, "tensor(float)", 2)]:
+    known = [(AUDIO, "tensor(float)", 1), (SCORES, "tensor(float)", 2), (NOVELTY, "tensor(float)", 1)]
+    if text is None or ends not in (known, known[:-1]):
         raise InputError(f"{path}: not written by distilmos; {command_for(directory)}")
     found = parse_json(text, path, dict).get("format")
     if found != FORMAT:
@@ -77,7 +78,8 @@ def open_onnx(path: Path) -> tuple[InferenceSession, ModelInfo]:
     metadata: Metadata = parse_json(text, path, Metadata)
     info = metadata.model
     targets = {scale.name for scale in info.scales}
-    if metadata.sampling_rate != SAMPLE_RATE or min(info.hop, info.min_samples, len(targets)) < 1:
+    is_ours = metadata.sampling_rate == SAMPLE_RATE and min(info.hop, info.min_samples, len(targets)) >= 1
+    if not is_ours or info.has_novelty != (ends == known):
         raise InputError(f"{path}: not written by distilmos; {command_for(directory)}")
     if info.weights != weights:
         raise InputError(f"{path}: made for other weights than {directory / WEIGHTS}; {command_for(directory)}")

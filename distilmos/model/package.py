@@ -48,6 +48,7 @@ def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, An
             key: list(value) if isinstance(value, tuple) else value
             for key, value in ModelConfig.model_dump(model.config, include=set(ModelConfig.model_fields)).items()
         },
+        **({} if model.novelty_limit is None else {"novelty_limit": model.novelty_limit}),
         **({"scales": [[s.lowest, s.highest, s.name] for s in model.scales]} if other_scales else {}),
         "about": about or {},
     }
@@ -84,6 +85,9 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
         settings, clusters = ModelConfig(**config["model"]), config["clusters"]
         described = (corpora_of(config), _scales(config), config.get("token_layers"))
         create = partial(build_model, settings, encoder, clusters, *described)
+        novelty_limit = config.get("novelty_limit")
+        if not (novelty_limit is None or float(novelty_limit) > 0):
+            raise ValueError(f"novelty_limit: {novelty_limit}")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a model configuration: {error}") from None
     weights = directory / WEIGHTS
@@ -95,6 +99,7 @@ def load_model_dir(directory: str | Path) -> MOSNetwork:
         raise InputError(f"{weights}: does not fit {path}: {error}") from None
     if isinstance(model, DistilMOS):
         model.kmeans = str(config.get("kmeans") or "")
+    model.novelty_limit = None if novelty_limit is None else float(novelty_limit)
     return model.eval()
 
 
@@ -110,6 +115,7 @@ def describe(model: MOSNetwork, name: str = "", weights: str = "") -> ModelInfo:
         max_samples=encoder.max_samples,
         scales=model.scales,
         offsets=dict(zip(offsets.names, offsets.centred().tolist(), strict=True)) if offsets else {},
+        has_novelty=model.novelty_limit is not None,
     )
 
 

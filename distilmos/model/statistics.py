@@ -60,6 +60,25 @@ class TimeStatistics(nn.Module):
         """Return the statistics of recordings, not standardised, (B, P): the mean over time of `_parts`."""
         return pool_layers(layers, num_frames).flatten(1)
 
+    def novelty(self, layers: list[Tensor], num_frames: Tensor) -> Tensor:
+        """Return how unlike those of the training set the statistics of recordings are, (B,).
+
+        It is the mean over features of the squared difference from the mean of the training set, in its variances: 1 in
+        the mean of the training set once `standardise` has seen it.
+        """
+        return ((self.pool(layers, num_frames) - self.mean) / self.scale).square().sum(1)
+
+    @torch.no_grad()
+    def standardise(self, linear: nn.Linear, pooled: np.ndarray) -> None:
+        """Standardise the features by `pooled`, (N, P), and change `linear` so that its scores stay the same."""
+        mean = torch.from_numpy(pooled.mean(0)).to(self.mean)
+        deviation = torch.from_numpy(pooled.std(0)).to(self.scale)
+        weights = linear.weight / self.scale
+        linear.bias.add_(weights @ (mean - self.mean))
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(deviation > 0, deviation, 1) * len(mean) ** 0.5)
+        linear.weight.copy_(weights * self.scale)
+
     @torch.no_grad()
     def fit(self, linear: nn.Linear, pooled: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> None:
         """Standardise the features, and set `linear`, which maps them to scores, to ridge regressions.

@@ -93,10 +93,12 @@ def interpolate(options: InterpolationOptions) -> Iterator[Path]:
     before = start.state_dict()
     after = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
     model.to(device)
+    limit = model.novelty_limit
     out = experiment.path / DIRECTORY
     rows = []
     for text, alpha in {alpha_text(alpha): alpha for alpha in options.alphas}.items():
         model.encoder.load_state_dict(interpolate_weights(before, after, alpha))
+        model.novelty_limit = limit if alpha == 1 else None  # it was measured with the encoder of the run
         fit_batch_norm(model, train, config, device)
         origin = {"run": experiment.tag, "start": config.init_model or config.ssl_model, "alpha": alpha}
         with replaced_directory(out / f"alpha_{text}") as directory:
@@ -161,7 +163,7 @@ def _predict(model: EncoderNetwork, data: Path, out: Path, device: torch.device,
     """
     options = PredictOptions(batch_seconds=batch_seconds)
     runtime = TorchRuntime(model, device)
-    journal = Journal(out / UTT2MOS, scales_of(runtime.info, options), "", {}, resume=False)
+    journal = Journal(out / UTT2MOS, scales_of(runtime.info, options), runtime.info, {}, resume=False)
     try:
         for score in predict(runtime, find_recordings([str(data)]), options):
             if score.error:

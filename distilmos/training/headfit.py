@@ -1,4 +1,4 @@
-"""Fits the statistics head to the frozen encoder before training starts."""
+"""The statistics head before training, fitted to the frozen encoder, and after it: what is unlike the training set."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from distilmos.model.statistics import TimeStatistics
 from distilmos.ridge import deal_whole
 from distilmos.training.loader import Batch
 from distilmos.training.ratedset import RatedSet
+
+FAMILIAR = 0.99  # share of the training set whose novelty is at most `novelty_limit`
 
 Pooled = tuple[list[int], np.ndarray]  # N recordings of the training set, and their statistics, float32 (N, P)
 
@@ -51,3 +53,22 @@ def fit_head(
     for members, rows in parts:
         pooled[members] = rows
     statistics.fit(model.linear, pooled, data.scores, deal_whole(data.systems, data.utterances, seed))
+
+
+def set_novelty(model: EncoderNetwork, statistics: TimeStatistics, parts: Sequence[Pooled]) -> None:
+    """Set `novelty_limit` of a trained model; its scores stay the same.
+
+    A model that started from another one with a limit keeps the features' standardisation: recordings like those of
+    either training set are familiar to it.
+
+    Args:
+        model: the network.
+        statistics: of the model.
+        parts: from `pool_recordings`; together they hold a sample of the training set.
+    """
+    pooled = np.concatenate([rows for _, rows in parts]).astype(np.float64)
+    if model.novelty_limit is None:
+        statistics.standardise(model.linear, pooled)
+    mean, scale = statistics.mean.cpu().numpy(), statistics.scale.cpu().numpy()
+    novelty = np.square((pooled - mean) / scale).sum(1)
+    model.novelty_limit = max(float(np.quantile(novelty, FAMILIAR)), model.novelty_limit or 0.0)

@@ -103,6 +103,7 @@ def _copy_weights(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
             f"{shapes[1].get(differs)} here"
         )
     model.load_state_dict(given, strict=False)
+    model.novelty_limit = initial.novelty_limit
     if branch and isinstance(model, EncoderNetwork):
         # The first scores are those of the branch, which has a bias of its own.
         torch.nn.init.zeros_(model.linear.weight)

@@ -34,7 +34,7 @@ from distilmos.training.checkpoint import (
 )
 from distilmos.training.config import TrainConfig
 from distilmos.training.distributed import World
-from distilmos.training.headfit import fit_head, pool_recordings
+from distilmos.training.headfit import fit_head, pool_recordings, set_novelty
 from distilmos.training.loader import Batch, BatchReader, read_batches
 from distilmos.training.monitor import Observer
 from distilmos.training.objective import StepSize, compute_objective, label_weight
@@ -317,6 +317,10 @@ class Trainer:
         self.world.copy_from_first(averaged.state_dict().values())
         with closing(self._read(batch_norm_plans(self._order), stop)) as batches:
             recompute_batch_norm(averaged, self._shared(batches))
+        if isinstance(averaged, EncoderNetwork) and averaged.statistics is not None:
+            with closing(self._read(batch_norm_plans(self._order), stop)) as batches:
+                own = pool_recordings(averaged, averaged.statistics, self._shared(batches))
+            set_novelty(averaged, averaged.statistics, self.world.gather(own))
         averaged.listener_offsets = None  # the final model predicts the scores of the mean listener
         about = {"ssl_model": self.config.ssl_model, "seed": self.config.seed, "averaged_steps": steps}
         if self.world.first:

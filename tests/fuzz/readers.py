@@ -35,7 +35,7 @@ from distilmos.errors import InputError, raise_faults
 from distilmos.inference.onnx_runtime import OnnxRuntime
 from distilmos.inference.output import Journal
 from distilmos.model.calibration import read_calibrations
-from distilmos.model.directory import find_model, read_corpora
+from distilmos.model.directory import ModelInfo, find_model, read_corpora
 from distilmos.model.official import load_official
 from distilmos.model.package import load_model_dir
 from distilmos.ratings.rules import Limits
@@ -253,7 +253,13 @@ def read_results() -> None:
 def read_journal() -> None:
     """Continue an interrupted prediction and write its file."""
     for path in Path().glob("*.partial"):
-        journal = Journal(path.with_suffix(""), (MOS_SCALE,), "x", {"model": "x"}, resume=True)
+        journal = Journal(
+            path.with_suffix(""),
+            (MOS_SCALE,),
+            ModelInfo("x", "", 320, 400, None, (MOS_SCALE,)),
+            {"model": "x"},
+            resume=True,
+        )
         for _, name, _ in journal.scored():
             journal.admit(name)
         journal.finish()

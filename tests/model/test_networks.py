@@ -149,6 +149,22 @@ def test_gain_changes_a_score_unless_the_level_is_normalised(normalised: bool):
     assert ((scores[1:3] - scores[0]).abs() < 1e-3).all() == normalised
 
 
+def test_standardised_statistics_give_the_same_scores():
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(model="sslmos", head="statistics"), load_ssl("hubert_tiny"), None).eval()
+    audio, samples = pad_audio(recordings())
+    with torch.no_grad():
+        model.statistics.mean.normal_()
+        before = model(audio, samples)
+        pooled = model.statistics.pool(*model.hidden_states(audio, samples))
+        model.statistics.standardise(model.linear, pooled.numpy())
+        after = model(audio, samples)
+        novelty = model.statistics.novelty(*model.hidden_states(audio, samples))
+    torch.testing.assert_close(after.frame_scores, before.frame_scores, atol=1e-4, rtol=1e-4)
+    assert novelty.mean() == pytest.approx(1, abs=1e-3)
+    assert after.novelty is None  # there is no limit yet
+
+
 def test_deviations_of_spectra_over_time_count():
     model = trained_looking(ModelConfig(model="spectral", spectral_dim=16))
     wave, samples = recordings()[3][None], torch.tensor([20000])

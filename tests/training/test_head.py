@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from distilmos.cli import main
@@ -89,6 +91,28 @@ def test_a_network_learns_its_expected_error(head, corpus, tmp_path) -> None:
     end = json.loads((tmp_path / "exp" / "log.jsonl").read_text().splitlines()[-1])
     likelihood = np.mean([e / b + np.log(2 * b) for e, b in zip(errors, expected, strict=True)])
     assert end["dev"]["regression"] == pytest.approx(likelihood, abs=1e-3)
+
+
+def test_recordings_unlike_the_training_set_are_told_apart(corpus, tmp_path, capsys) -> None:
+    """Also after another run that starts from the model; speech as in the first training set is then still familiar."""
+    settings = ["head=statistics", "model=sslmos", "token_weight=0", "max_steps=4", "warmup_steps=0", "eval_every=4"]
+    assert main(corpus.arguments(tmp_path / "first", *settings)) == 0
+    few = tmp_path / "few"
+    assert main(["subset-data", str(corpus.raw("train")), str(few), "--count", "4"]) == 0
+    arguments = corpus.arguments(tmp_path / "second", *settings, f"init_model={tmp_path / 'first' / 'final'}")
+    arguments[arguments.index("--train") + 1] = str(few)
+    assert main(arguments) == 0
+    tone = tmp_path / "tone.wav"
+    soundfile.write(tone, 0.1 * np.sin(np.arange(64000) / 5), 16000)
+    for run in ("first", "second"):
+        capsys.readouterr()
+        out, model = tmp_path / f"{run}.csv", tmp_path / run / "final"
+        assert main(["predict", str(corpus.raw("train")), str(tone), "--model", str(model), "--out", str(out)]) == 0
+        with out.open(newline="") as stream:
+            *speech, unlike = [float(row["novelty"]) for row in csv.DictReader(stream)]
+        assert np.mean(np.array(speech) > 1) <= 0.05
+        assert unlike > 1.5
+        assert str(tone) in capsys.readouterr().err
 
 
 def test_a_spectral_network_expects_no_error(corpus, tmp_path, capsys) -> None:
