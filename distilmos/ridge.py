@@ -36,10 +36,13 @@ class Ridge:
         return np.asarray(self.centre + (features - self.mean) / self.scale @ self.weights)
 
 
-def fit_ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> Ridge:
-    """Fit `features` (N, P) to `targets` (N, C) with the penalty that is best in a cross-validation over `folds` (N,).
+def fit_ridge(
+    features: np.ndarray, targets: np.ndarray, folds: np.ndarray, penalties: Sequence[float] = PENALTIES
+) -> Ridge:
+    """Fit `features` (N, P) to `targets` (N, C).
 
-    The folds must have at least two different values.
+    The penalty is the one of `penalties` that is best in a cross-validation over `folds` (N,), which must have at least
+    two different values.
     """
     mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
     scale = np.where(deviation > 0, deviation, 1) * np.sqrt(features.shape[1])
@@ -72,7 +75,7 @@ def fit_ridge(features: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> R
             total += float(np.square(errors).sum())
         return total
 
-    errors = {penalty: error(penalty) for penalty in PENALTIES}
+    errors = {penalty: error(penalty) for penalty in penalties}
     best = min(errors, key=errors.__getitem__)
     weights = inputs.T @ (left @ (rotated / (squares + best)[:, None]))
     return Ridge(mean, scale, weights, centre, errors[best])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -71,8 +73,8 @@ class TimeStatistics(nn.Module):
     @torch.no_grad()
     def standardise(self, linear: nn.Linear, pooled: np.ndarray) -> None:
         """Standardise the features by `pooled`, (N, P), and change `linear` so that its scores stay the same."""
-        mean = torch.from_numpy(pooled.mean(0)).to(self.mean)
-        deviation = torch.from_numpy(pooled.std(0)).to(self.scale)
+        mean = torch.from_numpy(pooled.mean(0, dtype=np.float64)).to(self.mean)
+        deviation = torch.from_numpy(pooled.std(0, dtype=np.float64)).to(self.scale)
         weights = linear.weight / self.scale
         linear.bias.add_(weights @ (mean - self.mean))
         self.mean.copy_(mean)
@@ -80,25 +82,25 @@ class TimeStatistics(nn.Module):
         linear.weight.copy_(weights * self.scale)
 
     @torch.no_grad()
-    def fit(self, linear: nn.Linear, pooled: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> None:
-        """Standardise the features, and set `linear`, which maps them to scores, to ridge regressions.
+    def fit(
+        self, linear: nn.Linear, pooled: np.ndarray, targets: np.ndarray, folds: np.ndarray, penalties: Sequence[float]
+    ) -> None:
+        """Set `linear`, which maps the features to scores, to ridge regressions.
 
         Args:
             linear: from P features to the outputs.
             pooled: statistics of the training set, (N, P).
             targets: scores, (N, outputs), NaN where there is none.
             folds: for the choice of the penalty, (N,).
+            penalties: to choose from, see `fit_ridge`.
         """
+        mean, scale = (values.double().cpu().numpy() for values in (self.mean, self.scale))
         for output, scores in enumerate(targets.T):
             known = ~np.isnan(scores)
             own = folds[known]
             if len(np.unique(own)) == 1:
                 own = np.arange(len(own))  # all labels are of one fold: leave out one at a time
-            ridge = fit_ridge(pooled[known], scores[known, None], own)
-            if output == 0:
-                mean, scale = ridge.mean, ridge.scale
-                self.mean.copy_(torch.from_numpy(mean))
-                self.scale.copy_(torch.from_numpy(scale))
+            ridge = fit_ridge(pooled[known], scores[known, None], own, penalties)
             weights = ridge.weights[:, 0] / ridge.scale
             linear.weight[output].copy_(torch.from_numpy(weights * scale))
             linear.bias[output] = float(ridge.centre[0] + (mean - ridge.mean) @ weights)

@@ -9,7 +9,8 @@ import torch
 
 from distilmos.model.networks import EncoderNetwork
 from distilmos.model.statistics import TimeStatistics
-from distilmos.ridge import deal_whole
+from distilmos.ridge import PENALTIES, deal_whole
+from distilmos.training.config import TrainConfig
 from distilmos.training.loader import Batch
 from distilmos.training.ratedset import RatedSet
 
@@ -38,21 +39,27 @@ def pool_recordings(model: EncoderNetwork, statistics: TimeStatistics, batches: 
 
 
 def fit_head(
-    model: EncoderNetwork, statistics: TimeStatistics, data: RatedSet, parts: Sequence[Pooled], seed: int
+    model: EncoderNetwork, statistics: TimeStatistics, data: RatedSet, parts: Sequence[Pooled], config: TrainConfig
 ) -> None:
     """Fit the head of `model` to the scores of a training set.
+
+    A model that started from another one keeps the standardisation of its features, see `set_novelty`.
 
     Args:
         model: the network.
         statistics: of the model.
         data: the training set. No system is in two folds of the cross-validation that chooses the penalty.
         parts: from `pool_recordings`; together they hold all recordings of the set.
-        seed: seed of the folds.
+        config: settings of the run.
     """
     pooled = np.empty((len(data.utterances), len(statistics.mean)), np.float32)
     for members, rows in parts:
         pooled[members] = rows
-    statistics.fit(model.linear, pooled, data.scores, deal_whole(data.systems, data.utterances, seed))
+    if model.novelty_limit is None:
+        statistics.standardise(model.linear, pooled)
+    folds = deal_whole(data.systems, data.utterances, config.seed)
+    penalties = (config.head_penalty,) if config.head_penalty else PENALTIES
+    statistics.fit(model.linear, pooled, data.scores, folds, penalties)
 
 
 def set_novelty(model: EncoderNetwork, statistics: TimeStatistics, parts: Sequence[Pooled]) -> None:

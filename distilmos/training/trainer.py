@@ -157,9 +157,9 @@ class Trainer:
         self._finish(monitor, reason, stop)
 
     def _fit_head(self, stop: StopRequest) -> None:
-        """Fit a statistics head that no earlier model has given; `run` then copies it from the first process."""
+        """Fit a statistics head; `run` then copies it from the first process."""
         model = self.model
-        if not isinstance(model, EncoderNetwork) or model.statistics is None or self.config.init_model:
+        if not isinstance(model, EncoderNetwork) or model.statistics is None:
             return
         plans = evaluation_plans(self.train.num_samples, round(self.config.batch_seconds * SAMPLE_RATE))
         with self.world.together(), stop.interrupting(), closing(self._read(plans, stop)) as batches:
@@ -167,7 +167,7 @@ class Trainer:
         parts = self.world.gather(own)
         with self.world.together(), stop.interrupting():
             if self.world.first:
-                fit_head(model, model.statistics, self.train, parts, self.config.seed)
+                fit_head(model, model.statistics, self.train, parts, self.config)
 
     def _read(self, plans: Iterable[BatchPlan], stop: StopRequest) -> Generator[Batch]:
         """Read the shares of this process of batches of the training set."""
