@@ -16,10 +16,11 @@ data_dir=               # directory of recordings, searched recursively; if empt
 download_dir=downloads  # directory of the download
 base_url=https://www.openslr.org/resources/12  # of train-clean-100.tar.gz: OpenSLR, or a mirror
 allow_partial=false     # true skips unreadable recordings, and lists them
+copies=1                # times that each recording is degraded, each time in another way
 degrade_jobs=2          # parallel processes
 # End of options
 take_all_options "$0" "$@"
 
 find_speech "${data_dir}" "${download_dir}" "${base_url}"
 exec distilmos python local/prepare.py --db_root "${speech}" --datadir "${datadir}" --allow_partial "${allow_partial}" \
-    --jobs "${degrade_jobs}"
+    --copies "${copies}" --jobs "${degrade_jobs}"

@@ -1,11 +1,11 @@
 """Make the data directories train, dev and test of degraded plain speech, with the audio in DATADIR/wav.
 
-Every recording is degraded once, by one of KINDS at one of STRENGTHS: its system. The ratings are simulated.
+Every copy of a recording is degraded once, by one of KINDS at one of STRENGTHS: its system. The ratings are simulated.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -36,9 +36,36 @@ BAND_LIMITED = 1 / 3  # share of recordings with an upper limit below 8 kHz, as 
 LOWEST_LIMIT = 6500.0  # Hz
 
 
+@dataclass(frozen=True)
+class Copy:
+    """A recording that is degraded in one way.
+
+    Attributes:
+        recording: the recording.
+        id: utterance id; that of the recording for its first copy.
+    """
+
+    recording: PlainRecording
+    id: str
+
+    def draw(self) -> tuple[str, float, np.random.Generator]:
+        """Draw the degradation: kind, strength, and a generator for its other random numbers."""
+        rng = generator_of(self.id, SEED)
+        kind = str(rng.choice(KINDS))
+        strength = float(rng.choice(STRENGTHS))
+        return kind, 0.0 if kind == "clean" else strength, rng
+
+    def rated(self) -> Utterance:
+        """Return the utterance after its degradation, with its rating."""
+        kind, strength, _ = self.draw()
+        mos = true_quality(kind, strength, 0.0)
+        return Utterance(self.id, self.recording.path, system_name(kind, strength), mos, group=kind)
+
+
 def main() -> None:
     """Read the command line and make the corpus."""
     parser = corpus_parser(__doc__, "directory of recordings")
+    parser.add_argument("--copies", type=int, required=True, metavar="N", help="times to degrade each recording")
     parser.add_argument("--jobs", type=int, required=True, metavar="N", help="parallel processes")
     args = parser.parse_args()
     source, wav = args.db_root.resolve(), (args.datadir / "wav").resolve()
@@ -48,17 +75,21 @@ def main() -> None:
     preparation = Preparation(f"degraded speech of {args.db_root}", args.datadir, allow_partial=args.allow_partial)
     for name in ("train", "dev", "test"):
         preparation.begin(name)
-    recordings = {}
+    recordings: dict[str, PlainRecording] = {}
+    copies: dict[str, Copy] = {}
     for recording in find_plain_speech(args.db_root):
-        preparation.add(set_of(recording), rated(recording), str(recording.path))
         recordings[recording.id] = recording
+        for number in range(1, args.copies + 1):
+            copy = Copy(recording, recording.id if number == 1 else f"{recording.id}-copy{number}")
+            preparation.add(set_of(recording), copy.rated(), str(recording.path))
+            copies[copy.id] = copy
     preparation.check()
     ring = Ring(recordings)
     with replaced_directory(wav) as new:
         for members in preparation.sets.values():
             utterances = list(members.values())
             made = joblib.Parallel(args.jobs, return_as="generator")(
-                joblib.delayed(make)(recordings[u.id], next_talkers(ring, recordings, u.id), new / f"{u.id}.wav")
+                joblib.delayed(make)(copies[u.id], next_talkers(ring, recordings, copies[u.id]), new / f"{u.id}.wav")
                 for u in utterances
             )
             for utterance, (seconds, fault) in zip(utterances, made, strict=True):
@@ -77,31 +108,18 @@ def set_of(recording: PlainRecording) -> str:
     return "test" if recording.one_in(HELD_OUT, 1) else "train"
 
 
-def draw(recording: PlainRecording) -> tuple[str, float, np.random.Generator]:
-    """Draw the degradation of a recording: kind, strength, and a generator for its other random numbers."""
-    rng = generator_of(recording.id, SEED)
-    kind = str(rng.choice(KINDS))
-    strength = float(rng.choice(STRENGTHS))
-    return kind, 0.0 if kind == "clean" else strength, rng
-
-
-def rated(recording: PlainRecording) -> Utterance:
-    """Return the utterance for a recording after its degradation, with its rating."""
-    kind, strength, _ = draw(recording)
-    mos = true_quality(kind, strength, 0.0)
-    return Utterance(recording.id, recording.path, system_name(kind, strength), mos, group=kind)
-
-
-def next_talkers(ring: Ring, recordings: dict[str, PlainRecording], name: str) -> list[Path]:
-    """Return recordings of other talkers for `name`, if one degrades it: several, because some may be silent."""
-    if draw(recordings[name])[0] != TALKER:
+def next_talkers(ring: Ring, recordings: dict[str, PlainRecording], copy: Copy) -> list[Path]:
+    """Return recordings of other talkers for `copy`, if one degrades it: several, because some may be silent."""
+    if copy.draw()[0] != TALKER:
         return []
-    return [recordings[other].path for other in islice(ring.after(name, SEED), 10)]
+    others = (name for name in ring.after(copy.id, SEED) if name != copy.recording.id)
+    return [recordings[name].path for name in islice(others, 10)]
 
 
-def make(recording: PlainRecording, others: list[Path], path: Path) -> tuple[float, str]:
+def make(copy: Copy, others: list[Path], path: Path) -> tuple[float, str]:
     """Write a degraded recording to `path`, at the level of all others; return its seconds, and its fault or ""."""
-    kind, strength, rng = draw(recording)
+    recording = copy.recording
+    kind, strength, rng = copy.draw()
     try:
         samples = at_level(read_beginning(recording.path))
         if not samples.any():
