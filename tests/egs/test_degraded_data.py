@@ -63,6 +63,21 @@ def test_every_recording_is_degraded_once_and_rated(made):
             assert (power(change, 0, 6500) < 1e-8) == (kind == "clean"), data.systems[utterance]
 
 
+def test_further_copies_are_degraded_in_another_way(made, tmp_path):
+    """The first copies are those of a corpus with one copy; all copies of a recording are in one set."""
+    assert prepare(tmp_path / "data", made / "speech", "--copies", "3").returncode == 0
+    for name in SETS:
+        one, three = (read_data_dir(root / "data" / name) for root in (made, tmp_path))
+        assert sorted(three.wavs) == sorted(f"{u}{copy}" for u in one.wavs for copy in ("", "-copy2", "-copy3"))
+        different = 0
+        for utterance, (path, _) in one.wavs.items():
+            first, second = three.wavs[utterance][0], three.wavs[f"{utterance}-copy2"][0]
+            assert first.read_bytes() == path.read_bytes()
+            assert three.mos[utterance] == one.mos[utterance]
+            different += first.read_bytes() != second.read_bytes()
+        assert different >= 0.9 * len(one.wavs)  # two copies may both be undegraded
+
+
 def test_a_third_of_the_recordings_has_a_limit_below_8_khz(made):
     sets = [read_data_dir(made / "data" / name) for name in SETS]
     paths = [
