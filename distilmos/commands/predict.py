@@ -10,8 +10,9 @@ one recording, or - for one recording on standard input. Of a data directory, on
 Audio of any sampling rate is resampled to 16 kHz; channels are averaged, unless --channel chooses one. A recording
 longer than --window is scored in overlapping windows of that length; its score is the mean over all its frames. A score
 depends on the recording alone, not on the other inputs. A warning names each recording that is silent or clipped, whose
-channels cancel, whose header gives a wrong size, or that is unlike the training data of a model that can tell it: above
-1, its `novelty` (a column of .csv and .jsonl) exceeds that of 99 % of the training data.
+channels cancel, whose header gives a wrong size, or that is unlike the training data of the model. A model that can
+tell gives each recording a `novelty`, a column of .csv and .jsonl: above 1, it exceeds that of 99 % of the training
+data.
 
 --out FILE.csv or FILE.jsonl lists the recordings in the order of the inputs, with the reason where one cannot be used.
 Any other name is written as a Kaldi-style table `utterance MOS` without those. Of a model with several targets, this

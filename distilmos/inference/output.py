@@ -9,10 +9,10 @@ Of N runs that share the inputs, number I has every Nth recording, from the Ith 
 OUT.IofN when it is complete; `join` takes the recordings of all N to one journal, in the order of the inputs.
 
 CSV and JSON lines have a column `mos`, or one for each target with its name; of calibrated scores also a column
-`calibrated` with the name of the calibration; of a model that can tell it a column `novelty` (see `Score`). Their last
-column, `model`, is name and version of the model. The table
-utt2mos holds the first target; further targets have tables utt2TARGET beside it. Unless scores are MOS from 1 to 5, the
-file `scale` beside it says so. A table with another name can hold a single target only.
+`calibrated` with the name of the calibration; and `novelty` (see `Score`) if the model can tell. Their last column,
+`model`, is name and version of the model. The table utt2mos holds the first target; further targets have tables
+utt2TARGET beside it. Unless scores are MOS from 1 to 5, the file `scale` beside it says so. A table with another name
+can hold a single target only.
 """
 
 from __future__ import annotations

@@ -109,6 +109,13 @@ class Score:
     calibrated: str = ""
     novelty: float = math.nan
 
+    @property
+    def doubt(self) -> str:
+        """Why the score may mean little; empty if the model has no reason to doubt it."""
+        if not self.novelty > 1:
+            return ""
+        return f"unlike the training data of {self.model} (novelty {self.novelty:.1f}; up to 1 is usual)"
+
 
 @dataclass
 class _Pending:
@@ -271,19 +278,9 @@ class _Output:
                 self._scales[0],
                 model=self._model,
             )
-        novelty = fmean(scores.novelty for _, scores in windows)
-        recording = owner.recording
-        found = owner.checks.warnings("choose one with the option `channel`") if recording else []
-        if novelty > 1:
-            found.append(
-                f"unlike the training data of {self._model} (novelty {novelty:.1f}, of which usual is up to 1)"
-            )
-        if found:
-            name = recording.name if recording else f"waveform {owner.utterance}"
-            warnings.warn(f"{name}: {'; '.join(found)}", InputWarning, stacklevel=3)
         each = [self._converted(np.ascontiguousarray(scores) + self._offset, n) for n, scores in enumerate(frames.T)]
         scores = [float(frames.mean(dtype=np.float64)) for frames in each]
-        return Score(
+        score = Score(
             owner.utterance,
             owner.samples / SAMPLE_RATE,
             scores[0],
@@ -294,8 +291,10 @@ class _Output:
             scores={scale.name: value for scale, value in zip(self._scales, scores, strict=True)},
             model=self._model,
             calibrated=self._calibration.name if self._calibration else "",
-            novelty=novelty,
+            novelty=fmean(found.novelty for _, found in windows),
         )
+        _warn(owner, score)
+        return score
 
     def _converted(self, frames: np.ndarray, target: int) -> np.ndarray:
         """Return the frame scores (T,) of a target, by its number, on its scale."""
@@ -303,6 +302,17 @@ class _Output:
             return MOS_SCALE.convert(frames, self._scales[target]).astype(np.float32)
         own = MOS_SCALE.convert(frames, self._model_scales[target])
         return self._calibration.targets[target].calibrate(own).astype(np.float32)
+
+
+def _warn(owner: _Pending, score: Score) -> None:
+    recording = owner.recording
+    # The caller checks waveforms, which it has at their own sampling rate.
+    found = owner.checks.warnings("choose one with the option `channel`") if recording else []
+    if score.doubt:
+        found.append(score.doubt)
+    if found:
+        name = recording.name if recording else f"waveform {owner.utterance}"
+        warnings.warn(f"{name}: {'; '.join(found)}", InputWarning, stacklevel=4)
 
 
 def _offset(info: ModelInfo, corpus: str | None) -> float:

@@ -17,7 +17,7 @@ CONFIG, WEIGHTS, ONNX, CARD = "config.yaml", "model.safetensors", "model.onnx", 
 CALIBRATIONS = "calibrations.json"
 MODELS = Path(__file__).parents[1] / "models"
 PUBLISHED = Files(settings=[[CONFIG]], weights=[[WEIGHTS]], extra=[ONNX, CARD, CALIBRATIONS])
-DEFAULT = "tcdvoip"  # the model that predicts if the user names none
+DEFAULT = "whisper_voip"  # the model that predicts if the user names none
 IN_EXPERIMENT = ("final", "model")  # model directories of an experiment, which has the name
 DIGITS = 8  # of the hash of its weights, as the version of a model
 

@@ -35,6 +35,8 @@ def make_page(predictor: Predictor, title: str) -> Any:
         (score,) = predictor.score([_upload(path)])
         if score.error:
             raise gradio.Error(_problem(score))
+        if score.doubt:
+            gradio.Warning(f"This recording is {score.doubt}: the score may mean little.")
         return ", ".join(f"{value:.2f}" for value in score.scores.values()), plot_frames(score)
 
     def score_several(paths: list[str] | None) -> tuple[list[list[Any]], str | None]:
@@ -106,7 +108,12 @@ def _problem(score: Score) -> str:
 def _row(score: Score, targets: int) -> list[Any]:
     if score.error:
         return [score.utterance, *[None] * (targets + 1), _problem(score)]
-    return [score.utterance, *(round(value, 4) for value in score.scores.values()), round(score.seconds, 2), ""]
+    return [
+        score.utterance,
+        *(round(value, 4) for value in score.scores.values()),
+        round(score.seconds, 2),
+        score.doubt,
+    ]
 
 
 def _write_csv(columns: list[str], rows: list[list[Any]]) -> str:

@@ -86,9 +86,9 @@ def test_all_sets_are_prepared_and_scored(generated: Path, generated_ood: Path, 
     for name in set(OWN) - {"svcc23"}:
         shutil.rmtree(raw / name)
     score = egs / "mos_bench" / "score.sh"
-    done = run_script(score, "tcdvoip", "--num_threads", "1")
+    done = run_script(score, "spectral_voip", "--num_threads", "1")
     assert done.returncode == 0, done.stdout + done.stderr
-    exp = egs / "mos_bench" / "exp" / "tcdvoip"
+    exp = egs / "mos_bench" / "exp" / "spectral_voip"
     page = (exp / "MOS_BENCH.md").read_text()
     assert page in done.stdout
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
@@ -109,7 +109,7 @@ def test_all_sets_are_prepared_and_scored(generated: Path, generated_ood: Path, 
     lines = (changed / "utt2mos").read_text().splitlines()
     (changed / "ratings").unlink()
     (changed / "utt2mos").write_text("\n".join([f"{lines[0].split()[0]} 1.125", *lines[1:]]) + "\n")
-    assert run_script(score, "tcdvoip").returncode == 0
+    assert run_script(score, "spectral_voip").returncode == 0
     assert (exp / "svcc23" / "utt2mos").stat().st_mtime_ns == left
     assert "1.125" in (exp / "bvcc_ood_test" / "scored.tsv").read_text()
 
@@ -221,8 +221,8 @@ def test_wrong_use_of_score(tmp_path: Path) -> None:
         ((), "model"),
         (("--out", tmp_path), "model"),
         (("no_such_model",), "no_such_model"),
-        (("tcdvoip", "--no_such_option", "1"), "--no_such_option"),
-        (("tcdvoip", "--dumpdir_of", "nowhere=x"), "nowhere"),
+        (("spectral_voip", "--no_such_option", "1"), "--no_such_option"),
+        (("spectral_voip", "--dumpdir_of", "nowhere=x"), "nowhere"),
     ):
         done = run_script(score, *options)
         assert done.returncode == 2, options

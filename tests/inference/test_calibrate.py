@@ -136,7 +136,7 @@ def test_a_set_without_ratings_and_names_that_do_not_fit_are_refused(tmp_path, m
     capsys.readouterr()
     assert main(["calibrate", str(model_dir), "--data", str(data)]) == 2
     assert f"{data / 'utt2mos'}: " in capsys.readouterr().err
-    for other in ("tcdvoip", str(tmp_path / "nothing")):
+    for other in ("spectral_voip", str(tmp_path / "nothing")):
         assert main(["calibrate", other, "--data", str(data)]) == 2
         assert f"error: {other}: " in capsys.readouterr().err
     assert not (model_dir / "calibrations.json").exists()
@@ -145,7 +145,7 @@ def test_a_set_without_ratings_and_names_that_do_not_fit_are_refused(tmp_path, m
 def test_a_calibration_belongs_to_one_model_and_excludes_other_scales(tmp_path, model_dir, recordings, rate, capsys):
     data, _ = rate(line)
     assert main(["calibrate", str(model_dir), "--data", str(data)]) == 0
-    other = shutil.copytree(find_model("tcdvoip"), tmp_path / "other")
+    other = shutil.copytree(find_model("spectral_voip"), tmp_path / "other")
     shutil.copy(model_dir / "calibrations.json", other)
     capsys.readouterr()
     predict_one = ["predict", str(recordings[0]), "--calibrated"]

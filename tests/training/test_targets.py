@@ -95,7 +95,7 @@ def test_results_name_the_scale(corpus, sets, tmp_path, capsys) -> None:
     assert main(["compare", str(results), str(results), "--json", str(tmp_path / "compared.json")]) == 0
     assert json.loads((tmp_path / "compared.json").read_text())["scale"] == metrics["scale"]
     # A later prediction on 1..5 removes the scale of the earlier one.
-    other = ["predict", str(sets["dev"]), "--model", "tcdvoip", "--out", str(tmp_path / "o" / "utt2mos")]
+    other = ["predict", str(sets["dev"]), "--model", "spectral_voip", "--out", str(tmp_path / "o" / "utt2mos")]
     assert main([*other, "--scale", "0", "100"]) == 0
     assert (tmp_path / "o" / "scale").read_text() == "0 100 MOS\n"
     assert main(other) == 0
