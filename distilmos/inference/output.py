@@ -71,7 +71,7 @@ class _Record(BaseModel):
     scores: dict[str, FiniteFloat] | None
     seconds: FiniteFloat | None
     error: InstanceOf[str] | None
-    novelty: FiniteFloat | None
+    novelty: FiniteFloat | None = None  # journals of older versions lack it
     file: list[int] | None
 
     @model_validator(mode="after")
