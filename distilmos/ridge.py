@@ -44,8 +44,7 @@ def fit_ridge(
     The penalty is the one of `penalties` that is best in a cross-validation over `folds` (N,), which must have at least
     two different values.
     """
-    mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
-    scale = np.where(deviation > 0, deviation, 1) * np.sqrt(features.shape[1])
+    mean, scale = standardisation(features)
     inputs = (features - mean) / scale
     left, squares = _left_vectors(inputs)
     centre = targets.mean(0)
@@ -79,6 +78,12 @@ def fit_ridge(
     best = min(errors, key=errors.__getitem__)
     weights = inputs.T @ (left @ (rotated / (squares + best)[:, None]))
     return Ridge(mean, scale, weights, centre, errors[best])
+
+
+def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of each feature (N, P), and the divisor after which all P together have variance 1, (P,) each."""
+    deviation = features.std(0, dtype=np.float64)
+    return features.mean(0, dtype=np.float64), np.where(deviation > 0, deviation, 1) * np.sqrt(features.shape[1])
 
 
 def best_fit(models: Sequence[Ridge]) -> int:

@@ -94,7 +94,8 @@ def doubts_of(
         if prediction.log_errors is not None:
             doubts[EXPECTED].append(float(prediction.log_errors[0, 0].exp()))
         if network.statistics is not None:
-            doubts[NOVELTY].append(float(network.statistics.novelty(layers, num_frames)))
+            pooled = network.statistics.pool(layers, num_frames)
+            doubts[NOVELTY].append(float(network.statistics.novelty(pooled)))
     return np.array(scores), {name: np.array(values) for name, values in doubts.items()}
 
 

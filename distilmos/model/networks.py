@@ -195,7 +195,7 @@ class EncoderNetwork(MOSNetwork):
         log_errors = _mean_over_frames(errors, num_frames) if errors.shape[2] else None
         novelty = None
         if self.statistics is not None and self.novelty_limit is not None and not self.training:
-            novelty = self.statistics.novelty(layers, num_frames) / self.novelty_limit
+            novelty = self.statistics.novelty(self.statistics.pool(layers, num_frames)) / self.novelty_limit
         return Prediction(_mean_over_frames(scores, num_frames), scores, num_frames, token_logits, log_errors, novelty)
 
     def score_layers(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distilmos.ridge import fit_ridge
+from distilmos.ridge import fit_ridge, standardisation
 from distilmos.ssl.encoder import valid_mask
 from distilmos.ssl.pooling import EPS, pool_layers
 
@@ -62,23 +62,22 @@ class TimeStatistics(nn.Module):
         """Return the statistics of recordings, not standardised, (B, P): the mean over time of `_parts`."""
         return pool_layers(layers, num_frames).flatten(1)
 
-    def novelty(self, layers: list[Tensor], num_frames: Tensor) -> Tensor:
-        """Return how unlike those of the training set the statistics of recordings are, (B,).
+    def novelty(self, pooled: Tensor) -> Tensor:
+        """Return how unlike those of the training set the statistics of recordings, (B, P) from `pool`, are: (B,).
 
         It is the mean over features of the squared difference from the mean of the training set, in its variances: 1 in
         the mean of the training set once `standardise` has seen it.
         """
-        return ((self.pool(layers, num_frames) - self.mean) / self.scale).square().sum(1)
+        return ((pooled - self.mean) / self.scale).square().sum(1)
 
     @torch.no_grad()
     def standardise(self, linear: nn.Linear, pooled: np.ndarray) -> None:
         """Standardise the features by `pooled`, (N, P), and change `linear` so that its scores stay the same."""
-        mean = torch.from_numpy(pooled.mean(0, dtype=np.float64)).to(self.mean)
-        deviation = torch.from_numpy(pooled.std(0, dtype=np.float64)).to(self.scale)
+        mean, scale = (torch.from_numpy(values).to(self.mean) for values in standardisation(pooled))
         weights = linear.weight / self.scale
         linear.bias.add_(weights @ (mean - self.mean))
         self.mean.copy_(mean)
-        self.scale.copy_(torch.where(deviation > 0, deviation, 1) * len(mean) ** 0.5)
+        self.scale.copy_(scale)
         linear.weight.copy_(weights * self.scale)
 
     @torch.no_grad()

@@ -62,6 +62,7 @@ def fit_head(
     statistics.fit(model.linear, pooled, data.scores, folds, penalties)
 
 
+@torch.no_grad()
 def set_novelty(model: EncoderNetwork, statistics: TimeStatistics, parts: Sequence[Pooled]) -> None:
     """Set `novelty_limit` of a trained model; its scores stay the same.
 
@@ -73,9 +74,8 @@ def set_novelty(model: EncoderNetwork, statistics: TimeStatistics, parts: Sequen
         statistics: of the model.
         parts: from `pool_recordings`; together they hold a sample of the training set.
     """
-    pooled = np.concatenate([rows for _, rows in parts]).astype(np.float64)
+    pooled = np.concatenate([rows for _, rows in parts])
     if model.novelty_limit is None:
         statistics.standardise(model.linear, pooled)
-    mean, scale = statistics.mean.cpu().numpy(), statistics.scale.cpu().numpy()
-    novelty = np.square((pooled - mean) / scale).sum(1)
+    novelty = statistics.novelty(torch.from_numpy(pooled).to(statistics.mean.device)).cpu().numpy()
     model.novelty_limit = max(float(np.quantile(novelty, FAMILIAR)), model.novelty_limit or 0.0)
