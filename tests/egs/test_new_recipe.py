@@ -79,8 +79,8 @@ def quick(script: str) -> str:
 
 @pytest.mark.slow
 def test_the_text_leads_to_a_trained_model(top: Path, corpus: Path) -> None:
-    assert [kind for kind, _ in BLOCKS] == ["sh", "diff", "sh", "sh", "sh"]
-    make, patch, prepare, attempt, train = (block for _, block in BLOCKS)
+    assert [kind for kind, _ in BLOCKS] == ["sh", "bash", "diff", "sh", "sh", "sh"]
+    make, _, patch, prepare, attempt, train = (block for _, block in BLOCKS)
     assert shell(make, top).returncode == 0
     recipe = top / "egs" / "mycorpus"
 
@@ -110,10 +110,24 @@ def test_the_text_leads_to_a_trained_model(top: Path, corpus: Path) -> None:
             assert (recipe / "exp" / tag / made).exists()
 
 
+def test_a_list_of_ratings_needs_no_python(top: Path, corpus: Path) -> None:
+    make, lines, _, prepare = (block for _, block in BLOCKS[:4])
+    assert shell(make, top).returncode == 0
+    local = top / "egs" / "mycorpus" / "local"
+    before = (local / "data.sh").read_text().splitlines(keepends=True)
+    (local / "data.sh").write_text("".join(before[:-1]) + lines)
+    (local / "prepare.py").unlink()
+    done = shell(prepare.replace("/path/to/corpus", str(corpus)), top)
+    assert done.returncode == 0, done.stdout + done.stderr
+    sets = [read_data_dir(local.parent / "data" / name) for name in ("train", "dev", "test")]
+    assert sum(len(data.wavs) for data in sets) == 36
+    assert len({system for data in sets for system in data.systems.values()}) == 12
+
+
 @pytest.mark.slow
 def test_another_scale_and_several_targets(top: Path, corpus: Path) -> None:
     """The list below the text says what to change for them."""
-    make, patch = (block for _, block in BLOCKS[:2])
+    make, _, patch = (block for _, block in BLOCKS[:3])
     assert shell(make, top).returncode == 0
     apply(patch, top)
     recipe = top / "egs" / "mycorpus"
