@@ -12,11 +12,14 @@ import soundfile
 from helpers.corpora import RATE, clean_speech
 from helpers.recipes import EGS, run_script, says
 
+from distilmos.data import ffmpeg
 from distilmos.data.audio import read_audio
 from distilmos.data.datadir import read_data_dir
 from distilmos.data.plain import find_plain_speech
+from distilmos.references.published import load_published
 from distilmos.simulation.degrade import LEVEL, level_of
-from distilmos.simulation.listeners import true_quality
+from distilmos.simulation.listeners import QUALITY_LOSS, true_quality
+from distilmos.simulation.processing import PROCESSING
 
 SETS = ("train", "dev", "test")
 
@@ -76,6 +79,38 @@ def test_further_copies_are_degraded_in_another_way(made, tmp_path):
             assert three.mos[utterance] == one.mos[utterance]
             different += first.read_bytes() != second.read_bytes()
         assert different >= 0.9 * len(one.wavs)  # two copies may both be undegraded
+
+
+def test_wide_data_has_more_kinds_and_ratings_of_a_published_model(tmp_path, speech):
+    """A rating is the mean of the simulated one and that of Distill-MOS, if there are both."""
+    pytest.importorskip("distillmos", reason="the extra references is not installed")
+    if not ffmpeg.available():
+        pytest.skip("ffmpeg is not installed")
+    (speech / "talker1").rename(speech / "synthetic")
+    done = prepare(tmp_path / "data", speech, "--wide", "true")
+    assert done.returncode == 0, done.stderr
+    predict = load_published("distillmos")
+    kinds, longer = set(), 0
+    data = [read_data_dir(tmp_path / "data" / name) for name in SETS]
+    recordings = {recording.id: recording for recording in find_plain_speech(speech)}
+    assert sorted(recordings) == sorted(utterance for one in data for utterance in one.wavs)
+    for one in data:
+        assert "Distill-MOS" in one.notes
+        for utterance, (path, _) in one.wavs.items():
+            kind, _, strength = one.systems[utterance].partition("_")
+            kinds.add(kind)
+            samples = read_audio(path)
+            added = samples.size - read_audio(recordings[utterance].path).size
+            longer += added > 0
+            if added == 0 and utterance.endswith(("0", "5")):  # some, for time
+                rating = predict(samples)
+                if kind in QUALITY_LOSS and not utterance.startswith("synthetic"):
+                    rating = (rating + true_quality(kind, float(strength or 0) / 100, 0.0)) / 2
+                assert one.mos[utterance] == pytest.approx(rating, abs=0.02)
+    assert kinds & set(PROCESSING) and kinds & {"mnru", "clean", "talker"}
+    assert 40 < longer < 95
+    synthetic = [one.systems[u] for one in data for u in one.wavs if u.startswith("synthetic")]
+    assert 0.4 < np.mean([system == "clean" for system in synthetic]) < 0.9
 
 
 def test_a_third_of_the_recordings_has_a_limit_below_8_khz(made):
