@@ -6,7 +6,6 @@ guessed a curve of its ratings. The codecs need an ffmpeg on PATH with their enc
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import istft, stft
 
+from distilmos.data import ffmpeg
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.errors import FailedError, InputError
 from distilmos.simulation.degrade import noise
 
 _WINDOW, _OVERLAP = 512, 384  # samples of the spectrograms
-_FFMPEG = ("ffmpeg", "-hide_banner", "-loglevel", "error", "-bitexact", "-threads", "1")
+_SAME = ("-bitexact", "-threads", "1")  # for both sides of ffmpeg: the same output each time
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,10 @@ def code(kind: str, samples: np.ndarray, strength: float, _rng: np.random.Genera
 
 def _ffmpeg(source: Sequence[str], data: bytes, target: Sequence[str]) -> bytes:
     """Convert `data` from one format to another."""
-    if shutil.which("ffmpeg") is None:
-        raise InputError("codecs need ffmpeg: install it")
-    done = subprocess.run([*_FFMPEG, *source, "-i", "pipe:0", *target, "pipe:1"], input=data, capture_output=True)
+    if not ffmpeg.available():
+        raise InputError("codecs need ffmpeg; install it")
+    command = ["ffmpeg", "-loglevel", "error", *_SAME, *source, "-i", "pipe:0", *_SAME, *target, "pipe:1"]
+    done = subprocess.run(command, input=data, capture_output=True)
     if done.returncode:
         raise FailedError(f"ffmpeg {' '.join(target)}: {done.stderr.decode('utf-8', 'replace').strip()}")
     return done.stdout
@@ -111,6 +112,17 @@ def vocode(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np
     magnitude = (1 - share) * magnitude + share * np.sqrt(uniform_filter1d(np.square(magnitude), 9, axis=0))
     phase = np.angle(cells) + 0.6 * np.pi * strength * rng.uniform(-1, 1, cells.shape)
     return _samples(magnitude * np.exp(1j * phase), samples.size)
+
+
+def check_codecs() -> None:
+    """Encode a short signal with each codec, to find out before slow work whether ffmpeg has all of them.
+
+    Raises:
+        InputError, FailedError: as `code`.
+    """
+    rng = np.random.default_rng(0)
+    for kind in CODECS:
+        code(kind, rng.standard_normal(SAMPLE_RATE // 10).astype(np.float32) / 10, 0.0, rng)
 
 
 PROCESSING: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray]] = {

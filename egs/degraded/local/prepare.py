@@ -16,6 +16,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import soundfile
+from voices import SYNTHETIC
 
 from distilmos.data.audio import SAMPLE_RATE, read_audio, stream_audio
 from distilmos.data.datadir import Utterance
@@ -27,17 +28,17 @@ from distilmos.references.published import load_published
 from distilmos.simulation.degrade import DEGRADATIONS, TALKER, add_talker, at_level, system_name
 from distilmos.simulation.draw import Ring, generator_of
 from distilmos.simulation.listeners import QUALITY_LOSS, true_quality
-from distilmos.simulation.processing import PROCESSING
+from distilmos.simulation.processing import PROCESSING, check_codecs
 
 NOTES = "The ratings are simulated."
 WIDE_NOTES = "The ratings are means of simulated ratings and those of Distill-MOS, or of Distill-MOS alone."
 SEED = 1
 # Without `warble`, which a small model does not learn to hear, so that its ratings would be noise. Kinds that the model
-# is slow to learn, and clean speech, are four times as frequent as the others.
+# is slow to learn, and clean speech, are four times as frequent as the others. With --wide true, Distill-MOS tells how
+# much of `warble` a model hears.
 EVEN = (TALKER, *(kind for kind in DEGRADATIONS if kind != "warble"))
 KINDS = EVEN + 3 * (TALKER, "mnru", "loss", "stutter", "skip", "clean")
 WIDE_KINDS = (*KINDS, *PROCESSING, "warble", "suppress", "vocode")
-SYNTHETIC = "synthetic"  # folder of synthetic voices; half of them are not degraded
 STRENGTHS = tuple(tenth / 10 for tenth in range(11))
 HELD_OUT = 50  # one recording in HELD_OUT is in dev, another one in test
 LONGEST = 15.0  # seconds; the rest of a longer recording is not used
@@ -67,7 +68,7 @@ class Copy:
         rng = generator_of(self.id, SEED)
         kinds = WIDE_KINDS if self.wide else KINDS
         if self.wide and self.recording.folder == SYNTHETIC:
-            kinds += len(kinds) * ("clean",)
+            kinds += len(kinds) * ("clean",)  # half of the synthetic voices are not degraded
         kind = str(rng.choice(kinds))
         strength = float(rng.choice(STRENGTHS))
         return kind, 0.0 if kind == "clean" else strength, rng
@@ -104,7 +105,8 @@ def main() -> None:
             copies[copy.id] = copy
     preparation.check()
     if args.wide:
-        load_published(RATER)  # before slow work: its package may be missing
+        check_codecs()
+        load_published(RATER)  # its package may be missing
     ring = Ring(recordings)
     with replaced_directory(wav) as new:
         for members in preparation.sets.values():
@@ -114,13 +116,13 @@ def main() -> None:
                 for u in utterances
             )
             for utterance, (seconds, other, fault) in zip(utterances, made, strict=True):
-                ratings = [rating for rating in (utterance.mos, other) if rating is not None]
-                members[utterance.id] = replace(
-                    utterance, audio=wav / f"{utterance.id}.wav", seconds=seconds, mos=float(np.mean(ratings))
-                )
                 if fault:
                     preparation.gaps.append(fault)
                     del members[utterance.id]
+                    continue
+                mos = float(np.mean([rating for rating in (utterance.mos, other) if rating is not None]))
+                audio = wav / f"{utterance.id}.wav"
+                members[utterance.id] = replace(utterance, audio=audio, seconds=seconds, mos=mos)
         preparation.check()
     preparation.write(WIDE_NOTES if args.wide else NOTES)
 
@@ -166,7 +168,7 @@ def make(copy: Copy, others: list[Path], path: Path) -> tuple[float, float | Non
     rating = None
     if copy.wide:
         samples = read_audio(path)  # Distill-MOS may hear whether silence is digital
-        rating = load_published(RATER)(samples)
+        rating = round(load_published(RATER)(samples), 3)  # further digits depend on the number of threads
         if rng.random() < PADDED:
             samples = np.pad(samples, rng.integers(round(LONGEST_PAD * SAMPLE_RATE), size=2))
             soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")

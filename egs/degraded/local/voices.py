@@ -18,6 +18,7 @@ from distilmos.simulation.draw import generator_of
 
 FLITE = ("awb", "kal", "kal16", "rms", "slt")
 ESPEAK = ("en-us", "en-us+f2", "en-gb+m3", "en-gb-scotland+f4", "en-029+m5", "en-us+klatt2")
+SYNTHETIC = "synthetic"  # folder of synthetic voices
 SEED = 1
 
 
@@ -30,8 +31,16 @@ def main() -> None:
     missing = [program for program in ("espeak-ng", "flite") if not shutil.which(program)]
     if missing:
         raise InputError(f"not installed: {', '.join(missing)}")
-    with replaced_directory(args.out / "synthetic") as new:
-        for utterance, sentence in read_table(args.text).items():
+    folder = args.out / SYNTHETIC
+    if folder.exists():
+        raise InputError(f"{folder}: exists; remove it first")
+    sentences = read_table(args.text)
+    for utterance in sentences:
+        if "/" in utterance:
+            raise InputError(f"{args.text}: {utterance}: no file can have this name")
+    args.out.mkdir(parents=True, exist_ok=True)
+    with replaced_directory(folder) as new:
+        for utterance, sentence in sentences.items():
             rng = generator_of(utterance, SEED)
             voice = str(rng.choice(FLITE + ESPEAK))
             path = new / voice / f"{utterance}.wav"
@@ -44,7 +53,7 @@ def main() -> None:
             else:
                 command = ["espeak-ng", "-v", voice, "-s", f"{160 / stretch:.0f}", "-w", str(path), "--", words]
             done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
+            if done.returncode or not path.exists():  # flite returns 0 in any case
                 raise FailedError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
