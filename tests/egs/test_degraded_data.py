@@ -95,6 +95,8 @@ def references():
 def test_wide_data_has_more_kinds_and_ratings_of_a_published_model(tmp_path, speech):
     """A rating is the mean of the simulated one and that of Distill-MOS, if it has both; silence does not change it."""
     (speech / "talker1").rename(speech / SYNTHETIC)
+    shutil.rmtree(speech / "talker2")  # for time
+    shutil.rmtree(speech / "talker3")
     done = prepare(tmp_path / "data", speech, "--wide", "true")
     assert done.returncode == 0, done.stderr
     predict = load_published("distillmos")
@@ -117,7 +119,7 @@ def test_wide_data_has_more_kinds_and_ratings_of_a_published_model(tmp_path, spe
                 # The first and last samples of a padded recording may be silent themselves.
                 assert one.mos[utterance] == pytest.approx(rating, abs=0.15 if before else 0.01), utterance
     assert len(kinds & set(PROCESSING)) > 4 and kinds & {"mnru", "clean", "talker"}
-    assert 40 < padded < 95
+    assert 20 < padded < 50
     synthetic = [one.systems[u] for one in data for u in one.wavs if u.startswith(SYNTHETIC)]
     assert 0.4 < np.mean([system == "clean" for system in synthetic]) < 0.9
 
