@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,19 @@ MODELS = {
 }
 
 
+@cache
+def load_published(name: str) -> Predict:
+    """Load a published model, a name in MODELS; once in each process.
+
+    Raises:
+        InputError: if a package of the model is not installed.
+    """
+    try:
+        return MODELS[name].load()
+    except ImportError as error:
+        raise InputError(f"{name}: {error}: pip install 'distilmos[references]'") from None
+
+
 def predict_published(name: str, data: str | Path, out: str | Path) -> None:
     """Score a data directory with a published model, and write the table of scores `out`.
 
@@ -73,9 +87,6 @@ def predict_published(name: str, data: str | Path, out: str | Path) -> None:
     Raises:
         InputError: if a package of the model is not installed, or `data` is faulty.
     """
-    try:
-        predict = MODELS[name].load()
-    except ImportError as error:
-        raise InputError(f"{name}: {error}: pip install 'distilmos[references]'") from None
+    predict = load_published(name)
     wavs = read_data_dir(data, rated=False).wavs
     write_table(out, {utterance: predict(read_audio(*location)) for utterance, location in wavs.items()})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,17 @@ import soundfile
 from helpers.corpora import RATE, clean_speech
 from helpers.recipes import EGS, run_script, says
 
+from distilmos.data import ffmpeg
 from distilmos.data.audio import read_audio
 from distilmos.data.datadir import read_data_dir
 from distilmos.data.plain import find_plain_speech
+from distilmos.references.published import load_published
 from distilmos.simulation.degrade import LEVEL, level_of
-from distilmos.simulation.listeners import true_quality
+from distilmos.simulation.listeners import QUALITY_LOSS, true_quality
+from distilmos.simulation.processing import PROCESSING
 
 SETS = ("train", "dev", "test")
+SYNTHETIC = "synthetic"
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +82,72 @@ def test_further_copies_are_degraded_in_another_way(made, tmp_path):
             assert three.mos[utterance] == one.mos[utterance]
             different += first.read_bytes() != second.read_bytes()
         assert different >= 0.9 * len(one.wavs)  # two copies may both be undegraded
+
+
+@pytest.fixture
+def references():
+    pytest.importorskip("distillmos", reason="the extra references is not installed")
+    if not ffmpeg.available():
+        pytest.skip("ffmpeg is not installed")
+
+
+@pytest.mark.usefixtures("references")
+def test_wide_data_has_more_kinds_and_ratings_of_a_published_model(tmp_path, speech):
+    """A rating is the mean of the simulated one and that of Distill-MOS, if it has both; silence does not change it."""
+    (speech / "talker1").rename(speech / SYNTHETIC)
+    shutil.rmtree(speech / "talker2")  # for time
+    shutil.rmtree(speech / "talker3")
+    done = prepare(tmp_path / "data", speech, "--wide", "true")
+    assert done.returncode == 0, done.stderr
+    predict = load_published("distillmos")
+    kinds, padded = set(), 0
+    data = [read_data_dir(tmp_path / "data" / name) for name in SETS]
+    recordings = {recording.id: recording for recording in find_plain_speech(speech)}
+    assert sorted(recordings) == sorted(utterance for one in data for utterance in one.wavs)
+    for one in data:
+        assert "Distill-MOS" in one.notes
+        for utterance, (path, _) in one.wavs.items():
+            kind, _, strength = one.systems[utterance].partition("_")
+            kinds.add(kind)
+            samples, length = read_audio(path), read_audio(recordings[utterance].path).size
+            padded += samples.size > length
+            if utterance.endswith(("0", "5")):  # some, for time
+                before = np.flatnonzero(samples)[0] if samples.size > length else 0
+                rating = predict(samples[before : before + length])
+                if kind in QUALITY_LOSS and not utterance.startswith(SYNTHETIC):
+                    rating = (rating + true_quality(kind, float(strength or 0) / 100, 0.0)) / 2
+                # The first and last samples of a padded recording may be silent themselves.
+                assert one.mos[utterance] == pytest.approx(rating, abs=0.15 if before else 0.01), utterance
+    assert len(kinds & set(PROCESSING)) > 4 and kinds & {"mnru", "clean", "talker"}
+    assert 20 < padded < 50
+    synthetic = [one.systems[u] for one in data for u in one.wavs if u.startswith(SYNTHETIC)]
+    assert 0.4 < np.mean([system == "clean" for system in synthetic]) < 0.9
+
+
+def speak(text: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    if not (shutil.which("espeak-ng") and shutil.which("flite")):
+        pytest.skip("eSpeak NG or flite is not installed")
+    command = [sys.executable, EGS / "degraded" / "local" / "voices.py", "--text", text, "--out", out]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_synthetic_voices_speak_every_sentence_once(tmp_path):
+    text, out = tmp_path / "text", tmp_path / "out"
+    text.write_text("".join(f"u{n} THE BUS IS LATE\n" for n in range(40)))
+    assert speak(text, out).returncode == 0
+    made = sorted((out / SYNTHETIC).glob("*/*.wav"))
+    assert sorted(path.stem for path in made) == sorted(f"u{n}" for n in range(40))
+    assert len({path.parent for path in made}) > 7
+    assert all(soundfile.info(path).duration > 0.5 for path in made)
+    done = speak(text, out)
+    assert done.returncode == 2 and says(done.stderr, out / SYNTHETIC)
+
+
+def test_a_sentence_whose_id_is_no_file_name_is_refused(tmp_path):
+    (tmp_path / "text").write_text("a/b THE BUS IS LATE\n")
+    done = speak(tmp_path / "text", tmp_path / "out")
+    assert done.returncode == 2 and says(done.stderr, tmp_path / "text", "a/b")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_third_of_the_recordings_has_a_limit_below_8_khz(made):

@@ -17,10 +17,11 @@ download_dir=downloads  # directory of the download
 base_url=https://www.openslr.org/resources/12  # of train-clean-100.tar.gz: OpenSLR, or a mirror
 allow_partial=false     # true skips unreadable recordings, and lists them
 copies=1                # times that each recording is degraded, each time in another way
+wide=false              # true: more degradations, and ratings by Distill-MOS, too (needs ffmpeg and distilmos[references])
 degrade_jobs=2          # parallel processes
 # End of options
 take_all_options "$0" "$@"
 
 find_speech "${data_dir}" "${download_dir}" "${base_url}"
 exec distilmos python local/prepare.py --db_root "${speech}" --datadir "${datadir}" --allow_partial "${allow_partial}" \
-    --copies "${copies}" --jobs "${degrade_jobs}"
+    --copies "${copies}" --wide "${wide}" --jobs "${degrade_jobs}"
