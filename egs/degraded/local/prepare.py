@@ -18,6 +18,7 @@ import numpy as np
 import soundfile
 from voices import SYNTHETIC
 
+from distilmos.commands.options import positive_int
 from distilmos.data.audio import SAMPLE_RATE, read_audio, stream_audio
 from distilmos.data.datadir import Utterance
 from distilmos.data.plain import PlainRecording, find_plain_speech
@@ -84,9 +85,11 @@ class Copy:
 def main() -> None:
     """Read the command line and make the corpus."""
     parser = corpus_parser(__doc__, "directory of recordings")
-    parser.add_argument("--copies", type=int, required=True, metavar="N", help="times to degrade each recording")
+    parser.add_argument(
+        "--copies", type=positive_int, required=True, metavar="N", help="times to degrade each recording"
+    )
     parser.add_argument("--wide", type=boolean, required=True, metavar="true|false", help="more kinds; see above")
-    parser.add_argument("--jobs", type=int, required=True, metavar="N", help="parallel processes")
+    parser.add_argument("--jobs", type=positive_int, required=True, metavar="N", help="parallel processes")
     args = parser.parse_args()
     source, wav = args.db_root.resolve(), (args.datadir / "wav").resolve()
     if source in (wav, *wav.parents) or wav in source.parents:
