@@ -74,6 +74,7 @@ class Design:
         ratings: ratings of each utterance.
         listeners: number of listeners.
         seconds: longest duration; longer speech is cut.
+        shortest: if not 0, every duration is drawn between this and `seconds`; shorter speech is repeated.
         seed: seed of all random numbers.
     """
 
@@ -83,7 +84,12 @@ class Design:
     ratings: int = 8
     listeners: int = 10
     seconds: float = 1.0
+    shortest: float = 0.0
     seed: int = 1
+
+    def scaled(self, share: float) -> Design:
+        """Return a design with a share of the utterances, at least four in each split."""
+        return replace(self, sizes={name: max(4, round(share * size)) for name, size in self.sizes.items()})
 
 
 FULL_BVCC = Design(
@@ -92,6 +98,7 @@ FULL_BVCC = Design(
     reach={"train": 175, "dev": 181},
     listeners=304,
 )
+FULL_SOMOS = Design(systems=201, sizes={"train": 14100, "dev": 3000, "test": 3000}, ratings=20, listeners=987)
 
 
 def make_recordings(design: Design, names: Sequence[str]) -> Iterable[Rated]:
@@ -113,6 +120,8 @@ def make_recordings(design: Design, names: Sequence[str]) -> Iterable[Rated]:
                 kind, strength = KINDS[system % len(KINDS)], 0.1 + 0.9 * (system * 7 % len(names)) / len(names)
             rng = np.random.default_rng([design.seed, number])
             source = speech[draw.randrange(len(speech))][: round(design.seconds * RATE)]
+            if design.shortest:
+                source = np.resize(source, round(draw.uniform(design.shortest, design.seconds) * RATE))
             samples = at_level(DEGRADATIONS[kind](source, strength, rng))
             scores = simulate_ratings(true_quality(kind, strength, 0.0), listeners, design.ratings, rng)
             yield Rated(names[system], number, split, samples, scores)

@@ -29,6 +29,7 @@ from distilmos.markdown import markdown_table
 from distilmos.provenance import commit, cpu_name, now
 
 HERE = Path(__file__).parent
+ROOT = HERE.resolve().parents[1]
 RESULTS = HERE / "results"
 PACKAGES = ("torch", "torchaudio", "ve-fairseq", "scikit-learn", "numpy", "kaldiio", "soundfile", "sheet-sqa")
 
@@ -110,7 +111,7 @@ class Report:
             "machine": machine(),
             "versions": versions(),
             "command": shlex.join(
-                ["python", f"tools/bench/{Path(sys.argv[0]).name}", *map(without_folders, sys.argv[1:])]
+                ["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *map(without_folders, sys.argv[1:])]
             ),
             "commit": commit(),
             "time": now(),
