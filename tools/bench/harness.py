@@ -29,7 +29,6 @@ from distilmos.markdown import markdown_table
 from distilmos.provenance import commit, cpu_name, now
 
 HERE = Path(__file__).parent
-ROOT = HERE.resolve().parents[1]
 RESULTS = HERE / "results"
 PACKAGES = ("torch", "torchaudio", "ve-fairseq", "scikit-learn", "numpy", "kaldiio", "soundfile", "sheet-sqa")
 
@@ -106,12 +105,13 @@ class Report:
 
     def finish(self) -> None:
         """Print the results, write them to results/, and update the table in README.md."""
+        script = Path(sys.argv[0]).resolve()
         content = {
             **asdict(self),
             "machine": machine(),
             "versions": versions(),
             "command": shlex.join(
-                ["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *map(without_folders, sys.argv[1:])]
+                ["python", f"tools/{script.parent.name}/{script.name}", *map(without_folders, sys.argv[1:])]
             ),
             "commit": commit(),
             "time": now(),
