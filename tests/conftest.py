@@ -42,6 +42,7 @@ MAY_BE_SKIPPED = {
     "TCD-VoIP is not here": 3,
     "Kaldi is not installed": 1,
     "needs two GPUs": 1,
+    "the extra references is not installed": 1,
     "no Chromium is installed": 1,
     "this system has no transparent huge pages": 1,
 }
@@ -53,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--install-packages",
         action="store_true",
         default=IN_CI,
-        help="install Slurm, Grid Engine and ffmpeg with apt-get if they are missing (as root; default with CI=true)",
+        help="install Slurm, Grid Engine, ffmpeg and voices with apt-get if they are missing (as root; default with CI=true)",
     )
     parser.addoption(
         "--tcdvoip",
@@ -127,8 +128,19 @@ def tcdvoip_release(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def ffmpeg(pytestconfig: pytest.Config) -> str:
     """The command ffmpeg, which is on PATH."""
-    if shutil.which("ffmpeg") is None and pytestconfig.getoption("--install-packages"):
-        subprocess.run([TESTS / "install.sh", "ffmpeg"], capture_output=True, check=False)
-    if shutil.which("ffmpeg") is None:
-        pytest.skip("ffmpeg is not installed")
+    need_programs(pytestconfig, "ffmpeg", "ffmpeg")
     return "ffmpeg"
+
+
+@pytest.fixture(scope="session")
+def voices(pytestconfig: pytest.Config) -> None:
+    """The commands espeak-ng and flite are on PATH."""
+    need_programs(pytestconfig, "voices", "espeak-ng", "flite")
+
+
+def need_programs(pytestconfig: pytest.Config, packages: str, *programs: str) -> None:
+    """Install `packages`, a word of install.sh, if a program is missing and this is allowed; skip if one is missing."""
+    if not all(map(shutil.which, programs)) and pytestconfig.getoption("--install-packages"):
+        subprocess.run([TESTS / "install.sh", packages], capture_output=True, check=False)
+    if not all(map(shutil.which, programs)):
+        pytest.skip(f"{packages} is not installed")

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# install.sh slurm|sge|ffmpeg: install Debian's packages of a program with apt-get, as root, unless they are installed.
+# install.sh slurm|sge|ffmpeg|voices: install Debian's packages of a program with apt-get, as root, unless they are installed.
 set -euo pipefail
 case ${1-} in
     slurm) commands=(munged slurmctld slurmd sbatch) packages=(munge slurmctld slurmd slurm-client) ;;
     # gridengine-common needs a mailx, which brings exim4. Nothing here starts it.
     sge) commands=(sge_qmaster sge_execd qsub) packages=(gridengine-master gridengine-exec gridengine-client) ;;
     ffmpeg) commands=(ffmpeg) packages=(ffmpeg) ;;
+    voices) commands=(espeak-ng flite) packages=(espeak-ng flite) ;;
     *)
-        echo "usage: $0 slurm|sge|ffmpeg" >&2
+        echo "usage: $0 slurm|sge|ffmpeg|voices" >&2
         exit 2
         ;;
 esac

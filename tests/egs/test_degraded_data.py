@@ -14,7 +14,6 @@ import soundfile
 from helpers.corpora import RATE, clean_speech
 from helpers.recipes import EGS, run_script, says
 
-from distilmos.data import ffmpeg
 from distilmos.data.audio import read_audio
 from distilmos.data.datadir import read_data_dir
 from distilmos.data.plain import find_plain_speech
@@ -84,16 +83,10 @@ def test_further_copies_are_degraded_in_another_way(made, tmp_path):
         assert different >= 0.9 * len(one.wavs)  # two copies may both be undegraded
 
 
-@pytest.fixture
-def references():
-    pytest.importorskip("distillmos", reason="the extra references is not installed")
-    if not ffmpeg.available():
-        pytest.skip("ffmpeg is not installed")
-
-
-@pytest.mark.usefixtures("references")
+@pytest.mark.usefixtures("ffmpeg")
 def test_wide_data_has_more_kinds_and_ratings_of_a_published_model(tmp_path, speech):
     """A rating is the mean of the simulated one and that of Distill-MOS, if it has both; silence does not change it."""
+    pytest.importorskip("distillmos", reason="the extra references is not installed")
     (speech / "talker1").rename(speech / SYNTHETIC)
     shutil.rmtree(speech / "talker2")  # for time
     shutil.rmtree(speech / "talker3")
@@ -125,12 +118,11 @@ def test_wide_data_has_more_kinds_and_ratings_of_a_published_model(tmp_path, spe
 
 
 def speak(text: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    if not (shutil.which("espeak-ng") and shutil.which("flite")):
-        pytest.skip("eSpeak NG or flite is not installed")
     command = [sys.executable, EGS / "degraded" / "local" / "voices.py", "--text", text, "--out", out]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.usefixtures("voices")
 def test_synthetic_voices_speak_every_sentence_once(tmp_path):
     text, out = tmp_path / "text", tmp_path / "out"
     text.write_text("".join(f"u{n} THE BUS IS LATE\n" for n in range(40)))
@@ -143,6 +135,7 @@ def test_synthetic_voices_speak_every_sentence_once(tmp_path):
     assert done.returncode == 2 and says(done.stderr, out / SYNTHETIC)
 
 
+@pytest.mark.usefixtures("voices")
 def test_a_sentence_whose_id_is_no_file_name_is_refused(tmp_path):
     (tmp_path / "text").write_text("a/b THE BUS IS LATE\n")
     done = speak(tmp_path / "text", tmp_path / "out")

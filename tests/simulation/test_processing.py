@@ -7,13 +7,11 @@ import pytest
 from helpers.corpora import clean_speech
 from scipy.signal import stft
 
-from distilmos.data.ffmpeg import available
 from distilmos.errors import FailedError, InputError
 from distilmos.simulation.degrade import at_level
 from distilmos.simulation.processing import CODECS, PROCESSING, Codec, check_codecs
 
-no_ffmpeg = pytest.mark.skipif(not available(), reason="ffmpeg is not installed")
-KINDS = [pytest.param(kind, marks=no_ffmpeg if kind in CODECS else ()) for kind in PROCESSING]
+KINDS = [pytest.param(kind, marks=pytest.mark.usefixtures("ffmpeg") if kind in CODECS else ()) for kind in PROCESSING]
 
 
 @pytest.fixture
@@ -49,7 +47,7 @@ def test_very_short_recordings_keep_their_length(kind, samples, speech):
     assert heard.shape == (samples,) and np.isfinite(heard).all() and heard.any()
 
 
-@no_ffmpeg
+@pytest.mark.usefixtures("ffmpeg")
 def test_without_ffmpeg_or_its_encoder_the_error_names_it(monkeypatch):
     check_codecs()
     monkeypatch.setitem(CODECS, "opus", Codec("libnowhere", 16000, ((),), "ogg", "ogg"))
