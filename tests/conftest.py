@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--install-packages",
         action="store_true",
         default=IN_CI,
-        help="install Slurm, Grid Engine, ffmpeg and voices with apt-get if they are missing (as root; default with CI=true)",
+        help="install missing programs (schedulers, ffmpeg, voices) with apt-get (as root; default with CI=true)",
     )
     parser.addoption(
         "--tcdvoip",
