@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from distilmos.data.audio import SAMPLE_RATE, read_audio
 from distilmos.data.datadir import read_data_dir
@@ -36,6 +35,7 @@ class PublishedModel:
 
 def _distillmos() -> Predict:
     import distillmos
+    import torch  # imported here: it is slow, and only this model needs it
 
     model = distillmos.ConvTransformerSQAModel().eval()
 

@@ -20,6 +20,7 @@ from distilmos.data.audio import LEVEL, SAMPLE_RATE
 
 TALKER = "talker"  # name of `add_talker`, which is not in DEGRADATIONS because it needs a second recording
 PACKET = SAMPLE_RATE // 50  # samples in 20 ms
+WINDOW = 512  # samples of a cell of a spectrogram, 32 ms
 ACTIVE = 1e-3  # a packet is active if its energy exceeds this share of the energy of the loudest packet
 SNR_RANGE = (-10.0, 35.0)  # dB, the customary limits of the segmental signal-to-noise ratio
 
@@ -139,10 +140,9 @@ def tremolo(samples: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 def holes(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Remove 5 to 85 % of the cells (32 ms by 31 Hz) of the spectrogram, like a transform codec at a low bit rate."""
-    whole = np.pad(samples, (0, max(0, 512 - samples.size)))  # at least one window
-    _, _, cells = stft(whole, SAMPLE_RATE, nperseg=512)
+    cells = spectrogram(samples, WINDOW // 2)
     cells[rng.random(cells.shape) < 0.05 + 0.8 * strength] = 0
-    return _single(istft(cells, SAMPLE_RATE, nperseg=512)[1][: samples.size])
+    return from_spectrogram(cells, WINDOW // 2, samples.size)
 
 
 def add_talker(samples: np.ndarray, other: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -189,6 +189,21 @@ def at_level(samples: np.ndarray, level: float = LEVEL) -> np.ndarray:
     if not samples.any():
         return samples
     return _single(samples * (10 ** (level / 20) / _rms(samples)))
+
+
+def spectrogram(samples: np.ndarray, overlap: int) -> np.ndarray:
+    """Return the spectrogram of (N,) samples in cells of 32 ms by 31 Hz, complex (257, T).
+
+    Neighbouring windows share `overlap` samples.
+    """
+    whole = np.pad(samples, (0, max(0, WINDOW - samples.size)))  # at least one window
+    cells: np.ndarray = stft(whole, SAMPLE_RATE, nperseg=WINDOW, noverlap=overlap)[2]
+    return cells
+
+
+def from_spectrogram(cells: np.ndarray, overlap: int, size: int) -> np.ndarray:
+    """Return the first `size` samples of a spectrogram, float32 (size,)."""
+    return _single(istft(cells, SAMPLE_RATE, nperseg=WINDOW, noverlap=overlap)[1][:size])
 
 
 def level_of(samples: np.ndarray) -> float:

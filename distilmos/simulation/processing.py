@@ -13,14 +13,13 @@ from functools import partial
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import istft, stft
 
 from distilmos.data import ffmpeg
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.errors import FailedError, InputError
-from distilmos.simulation.degrade import noise
+from distilmos.simulation.degrade import from_spectrogram, noise, spectrogram
 
-_WINDOW, _OVERLAP = 512, 384  # samples of the spectrograms
+OVERLAP = 384  # samples that neighbouring windows of a spectrogram share
 _SAME = ("-bitexact", "-threads", "1")  # for both sides of ffmpeg: the same output each time
 
 
@@ -94,10 +93,12 @@ def suppress(samples: np.ndarray, strength: float, rng: np.random.Generator) -> 
     The rest of the noise sounds like short tones ("musical noise"), as after simple noise suppression.
     """
     noisy = noise(samples, 0.4 + 0.6 * strength, rng)
-    cells = _cells(noisy)
-    subtracted = (1 + 2 * strength) * np.mean(np.square(np.abs(_cells(noisy - samples))))
+    cells = spectrogram(noisy, OVERLAP)
+    subtracted = (1 + 2 * strength) * np.mean(np.square(np.abs(spectrogram(noisy - samples, OVERLAP))))
     power = np.square(np.abs(cells))
-    return _samples(cells * np.sqrt(np.maximum(1 - subtracted / np.maximum(power, 1e-20), 0)), samples.size)
+    return from_spectrogram(
+        cells * np.sqrt(np.maximum(1 - subtracted / np.maximum(power, 1e-20), 0)), OVERLAP, samples.size
+    )
 
 
 def vocode(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -106,12 +107,12 @@ def vocode(samples: np.ndarray, strength: float, rng: np.random.Generator) -> np
     0 to 50 % of a cell's amplitude are replaced by the mean of the 9 cells around it (31 Hz each), so harmonics are
     washed out, and its phase changes by up to 0 to 110 degrees.
     """
-    cells = _cells(samples)
+    cells = spectrogram(samples, OVERLAP)
     magnitude = np.abs(cells)
     share = 0.5 * strength
     magnitude = (1 - share) * magnitude + share * np.sqrt(uniform_filter1d(np.square(magnitude), 9, axis=0))
     phase = np.angle(cells) + 0.6 * np.pi * strength * rng.uniform(-1, 1, cells.shape)
-    return _samples(magnitude * np.exp(1j * phase), samples.size)
+    return from_spectrogram(magnitude * np.exp(1j * phase), OVERLAP, samples.size)
 
 
 def check_codecs() -> None:
@@ -130,16 +131,3 @@ PROCESSING: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndar
     "vocode": vocode,
     **{kind: partial(code, kind) for kind in CODECS},
 }
-
-
-def _cells(samples: np.ndarray) -> np.ndarray:
-    """Return the spectrogram of (N,) samples in cells of 32 ms by 31 Hz, complex (257, T)."""
-    whole = np.pad(samples, (0, max(0, _WINDOW - samples.size)))  # at least one window
-    cells: np.ndarray = stft(whole, SAMPLE_RATE, nperseg=_WINDOW, noverlap=_OVERLAP)[2]
-    return cells
-
-
-def _samples(cells: np.ndarray, size: int) -> np.ndarray:
-    """Return the first `size` samples of a spectrogram of `_cells`, float32 (size,)."""
-    samples: np.ndarray = istft(cells, SAMPLE_RATE, nperseg=_WINDOW, noverlap=_OVERLAP)[1][:size].astype(np.float32)
-    return samples

@@ -219,6 +219,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def size_of(directory: Path) -> int:
+    """Return the bytes of the files in a directory, without logs."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in files if "log" not in path.relative_to(directory).parts)
+
+
 def run_process(command: Sequence[str | Path], **environment: str) -> dict[str, float]:
     """Run a command; return its "seconds" and "peak_mb", the memory of its largest process.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from checkpoints import write_hubert
 from corpus import make_corpus, mixed_lengths, pack_audio
-from harness import HERE, Goal, Report, Side, parser, run_process
+from harness import HERE, Goal, Report, Side, parser, run_process, size_of
 from tokens import CLUSTERS, JOBS, token_stages
 
 from distilmos.data.datadir import Utterance
@@ -111,8 +111,8 @@ def _run(work: Path, settings: list[str | Path]) -> dict[str, float]:
     }.items():
         figures[f"{stage} seconds"] = sum(done[step]["seconds"] for step in steps)
         figures[f"{stage} mb"] = max(done[step]["peak_mb"] for step in steps)
-    figures["features disk"] = _size(work / "tokens" / "feats")
-    figures["tokens disk"] = sum(_size(work / "tokens" / f"tokens_{name}") for name in ("train", "dev"))
+    figures["features disk"] = size_of(work / "tokens" / "feats") / 1e6
+    figures["tokens disk"] = sum(size_of(work / "tokens" / f"tokens_{name}") for name in ("train", "dev")) / 1e6
     out = work / "exp"
     shutil.rmtree(out, ignore_errors=True)
     sets: list[str | Path] = []
@@ -124,16 +124,10 @@ def _run(work: Path, settings: list[str | Path]) -> dict[str, float]:
     test = run_process([*threads, work / "predict.log", *predict, "--out", work / "utt2mos"])
     for name, step in (("training", train), ("prediction", test)):
         figures[f"{name} seconds"], figures[f"{name} mb"] = step["seconds"], step["peak_mb"]
-    figures["training disk"] = _size(out / "checkpoints") + _size(out / "final")
+    figures["training disk"] = (size_of(out / "checkpoints") + size_of(out / "final")) / 1e6
     figures["audio disk"] = sum((work / name / "wav.ark").stat().st_size for name in SHARES) / 1e6
     figures["seconds"] = sum(value for name, value in figures.items() if name.endswith(" seconds"))
     return figures
-
-
-def _size(directory: Path) -> float:
-    """Return the size of the files in `directory` in megabytes, without logs."""
-    files = [path for path in directory.rglob("*") if path.is_file() and "log" not in path.parts]
-    return sum(path.stat().st_size for path in files) / 1e6
 
 
 if __name__ == "__main__":

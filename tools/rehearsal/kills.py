@@ -21,9 +21,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
+
+from session import processes_of
 
 RECIPE = Path(__file__).resolve().parents[2] / "egs" / "mini"
 TAG = "killed"
@@ -100,13 +102,9 @@ class Run:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to all processes of the session, wherever they are in it."""
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(")")[2].split()
-                if int(fields[3]) == self.process.pid:
-                    os.kill(int(stat.parent.name), number)
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+        for process, _ in processes_of(self.process.pid):
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(process, number)
 
     def end(self) -> int:
         """Wait for the end; return the exit status."""

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "tools" / "bench"), str(ROOT / "tests")]
 
 from checkpoints import write_hubert  # noqa: E402
-from harness import Goal, Report, run_process  # noqa: E402
+from harness import Goal, Report, run_process, size_of  # noqa: E402
 from helpers.corpora import (  # noqa: E402
     FULL_BVCC,
     FULL_SOMOS,
@@ -37,6 +38,7 @@ from helpers.corpora import (  # noqa: E402
     write_somos,
     write_ttsds2,
 )
+from session import processes_of  # noqa: E402
 
 from distilmos.errors import PREEMPTED  # noqa: E402
 from distilmos.files import replaced_directory, write_json  # noqa: E402
@@ -106,6 +108,11 @@ class Rehearsal:
         return self.work / f"{self.name}_{self.encoder}_{self.share:g}"
 
     @property
+    def conf(self) -> Path:
+        """The configuration of the encoder."""
+        return ROOT / "conf" / f"{CONF[self.encoder]}.yaml"
+
+    @property
     def model(self) -> Path:
         """The checkpoint, which is written first if it does not exist."""
         write = write_hubert_base if self.encoder == "hubert" else write_wavlm_base_plus
@@ -118,7 +125,7 @@ class Rehearsal:
         if self.name == "joint":
             others.append(self.prepared("somos"))
         command = self.command(self.recipe, self.root)
-        command += ["--tag", "rehearsal", "--conf", ROOT / "conf" / f"{CONF[self.encoder]}.yaml"]
+        command += ["--tag", "rehearsal", "--conf", self.conf]
         command += [word for setting in SETTINGS for word in ("--train_opts", setting)]
         for dump in others:
             command += ["--dumpdir_of", f"{dump.parent.name.partition('_')[0]}={dump}"]
@@ -128,7 +135,7 @@ class Rehearsal:
         report = Report(
             f"rehearsal_{self.root.name}",
             f"egs/{self.recipe} at {100 * self.share:g} % of the published size, and `distilmos plan`",
-            f"{self.name}: generated speech of 1 to 7 s; {CONF[self.encoder]}.yaml with random weights and "
+            f"{self.name}: generated speech of 1 to 7 s; {self.conf.name} with random weights and "
             f"{', '.join(SETTINGS)}, stopped by SIGTERM on the way; {self.jobs} jobs",
         )
         seconds: dict[str, float] = {}
@@ -182,8 +189,7 @@ class Rehearsal:
     def plan(self, others: Sequence[Path]) -> dict[str, dict[str, float]]:
         """Return the plan: part -> its figures, in seconds and bytes."""
         raw, out = self.root / "dump" / "raw", self.root / "plan.json"
-        conf = ROOT / "conf" / f"{CONF[self.encoder]}.yaml"
-        command: list[str | Path] = ["distilmos", "plan", "--config", conf, "--set", f"ssl_model={self.model}"]
+        command: list[str | Path] = ["distilmos", "plan", "--config", self.conf, "--set", f"ssl_model={self.model}"]
         command += [word for setting in SETTINGS for word in ("--set", setting)]
         command += ["--train", raw / "train", "--dev", raw / "dev", "--test", raw / "test"]
         for path in sorted(path for dump in others for path in (dump / "raw").iterdir()):
@@ -220,14 +226,10 @@ def stop_training(command: Sequence[str | Path], experiment: Path) -> None:
     process = subprocess.Popen(command, start_new_session=True)
     while process.poll() is None and not list((experiment / "checkpoints").glob("*.pt")):
         time.sleep(1)
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            session = int((path / "stat").read_text().rpartition(")")[2].split()[3])
-            words = (path / "cmdline").read_bytes().split(b"\0")
-            if session == process.pid and b"train" in words and b"run" not in words:
-                os.kill(int(path.name), signal.SIGTERM)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+    for number, words in processes_of(process.pid):
+        if b"train" in words and b"run" not in words:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(number, signal.SIGTERM)
     process.wait()
     status = ENDED.findall((experiment / "log" / "train.log").read_text(encoding="utf-8"))[-1][2]
     if status != str(PREEMPTED):
@@ -271,12 +273,6 @@ def figures_of(root: Path, pattern: str, parallel: int) -> dict[str, float]:
         "seconds": sum(max(sum(e for e, _ in jobs) / parallel, *(e for e, _ in jobs)) for jobs in directories.values()),
         "memory": 1e6 * max(memory for jobs in directories.values() for _, memory in jobs),
     }
-
-
-def size_of(directory: Path) -> int:
-    """Return the bytes of the files in a directory, without logs."""
-    files = (path for path in directory.rglob("*") if path.is_file())
-    return sum(path.stat().st_size for path in files if "log" not in path.relative_to(directory).parts)
 
 
 if __name__ == "__main__":

@@ -64,11 +64,16 @@ class Copy:
     id: str
     wide: bool
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether it is treated as a synthetic voice."""
+        return self.wide and self.recording.folder == SYNTHETIC
+
     def draw(self) -> tuple[str, float, np.random.Generator]:
         """Draw the degradation: kind, strength, and a generator for its other random numbers."""
         rng = generator_of(self.id, SEED)
         kinds = WIDE_KINDS if self.wide else KINDS
-        if self.wide and self.recording.folder == SYNTHETIC:
+        if self.synthetic:
             kinds += len(kinds) * ("clean",)  # half of the synthetic voices are not degraded
         kind = str(rng.choice(kinds))
         strength = float(rng.choice(STRENGTHS))
@@ -77,8 +82,7 @@ class Copy:
     def rated(self) -> Utterance:
         """Return the utterance after its degradation, with its simulated rating, if it has one."""
         kind, strength, _ = self.draw()
-        real = not self.wide or self.recording.folder != SYNTHETIC
-        mos = true_quality(kind, strength, 0.0) if real and kind in QUALITY_LOSS else None
+        mos = true_quality(kind, strength, 0.0) if kind in QUALITY_LOSS and not self.synthetic else None
         return Utterance(self.id, self.recording.path, system_name(kind, strength), mos, group=kind)
 
 
