@@ -79,7 +79,7 @@ def _endless(speech: Path | None, random: np.random.Generator) -> Iterator[np.nd
 
 def _speak() -> list[np.ndarray]:
     sys.path.insert(0, str(MINI))
-    from espeak import Voice, synthesise_all  # type: ignore[import-not-found]
+    from espeak import Voice, synthesise_all
 
     sentences = (MINI / "sentences.txt").read_text(encoding="utf-8").splitlines()
     orders = [(sentence, Voice(name)) for name in VOICES for sentence in sentences if sentence]
