@@ -427,8 +427,8 @@ def test_what_is_kept_stays_and_only_finished_runs_are_added(kept, tmp_path):
     first = read_kept(recipe / "study")
     assert ("echo", "sslmos", 2) not in first.runs
     lacking = study(recipe, "lacking", "all").stdout.splitlines()
-    assert [line.split("|")[:6] for line in lacking] == [
-        ["sweep", "echo", "--split leave_type_out --held_out echo", "test", "sslmos", "2"]
+    assert [line.split("|")[:7] for line in lacking] == [
+        ["sweep", "echo", "--split leave_type_out --held_out echo", "train", "test", "sslmos", "2"]
     ]
     assert study(recipe, "page", "all").returncode == 2
     # A kept run does not need its directory.
@@ -466,18 +466,19 @@ def test_seeds_that_lack_the_same_models_are_one_array(kept, tmp_path):
     assert study(recipe, "keep", "all").returncode == 0
     lines = [line.split("|") for line in study(recipe, "lacking", "all").stdout.splitlines()]
     echo, of_model = "--split leave_type_out --held_out echo", "exp/study/echo/distillmos"
-    tokens = ["test", "distilmos", "--conf conf/distilmos.yaml"]
+    tokens = ["train", "test", "distilmos", "--conf conf/distilmos.yaml"]
     assert sorted(lines) == [
-        ["score", "echo", echo, "test", "distillmos", "dump/study/echo/raw/test", f"{of_model}/results/test"],
-        ["sweep", "conditions", "--split conditions", "test", "distilmos", "2", "false"],
-        ["sweep", "echo", echo, "test", "distilmos sslmos", "1 2", "false"],
+        ["score", "echo", echo, "train", "test", "distillmos", "dump/study/echo/raw/test", f"{of_model}/results/test"],
+        ["sweep", "conditions", "--split conditions", "train", "test", "distilmos", "2", "false"],
+        ["sweep", "echo", echo, "train", "test", "distilmos sslmos", "1 2", "false"],
         ["tokens", "conditions", "--split conditions", *tokens],
         ["tokens", "echo", echo, *tokens],
     ]
     lines = [line.split("|") for line in study(recipe, "lacking", "tuning").stdout.splitlines()]
     specs = "sslmos+encoder_lr=1e-4 sslmos+encoder_lr=3e-4"
     assert lines == [
-        ["sweep", f"folds/{n}", f"--split conditions --dev_fold {n}", "test", specs, str(n), "true"] for n in SEEDS
+        ["sweep", f"folds/{n}", f"--split conditions --dev_fold {n}", "train", "test", specs, str(n), "true"]
+        for n in SEEDS
     ]
 
 
@@ -492,7 +493,7 @@ def test_a_run_of_a_dev_page_is_not_trained_again_for_its_scores(kept, tmp_path)
     # Its log alone is not enough for another page.
     assert re.findall(r"\d+", study(recipe, "keep", "all").stdout) == ["13", "0", "2"]
     lines = [line.split("|") for line in study(recipe, "lacking", "all").stdout.splitlines()]
-    assert lines == [["sweep", "conditions", "--split conditions", "test", "sslmos", "1 2", "false"]]
+    assert lines == [["sweep", "conditions", "--split conditions", "train", "test", "sslmos", "1 2", "false"]]
     for seed in SEEDS:
         (tmp_path / str(seed)).rename(runs / f"sslmos_seed{seed}" / "results")
     assert re.findall(r"\d+", study(recipe, "keep", "all").stdout) == ["2", "13", "0"]
@@ -506,7 +507,7 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
     write_recipe(recipe)
     folder = recipe / "study" / "further"
     folder.mkdir()
-    protocol = {"options": "--split conditions", "sets": {"p835/p835_wb": ["sig"]}}
+    protocol = {"options": "--split conditions", "train": ["degraded/train"], "sets": {"p835/p835_wb": ["sig"]}}
     protocol |= {"refit": True, "confidence": True}
     page = {"protocols": ["conditions"], "models": ["sslmos"], "seeds": [1], "published": ["distillmos"]}
     dev = {"dev": True, "protocols": ["conditions"], "models": ["sslmos"], "seeds": [1]}
@@ -522,11 +523,12 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
         write_data_dir(path, [Utterance(f"{name}{n}", tmp_path / "x.wav", f"c{n}", mos=1 + n) for n in range(4)])
     write_table(raw["p835_wb"] / "utt2sig", {f"p835_wb{n}": 4.5 - n for n in range(4)})
 
+    data = "conditions", "--split conditions", "train degraded/train", "test p835/p835_wb"
     assert [line.split("|") for line in study(recipe, "lacking", "further/one").stdout.splitlines()] == [
-        ["sweep", "conditions", "--split conditions", "test p835/p835_wb", "sslmos+head=statistics", "1", "false"],
+        ["sweep", *data, "sslmos+head=statistics", "1", "false"],
         *(
             [
-                *(kind, "conditions", "--split conditions", "test p835/p835_wb"),
+                *(kind, *data),
                 "exp/study/further/conditions/sslmos+head=statistics_seed1",
                 "dump/study/further/conditions/raw/train",
                 "dump/study/further/conditions/raw/test ../p835/dump/raw/p835_wb",
@@ -536,9 +538,7 @@ def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):
         *(
             [
                 "score",
-                "conditions",
-                "--split conditions",
-                "test p835/p835_wb",
+                *data,
                 "distillmos",
                 path,
                 f"{exp}/results/{name}",

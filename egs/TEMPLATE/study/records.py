@@ -59,6 +59,7 @@ class Protocol(_Section):
 
     Attributes:
         options: of run.sh, separated by spaces; `{seed}` stands for the seed of a run.
+        train: further training sets, CORPUS/SET.
         held_out: the type of degradation that only the test set has; None if all sets have all types.
         sets: further test sets, CORPUS/SET -> its targets besides utt2mos. The scores of a target are kept as those of
             a set SET.TARGET.
@@ -68,6 +69,7 @@ class Protocol(_Section):
     """
 
     options: str
+    train: tuple[str, ...] = ()
     held_out: str | None = None
     sets: dict[str, tuple[str, ...]] = {}
     refit: bool = False

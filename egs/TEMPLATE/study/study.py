@@ -54,7 +54,7 @@ def main() -> None:
 def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> list[str]:
     """Return a line for each array of jobs that trains missing runs, and for each set to score with a published model.
 
-    Separated by `|`: kind, place, options of run.sh, test sets, and then for
+    Separated by `|`: kind, place, options of run.sh, training sets, test sets, and then for
         tokens: the first of the models with the same encoder, its settings for run.sh;
         sweep: specs, seeds, whether only dev is scored; seeds that lack the same models are one array;
         refit, confidence: directory of a run, training set, data directories of the test sets;
@@ -62,46 +62,44 @@ def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> lis
     """
     lines, further, published = [], [], []
     tokens: dict[tuple[str, str], str] = {}  # place and encoder -> line
-    specs: dict[tuple[str, str, str, int], list[str]] = {}  # protocol, place, options and seed -> models to train
+    specs: dict[tuple[str, int], list[str]] = {}  # data and seed -> models to train
     for protocol, name, seed in lacking:
         place, options = study.place(protocol, seed), study.protocols[protocol].options.format(seed=seed)
+        data = f"{place}|{options}|{_sets(study, protocol)}"
         if seed is None:
             exp = study.run_directory("exp" / folder, (protocol, name, None))
             published += [
-                f"score|{place}|{options}|{_test_sets(study, protocol)}|{name}|{each.raw}|"
-                f"{exp / 'results' / each.name}\n"
+                f"score|{data}|{name}|{each.raw}|{exp / 'results' / each.name}\n"
                 for each in study.test_sets(protocol, "dump" / folder / place)
             ]
         else:
             model = study.models[name]
-            specs.setdefault((protocol, place, options, seed), []).append(model.spec)
+            specs.setdefault((data, seed), []).append(model.spec)
             config = load_config(CONF / f"{model.conf}.yaml", model.overrides)
             if not page.dev:
                 run = study.run_directory("exp" / folder, (protocol, name, seed))
                 tests = " ".join(str(each.raw) for each in study.test_sets(protocol, "dump" / folder / place))
                 train = "dump" / folder / place / "raw" / TRAIN
-                rest = f"{place}|{options}|{_test_sets(study, protocol)}|{run}|{train}|{tests}\n"
+                rest = f"{data}|{run}|{train}|{tests}\n"
                 further += [f"refit|{rest}"] * study.protocols[protocol].refit
                 further += [f"confidence|{rest}"] * (study.protocols[protocol].confidence and has_signals(config))
             if config.needs_tokens and not model.options:  # sweep.sh makes those of models with options
                 settings = " ".join(
                     [f"--conf {CONF}/{model.conf}.yaml", *(f"--train_opts {o}" for o in model.overrides)]
                 )
-                line = f"tokens|{place}|{options}|{_test_sets(study, protocol)}|{name}|{settings}\n"
-                tokens.setdefault((place, config.ssl_model), line)
-    seeds: dict[tuple[str, str, str, str], list[str]] = {}
-    for (protocol, place, options, seed), models in specs.items():
-        seeds.setdefault((protocol, place, options, " ".join(models)), []).append(str(seed))
-    for (protocol, place, options, array), numbers in seeds.items():
-        sets = _test_sets(study, protocol)
-        lines.append(f"sweep|{place}|{options}|{sets}|{array}|{' '.join(numbers)}|{str(page.dev).lower()}\n")
+                tokens.setdefault((place, config.ssl_model), f"tokens|{data}|{name}|{settings}\n")
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for (data, seed), models in specs.items():
+        seeds.setdefault((data, " ".join(models)), []).append(str(seed))
+    for (data, array), numbers in seeds.items():
+        lines.append(f"sweep|{data}|{array}|{' '.join(numbers)}|{str(page.dev).lower()}\n")
     # The published models come last, because they may not be installed.
     return [*tokens.values(), *lines, *further, *published]
 
 
-def _test_sets(study: Study, protocol: str) -> str:
-    """Return --test_sets of run.sh."""
-    return " ".join([TEST, *study.protocols[protocol].sets])
+def _sets(study: Study, protocol: str) -> str:
+    """Return --train_sets and --test_sets of run.sh, separated by `|`."""
+    return " ".join([TRAIN, *study.protocols[protocol].train]) + "|" + " ".join([TEST, *study.protocols[protocol].sets])
 
 
 if __name__ == "__main__":

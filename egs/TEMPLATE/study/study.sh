@@ -32,7 +32,7 @@ work=study # below data, dump and exp
 # prepare: runs stages 0 and 1 for the data in `split` and `place`, unless this has been done.
 prepare() {
     local set
-    for set in ${sets}; do
+    for set in ${train_sets} ${test_sets}; do
         [[ ${set} != */* || -e ../${set%%/*}/dump/raw/${set#*/}/wav.scp ]] ||
             usage_error study.sh "needs the set ${set}: run egs/${set%%/*}/run.sh first"
     done
@@ -50,12 +50,12 @@ is_due() {
 failed=0 # status of the last array with a failed run
 if [ "${action}" = train ]; then
     lacking=$(distilmos python ../TEMPLATE/study/study.py lacking "${page}")
-    while IFS='|' read -r -u 3 kind place options sets more; do
+    while IFS='|' read -r -u 3 kind place options train_sets test_sets more; do
         [ -n "${kind}" ] || continue
         read -ra split <<<"${options}"
         [ -z "${db_root}" ] || split+=(--db_root "${db_root}")
         split+=(--datadir "data/${work}/${place}" --dumpdir "dump/${work}/${place}")
-        split+=(--test_sets "${sets}")
+        split+=(--train_sets "${train_sets}" --test_sets "${test_sets}")
         prepare
         case ${kind} in
             tokens)
