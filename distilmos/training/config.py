@@ -47,8 +47,8 @@ class TrainConfig(ModelConfig):
         ssl_model: name of an embedded encoder, or path of a checkpoint.
         init_model: model directory to start from, instead of the encoder and fresh heads; empty for none. Its token
             predictors are kept if its tokens are those of this run.
-        head_penalty: penalty of the ridge regression from which `head: statistics` starts, see `fit_ridge`; 0 chooses
-            it by cross-validation.
+        head_fit: fit `head: statistics` by ridge regression before training; false keeps the head of `init_model`.
+        head_penalty: penalty of this ridge regression, see `fit_ridge`; 0 chooses it by cross-validation.
         freeze_conv: do not train the convolutions of the encoder.
         targets: what to predict, each from the table utt2TARGET; the first one selects the best models. Empty for
             utt2mos alone.
@@ -96,6 +96,7 @@ class TrainConfig(ModelConfig):
 
     ssl_model: str = Field(default="hubert_tiny", min_length=1)
     init_model: str = ""
+    head_fit: bool = True
     head_penalty: float = Field(default=0.0, ge=0)
     freeze_conv: bool = True
     targets: Annotated[tuple[str, ...], BeforeValidator(to_tuple)] = ()
@@ -214,8 +215,10 @@ class TrainConfig(ModelConfig):
     def _has_use(self) -> TrainConfig:
         if self.model == "distilmos" and self.head == "statistics" and not self.distils:
             raise ValueError("head statistics needs token_weight above 0; without distillation use model: sslmos")
-        if self.head_penalty and self.head != "statistics":
-            raise ValueError("head_penalty has no effect without head: statistics")
+        if not self.head_fit and not (self.head == "statistics" and self.init_model):
+            raise ValueError("head_fit: false keeps the head of init_model; it needs this, and head: statistics")
+        if self.head_penalty and not (self.head == "statistics" and self.head_fit):
+            raise ValueError("head_penalty has no effect without head: statistics, or with head_fit: false")
         if self.distillation == "features" and not self.distils:
             raise ValueError("distillation features needs model distilmos and token_weight above 0")
         if self.distillation == "features" and self.foreign_tokens:

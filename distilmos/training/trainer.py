@@ -159,7 +159,7 @@ class Trainer:
     def _fit_head(self, stop: StopRequest) -> None:
         """Fit a statistics head; `run` then copies it from the first process."""
         model = self.model
-        if not isinstance(model, EncoderNetwork) or model.statistics is None:
+        if not isinstance(model, EncoderNetwork) or model.statistics is None or not self.config.head_fit:
             return
         plans = evaluation_plans(self.train.num_samples, round(self.config.batch_seconds * SAMPLE_RATE))
         with self.world.together(), stop.interrupting(), closing(self._read(plans, stop)) as batches:

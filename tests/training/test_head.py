@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 
 from distilmos.cli import main
 from distilmos.data.audio import read_audio
@@ -124,3 +125,15 @@ def test_it_needs_the_frames_of_the_encoder(corpus, tmp_path, capsys) -> None:
     for settings, named in ((("strides=[1, 1, 2]", "model=sslmos"), "strides"), (("model=distilmos",), "sslmos")):
         assert main(corpus.arguments(tmp_path / "exp", "head=statistics", "token_weight=0", *settings)) == 2
         assert re.search(rf"head.*{named}", capsys.readouterr().err)
+
+
+def test_the_head_of_the_initial_model_is_kept(corpus, tmp_path, capsys) -> None:
+    settings = ["head=statistics", "model=sslmos", "token_weight=0", "max_steps=1", "warmup_steps=0", "eval_every=1"]
+    still = ["encoder_lr=0", "head_lr=1e-9", "head_fit=false"]
+    assert main(corpus.arguments(tmp_path / "alone", *settings, *still)) == 2
+    assert "head_fit" in capsys.readouterr().err
+    weights = {}
+    for run, more in {"first": [], "second": [*still, f"init_model={tmp_path / 'first' / 'final'}"]}.items():
+        assert main(corpus.arguments(tmp_path / run, *settings, *more)) == 0
+        weights[run] = load_file(tmp_path / run / "final" / "model.safetensors")["linear.weight"].numpy()
+    np.testing.assert_allclose(weights["second"], weights["first"], atol=1e-6)
