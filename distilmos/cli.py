@@ -25,6 +25,7 @@ GROUPS = {
         "push": "upload a model to the Hugging Face hub",
         "import-official": "convert a checkpoint that the authors of DistilMOS released",
         "interpolate": "mix the fine-tuned encoder of a run with its pretrained one",
+        "average": "average the weights of models (model soup)",
         "confidence": "compare signals of doubt of a model with its errors",
         "compare": "compare two results directories by a paired bootstrap",
         "gather": "compare several models and seeds on one page",

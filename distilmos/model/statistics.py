@@ -73,7 +73,11 @@ class TimeStatistics(nn.Module):
     @torch.no_grad()
     def standardise(self, linear: nn.Linear, pooled: np.ndarray) -> None:
         """Standardise the features by `pooled`, (N, P), and change `linear` so that its scores stay the same."""
-        mean, scale = (torch.from_numpy(values).to(self.mean) for values in standardisation(pooled))
+        self.restandardise(linear, *(torch.from_numpy(values).to(self.mean) for values in standardisation(pooled)))
+
+    @torch.no_grad()
+    def restandardise(self, linear: nn.Linear, mean: Tensor, scale: Tensor) -> None:
+        """Standardise the features by `mean` and `scale`, (P,); change `linear` so that its scores stay the same."""
         weights = linear.weight / self.scale
         linear.bias.add_(weights @ (mean - self.mean))
         self.mean.copy_(mean)

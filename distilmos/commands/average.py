@@ -1,0 +1,51 @@
+"""Average the weights of models that were trained from the same encoder (model soup).
+
+The mean of such models, which differ in their training data, settings or seeds, is often better on other data than each
+of them, and predicts as fast as one (M. Wortsman et al., "Model soups", ICML 2022). Choose the models on a set whose
+scores you do not report.
+
+The models must have the same network. Each weight of the new model is the mean of theirs; a model that is named twice
+counts twice. Token predictors are those of the first model if the models have learned tokens of different k-means.
+--train is a set like those that they were trained on: batch norms, and the limit from which a recording is unlike the
+training data, are measured on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from distilmos.commands.options import add_device_option
+from distilmos.data.schema import MOS_SCALE
+from distilmos.data.tables import read_yaml
+from distilmos.memory import use_huge_pages
+from distilmos.model.directory import CONFIG, find_model, name_of
+from distilmos.model.package import load_model_dir, save_model_dir
+from distilmos.ssl.forward import choose_device
+from distilmos.training.average import average_models, measure
+from distilmos.training.config import TrainConfig
+from distilmos.training.ratedset import read_rated_set
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="model directories, such as exp/<tag>/final")
+    parser.add_argument("--train", type=Path, required=True, metavar="DIR", help="rated data directory, see above")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="model directory to write")
+    add_device_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the model and print its path."""
+    use_huge_pages()
+    device = choose_device(args.device)
+    directories = [find_model(name) for name in args.models]
+    models = [load_model_dir(directory) for directory in directories]
+    mean = average_models(list(zip(args.models, models, strict=True)))
+    config = TrainConfig(targets=tuple(scale.name for scale in mean.scales if scale.name != MOS_SCALE.name))
+    train = read_rated_set(args.train, config.max_seconds, mean.encoder_config.max_seconds, config.targets)
+    measure(mean.to(device), train, config, device)
+    names = [name_of(directory, read_yaml(directory / CONFIG)) for directory in directories]
+    save_model_dir(args.out, mean, {"average": names})
+    print(args.out)
+    return 0

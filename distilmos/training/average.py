@@ -1,0 +1,90 @@
+"""Averages the weights of models that were trained from the same encoder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+
+import torch
+
+from distilmos.errors import InputError
+from distilmos.model.networks import DistilMOS, EncoderNetwork, MOSNetwork
+from distilmos.preemption import StopRequest
+from distilmos.training.batching import training_order
+from distilmos.training.batchnorm import batch_norm_plans, recompute_batch_norm
+from distilmos.training.config import TrainConfig
+from distilmos.training.headfit import pool_recordings, set_novelty
+from distilmos.training.loader import BatchReader, read_batches
+from distilmos.training.ratedset import RatedSet
+
+PREDICTORS = "predictors."
+
+
+@torch.no_grad()
+def average_models(models: Sequence[tuple[str, MOSNetwork]]) -> MOSNetwork:
+    """Return a model whose weights are the means of those of `models`.
+
+    The statistics of batch norms and the limit of novelty are not those of the mean, see `measure`. The offsets of
+    corpora are left out: the model scores on the mean scale. Token predictors stay those of the first model if the
+    models have learned tokens of different k-means.
+
+    Args:
+        models: paths and networks; these do not change.
+
+    Raises:
+        InputError: if the networks differ in more than their weights; it names both models.
+    """
+    (first, mean), *others = ((path, copy.deepcopy(model)) for path, model in models)
+    mean.corpus_offsets = None
+    same_tokens = True
+    for path, model in others:
+        if differs := [name for name, value in _facts(model).items() if value != _facts(mean).get(name)]:
+            raise InputError(f"{path}: is not the network of {first}: {', '.join(differs)}")
+        model.corpus_offsets = None
+        same_tokens = same_tokens and _kmeans(model) == _kmeans(mean)
+        if isinstance(model, EncoderNetwork) and model.statistics:
+            own = mean.state_dict()
+            model.statistics.restandardise(model.linear, own["statistics.mean"], own["statistics.scale"])
+    weights = [mean.state_dict(), *(model.state_dict() for _, model in others)]
+    for name, tensor in weights[0].items():
+        if tensor.is_floating_point() and (same_tokens or not name.startswith(PREDICTORS)):
+            tensor.copy_(sum(each[name].double() for each in weights) / len(weights))
+    mean.novelty_limit = None
+    return mean
+
+
+def _facts(model: MOSNetwork) -> dict[str, object]:
+    """Return what must be equal in networks with comparable weights."""
+    facts = {"encoder": model.encoder_config, "scales": model.scales, **model.config.model_dump()}
+    if isinstance(model, DistilMOS):
+        facts |= {"clusters": model.clusters, "token_layers": model.token_layers}
+    return facts
+
+
+def _kmeans(model: MOSNetwork) -> str | None:
+    return model.kmeans if isinstance(model, DistilMOS) else None
+
+
+def measure(model: MOSNetwork, train: RatedSet, config: TrainConfig, device: torch.device) -> None:
+    """Compute the statistics of batch norms and the limit of novelty on a sample of a training set.
+
+    Args:
+        model: the network, on `device`; left in evaluation mode.
+        train: the training set.
+        config: how it is read.
+        device: of the network.
+
+    Raises:
+        InputError: if a recording cannot be read.
+        FailedError: if reading is stalled.
+    """
+    plans = batch_norm_plans(training_order(train, config))
+    read = partial(read_batches, BatchReader(train), plans, config.num_workers, device, StopRequest())
+    with closing(read()) as batches:
+        recompute_batch_norm(model, (batch.to(device) for batch in batches))
+    if isinstance(model, EncoderNetwork) and model.statistics is not None:
+        with closing(read()) as batches:
+            pooled = pool_recordings(model, model.statistics, (batch.to(device) for batch in batches))
+        set_novelty(model, model.statistics, [pooled])
