@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL", help="model directories, such as exp/<tag>/final")
     parser.add_argument("--train", type=Path, required=True, metavar="DIR", help="rated data directory, see above")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="model directory to write")
+    parser.add_argument(
+        "--half", action="store_true", help="store weights in float16, half the size; they are read as float32"
+    )
     add_device_option(parser)
 
 
@@ -46,6 +49,6 @@ def run(args: argparse.Namespace) -> int:
     train = read_rated_set(args.train, config.max_seconds, mean.encoder_config.max_seconds, config.targets)
     measure(mean.to(device), train, config, device)
     names = [name_of(directory, read_yaml(directory / CONFIG)) for directory in directories]
-    save_model_dir(args.out, mean, {"average": names})
+    save_model_dir(args.out, mean.half() if args.half else mean, {"average": names})
     print(args.out)
     return 0

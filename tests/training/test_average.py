@@ -20,7 +20,7 @@ QUICK = ("max_steps=2", "warmup_steps=0", "eval_every=2", "num_workers=0", "enco
 STATISTICS = ("head=statistics", "normalize_level=true")
 
 
-def average(corpus, out: Path, *models: Path, status: int = 0) -> dict[str, torch.Tensor]:
+def average(corpus, out: Path, *models: Path | str, status: int = 0) -> dict[str, torch.Tensor]:
     arguments = ["average", *map(str, models), "--train", str(corpus.raw("train")), "--out", str(out)]
     assert main([*arguments, "--device", "cpu"]) == status
     return load_file(out / "model.safetensors") if status == 0 else {}
@@ -56,6 +56,13 @@ def test_each_weight_is_the_mean(runs, corpus, tmp_path) -> None:
 def test_the_mean_of_a_model_with_itself_has_its_scores(runs, corpus, tmp_path) -> None:
     average(corpus, tmp_path / "mean", runs["statistics1"], runs["statistics1"])
     assert scores(tmp_path / "mean", corpus) == pytest.approx(scores(runs["statistics1"], corpus), abs=1e-4)
+
+
+def test_weights_of_half_the_size(runs, corpus, tmp_path) -> None:
+    average(corpus, tmp_path / "half", runs["statistics1"], runs["statistics1"], "--half")
+    sizes = [(path / "model.safetensors").stat().st_size for path in (tmp_path / "half", runs["statistics1"])]
+    assert sizes[0] < 0.6 * sizes[1]
+    assert scores(tmp_path / "half", corpus) == pytest.approx(scores(runs["statistics1"], corpus), abs=0.01)
 
 
 def test_heads_with_other_standardisations_are_averaged_as_they_score(runs, corpus, tmp_path) -> None:
