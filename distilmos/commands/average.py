@@ -22,8 +22,9 @@ from distilmos.memory import use_huge_pages
 from distilmos.model.directory import CONFIG, find_model, name_of
 from distilmos.model.package import load_model_dir, save_model_dir
 from distilmos.ssl.forward import choose_device
-from distilmos.training.average import average_models, measure
+from distilmos.training.average import average_models
 from distilmos.training.config import TrainConfig
+from distilmos.training.measure import measure
 from distilmos.training.ratedset import read_rated_set
 
 

@@ -6,7 +6,7 @@ M. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022; for spe
 Writes the model directory EXP/interpolated/alpha_A for each A of --alpha:
   - encoder: (1 - A) * pretrained + A * fine-tuned weights; 0 is the pretrained encoder, 1 the fine-tuned one,
   - heads: as trained,
-  - batch norms: their statistics are recomputed on the training set, as at the end of training.
+  - batch norms and the limit of novelty: measured on the training set, as at the end of training.
 A run with `init_model` started from the encoder of that model, which then is the pretrained one.
 
 --data also predicts and scores rated sets: EXP/interpolated/alpha_A/results/SET is like the results of stages 6 and 7,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ from distilmos.report.experiment import Experiment, read_experiment
 from distilmos.scoring.results import count_line, rated_targets, scale_in, score_results
 from distilmos.ssl.forward import choose_device
 from distilmos.training.config import TrainConfig, load_config
-from distilmos.training.interpolate import fit_batch_norm, interpolate_weights, starting_encoder
+from distilmos.training.interpolate import interpolate_weights, starting_encoder
+from distilmos.training.measure import measure
 from distilmos.training.ratedset import RatedSet, read_rated_set
 
 DIRECTORY = "interpolated"
@@ -91,15 +93,16 @@ def interpolate(options: InterpolationOptions) -> Iterator[Path]:
     if not isinstance(about, dict):
         raise InputError(f"{final / CONFIG}: about: {about!r:.100} is not a mapping")
     before = start.state_dict()
-    after = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
+    after, trained = (copy.deepcopy(weights.state_dict()) for weights in (model.encoder, model))
     model.to(device)
     limit = model.novelty_limit
     out = experiment.path / DIRECTORY
     rows = []
     for text, alpha in {alpha_text(alpha): alpha for alpha in options.alphas}.items():
+        model.load_state_dict(trained)
         model.encoder.load_state_dict(interpolate_weights(before, after, alpha))
         model.novelty_limit = limit if alpha == 1 else None  # it was measured with the encoder of the run
-        fit_batch_norm(model, train, config, device)
+        measure(model, train, config, device)
         origin = {"run": experiment.tag, "start": config.init_model or config.ssl_model, "alpha": alpha}
         with replaced_directory(out / f"alpha_{text}") as directory:
             save_model_dir(directory, model, about | {"interpolation": origin})

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import closing
-from functools import partial
 
 import torch
 
 from distilmos.errors import InputError
 from distilmos.model.networks import DistilMOS, EncoderNetwork, MOSNetwork
-from distilmos.preemption import StopRequest
-from distilmos.training.batching import training_order
-from distilmos.training.batchnorm import batch_norm_plans, recompute_batch_norm
-from distilmos.training.config import TrainConfig
-from distilmos.training.headfit import pool_recordings, set_novelty
-from distilmos.training.loader import BatchReader, read_batches
-from distilmos.training.ratedset import RatedSet
 
 PREDICTORS = "predictors."
 
@@ -26,9 +17,9 @@ PREDICTORS = "predictors."
 def average_models(models: Sequence[tuple[str, MOSNetwork]]) -> MOSNetwork:
     """Return a model whose weights are the means of those of `models`.
 
-    The statistics of batch norms and the limit of novelty are not those of the mean, see `measure`. The offsets of
-    corpora are left out: the model scores on the mean scale. Token predictors stay those of the first model if the
-    models have learned tokens of different k-means.
+    The statistics of batch norms and the limit of novelty are not those of the mean; `measure` computes these. The
+    offsets of corpora are left out: the model scores on the mean scale. Token predictors stay those of the first model
+    if the models have learned tokens of different k-means.
 
     Args:
         models: paths and networks; these do not change.
@@ -65,26 +56,3 @@ def _facts(model: MOSNetwork) -> dict[str, object]:
 
 def _kmeans(model: MOSNetwork) -> str | None:
     return model.kmeans if isinstance(model, DistilMOS) else None
-
-
-def measure(model: MOSNetwork, train: RatedSet, config: TrainConfig, device: torch.device) -> None:
-    """Compute the statistics of batch norms and the limit of novelty on a sample of a training set.
-
-    Args:
-        model: the network, on `device`; left in evaluation mode.
-        train: the training set.
-        config: how it is read.
-        device: of the network.
-
-    Raises:
-        InputError: if a recording cannot be read.
-        FailedError: if reading is stalled.
-    """
-    plans = batch_norm_plans(training_order(train, config))
-    read = partial(read_batches, BatchReader(train), plans, config.num_workers, device, StopRequest())
-    with closing(read()) as batches:
-        recompute_batch_norm(model, (batch.to(device) for batch in batches))
-    if isinstance(model, EncoderNetwork) and model.statistics is not None:
-        with closing(read()) as batches:
-            pooled = pool_recordings(model, model.statistics, (batch.to(device) for batch in batches))
-        set_novelty(model, model.statistics, [pooled])

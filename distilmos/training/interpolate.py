@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 
-import torch
 from torch import Tensor
 
 from distilmos.errors import InputError
 from distilmos.model.networks import EncoderNetwork
 from distilmos.model.package import load_model_dir
-from distilmos.preemption import StopRequest
 from distilmos.ssl.encoder import SSLEncoder, weights_hash
 from distilmos.ssl.load import load_ssl
-from distilmos.training.batching import training_order
-from distilmos.training.batchnorm import batch_norm_plans, recompute_batch_norm
 from distilmos.training.config import TrainConfig
-from distilmos.training.loader import BatchReader, read_batches
-from distilmos.training.ratedset import RatedSet
 
 
 def starting_encoder(config: TrainConfig, start: Mapping[str, object]) -> SSLEncoder:
@@ -64,21 +57,3 @@ def interpolate_weights(before: Mapping[str, Tensor], after: Mapping[str, Tensor
         name: ((1 - alpha) * before[name].double() + alpha * tensor.double()).to(tensor.dtype)
         for name, tensor in after.items()
     }
-
-
-def fit_batch_norm(model: EncoderNetwork, train: RatedSet, config: TrainConfig, device: torch.device) -> None:
-    """Recompute the batch norm statistics as the end of training does; the model is left in evaluation mode.
-
-    Args:
-        model: the network, on `device`.
-        train: the training set of the run.
-        config: settings of the run.
-        device: of the network.
-
-    Raises:
-        InputError: if a recording cannot be read.
-        FailedError: if reading is stalled.
-    """
-    plans = batch_norm_plans(training_order(train, config))
-    with closing(read_batches(BatchReader(train), plans, config.num_workers, device, StopRequest())) as batches:
-        recompute_batch_norm(model, (batch.to(device) for batch in batches))

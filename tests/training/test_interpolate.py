@@ -367,3 +367,12 @@ def test_a_directory_appears_whole_or_not_at_all(copy, corpus, tmp_path) -> None
     assert interpolate(copy, "--data", broken) == 2
     assert content(copy / "interpolated") == {}
     assert list((copy / "interpolated").iterdir()) == []
+
+
+def test_each_model_has_its_own_limit_of_novelty(corpus, tmp_path) -> None:
+    exp = tmp_path / "exp"
+    assert main(corpus.arguments(exp, *BASELINE, "head=statistics")) == 0
+    assert interpolate(exp, alphas=("0.5", "1")) == 0
+    trained, half = load_model_dir(exp / "final"), load_model_dir(exp / "interpolated" / "alpha_0.5")
+    assert half.novelty_limit and half.novelty_limit != trained.novelty_limit
+    assert_equal(weights(exp / "interpolated" / "alpha_1"), weights(exp / "final"))
