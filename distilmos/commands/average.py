@@ -5,7 +5,9 @@ of them, and predicts as fast as one (M. Wortsman et al., "Model soups", ICML 20
 scores you do not report.
 
 The models must have the same network. Each weight of the new model is the mean of theirs; a model that is named twice
-counts twice. Token predictors are those of the first model if the models have learned tokens of different k-means.
+counts twice. Token predictors are those of the first model if the models have learned tokens of different k-means. The
+model scores on the mean scale of the corpora that they have learned.
+
 --train is a set like those that they were trained on: batch norms, and the limit from which a recording is unlike the
 training data, are measured on it.
 """
@@ -13,11 +15,14 @@ training data, are measured on it.
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from distilmos.commands.options import add_device_option
+from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.schema import MOS_SCALE
 from distilmos.data.tables import read_yaml
+from distilmos.errors import InputError
 from distilmos.memory import use_huge_pages
 from distilmos.model.directory import CONFIG, find_model, name_of
 from distilmos.model.package import load_model_dir, save_model_dir
@@ -44,11 +49,18 @@ def run(args: argparse.Namespace) -> int:
     use_huge_pages()
     device = choose_device(args.device)
     directories = [find_model(name) for name in args.models]
+    if args.out.resolve() in [directory.resolve() for directory in directories]:
+        raise InputError(f"--out {args.out}: is one of the models")
     models = [load_model_dir(directory) for directory in directories]
     mean = average_models(list(zip(args.models, models, strict=True)))
-    config = TrainConfig(targets=tuple(scale.name for scale in mean.scales if scale.name != MOS_SCALE.name))
-    train = read_rated_set(args.train, config.max_seconds, mean.encoder_config.max_seconds, config.targets)
-    measure(mean.to(device), train, config, device)
+    targets = tuple(scale.name for scale in mean.scales if scale.name != MOS_SCALE.name)
+    longest = mean.encoder_config.max_seconds
+    train = read_rated_set(args.train, longest or math.inf, longest, targets)
+    config = TrainConfig()
+    batch_seconds = max(config.batch_seconds, max(train.num_samples) / SAMPLE_RATE)
+    measure(mean.to(device), train, config.model_copy(update={"batch_seconds": batch_seconds}), device)
+    if args.half and not all(tensor.half().isfinite().all() for tensor in mean.state_dict().values()):
+        raise InputError("--half: some weights are too large for float16")
     names = [name_of(directory, read_yaml(directory / CONFIG)) for directory in directories]
     save_model_dir(args.out, mean.half() if args.half else mean, {"average": names})
     print(args.out)

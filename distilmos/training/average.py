@@ -34,7 +34,7 @@ def average_models(models: Sequence[tuple[str, MOSNetwork]]) -> MOSNetwork:
         if differs := [name for name, value in _facts(model).items() if value != _facts(mean).get(name)]:
             raise InputError(f"{path}: is not the network of {first}: {', '.join(differs)}")
         model.corpus_offsets = None
-        same_tokens = same_tokens and _kmeans(model) == _kmeans(mean)
+        same_tokens = same_tokens and _kmeans(model) == _kmeans(mean) != ""
         if isinstance(model, EncoderNetwork) and model.statistics:
             own = mean.state_dict()
             model.statistics.restandardise(model.linear, own["statistics.mean"], own["statistics.scale"])
@@ -48,7 +48,9 @@ def average_models(models: Sequence[tuple[str, MOSNetwork]]) -> MOSNetwork:
 
 def _facts(model: MOSNetwork) -> dict[str, object]:
     """Return what must be equal in networks with comparable weights."""
-    facts = {"encoder": model.encoder_config, "scales": model.scales, **model.config.model_dump()}
+    settings = model.config.model_dump(exclude={"dropout", "encoder_dropout", "regression_loss"})
+    facts = {"encoder": model.encoder_config, "scales": model.scales, **settings}
+    facts["nll"] = model.config.regression_loss == "nll"  # further outputs
     if isinstance(model, DistilMOS):
         facts |= {"clusters": model.clusters, "token_layers": model.token_layers}
     return facts

@@ -216,9 +216,9 @@ class TrainConfig(ModelConfig):
         if self.model == "distilmos" and self.head == "statistics" and not self.distils:
             raise ValueError("head statistics needs token_weight above 0; without distillation use model: sslmos")
         if not self.head_fit and not (self.head == "statistics" and self.init_model):
-            raise ValueError("head_fit: false keeps the head of init_model; it needs this, and head: statistics")
+            raise ValueError("head_fit false keeps the head of init_model: it needs init_model, and head statistics")
         if self.head_penalty and not (self.head == "statistics" and self.head_fit):
-            raise ValueError("head_penalty has no effect without head: statistics, or with head_fit: false")
+            raise ValueError("head_penalty has no effect without head: statistics, or with head_fit false")
         if self.distillation == "features" and not self.distils:
             raise ValueError("distillation features needs model distilmos and token_weight above 0")
         if self.distillation == "features" and self.foreign_tokens:

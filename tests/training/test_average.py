@@ -104,6 +104,9 @@ def test_another_network_is_refused(runs, corpus, tmp_path, capsys) -> None:
     said = capsys.readouterr().err
     assert str(runs["decoder1"]) in said and str(runs["statistics1"]) in said and "head" in said
     assert not (tmp_path / "mean").exists()
+    before = (runs["decoder1"] / "model.safetensors").read_bytes()
+    average(corpus, runs["decoder1"], runs["decoder1"], runs["decoder2"], status=2)
+    assert (runs["decoder1"] / "model.safetensors").read_bytes() == before
 
 
 def write_model(directory: Path, source: Path, weights: dict[str, torch.Tensor], **settings: object) -> None:

@@ -63,8 +63,9 @@ class Protocol(_Section):
         held_out: the type of degradation that only the test set has; None if all sets have all types.
         sets: further test sets, CORPUS/SET -> its targets besides utt2mos. The scores of a target are kept as those of
             a set SET.TARGET.
-        refit: whether a ridge regression is fitted to the layers of each fine-tuned encoder, on the training set, and
-            predicts the test sets: apart from the head of the run, it shows what the encoder still knows.
+        refit: whether a ridge regression is fitted to the layers of each fine-tuned encoder, on the training set of the
+            recipe itself, and predicts the test sets: apart from the head of the run, it shows what the encoder still
+            knows.
         confidence: whether signals of doubt of each run are compared with its errors on the test sets.
     """
 
