@@ -43,7 +43,8 @@ class InterpolationOptions:
     Attributes:
         experiment: finished run, exp/<tag>.
         alphas: weights of the fine-tuned encoder, 0 to 1.
-        train: training set of the run, for batch norms and the limit of novelty; None for the directory that the log names.
+        train: training set of the run, for batch norms and the limit of novelty; None for the directory that the log
+            names.
         data: rated data directories to predict and score.
         device: device name, see `choose_device`.
         batch_seconds: see `PredictOptions`.
