@@ -21,11 +21,10 @@ from pathlib import Path
 from distilmos.commands.options import add_device_option
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.schema import MOS_SCALE
-from distilmos.data.tables import read_yaml
 from distilmos.errors import InputError
 from distilmos.memory import use_huge_pages
-from distilmos.model.directory import CONFIG, find_model, name_of
-from distilmos.model.package import load_model_dir, save_model_dir
+from distilmos.model.directory import find_model
+from distilmos.model.package import load_described, save_model_dir
 from distilmos.ssl.forward import choose_device
 from distilmos.training.average import average_models
 from distilmos.training.config import TrainConfig
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     directories = [find_model(name) for name in args.models]
     if args.out.resolve() in [directory.resolve() for directory in directories]:
         raise InputError(f"--out {args.out}: is one of the models")
-    models = [load_model_dir(directory) for directory in directories]
+    models, infos = zip(*map(load_described, directories), strict=True)
     mean = average_models(list(zip(args.models, models, strict=True)))
     targets = tuple(scale.name for scale in mean.scales if scale.name != MOS_SCALE.name)
     longest = mean.encoder_config.max_seconds
@@ -61,7 +60,6 @@ def run(args: argparse.Namespace) -> int:
     measure(mean.to(device), train, config.model_copy(update={"batch_seconds": batch_seconds}), device)
     if args.half and not all(tensor.half().isfinite().all() for tensor in mean.state_dict().values()):
         raise InputError("--half: some weights are too large for float16")
-    names = [name_of(directory, read_yaml(directory / CONFIG)) for directory in directories]
-    save_model_dir(args.out, mean.half() if args.half else mean, {"average": names})
+    save_model_dir(args.out, mean.half() if args.half else mean, {"average": [info.name for info in infos]})
     print(args.out)
     return 0

@@ -255,6 +255,14 @@ class DistilMOS(EncoderNetwork):
         """Samples from one frame score to the next."""
         return super().hop * math.prod(self.config.strides)
 
+    def has_tokens_of(self, other: MOSNetwork) -> bool:
+        """Return whether the predictors of both predict the same tokens; ids of other k-means are other numbers."""
+        return (
+            isinstance(other, DistilMOS)
+            and bool(self.kmeans)
+            and all(getattr(self, name) == getattr(other, name) for name in ("kmeans", "clusters", "target_layers"))
+        )
+
     def layer_weights(self) -> Tensor | None:
         """Return the weights of the layer mix, (L,), sum 1; None if `head: statistics` scores the layers instead."""
         return self.weighted_sum.weights() if self.statistics is None else None

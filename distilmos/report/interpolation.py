@@ -93,23 +93,21 @@ def interpolate(options: InterpolationOptions) -> Iterator[Path]:
     about = read_yaml(final / CONFIG).get("about", {})
     if not isinstance(about, dict):
         raise InputError(f"{final / CONFIG}: about: {about!r:.100} is not a mapping")
-    before = start.state_dict()
-    after, trained = (copy.deepcopy(weights.state_dict()) for weights in (model.encoder, model))
-    model.to(device)
-    limit = model.novelty_limit
+    before, after = start.state_dict(), model.encoder.state_dict()
     out = experiment.path / DIRECTORY
     rows = []
     for text, alpha in {alpha_text(alpha): alpha for alpha in options.alphas}.items():
-        model.load_state_dict(trained)
-        model.encoder.load_state_dict(interpolate_weights(before, after, alpha))
-        model.novelty_limit = limit if alpha == 1 else None  # it was measured with the encoder of the run
-        measure(model, train, config, device)
+        mixed = copy.deepcopy(model)
+        mixed.encoder.load_state_dict(interpolate_weights(before, after, alpha))
+        if alpha != 1:
+            mixed.novelty_limit = None  # it was measured with the encoder of the run
+        measure(mixed.to(device), train, config, device)
         origin = {"run": experiment.tag, "start": config.init_model or config.ssl_model, "alpha": alpha}
         with replaced_directory(out / f"alpha_{text}") as directory:
-            save_model_dir(directory, model, about | {"interpolation": origin})
+            save_model_dir(directory, mixed, about | {"interpolation": origin})
             scores = {}
             for name, data in sets.items():
-                _predict(model, data, directory / "results" / name, device, options.batch_seconds)
+                _predict(mixed, data, directory / "results" / name, device, options.batch_seconds)
                 scores[name] = score_results(data, directory / "results" / name)
         yield out / f"alpha_{text}"
         rows.append({"alpha": alpha, "directory": f"alpha_{text}", "sets": scores})

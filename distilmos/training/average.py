@@ -10,8 +10,6 @@ import torch
 from distilmos.errors import InputError
 from distilmos.model.networks import DistilMOS, EncoderNetwork, MOSNetwork
 
-PREDICTORS = "predictors."
-
 
 @torch.no_grad()
 def average_models(models: Sequence[tuple[str, MOSNetwork]]) -> MOSNetwork:
@@ -29,18 +27,18 @@ def average_models(models: Sequence[tuple[str, MOSNetwork]]) -> MOSNetwork:
     """
     (first, mean), *others = ((path, copy.deepcopy(model)) for path, model in models)
     mean.corpus_offsets = None
-    same_tokens = True
+    wanted = _facts(mean)
     for path, model in others:
-        if differs := [name for name, value in _facts(model).items() if value != _facts(mean).get(name)]:
+        if differs := [name for name, value in _facts(model).items() if value != wanted.get(name)]:
             raise InputError(f"{path}: is not the network of {first}: {', '.join(differs)}")
         model.corpus_offsets = None
-        same_tokens = same_tokens and _kmeans(model) == _kmeans(mean) != ""
         if isinstance(model, EncoderNetwork) and model.statistics:
             own = mean.state_dict()
             model.statistics.restandardise(model.linear, own["statistics.mean"], own["statistics.scale"])
+    same_tokens = isinstance(mean, DistilMOS) and all(mean.has_tokens_of(model) for _, model in others)
     weights = [mean.state_dict(), *(model.state_dict() for _, model in others)]
     for name, tensor in weights[0].items():
-        if tensor.is_floating_point() and (same_tokens or not name.startswith(PREDICTORS)):
+        if tensor.is_floating_point() and (same_tokens or not name.startswith("predictors.")):
             tensor.copy_(sum(each[name].double() for each in weights) / len(weights))
     mean.novelty_limit = None
     return mean
@@ -54,7 +52,3 @@ def _facts(model: MOSNetwork) -> dict[str, object]:
     if isinstance(model, DistilMOS):
         facts |= {"clusters": model.clusters, "token_layers": model.token_layers}
     return facts
-
-
-def _kmeans(model: MOSNetwork) -> str | None:
-    return model.kmeans if isinstance(model, DistilMOS) else None

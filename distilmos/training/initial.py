@@ -81,12 +81,7 @@ def _copy_weights(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
     corpora and listeners, and the token predictors unless both models use the same k-means, because token ids are
     arbitrary numbers.
     """
-    same_tokens = (
-        isinstance(model, DistilMOS)
-        and isinstance(initial, DistilMOS)
-        and bool(model.kmeans)
-        and all(getattr(model, name) == getattr(initial, name) for name in ("kmeans", "clusters", "target_layers"))
-    )
+    same_tokens = isinstance(model, DistilMOS) and model.has_tokens_of(initial)
     fresh = ("corpus_offsets.", "listener_offsets.") + (() if same_tokens else ("predictors.",))
     branch = "spectral." if isinstance(initial, SpectralMOS) else ""
 
