@@ -1,18 +1,13 @@
-"""The `distilmos` command: find the subcommand, turn an error into one line and an exit status."""
+"""The `distilmos` command: find the subcommand, and run it."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TextIO
 
 from distilmos import __version__
-from distilmos.errors import FailedError, InputError, InputWarning
+from distilmos.errors import run_command
 
 # Groups as `distilmos --help` lists them, each in the order of the pipeline. The module of a command is imported only
 # when it is called, so that `--help` and light commands do not wait for torch.
@@ -66,8 +61,6 @@ GROUPS = {
         "python": "run a script with the interpreter of distilmos",
     },
 }
-# Extra of the package that has a missing module; all others are of the recipes.
-EXTRAS = {"gradio": "web", "onnx": "torch", "safetensors": "torch", "torch": "torch", "torchaudio": "torch"}
 COMMANDS = [name for group in GROUPS.values() for name in group]
 
 
@@ -80,7 +73,8 @@ def main(argv: list[str] | None = None) -> int:
     name = arguments[0]
     if name not in COMMANDS:
         parser.error(f"unknown command {name!r}; `distilmos --help` lists them")
-    try:
+
+    def run() -> int | None:
         module = importlib.import_module(f"distilmos.commands.{name.replace('-', '_')}")
         command = argparse.ArgumentParser(
             prog=f"distilmos {name}",
@@ -88,59 +82,10 @@ def main(argv: list[str] | None = None) -> int:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
-        with _warnings_in_one_line(name):
-            status = module.run(command.parse_args(arguments[1:]))
-        return int(status or 0)
-    except InputError as error:
-        print(f"distilmos {name}: error: {error}", file=sys.stderr)
-        return 2
-    except FailedError as error:
-        print(f"distilmos {name}: failed: {error}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("distilmos"):
-            raise
-        extra = EXTRAS.get(error.name.partition(".")[0], "recipes")
-        message = f"needs the Python package {error.name}: pip install 'distilmos[{extra}]'"
-        print(f"distilmos {name}: error: {message}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # The reader of our output has exited (`distilmos ... | head`); Python must not print an error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        # Such as a full disk or a missing permission; the system's message names the file.
-        print(f"distilmos {name}: failed: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+        status: int | None = module.run(command.parse_args(arguments[1:]))
+        return status
 
-
-@contextmanager
-def _warnings_in_one_line(command: str) -> Iterator[None]:
-    """Print every InputWarning as one line, like an error; leave other warnings as they are."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", InputWarning)
-        show = warnings.showwarning
-
-        def show_in_one_line(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
-            if issubclass(category, InputWarning):
-                from tqdm import tqdm  # imported here: most commands never warn
-
-                # Above the line of progress, if one is shown.
-                tqdm.write(f"distilmos {command}: warning: {message}", file=sys.stderr)
-            else:
-                show(message, category, filename, lineno, file, line)
-
-        warnings.showwarning = show_in_one_line
-        yield
+    return run_command(f"distilmos {name}", run)
 
 
 def _main_parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from distilmos.errors import InputError
 
@@ -170,13 +170,21 @@ def exclusive(path: str | Path) -> Iterator[None]:
         with lock.open("wb") as stream:
             fcntl.lockf(stream, fcntl.LOCK_EX)
             # The previous holder has removed the file that we locked, and a third process may have made a new one.
-            if not lock.exists() or lock.stat().st_ino != os.fstat(stream.fileno()).st_ino:
+            if not is_at(stream, lock):
                 continue
             try:
                 yield
             finally:
                 lock.unlink(missing_ok=True)
             return
+
+
+def is_at(stream: IO[Any], path: Path) -> bool:
+    """Return whether the open file `stream` is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def is_file(path: str | Path) -> bool:

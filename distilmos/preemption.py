@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from distilmos.errors import PreemptedError
+
 # Windows, where prediction runs, has no SIGUSR1.
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
-
-
-class PreemptedError(Exception):
-    """A signal stopped the run; it continues from its last checkpoint: exit status 75 (EX_TEMPFAIL)."""
 
 
 class StopRequest:

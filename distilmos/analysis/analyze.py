@@ -21,7 +21,7 @@ from distilmos.analysis.tokens import LayerTokens
 from distilmos.data.tables import parse_json, read_lines
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import without_nan, write_json
-from distilmos.model.directory import CONFIG
+from distilmos.model.directory import CONFIG, EXPORTED, FINAL, LOG
 from distilmos.model.networks import DistilMOS, EncoderNetwork
 from distilmos.model.package import load_model_dir
 from distilmos.provenance import commit, machine, now
@@ -186,10 +186,10 @@ def _network(directory: Path) -> EncoderNetwork:
 
 
 def _fine_tuned(experiment: Path) -> EncoderNetwork:
-    for name in ("final", "model"):
+    for name in (FINAL, EXPORTED):
         if (experiment / name).is_dir():
             return _network(experiment / name)
-    raise InputError(f"{experiment}: has neither final/ nor model/; finish training first")
+    raise InputError(f"{experiment}: has neither {FINAL}/ nor {EXPORTED}/; finish training first")
 
 
 def _centroids(directory: Path, encoder: SSLEncoder) -> list[np.ndarray]:
@@ -215,7 +215,7 @@ def _data_dirs(options: AnalysisOptions) -> list[Path]:
     """Return the given data directories, or else the dev set that the log of the experiment names."""
     if options.data:
         return list(options.data)
-    path = Path(options.experiment or "") / "log.jsonl"
+    path = Path(options.experiment or "") / LOG
     try:
         found = Path(parse_json(read_lines(path)[0], path)["data"]["dev"]["dir"])
     except (InputError, KeyError, TypeError, IndexError):

@@ -28,7 +28,7 @@ from distilmos.model.package import load_described, save_model_dir
 from distilmos.ssl.forward import choose_device
 from distilmos.training.average import average_models
 from distilmos.training.config import TrainConfig
-from distilmos.training.measure import measure
+from distilmos.training.measure import measure_alone
 from distilmos.training.ratedset import read_rated_set
 
 
@@ -57,9 +57,7 @@ def run(args: argparse.Namespace) -> int:
     train = read_rated_set(args.train, longest or math.inf, longest, targets)
     config = TrainConfig()
     batch_seconds = max(config.batch_seconds, max(train.num_samples) / SAMPLE_RATE)
-    measure(mean.to(device), train, config.model_copy(update={"batch_seconds": batch_seconds}), device)
-    if args.half and not all(tensor.half().isfinite().all() for tensor in mean.state_dict().values()):
-        raise InputError("--half: some weights are too large for float16")
-    save_model_dir(args.out, mean.half() if args.half else mean, {"average": [info.name for info in infos]})
+    measure_alone(mean.to(device), train, config.model_copy(update={"batch_seconds": batch_seconds}), device)
+    save_model_dir(args.out, mean, {"average": [info.name for info in infos]}, half=args.half)
     print(args.out)
     return 0

@@ -36,31 +36,28 @@ exit status:
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from distilmos import __version__
 from distilmos.commands.options import add_forward_options, add_scale_option, positive_float, positive_int
-from distilmos.data.recordings import Recording, find_recordings
+from distilmos.data.recordings import find_recordings
 from distilmos.data.tables import as_text
-from distilmos.errors import PREEMPTED, InputError, InputWarning
+from distilmos.errors import InputError, InputWarning
 from distilmos.files import written_in_place
 from distilmos.inference.frames import output_name, write_frames, write_plot
-from distilmos.inference.output import Journal, Shard, record, shard_path, version
-from distilmos.inference.predict import PredictOptions, Score, predict, scales_of
+from distilmos.inference.output import Shard
+from distilmos.inference.predict import PredictOptions, Score, predict
 from distilmos.inference.progress import with_progress
-from distilmos.inference.runtime import RUNTIMES, Runtime, load_runtime
+from distilmos.inference.runtime import RUNTIMES, load_runtime
+from distilmos.inference.tofile import FileJob, predict_to_file, take_share
 from distilmos.memory import use_huge_pages
 from distilmos.model.calibration import find_calibration
-from distilmos.model.directory import DEFAULT, ModelInfo, find_model
-from distilmos.preemption import StopRequest, stop_requests
+from distilmos.model.directory import DEFAULT, find_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,126 +157,24 @@ def run(args: argparse.Namespace) -> int:
                 values = " ".join(f"{value:.4f}" for value in score.scores.values())
                 print(f"{as_text(score.utterance)} {values}", flush=True)
     else:
-        journal = _open_journal(args, runtime.info, options)
-        recordings = _share(_admitted(journal, _except(args.out, args.inputs, recordings)), args.shard)
-        try:
-            if args.join:
-                _join(journal, args.join, recordings)
-            elif not _score(journal, recordings, runtime, options, args):
-                stopped = f"stopped by a signal after {journal.done} recordings; run again to continue"
-                print(f"distilmos predict: {stopped}", file=sys.stderr)
-                return PREEMPTED
-            total, failed = journal.done, journal.finish()
-        finally:
-            journal.close(keep=not args.join)
+        job = FileJob(args.out, args.inputs, args.resume, args.shard, args.join or 0)
+        total, failed = predict_to_file(runtime, recordings, options, job, partial(_watch, args))
         # The scores may have gone to standard output.
-        written = shard_path(args.out, args.shard) if args.shard else args.out
         where = sys.stderr if written_in_place(args.out) else sys.stdout
-        print(f"{as_text(str(written))}: {total - failed} recordings", file=where)
-        for number in range(1, (args.join or 0) + 1):
-            shard_path(args.out, Shard(number, args.join)).unlink()
+        print(f"{as_text(str(job.written))}: {total - failed} recordings", file=where)
     if failed:
         print(f"distilmos predict: {failed} recordings could not be used", file=sys.stderr)
     return 1 if failed and not args.shard else 0
 
 
-def _score(
-    journal: Journal,
-    recordings: Iterator[Recording],
-    runtime: Runtime,
-    options: PredictOptions,
-    args: argparse.Namespace,
-) -> bool:
-    """Score what is not in the journal yet; return whether all is done, which a signal can prevent with --resume."""
-    scores = _with_frames(predict(runtime, _skip_done(journal, recordings), options), args)
+def _watch(args: argparse.Namespace, scores: Iterable[Score], done: int) -> Iterator[Score]:
+    """Show the progress on a terminal."""
+    scores = _with_frames(scores, args)
     if sys.stderr.isatty():
         with warnings.catch_warnings(action="ignore", category=InputWarning):  # shown when they are scored
-            total = sum(1 for _ in _share(find_recordings(args.inputs, args.column), args.shard))
-        scores = with_progress(scores, journal.done, total)
-    with stop_requests() if args.resume else nullcontext(StopRequest()) as stop:
-        for score in scores:
-            journal.add(record(score))
-            if stop.signal:
-                return False
-    return True
-
-
-def _join(journal: Journal, count: int, recordings: Iterator[Recording]) -> None:
-    """Take the scores of all shards to the journal.
-
-    Raises:
-        InputError: if the shards are not complete, or the inputs are not those of the shards.
-    """
-    journal.join(count)
-    new = next(_skip_done(journal, recordings), None)
-    if new is not None:
-        raise InputError(f"{as_text(new.utterance)}: is in no shard; run --shard I/{count} again, with --resume")
-
-
-def _open_journal(args: argparse.Namespace, info: ModelInfo, options: PredictOptions) -> Journal:
-    identity = {
-        "distilmos": __version__,
-        "model": info.weights,
-        "window_seconds": options.window_seconds,
-        "corpus": options.corpus,
-        "channel": options.channel,
-        "scale": options.scale and list(options.scale),
-    }
-    calibration = options.calibration
-    if calibration is not None:
-        identity["calibration"] = calibration.model_dump(mode="json")
-    calibrated = calibration.name if calibration else ""
-    return Journal(
-        args.out,
-        scales_of(info, options),
-        info,
-        identity,
-        resume=args.resume or bool(args.join),
-        calibrated=calibrated,
-        shard=args.shard,
-    )
-
-
-def _share(recordings: Iterator[Recording], shard: Shard | None) -> Iterator[Recording]:
-    return recordings if shard is None else islice(recordings, shard.number - 1, None, shard.count)
-
-
-def _except(out: Path, inputs: list[str], recordings: Iterator[Recording]) -> Iterator[Recording]:
-    """Pass recordings on; refuse one that `out` would overwrite."""
-    target = _real(out)
-    lists = [place for name in inputs for place in (Path(name), Path(name) / "wav.scp", Path(name) / "segments")]
-    if not written_in_place(out) and target in [_real(place) for place in lists if place.is_file()]:
-        raise InputError(f"--out {out}: is an input")
-    for recording in recordings:
-        if recording.copy is None and _real(recording.path) == target:
-            raise InputError(f"--out {out}: is an input")
-        yield recording
-
-
-def _real(path: Path) -> str | None:
-    """Return the path without symbolic links; None if no file can have this name."""
-    try:
-        return os.path.realpath(path)  # Path.resolve fails on a loop of links
-    except ValueError:  # it holds NUL
-        return None
-
-
-def _admitted(journal: Journal, recordings: Iterator[Recording]) -> Iterator[Recording]:
-    """Pass recordings on, those of other shards too; refuse one that the output file cannot hold."""
-    for recording in recordings:
-        journal.admit(recording.utterance)
-        yield recording
-
-
-def _skip_done(journal: Journal, recordings: Iterator[Recording]) -> Iterator[Recording]:
-    """Yield the recordings that are not in the journal yet; the journal must hold the first ones, unchanged."""
-    for where, name, file in journal.scored():
-        recording = next(recordings, None)
-        if recording is None or recording.utterance != name:
-            raise InputError(f"{where}: {as_text(name)}: the inputs have changed; remove the file and start again")
-        if version(recording) != file:
-            raise InputError(f"{where}: {as_text(name)} has changed since; remove the file and start again")
-    yield from recordings
+            total = sum(1 for _ in take_share(find_recordings(args.inputs, args.column), args.shard))
+        scores = with_progress(scores, done, total)
+    return scores
 
 
 def _with_frames(scores: Iterable[Score], args: argparse.Namespace) -> Iterator[Score]:

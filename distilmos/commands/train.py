@@ -25,9 +25,7 @@ import sys
 from pathlib import Path
 
 from distilmos.commands.options import add_device_option, positive_int
-from distilmos.errors import PREEMPTED
 from distilmos.memory import keep_freed_memory
-from distilmos.preemption import PreemptedError
 from distilmos.training.config import load_config
 from distilmos.training.inputs import InputPaths
 from distilmos.training.job import TrainJob, run_training
@@ -83,9 +81,5 @@ def run(args: argparse.Namespace) -> int:
     if args.nproc * args.nnodes > 1 and "RANK" not in os.environ:
         return launch(args.nproc, args.nnodes, [sys.executable, "-m", "distilmos.cli", *sys.argv[1:]])
     keep_freed_memory()
-    try:
-        run_training(job)
-    except PreemptedError as stopped:
-        print(f"distilmos train: {stopped}; run again to continue", file=sys.stderr)
-        return PREEMPTED
+    run_training(job)
     return 0

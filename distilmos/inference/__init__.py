@@ -1,1 +1,1 @@
-"""Prediction with a trained model, and export of a model."""
+"""Prediction with a trained model."""

@@ -36,7 +36,7 @@ from distilmos.data.recordings import Recording
 from distilmos.data.schema import MOS_SCALE, SCALE, Scale, scale_line, target_table
 from distilmos.data.tables import as_text, is_utf8, parse_json, read_lines, write_table
 from distilmos.errors import InputError, raise_faults
-from distilmos.files import atomic_path, written_in_place
+from distilmos.files import atomic_path, is_at, written_in_place
 from distilmos.inference.predict import Score
 from distilmos.model.directory import ModelInfo
 
@@ -366,7 +366,7 @@ def _only_writer(path: Path) -> TextIO:
             # Not lockf: closing any other descriptor of the file would release that lock.
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The process that held the lock may have completed the journal meanwhile, under another name.
-            is_free = path.exists() and path.stat().st_ino == os.fstat(stream.fileno()).st_ino
+            is_free = is_at(stream, path)
         except BlockingIOError:
             is_free = False
         except OSError:  # a file system without locks

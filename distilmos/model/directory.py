@@ -18,7 +18,7 @@ CALIBRATIONS = "calibrations.json"
 MODELS = Path(__file__).parents[1] / "models"
 PUBLISHED = Files(settings=[[CONFIG]], weights=[[WEIGHTS]], extra=[ONNX, CARD, CALIBRATIONS])
 DEFAULT = "whisper_voip"  # the model that predicts if the user names none
-IN_EXPERIMENT = ("final", "model")  # model directories of an experiment, which has the name
+FINAL, EXPORTED, LOG = "final", "model", "log.jsonl"  # of an experiment: its model, that of stage 8, and its log
 DIGITS = 8  # of the hash of its weights, as the version of a model
 
 
@@ -71,8 +71,10 @@ def find_model(name_or_path: str | Path) -> Path:
     if name in model_names():
         return MODELS / name
     if Path(name).is_dir():
-        if (Path(name) / "final" / CONFIG).exists():
-            raise InputError(f"{name}: is an experiment; use its model, {name}/final, or {name}/model from stage 8")
+        if (Path(name) / FINAL / CONFIG).exists():
+            raise InputError(
+                f"{name}: is an experiment; use its model, {name}/{FINAL}, or {name}/{EXPORTED} from stage 8"
+            )
         return Path(name)
     if HUB_ID.fullmatch(name):
         return fetch_hub(name, PUBLISHED)
@@ -83,7 +85,7 @@ def find_model(name_or_path: str | Path) -> Path:
 def name_of(directory: str | Path, config: Mapping[str, Any]) -> str:
     """Return the name of a model: that in its configuration, or else that of its directory or its experiment."""
     path = Path(directory).resolve()
-    named = config.get("name") or (path.parent.name if path.name in IN_EXPERIMENT else path.name)
+    named = config.get("name") or (path.parent.name if path.name in (FINAL, EXPORTED) else path.name)
     return str(named)
 
 

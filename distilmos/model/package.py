@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,23 +16,30 @@ from distilmos.data.tables import read_yaml
 from distilmos.errors import InputError
 from distilmos.files import atomic_path, write_text
 from distilmos.model.config import ModelConfig
-from distilmos.model.directory import CONFIG, ONNX, WEIGHTS, ModelInfo, corpora_of, name_of, weights_version
+from distilmos.model.directory import CARD, CONFIG, ONNX, WEIGHTS, ModelInfo, corpora_of, name_of, weights_version
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
 from distilmos.ssl.config import config_from_dict
 from distilmos.ssl.encoder import with_weights
+from distilmos.ssl.store import halve
 from distilmos.ssl.weights import read_safetensors
 
 FORMAT = 1
 SCALES_FORMAT = 2  # of models with other scales than that of MOS, which older versions would ignore
 
 
-def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, Any] | None = None) -> None:
+def save_model_dir(
+    directory: str | Path, model: MOSNetwork, about: dict[str, Any] | None = None, *, half: bool = False
+) -> None:
     """Write a model for `load_model_dir`.
 
     Args:
         directory: created if it does not exist.
         model: the network.
         about: further information (plain YAML types), stored under "about".
+        half: whether to store the weights as float16; loading converts them back to float32.
+
+    Raises:
+        InputError: if a weight is too large for float16.
     """
     directory = Path(directory)
     other_scales = model.scales != (MOS_SCALE,)
@@ -52,11 +60,17 @@ def save_model_dir(directory: str | Path, model: MOSNetwork, about: dict[str, An
         **({"scales": [[s.lowest, s.highest, s.name] for s in model.scales]} if other_scales else {}),
         "about": about or {},
     }
-    (directory / ONNX).unlink(missing_ok=True)  # it refers to the old weights
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_model_files(directory, save(halve(tensors) if half else tensors), config)
+
+
+def write_model_files(directory: Path, weights: bytes, config: Mapping[str, Any]) -> None:
+    """Write a safetensors file and a configuration in place of an older model, whose other files do not fit them."""
+    for name in (ONNX, CARD):
+        (directory / name).unlink(missing_ok=True)
     with atomic_path(directory / WEIGHTS) as temporary:
-        temporary.write_bytes(save(tensors))
-    write_text(directory / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        temporary.write_bytes(weights)
+    write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 
 def _scales(config: dict[str, Any]) -> tuple[Scale, ...]:

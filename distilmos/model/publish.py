@@ -9,10 +9,10 @@ from distilmos.data.hub import fetch_hub, push_hub
 from distilmos.errors import InputError
 from distilmos.files import temporary_name
 from distilmos.model.calibration import read_calibrations
-from distilmos.model.directory import CALIBRATIONS, CARD, CONFIG, ONNX, PUBLISHED, WEIGHTS
+from distilmos.model.directory import CONFIG, ONNX, PUBLISHED, WEIGHTS
 from distilmos.model.onnx_file import open_onnx
 
-FILES = (CONFIG, WEIGHTS, ONNX, CARD, CALIBRATIONS)
+FILES = (CONFIG, WEIGHTS, *PUBLISHED.extra)
 
 
 def push_model(directory: str | Path, repository: str, *, private: bool) -> str:

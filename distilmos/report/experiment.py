@@ -13,8 +13,9 @@ from pydantic import Field, FiniteFloat, model_validator
 from distilmos.analysis.result import DIRECTORY, RESULT, Part, Value, read_analysis
 from distilmos.data.tables import c_locale_key, parse_json, read_json, read_lines, read_yaml
 from distilmos.errors import InputError
+from distilmos.model.directory import CONFIG, FINAL, LOG
 from distilmos.references.result import read_result
-from distilmos.scoring.results import Scored, read_metrics, read_scored, require_metrics
+from distilmos.scoring.results import METRICS_FILE, Scored, read_metrics, read_scored, require_metrics
 from distilmos.tokens.kmeans import LayerQuality
 
 Step = Annotated[int, Field(ge=0, le=10**12)]
@@ -157,7 +158,7 @@ def read_experiment(directory: str | Path, kmeans: str | Path | None = None) -> 
     _read_log(experiment)
     _read_sets(experiment)
     if not (experiment.config_text or experiment.start or experiment.train or experiment.dev or experiment.sets):
-        raise InputError(f"{directory}: nothing to report: no config.yaml, no log.jsonl, no scored results/<set>")
+        raise InputError(f"{directory}: nothing to report: no {CONFIG}, no {LOG}, no scored results/<set>")
     if (experiment.path / DIRECTORY / RESULT).exists():
         experiment.analysis = read_analysis(experiment.path / DIRECTORY)
     if kmeans is not None:
@@ -169,12 +170,12 @@ def read_experiment(directory: str | Path, kmeans: str | Path | None = None) -> 
 
 
 def _read_configs(experiment: Experiment) -> None:
-    path, final = experiment.path / "config.yaml", experiment.path / "final" / "config.yaml"
+    path, final = experiment.path / CONFIG, experiment.path / FINAL / CONFIG
     if path.exists():
         experiment.config_text = "\n".join(read_lines(path))
         experiment.config = read_yaml(path)
     else:
-        experiment.missing.append("config.yaml: the settings are unknown")
+        experiment.missing.append(f"{CONFIG}: the settings are unknown")
     if final.exists():
         clusters = read_yaml(final).get("clusters")
         if clusters is not None and not (isinstance(clusters, int) and clusters > 0):
@@ -183,9 +184,9 @@ def _read_configs(experiment: Experiment) -> None:
 
 
 def _read_log(experiment: Experiment) -> None:
-    path = experiment.path / "log.jsonl"
+    path = experiment.path / LOG
     if not path.exists():
-        experiment.missing.append("log.jsonl: the course of the run is unknown")
+        experiment.missing.append(f"{LOG}: the course of the run is unknown")
         return
     lines = read_lines(path)
     for number, line in enumerate(lines, start=1):
@@ -207,16 +208,16 @@ def _read_log(experiment: Experiment) -> None:
         elif kind == "end":
             experiment.end = event
     if not experiment.dev:
-        experiment.missing.append("log.jsonl: no validation yet")
+        experiment.missing.append(f"{LOG}: no validation yet")
     if not experiment.end:
-        experiment.missing.append("log.jsonl: the run has not ended")
+        experiment.missing.append(f"{LOG}: the run has not ended")
 
 
 def _read_sets(experiment: Experiment) -> None:
     results = experiment.path / "results"
     directories = [path for path in results.iterdir() if path.is_dir()] if results.is_dir() else []
     for directory in sorted(directories, key=lambda path: c_locale_key(path.name)):
-        if not (directory / "metrics.json").exists():
+        if not (directory / METRICS_FILE).exists():
             experiment.missing.append(f"results/{directory.name}: not scored (`distilmos score`)")
             continue
         metrics = read_metrics(directory)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-import yaml
 from safetensors.torch import load_file, save
 
 from distilmos.data.schema import MOS_SCALE
 from distilmos.data.tables import read_yaml
 from distilmos.errors import InputError
-from distilmos.files import atomic_path, write_text
+from distilmos.files import write_text
 from distilmos.markdown import markdown_table, number
 from distilmos.metrics import METRICS
 from distilmos.model.calibration import add_calibrations, read_calibrations
-from distilmos.model.directory import CARD, CONFIG, ONNX, WEIGHTS, weights_version
+from distilmos.model.directory import CARD, CONFIG, FINAL, WEIGHTS, weights_version
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
-from distilmos.model.package import load_model_dir
+from distilmos.model.package import load_model_dir, write_model_files
 from distilmos.report.experiment import Experiment, read_experiment
 from distilmos.scoring.results import score_rows
+from distilmos.ssl.store import halve
 
 NO_LICENCE = "not stated; the licences of the training data and of the SSL encoder apply"
 
@@ -39,23 +38,18 @@ def export_model(
         the final model, with weights as they were trained.
 
     Raises:
-        InputError: if the experiment has no final model, or one of its files is faulty.
+        InputError: if the experiment has no final model, one of its files is faulty, or a weight is too large for
+            float16.
     """
-    out_dir, final = Path(out_dir), Path(experiment) / "final"
+    out_dir, final = Path(out_dir), Path(experiment) / FINAL
     if not (final / WEIGHTS).exists():
         raise InputError(f"{final / WEIGHTS}: no such file; finish the training first")
     model = load_model_dir(final)
     calibrations = read_calibrations(final)
     config = {"name": Path(experiment).resolve().name, **read_yaml(final / CONFIG)}
     card = _card(read_experiment(experiment), model, licence or NO_LICENCE)
-    (out_dir / ONNX).unlink(missing_ok=True)  # it refers to the old weights
-    with atomic_path(out_dir / WEIGHTS) as temporary:
-        if half:
-            tensors = load_file(final / WEIGHTS)
-            temporary.write_bytes(save({n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}))
-        else:
-            shutil.copyfile(final / WEIGHTS, temporary)
-    write_text(out_dir / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    weights = save(halve(load_file(final / WEIGHTS))) if half else (final / WEIGHTS).read_bytes()
+    write_model_files(out_dir, weights, config)
     write_text(out_dir / CARD, card)
     if calibrations:  # those that the user has made for the exported model stay
         exported = weights_version(out_dir)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from distilmos.data.recordings import find_recordings
 from distilmos.data.tables import read_yaml
 from distilmos.errors import InputError
 from distilmos.files import replaced_directory, write_json, write_text
-from distilmos.inference.output import UTT2MOS, Journal, record
-from distilmos.inference.predict import PredictOptions, predict, scales_of
+from distilmos.inference.output import UTT2MOS
+from distilmos.inference.predict import PredictOptions, Score
+from distilmos.inference.tofile import FileJob, predict_to_file
 from distilmos.inference.torch_runtime import TorchRuntime
 from distilmos.markdown import markdown_table, number
-from distilmos.model.directory import CONFIG
+from distilmos.model.directory import CONFIG, FINAL, LOG
 from distilmos.model.networks import EncoderNetwork
 from distilmos.model.package import load_model_dir, save_model_dir
 from distilmos.provenance import commit, machine, machine_text, now
@@ -28,7 +29,7 @@ from distilmos.scoring.results import count_line, rated_targets, scale_in, score
 from distilmos.ssl.forward import choose_device
 from distilmos.training.config import TrainConfig, load_config
 from distilmos.training.interpolate import interpolate_weights, starting_encoder
-from distilmos.training.measure import measure
+from distilmos.training.measure import measure_alone
 from distilmos.training.ratedset import RatedSet, read_rated_set
 
 DIRECTORY = "interpolated"
@@ -81,7 +82,7 @@ def interpolate(options: InterpolationOptions) -> Iterator[Path]:
     if not experiment.end:
         raise InputError(f"{experiment.path}: the run has not ended; finish training first")
     config = load_config(experiment.path / "config.yaml")
-    final = experiment.path / "final"
+    final = experiment.path / FINAL
     model = load_model_dir(final)
     if not isinstance(model, EncoderNetwork):
         raise InputError(f"{final}: the model has no encoder to interpolate")
@@ -101,7 +102,7 @@ def interpolate(options: InterpolationOptions) -> Iterator[Path]:
         mixed.encoder.load_state_dict(interpolate_weights(before, after, alpha))
         if alpha != 1:
             mixed.novelty_limit = None  # it was measured with the encoder of the run
-        measure(mixed.to(device), train, config, device)
+        measure_alone(mixed.to(device), train, config, device)
         origin = {"run": experiment.tag, "start": config.init_model or config.ssl_model, "alpha": alpha}
         with replaced_directory(out / f"alpha_{text}") as directory:
             save_model_dir(directory, mixed, about | {"interpolation": origin})
@@ -129,7 +130,7 @@ def interpolate(options: InterpolationOptions) -> Iterator[Path]:
 
 def _training_set(experiment: Experiment, given: Path | None, config: TrainConfig, model: EncoderNetwork) -> RatedSet:
     """Read the training set; its numbers of utterances and seconds must be those in the log of the run."""
-    log = experiment.path / "log.jsonl"
+    log = experiment.path / LOG
     noted = (experiment.start.get("data") or {}).get("train", {})
     named = noted.get("dir") or "(unknown)"
     path = given or Path(named)
@@ -163,17 +164,16 @@ def _predict(model: EncoderNetwork, data: Path, out: Path, device: torch.device,
     Raises:
         InputError: if a recording cannot be used.
     """
-    options = PredictOptions(batch_seconds=batch_seconds)
-    runtime = TorchRuntime(model, device)
-    journal = Journal(out / UTT2MOS, scales_of(runtime.info, options), runtime.info, {}, resume=False)
-    try:
-        for score in predict(runtime, find_recordings([str(data)]), options):
+
+    def refuse_errors(scores: Iterable[Score], _: int) -> Iterator[Score]:
+        for score in scores:
             if score.error:
                 raise InputError(score.error)
-            journal.add(record(score))
-        journal.finish()
-    finally:
-        journal.close()
+            yield score
+
+    options = PredictOptions(batch_seconds=batch_seconds)
+    recordings = find_recordings([str(data)])
+    predict_to_file(TorchRuntime(model, device), recordings, options, FileJob(out / UTT2MOS), refuse_errors)
 
 
 def _page(result: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from distilmos.markdown import bounds, markdown_table, number, p_value
 from distilmos.metrics import LEVELS, METRICS, agreement
 from distilmos.scoring.bootstrap import COVERAGE, SAMPLES, interval, two_sided_p
 from distilmos.scoring.p1401 import DEGREES_OF_FREEDOM, MAPPINGS, compare_correlations, compare_rmse, evaluate
-from distilmos.scoring.results import Scored, finite, level_arrays, read_metrics, read_scored, resample_levels, scale_in
+from distilmos.scoring.results import Scored, level_arrays, read_metrics, read_scored, resample_levels, scale_in
 
 Arrays = Mapping[str, tuple[np.ndarray, np.ndarray]]  # level -> rated and predicted scores
 
@@ -62,7 +62,7 @@ def compare_results(a: str | Path, b: str | Path, samples: int = SAMPLES, seed: 
             low, high, undefined = interval(differences)
             entry = {"a": value_a[name], "b": value_b[name], "difference": value_b[name] - value_a[name]}
             entry |= {"low": low, "high": high, "p": two_sided_p(differences)}
-            comparison[level][name] = finite(entry) | {"undefined": undefined}
+            comparison[level][name] = without_nan(entry) | {"undefined": undefined}
     comparison["p1401"] = _p1401(arrays_a, arrays_b, scale_in(metrics[0]))
     return comparison | {"bootstrap": {"samples": samples, "seed": seed, "level": COVERAGE}}
 

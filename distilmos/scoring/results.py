@@ -36,6 +36,7 @@ from distilmos.scoring.p1401 import Evaluated, evaluate_set
 from distilmos.scoring.pairs import Pairs, pair_accuracy
 
 UNRATED = "No ratings: nothing to score.\n"
+METRICS_FILE = "metrics.json"
 HEADER = ["utterance", "system", "group", "mos", "predicted", "system_mos"]
 
 
@@ -61,18 +62,12 @@ class _Counts(BaseModel):
     systems: int
 
 
-class _Scale(BaseModel):
-    lowest: FiniteFloat
-    highest: FiniteFloat
-    name: str
-
-
 class _Target(BaseModel):
     """The scores of one target; the two levels are missing if it is not rated."""
 
     model_config = ConfigDict(extra="allow")
 
-    scale: _Scale = _Scale(**asdict(MOS_SCALE))
+    scale: Scale = MOS_SCALE
     counts: _Counts
     utterance: dict[str, Measure] = {}
     system: dict[str, Measure] = {}
@@ -154,7 +149,7 @@ def score_results(data: str | Path, results: str | Path, samples: int = SAMPLES,
         write_text(results / "scored.tsv", _scored_text(rows))
     else:
         (results / "scored.tsv").unlink(missing_ok=True)
-    write_json(results / "metrics.json", metrics)
+    write_json(results / METRICS_FILE, metrics)
     return metrics
 
 
@@ -344,13 +339,8 @@ def score_levels(
         for name in measures:
             low, high, undefined = interval(resampled[name][:, 0])
             entry = {"value": values[name], "low": low, "high": high}
-            scores[level][name] = finite(entry) | {"undefined": undefined}
+            scores[level][name] = without_nan(entry) | {"undefined": undefined}
     return scores | {"bootstrap": {"samples": samples, "seed": seed, "level": COVERAGE}}
-
-
-def finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    """Replace every NaN by None, because JSON has no NaN."""
-    return {name: None if math.isnan(value) else value for name, value in numbers.items()}
 
 
 def _scored_text(rows: Sequence[Scored]) -> str:
@@ -398,7 +388,7 @@ def read_metrics(results: str | Path) -> dict[str, Any]:
     Raises:
         InputError: if it is missing, or `score_results` has not written it.
     """
-    metrics: _Metrics = read_json(Path(results) / "metrics.json", _Metrics)
+    metrics: _Metrics = read_json(Path(results) / METRICS_FILE, _Metrics)
     return metrics.model_dump(exclude_unset=True)
 
 

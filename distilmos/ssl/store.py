@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from distilmos.errors import InputError
 from distilmos.files import atomic_path
@@ -20,11 +21,29 @@ ENCODER = "encoder"  # key of the configuration in the header
 
 
 def save_encoder(encoder: SSLEncoder, path: str | Path, *, half: bool = False) -> None:
-    """Write weights and configuration; `half` stores float16, half the size. Loading always gives float32."""
-    dtype = torch.float16 if half else torch.float32
-    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in encoder.state_dict().items()}
+    """Write weights and configuration; `half` stores float16, half the size. Loading always gives float32.
+
+    Raises:
+        InputError: if a weight is too large for float16.
+    """
+    tensors = {name: tensor.float().contiguous() for name, tensor in encoder.state_dict().items()}
+    if half:
+        tensors = halve(tensors)
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, metadata={ENCODER: json.dumps(encoder.config.to_dict())}))
+
+
+def halve(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights in float16.
+
+    Raises:
+        InputError: if one is too large for it.
+    """
+    halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    for name, tensor in halved.items():
+        if not tensor.isfinite().all():
+            raise InputError(f"{name}: its weights are too large for float16")
+    return halved
 
 
 def load_encoder(path: str | Path) -> SSLEncoder:

@@ -44,7 +44,7 @@ class TrainConfig(ModelConfig):
     """All settings of a run; conf/distilmos.yaml holds the defaults and the reasons for them.
 
     Attributes:
-        ssl_model: name of an embedded encoder, or path of a checkpoint.
+        ssl_model: an encoder, see `load_ssl`.
         init_model: model directory to start from, instead of the encoder and fresh heads; empty for none. Its token
             predictors are kept if its tokens are those of this run.
         head_fit: fit `head: statistics` by ridge regression before training; false keeps the head of `init_model`.

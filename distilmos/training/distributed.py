@@ -20,8 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from distilmos.errors import PREEMPTED, FailedError, InputError
-from distilmos.preemption import PreemptedError
+from distilmos.errors import PREEMPTED, FailedError, InputError, PreemptedError
 
 T = TypeVar("T")
 

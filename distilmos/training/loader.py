@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from distilmos.data.audio import read_audio
-from distilmos.errors import FailedError, InputError
+from distilmos.errors import FailedError, InputError, PreemptedError
 from distilmos.model.losses import NO_TOKEN
 from distilmos.model.offsets import UNKNOWN
-from distilmos.preemption import PreemptedError, StopRequest
+from distilmos.preemption import StopRequest
 from distilmos.training.batching import BatchPlan
 from distilmos.training.ratedset import RatedSet
 

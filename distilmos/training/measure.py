@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from contextlib import closing
-from functools import partial
 
 import torch
 
@@ -12,13 +12,34 @@ from distilmos.preemption import StopRequest
 from distilmos.training.batching import training_order
 from distilmos.training.batchnorm import batch_norm_plans, recompute_batch_norm
 from distilmos.training.config import TrainConfig
+from distilmos.training.distributed import World
 from distilmos.training.headfit import pool_recordings, set_novelty
-from distilmos.training.loader import BatchReader, read_batches
+from distilmos.training.loader import Batch, BatchReader, read_batches
 from distilmos.training.ratedset import RatedSet
 
 
-def measure(model: MOSNetwork, train: RatedSet, config: TrainConfig, device: torch.device) -> None:
-    """Compute the statistics of batch norms and the limit of novelty as the end of training does.
+def measure(model: MOSNetwork, read: Callable[[], Generator[Batch]], world: World) -> None:
+    """Compute the statistics of batch norms, and the limit of novelty of a statistics head.
+
+    Args:
+        model: the network; left in evaluation mode.
+        read: returns the batches of `batch_norm_plans` on the device of the network, in each process its shares.
+        world: this process and the others.
+
+    Raises:
+        InputError: if a recording cannot be read.
+        FailedError: if reading is stalled.
+    """
+    with closing(read()) as batches:
+        recompute_batch_norm(model, batches)
+    if isinstance(model, EncoderNetwork) and model.statistics is not None:
+        with closing(read()) as batches:
+            own = pool_recordings(model, model.statistics, batches)
+        set_novelty(model, model.statistics, world.gather(own))
+
+
+def measure_alone(model: MOSNetwork, train: RatedSet, config: TrainConfig, device: torch.device) -> None:
+    """Call `measure` in a single process.
 
     Args:
         model: the network, on `device`; left in evaluation mode.
@@ -30,11 +51,11 @@ def measure(model: MOSNetwork, train: RatedSet, config: TrainConfig, device: tor
         InputError: if a recording cannot be read.
         FailedError: if reading is stalled.
     """
-    plans = batch_norm_plans(training_order(train, config))
-    read = partial(read_batches, BatchReader(train), plans, config.num_workers, device, StopRequest())
-    with closing(read()) as batches:
-        recompute_batch_norm(model, (batch.to(device) for batch in batches))
-    if isinstance(model, EncoderNetwork) and model.statistics is not None:
-        with closing(read()) as batches:
-            pooled = pool_recordings(model, model.statistics, (batch.to(device) for batch in batches))
-        set_novelty(model, model.statistics, [pooled])
+
+    def read() -> Generator[Batch]:
+        plans = batch_norm_plans(training_order(train, config))
+        with closing(read_batches(BatchReader(train), plans, config.num_workers, device, StopRequest())) as batches:
+            for batch in batches:
+                yield batch.to(device)
+
+    measure(model, read, World())

@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from distilmos.errors import InputError
 from distilmos.files import without_nan
-
-LOG = "log.jsonl"
+from distilmos.model.directory import LOG
 
 
 class Observer:

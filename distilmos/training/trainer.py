@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,15 @@ import numpy as np
 import torch
 
 from distilmos.data.audio import SAMPLE_RATE
-from distilmos.errors import FailedError, InputError
+from distilmos.errors import FailedError, InputError, PreemptedError
+from distilmos.model.directory import FINAL
 from distilmos.model.lora import merge_lora
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.model.package import save_model_dir
-from distilmos.preemption import PreemptedError, StopRequest
+from distilmos.preemption import StopRequest
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.training.batching import BatchPlan, evaluation_plans, training_order
-from distilmos.training.batchnorm import batch_norm_plans, recompute_batch_norm
+from distilmos.training.batchnorm import batch_norm_plans
 from distilmos.training.checkpoint import (
     Checkpoint,
     Evaluation,
@@ -34,8 +36,9 @@ from distilmos.training.checkpoint import (
 )
 from distilmos.training.config import TrainConfig
 from distilmos.training.distributed import World
-from distilmos.training.headfit import fit_head, pool_recordings, set_novelty
+from distilmos.training.headfit import fit_head, pool_recordings
 from distilmos.training.loader import Batch, BatchReader, read_batches
+from distilmos.training.measure import measure
 from distilmos.training.monitor import Observer
 from distilmos.training.objective import StepSize, compute_objective, label_weight
 from distilmos.training.optimizer import StartPenalty, make_optimizer, set_rates
@@ -183,14 +186,15 @@ class Trainer:
             except PreemptedError:
                 return []
 
-    def _shared(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield each batch on the device once all processes have their shares of it."""
-        while True:
-            with self.world.together():
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch.to(self.device)
+    def _read_sample(self, stop: StopRequest) -> Generator[Batch]:
+        """Yield the batches for `measure`, each once all processes have their shares of it."""
+        with closing(self._read(batch_norm_plans(self._order), stop)) as batches:
+            while True:
+                with self.world.together():
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch.to(self.device)
 
     def _end(self) -> str:
         """Return why training is over; empty if it is not."""
@@ -315,16 +319,11 @@ class Trainer:
         if self.world.first:
             averaged.load_state_dict(average_weights(checkpoint_dir(self.directory), steps))
         self.world.copy_from_first(averaged.state_dict().values())
-        with closing(self._read(batch_norm_plans(self._order), stop)) as batches:
-            recompute_batch_norm(averaged, self._shared(batches))
-        if isinstance(averaged, EncoderNetwork) and averaged.statistics is not None:
-            with closing(self._read(batch_norm_plans(self._order), stop)) as batches:
-                own = pool_recordings(averaged, averaged.statistics, self._shared(batches))
-            set_novelty(averaged, averaged.statistics, self.world.gather(own))
+        measure(averaged, partial(self._read_sample, stop), self.world)
         averaged.listener_offsets = None  # the final model predicts the scores of the mean listener
         about = {"ssl_model": self.config.ssl_model, "seed": self.config.seed, "averaged_steps": steps}
         if self.world.first:
-            save_model_dir(self.directory / "final", averaged, about)
+            save_model_dir(self.directory / FINAL, averaged, about)
         dev = self._dev.score(averaged, stop)
         self._tick()
         values = {"reason": reason, "averaged_steps": steps, "elapsed_seconds": self.state.elapsed, "dev": dev}
@@ -332,7 +331,7 @@ class Trainer:
         self.state.ended = reason
         self._save(monitor)
         self.world.barrier()
-        monitor.say(f"{reason} at step {self.state.step}; {self.directory / 'final'} is the mean of steps {steps}")
+        monitor.say(f"{reason} at step {self.state.step}; {self.directory / FINAL} is the mean of steps {steps}")
 
 
 def _seed_step(seed: int, step: int, rank: int) -> None:

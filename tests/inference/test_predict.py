@@ -24,6 +24,7 @@ import pytest
 import soundfile
 import torch
 from helpers.pages import tables
+from safetensors.torch import load_file, save_file
 
 import distilmos
 from distilmos.cli import main
@@ -119,8 +120,8 @@ def test_every_container_and_every_kind_of_input(tmp_path, model_dir):
     (tmp_path / "list.txt").write_text("\n")
     assert predict(tmp_path / "list.txt", "--model", model_dir, "--out", tmp_path / "l.csv") == 0
     assert read_csv(tmp_path / "l.csv") == []
-    (tmp_path / "list.txt").write_text(f"{tmp_path}/in/b.flac\n\n{tmp_path}/in/a.wav\n")
-    assert predict(tmp_path / "list.txt", "--model", model_dir, "--out", tmp_path / "l.csv") == 0
+    (tmp_path / "LIST.TXT").write_text(f"{tmp_path}/in/b.flac\n\n{tmp_path}/in/a.wav\n")
+    assert predict(tmp_path / "LIST.TXT", "--model", model_dir, "--out", tmp_path / "l.csv") == 0
     assert read_csv(tmp_path / "l.csv") == [rows[1], rows[0]]
 
 
@@ -645,6 +646,21 @@ def test_export_before_the_end_of_training_is_refused(tmp_path, capsys):
     assert main(["export", str(tmp_path), "--out", str(tmp_path / "model")]) == 2
     assert f"{tmp_path}/final/model.safetensors: " in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+def test_export_in_half_the_size_refuses_weights_that_float16_cannot_hold(model_dir, capsys):
+    exp, weights = model_dir.parent, model_dir / "model.safetensors"
+    (exp / "config.yaml").write_text("seed: 1\n")
+    export = ["export", str(exp), "--out", str(exp / "model"), "--half"]
+    assert main(export) == 0
+    exported = (exp / "model" / "model.safetensors").read_bytes()
+    assert len(exported) < 0.6 * weights.stat().st_size
+    tensors = load_file(weights)
+    tensors["linear.bias"] += 1e5
+    save_file(tensors, weights)
+    assert main(export) == 2
+    assert "linear.bias" in capsys.readouterr().err
+    assert (exp / "model" / "model.safetensors").read_bytes() == exported
 
 
 def test_out_never_replaces_an_input(tmp_path, model_dir):

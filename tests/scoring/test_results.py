@@ -251,6 +251,7 @@ SCORES = {"set": "a", "notes": "", "counts": COUNTS, "utterance": LEVEL, "system
         ({**SCORES, "system": {name: LEVEL[name] for name in METRICS[1:]}}, f"system .*{METRICS[0]}"),
         ({key: SCORES[key] for key in SCORES if key != "system"}, "system"),
         (json.dumps(SCORES).replace("0.6", "1e999"), "utterance: .*: high"),
+        ({**SCORES, "scale": {"lowest": 5, "highest": 1, "name": "x"}}, "scale: .*5 to 1"),
     ],
 )
 def test_damaged_metrics_are_an_error(tmp_path, content, value):

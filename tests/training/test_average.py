@@ -59,10 +59,14 @@ def test_the_mean_of_a_model_with_itself_has_its_scores(runs, corpus, tmp_path) 
 
 
 def test_weights_of_half_the_size(runs, corpus, tmp_path) -> None:
+    """They take the place of another model, whose card does not fit them."""
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "README.md").write_text("# another")
     average(corpus, tmp_path / "half", runs["statistics1"], runs["statistics1"], "--half")
     sizes = [(path / "model.safetensors").stat().st_size for path in (tmp_path / "half", runs["statistics1"])]
     assert sizes[0] < 0.6 * sizes[1]
     assert scores(tmp_path / "half", corpus) == pytest.approx(scores(runs["statistics1"], corpus), abs=0.01)
+    assert not (tmp_path / "half" / "README.md").exists()
 
 
 def test_heads_with_other_standardisations_are_averaged_as_they_score(runs, corpus, tmp_path) -> None:
