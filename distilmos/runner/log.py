@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from distilmos.errors import InputError
 from distilmos.runner.jobs import Job
+
+_END = re.compile(r"^# Ended \S+ elapsed ([\d.]+) s, peak memory ([\d.]+) MB, exit status (\d+)$", re.MULTILINE)
+
+
+class End(NamedTuple):
+    """How a job ended: elapsed seconds, peak memory in bytes, and exit status."""
+
+    seconds: float
+    peak_bytes: float
+    exit_status: int
 
 
 def empty_log(log: Path) -> None:
@@ -31,7 +43,7 @@ def begin_log(job: Job) -> None:
         "Host": platform.node(),
         "Command": shlex.join(job.command),
         "Directory": str(Path.cwd()),
-        "Started": now(),
+        "Started": local_time(),
     }
     lines = "".join(f"# {name} {value}".replace("\n", "\n# ") + "\n" for name, value in heading.items())
     _append(job.log, lines)
@@ -47,7 +59,13 @@ def end_log(log: Path, exit_status: int, seconds: float, peak_bytes: int) -> Non
         peak_bytes: largest resident set of the job and of the child processes that it waited for.
     """
     measured = f"elapsed {seconds:.2f} s, peak memory {peak_bytes / 1e6:.1f} MB, exit status {exit_status}"
-    note(log, f"Ended {now()} {measured}")
+    note(log, f"Ended {local_time()} {measured}")
+
+
+def read_end(log: Path) -> End | None:
+    """Return what `end_log` wrote last; None if the job has not ended."""
+    found = _END.findall(log.read_text(encoding="utf-8", errors="replace"))
+    return End(float(found[-1][0]), 1e6 * float(found[-1][1]), int(found[-1][2])) if found else None
 
 
 def note(log: Path, text: str) -> None:
@@ -57,7 +75,7 @@ def note(log: Path, text: str) -> None:
     _append(log, "\n" * unfinished + f"# {text}\n")
 
 
-def now() -> str:
+def local_time() -> str:
     """Return the local time with its offset from UTC."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 

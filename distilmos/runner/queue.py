@@ -16,7 +16,7 @@ from distilmos.errors import PREEMPTED, FailedError, InputError
 from distilmos.files import write_text
 from distilmos.runner.conf import SiteConf
 from distilmos.runner.jobs import Array, Job
-from distilmos.runner.log import empty_log, note, now
+from distilmos.runner.log import empty_log, local_time, note
 from distilmos.runner.process import StoppedError, handling
 from distilmos.runner.schedulers import NoAnswerError, RefusedError, Request, Seen, scheduler_named
 from distilmos.runner.state import LOCAL, State, Submission
@@ -271,7 +271,10 @@ class Queue:
         output = waiting.submission.output(index)
         if output.exists() and not job.log.read_bytes():
             job.log.write_bytes(output.read_bytes())
-        note(job.log, f"Ended {now()} without an exit status, {self._scheduler.title} job {waiting.job_id}: {reason}")
+        note(
+            job.log,
+            f"Ended {local_time()} without an exit status, {self._scheduler.title} job {waiting.job_id}: {reason}",
+        )
         if seen is not None and reason.startswith("cannot run"):
             self._ask(lambda: self._scheduler.cancel([waiting.job_id]))
         return True

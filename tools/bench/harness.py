@@ -249,6 +249,17 @@ def run_process(command: Sequence[str | Path], **environment: str) -> dict[str, 
         return {"seconds": seconds, "peak_mb": int(stream.read()) / 1000}
 
 
+def run_plan(options: Sequence[str | Path], jobs: int, threads: int, out: Path) -> dict[str, dict[str, Any]]:
+    """Run `distilmos plan`, which writes `out`; return stage -> its figures, in seconds and bytes, None if unknown.
+
+    Raises:
+        SystemExit: if it fails; shows its output.
+    """
+    how = ["--jobs", str(jobs), "--num-threads", str(threads), "--json", str(out)]
+    run_process(["distilmos", "plan", *options, *how])
+    return {stage["stage"]: stage for stage in json.loads(out.read_text(encoding="utf-8"))}
+
+
 def run_text(command: Sequence[str | Path | int], **environment: str) -> str:
     """Run a command; return its stdout.
 

@@ -6,7 +6,6 @@ The stages run as in the recipes: stages 2 to 4 with two parallel jobs of one th
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from checkpoints import write_hubert
 from corpus import make_corpus, mixed_lengths, pack_audio
-from harness import HERE, Goal, Report, Side, parser, run_process, size_of
+from harness import HERE, Goal, Report, Side, parser, run_plan, run_process, size_of
 from tokens import CLUSTERS, JOBS, token_stages
 
 from distilmos.data.datadir import Utterance
@@ -84,13 +83,11 @@ def _compare(args: argparse.Namespace, work: Path, seconds: float) -> None:
 
 
 def _planned(work: Path, settings: list[str | Path]) -> dict[str, float]:
-    out = work / "plan.json"
     sets: list[str | Path] = ["--train", work / "train", "--dev", work / "dev", "--test", work / "test"]
-    how = ["--jobs", JOBS, "--num-threads", THREADS, "--clusters", CLUSTERS, "--json", out]
-    run_process(["distilmos", "plan", *settings, *sets, *map(str, how)])
+    plan = run_plan([*settings, *sets, "--clusters", str(CLUSTERS)], JOBS, THREADS, work / "plan.json")
     figures: dict[str, float] = {}
-    for stage in json.loads(out.read_text(encoding="utf-8")):
-        name = stage["stage"].partition(" ")[2]
+    for full_name, stage in plan.items():
+        name = full_name.partition(" ")[2]
         if stage["seconds"] is not None:
             figures[f"{name} seconds"] = stage["seconds"]
         if stage["memory"] is not None:

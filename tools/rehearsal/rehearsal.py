@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "tools" / "bench"), str(ROOT / "tests")]
 
 from checkpoints import write_hubert  # noqa: E402
-from harness import Goal, Report, run_process, size_of  # noqa: E402
+from harness import Goal, Report, run_plan, run_process, size_of  # noqa: E402
 from helpers.corpora import (  # noqa: E402
     FULL_BVCC,
     FULL_SOMOS,
@@ -42,6 +41,7 @@ from session import processes_of  # noqa: E402
 
 from distilmos.errors import PREEMPTED  # noqa: E402
 from distilmos.files import replaced_directory, write_json  # noqa: E402
+from distilmos.runner.log import End, read_end  # noqa: E402
 
 STEPS = 20
 # The rest is as in the configuration, but for what would not happen in 20 steps.
@@ -63,7 +63,6 @@ PARTS: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "5 training": ("exp/rehearsal/log/train.log", ("exp/rehearsal/checkpoints", "exp/rehearsal/final")),
     "6 prediction": ("exp/rehearsal/results/*/log/predict.log", None),
 }
-ENDED = re.compile(r"^# Ended \S+ elapsed ([\d.]+) s, peak memory ([\d.]+) MB, exit status (\d+)$", re.MULTILINE)
 
 
 def main() -> None:
@@ -187,15 +186,14 @@ class Rehearsal:
         return root / "dump"
 
     def plan(self, others: Sequence[Path]) -> dict[str, dict[str, float]]:
-        """Return the plan: part -> its figures, in seconds and bytes."""
-        raw, out = self.root / "dump" / "raw", self.root / "plan.json"
-        command: list[str | Path] = ["distilmos", "plan", "--config", self.conf, "--set", f"ssl_model={self.model}"]
-        command += [word for setting in SETTINGS for word in ("--set", setting)]
-        command += ["--train", raw / "train", "--dev", raw / "dev", "--test", raw / "test"]
+        """Return the plan: stage -> its figures, in seconds and bytes."""
+        raw = self.root / "dump" / "raw"
+        options: list[str | Path] = ["--config", self.conf, "--set", f"ssl_model={self.model}"]
+        options += [word for setting in SETTINGS for word in ("--set", setting)]
+        options += ["--train", raw / "train", "--dev", raw / "dev", "--test", raw / "test"]
         for path in sorted(path for dump in others for path in (dump / "raw").iterdir()):
-            command += ["--test", path]
-        run_process([*command, "--jobs", str(self.jobs), "--num-threads", str(self.jobs), "--json", out])
-        return {part["stage"]: part for part in json.loads(out.read_text(encoding="utf-8"))}
+            options += ["--test", path]
+        return run_plan(options, self.jobs, self.jobs, self.root / "plan.json")
 
 
 def once(path: Path, write: Callable[[Path], object]) -> Path:
@@ -231,9 +229,10 @@ def stop_training(command: Sequence[str | Path], experiment: Path) -> None:
             with suppress(ProcessLookupError):  # it has just ended
                 os.kill(number, signal.SIGTERM)
     process.wait()
-    status = ENDED.findall((experiment / "log" / "train.log").read_text(encoding="utf-8"))[-1][2]
-    if status != str(PREEMPTED):
-        sys.exit(f"{experiment / 'log' / 'train.log'}: training ended with status {status}, not {PREEMPTED}")
+    log = experiment / "log" / "train.log"
+    end = read_end(log)
+    if end is None or end.exit_status != PREEMPTED:
+        sys.exit(f"{log}: training did not end with status {PREEMPTED}")
 
 
 def compare(report: Report, plan: Mapping[str, Mapping[str, float]], root: Path, parallel: int) -> None:
@@ -265,13 +264,15 @@ def figures_of(root: Path, pattern: str, parallel: int) -> dict[str, float]:
 
     Of the jobs of a directory, `parallel` run at a time; directories come one after the other.
     """
-    directories: dict[Path, list[tuple[float, float]]] = {}
+    directories: dict[Path, list[End]] = {}
     for path in root.glob(pattern):
-        elapsed, memory, _ = ENDED.findall(path.read_text(encoding="utf-8"))[-1]
-        directories.setdefault(path.parent, []).append((float(elapsed), float(memory)))
+        if (end := read_end(path)) is None:
+            sys.exit(f"{path}: the job has not ended")
+        directories.setdefault(path.parent, []).append(end)
+    seconds = [[end.seconds for end in ends] for ends in directories.values()]
     return {
-        "seconds": sum(max(sum(e for e, _ in jobs) / parallel, *(e for e, _ in jobs)) for jobs in directories.values()),
-        "memory": 1e6 * max(memory for jobs in directories.values() for _, memory in jobs),
+        "seconds": sum(max(sum(jobs) / parallel, *jobs) for jobs in seconds),
+        "memory": max(end.peak_bytes for ends in directories.values() for end in ends),
     }
 
 
