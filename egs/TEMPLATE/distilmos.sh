@@ -201,9 +201,11 @@ if begin 2; then
     for set in "${tests[@]}"; do
         [ ! -e "${set#*=}/wav.scp" ] || plan_args+=(--test "${set#*=}")
     done
-    "${cmd[@]}" "${asks[@]}" --num-threads "${num_threads}" "${feats}/log/plan.log" \
-        distilmos plan "${config_args[@]}" --train "${train_raw}" "${plan_args[@]}" --clusters "${clusters}" \
-        --max-frames "${max_frames}" --jobs "${nj}" --num-threads "${num_threads}"
+    ask_for 5 # the plan measures steps of the training, so it needs its memory
+    "${cmd[@]}" "${asks[@]}" --gpu "$((ngpu > 0 ? 1 : 0))" --time 1:00:00 --num-threads "${num_threads}" \
+        "${feats}/log/plan.log" distilmos plan "${config_args[@]}" --train "${train_raw}" "${plan_args[@]}" \
+        --clusters "${clusters}" --max-frames "${max_frames}" --jobs "${nj}" --num-threads "${num_threads}"
+    ask_for 2
     grep -v '^#' "${feats}/log/plan.log"
     echo "${teacher}" >"${feats}/ssl_model"
     share "${feats}" dump_feats distilmos dump-feats "${layer_args[@]}" --data "${train_raw}" --out "${feats}" \
@@ -285,7 +287,7 @@ if begin 6; then
         scores=${dumpdir}/published/${test_names[index]}
         renew "${scores}" "${tests[index]#*=}"
         for name in "${published_models[@]}"; do
-            "${cmd[@]}" --mem 8G --time 8:00:00 --num-threads "${num_threads}" "${scores}/log/${name}.log" \
+            "${cmd[@]}" "${asks[@]}" --gpu 0 --num-threads "${num_threads}" "${scores}/log/${name}.log" \
                 distilmos predict-published --model "${name}" --data "${tests[index]#*=}" --out "${scores}/${name}"
         done
     done
