@@ -83,3 +83,8 @@ true_or_false() {
         [[ ${!name} == true || ${!name} == false ]] || usage_error "$0" "--${name} must be true or false, not '${!name}'"
     done
 }
+
+# checksum WORD...: prints a number that stands for the words, for the name of a file.
+checksum() {
+    cksum <<<"$*" | cut -d ' ' -f 1
+}

@@ -73,7 +73,7 @@ for model in ${models}; do
     take_model "${model}"
     [ ${#own_tokens[@]} -gt 0 ] || continue
     # The name depends on the options of all models too: other sets or another encoder need other tokens.
-    made=${expdir}/sweep/tokens.$(cksum <<<"${settings[1]} ${own_tokens[*]} ${rest[*]}" | cut -d ' ' -f 1)
+    made=${expdir}/sweep/tokens.$(checksum "${settings[1]}" "${own_tokens[@]}" "${rest[@]}")
     if [ ! -e "${made}" ]; then
         # The features of stage 2 are those of the teacher.
         [[ " ${own_tokens[*]} " = *" --teacher "* ]] && first=2 || first=3

@@ -20,7 +20,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from distilmos.analysis.confidence import ENTROPY, signals_of
@@ -28,11 +27,11 @@ from distilmos.analysis.generalisation import SET
 from distilmos.analysis.result import RESULT, read_analysis
 from distilmos.data.datadir import read_data_dir
 from distilmos.data.sets import RecipeSet, RecipeSets
-from distilmos.data.tables import finite_number, read_json, read_lines
+from distilmos.data.tables import finite_number, read_json, read_lines, read_yaml
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import atomic_path, exclusive, write_text
 from distilmos.report.experiment import Experiment, read_experiment
-from distilmos.scoring.results import Scored, read_scored
+from distilmos.scoring.results import METRICS_FILE, Scored, read_scored
 from distilmos.training.config import TrainConfig, load_config
 
 MODELS = "models.yaml"
@@ -209,10 +208,7 @@ def read_study(folder: Path) -> Study:
     """
     path = folder / MODELS
     try:
-        return Study.model_validate(yaml.safe_load("\n".join(read_lines(path))))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InputError.at(path, line, f"not YAML: {error.problem}") from None
+        return Study.model_validate(read_yaml(path))
     except ValidationError as error:
         faults = [f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         raise_faults(faults, f"{path}: study")
@@ -383,7 +379,7 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
             sets = study.test_sets(key[0], Path("dump"))
             if key[2] is None:
                 results = {each.name: directory / "results" / each.name for each in sets}
-                if not all((path / "metrics.json").exists() for path in results.values()):
+                if not all((path / METRICS_FILE).exists() for path in results.values()):
                     continue
                 kept.scored[key] = {name: read_scored(path) for name, path in results.items()}
             elif not (directory / ENDED).exists():

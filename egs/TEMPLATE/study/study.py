@@ -40,9 +40,9 @@ def main() -> None:
         return
     if lacking:
         names = "\n  ".join(map(run_name, lacking))
-        raise InputError(f"{folder}: not kept; train with `study.sh train {args.name}`:\n  {names}")
+        raise InputError(f"{folder}: not kept; train with `./study/study.sh train {args.name}`:\n  {names}")
     out = args.out or folder / f"{name.upper()}.md"
-    command = f"./study.sh page {args.name}"
+    command = f"./study/study.sh page {args.name}"
     if page.dev:
         text = dev_text(study, page, kept, command)
     else:
@@ -55,7 +55,7 @@ def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> lis
     """Return a line for each array of jobs that trains missing runs, and for each set to score with a published model.
 
     Separated by `|`: kind, place, options of run.sh, training sets, test sets, and then for
-        tokens: the first of the models with the same encoder, its settings for run.sh;
+        tokens: the encoder, settings for run.sh of the first model that has it;
         sweep: specs, seeds, whether only dev is scored; seeds that lack the same models are one array;
         refit, confidence: directory of a run, training set, data directories of the test sets;
         score: published model, data directory of a set, its results.
@@ -87,7 +87,7 @@ def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> lis
                 settings = " ".join(
                     [f"--conf {CONF}/{model.conf}.yaml", *(f"--train_opts {o}" for o in model.overrides)]
                 )
-                tokens.setdefault((place, config.ssl_model), f"tokens|{data}|{name}|{settings}\n")
+                tokens.setdefault((place, config.ssl_model), f"tokens|{data}|{config.ssl_model}|{settings}\n")
     seeds: dict[tuple[str, str], list[str]] = {}
     for (data, seed), models in specs.items():
         seeds.setdefault((data, " ".join(models)), []).append(str(seed))

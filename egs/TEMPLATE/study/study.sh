@@ -31,14 +31,15 @@ work=study # below data, dump and exp
 
 # prepare: runs stages 0 and 1 for the data in `split` and `place`, unless this has been done.
 prepare() {
-    local set
+    local set made
     for set in ${train_sets} ${test_sets}; do
         [[ ${set} != */* || -e ../${set%%/*}/dump/raw/${set#*/}/wav.scp ]] ||
             usage_error study.sh "needs the set ${set}: run egs/${set%%/*}/run.sh first"
     done
-    if [ ! -e "dump/${work}/${place}/.prepared" ]; then
+    made=dump/${work}/${place}/.prepared.$(checksum "${split[@]}")
+    if [ ! -e "${made}" ]; then
         ./run.sh "${split[@]}" --stage 0 --stop_stage 1
-        touch "dump/${work}/${place}/.prepared"
+        touch "${made}"
     fi
 }
 
@@ -59,9 +60,9 @@ if [ "${action}" = train ]; then
         prepare
         case ${kind} in
             tokens)
-                IFS='|' read -r model settings <<<"${more}"
+                IFS='|' read -r encoder settings <<<"${more}"
                 read -ra settings <<<"${settings}"
-                made=dump/${work}/${place}/.tokens.${model}
+                made=dump/${work}/${place}/.tokens.$(checksum "${encoder}" "${split[@]}")
                 if [ ! -e "${made}" ]; then
                     ./run.sh "${split[@]}" --expdir "exp/${work}/${place}" "${settings[@]}" --stage 2 --stop_stage 4
                     touch "${made}"
