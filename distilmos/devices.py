@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from itertools import takewhile
 
 
 def cores() -> int:
@@ -22,7 +23,9 @@ def gpus() -> list[str]:
     """Return the GPUs in CUDA_VISIBLE_DEVICES or, if it is not set, the numbers of all NVIDIA GPUs of this machine."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [name for name in visible.split(",") if name.strip()]
+        # As CUDA reads it: the list ends at the first name that is none, such as -1 or Slurm's NoDevFiles.
+        names = (name.strip() for name in visible.split(","))
+        return list(takewhile(lambda name: name.isdecimal() or name.startswith(("GPU-", "MIG-")), names))
     if shutil.which("nvidia-smi") is None:
         return []
     listing = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)

@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
 
 def commit() -> str | None:
-    """Return the commit of the code; None outside a git working tree."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
+    """Return the commit of the code, with -dirty if it has been changed since; None if it is not under git."""
+    here = Path(__file__)
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here.parent), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)  # the package may be installed inside of another repository
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from distilmos import __version__, commands
+from distilmos import __version__, commands, provenance
 from distilmos.cli import GROUPS, main
 from distilmos.data.datadir import Utterance, write_data_dir
+from distilmos.errors import PREEMPTED
 
 
 def distilmos(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -68,6 +69,51 @@ def test_failed_work_is_1(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("distilmos run: failed: ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ("pass", 0, ""),
+        ("raise InputError('x:3: no')", 2, "local.py: error: x:3: no\n"),
+        ("raise FailedError('no')", 1, "local.py: failed: no\n"),
+        ("open('nowhere')", 1, "local.py: failed: .*'nowhere'\n"),
+        ("raise PreemptedError('stopped')", PREEMPTED, "local.py: stopped; .*\n"),
+        ("warnings.warn('x: odd', InputWarning)", 0, "local.py: warning: x: odd\n"),
+        ("import gradio_", 2, "local.py: error: .*gradio_.*\n"),
+    ],
+)
+def test_scripts_of_recipes_report_as_commands_do(tmp_path: Path, body: str, status: int, said: str) -> None:
+    script = tmp_path / "local.py"
+    script.write_text(f"import warnings\nfrom distilmos.errors import *\ndef main():\n    {body}\nrun_main(main)\n")
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == status
+    assert re.fullmatch(said, done.stderr)
+
+
+def test_the_commit_is_that_of_the_code(tmp_path: Path) -> None:
+    """A repository around the installed package is another one."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    package = tmp_path / "distilmos"
+    package.mkdir()
+    (package / "provenance.py").write_bytes(Path(provenance.__file__).read_bytes())
+    (tmp_path / "notes").touch()
+
+    def found() -> str:
+        command = [sys.executable, "-c", "import provenance; print(provenance.commit())"]
+        return subprocess.run(command, cwd=package, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert found() == "None"
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "notes"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "notes"], check=True)
+    assert found() == "None"
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "code"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert found() == head
+    (tmp_path / "notes").write_text("changed")
+    assert found() == f"{head}-dirty"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def measure_confidence(model: Path, data: tuple[Path, ...], out: Path, device: s
 
     Returns:
         what `out` holds: for each set `path`, `utterances`, `MAE` (mean absolute error) and `signals`, the results of
-        `judge`. Scores and errors are on the scale 1..5.
+        `judge`, with None for NaN. Scores and errors are on the scale 1..5.
 
     Raises:
         InputError: if the model has no signal, or a set is faulty or has recordings that are too long.
@@ -56,6 +56,7 @@ def measure_confidence(model: Path, data: tuple[Path, ...], out: Path, device: s
         signals = {name: judge(doubt, errors, each.systems) for name, doubt in doubts.items()}
         counts = {"path": str(each.path), "utterances": len(errors), "MAE": float(errors.mean())}
         found.append({**counts, "signals": signals})
+    found = without_nan(found)
     write_json(out, found)
     return found
 
@@ -108,13 +109,13 @@ def judge(doubt: np.ndarray, errors: np.ndarray, systems: list[str]) -> dict[str
         systems: of each utterance; the bootstrap draws whole systems.
 
     Returns:
-        `SRCC` with `value`, `low` and `high` (95 %; None where it is not defined), and `risk`: share of the utterances
-        with the least doubt -> their mean absolute error.
+        `SRCC` with `value`, `low` and `high` (95 %; NaN where it is not defined), and `risk`: share of the utterances
+        with the least doubt (at least one) -> their mean absolute error.
     """
     _, clusters = np.unique(systems, return_inverse=True)
     drawn = bootstrap_agreement(errors, doubt[None], SAMPLES, 1, ("SRCC",), clusters)["SRCC"][:, 0]
     low, high, _ = interval(drawn)
     order = np.argsort(doubt, kind="stable")
-    risk = {f"{share:g}": float(errors[order[: round(share * len(order))]].mean()) for share in SHARES}
-    srcc = without_nan({"value": agreement(errors, doubt)["SRCC"], "low": low, "high": high})
-    return {"SRCC": srcc, "risk": risk}
+    counts = {f"{share:g}": max(1, round(share * len(order))) for share in SHARES}
+    risk = {share: float(errors[order[:count]].mean()) for share, count in counts.items()}
+    return {"SRCC": {"value": agreement(errors, doubt)["SRCC"], "low": low, "high": high}, "risk": risk}

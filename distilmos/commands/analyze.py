@@ -23,7 +23,7 @@ import argparse
 from pathlib import Path
 
 from distilmos.analysis.analyze import AnalysisOptions, analyze
-from distilmos.commands.options import add_forward_options, add_seed_option, positive_int
+from distilmos.commands.options import add_forward_options, add_seed_option, pair, positive_int
 from distilmos.errors import InputError
 from distilmos.report.analysis import write_analysis
 
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels",
         action="append",
         default=[],
-        type=_named_table,
+        type=pair("NAME=FILE"),
         metavar="NAME=FILE",
         help="table with lines `utterance label` to probe; can be given several times",
     )
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         data=tuple(args.data),
         test_data=tuple(args.test_data),
-        labels=dict(args.labels),
+        labels={name: Path(path) for name, path in args.labels},
         kmeans=args.kmeans,
         max_frames=args.max_frames,
         seed=args.seed,
@@ -96,10 +96,3 @@ def run(args: argparse.Namespace) -> int:
     )
     print(write_analysis(analyze(options), args.experiment))
     return 0
-
-
-def _named_table(text: str) -> tuple[str, Path]:
-    name, separator, path = text.partition("=")
-    if not (name and separator and path):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FILE")
-    return name, Path(path)

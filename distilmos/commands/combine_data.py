@@ -24,6 +24,6 @@ def run(args: argparse.Namespace) -> int:
     """Join the directories and print the number of utterances."""
     if Path(args.out).exists() and not args.overwrite:
         raise InputError(f"{args.out}: already exists; the output directory comes first (--overwrite replaces it)")
-    pairs = [source.rpartition("=")[::2] for source in args.sources]
+    pairs = [source.partition("=")[::2] if "=" in source else ("", source) for source in args.sources]
     print(f"{args.out}: {combine_data(args.out, pairs)} utterances")
     return 0

@@ -21,6 +21,7 @@ import argparse
 import re
 from pathlib import Path
 
+from distilmos.commands.options import pair
 from distilmos.data.exports.formats import FORMATS, plain_format
 from distilmos.data.exports.importing import Choices, import_ratings
 from distilmos.data.exports.places import Places, read_places
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--anchor", metavar="SYSTEM", help="system that is the mid-range anchor (BS.1534)")
     parser.add_argument(
         "--column",
-        type=_column,
+        type=pair("NAME=COLUMN"),
         action="append",
         default=[],
         metavar="NAME=COLUMN",
@@ -81,13 +82,6 @@ def _pattern(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
-
-
-def _column(text: str) -> tuple[str, str]:
-    name, separator, column = text.partition("=")
-    if not (separator and name and column):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=COLUMN")
-    return name, column
 
 
 def run(args: argparse.Namespace) -> int:

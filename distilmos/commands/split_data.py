@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from distilmos.commands.options import add_seed_option, positive_float
+from distilmos.commands.options import add_seed_option, pair, positive_float
 from distilmos.data.transform import SPLIT_BY, split_data
 from distilmos.errors import InputError
 from distilmos.metrics import few_systems
@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _part(text: str) -> tuple[str, float]:
-    name, separator, share = text.partition("=")
-    if not separator or not name or "/" in name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not PART=SHARE")
+    name, share = pair("PART=SHARE")(text)
+    if "/" in name:
+        raise argparse.ArgumentTypeError(f"{text!r}: a part cannot have a / in its name")
     return name, positive_float(share)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from distilmos.report.card import write_cards
+from distilmos.report.datacard import write_cards
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

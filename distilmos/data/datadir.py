@@ -402,8 +402,12 @@ def replace_data_dirs(directories: Iterable[DataDir], doing: str) -> None:
         doing: a verb for the heading of the faults, such as "preparing".
 
     Raises:
-        InputError: naming every fault of the new data. All directories then stay unchanged.
+        InputError: naming every fault of the new data, or if one of the directories holds something else. All
+            directories then stay unchanged.
     """
+    directories = list(directories)
+    for data in directories:
+        require_replaceable(data.path)
     temporary = {data.path: (temporary_name(data.path), data) for data in directories}
     faults: list[str] = []
     try:

@@ -124,9 +124,12 @@ def _good_ratings(path: Path, scale: Scale, changes: list[str]) -> tuple[dict[st
             changes.append(f"{path}:{number}: {line!r} is not 'utterance listener score': dropped")
             fewer.update(fields[:1])
             continue
-        if ratings.setdefault(utterance, {}).setdefault(listener, score) is not score:
+        known = ratings.setdefault(utterance, {})
+        if listener in known:
             changes.append(f"{path}:{number}: {utterance} has an earlier rating by {listener}: dropped")
             fewer.add(utterance)
+        else:
+            known[listener] = score
     return {utterance: list(scores.items()) for utterance, scores in ratings.items()}, fewer
 
 

@@ -13,7 +13,7 @@ from distilmos.data.tables import read_lines
 from distilmos.data.workbook import read_sheet
 from distilmos.errors import InputError
 
-MEAN_TOLERANCE = 0.005  # largest error of a mean rounded to two decimals
+ROUNDING = 0.005  # largest error of a mean rounded to two decimals
 REPEAT = "#"  # between a listener and the number of a repeated rating
 
 
@@ -214,7 +214,7 @@ class RatedItem:
 
 def compare_mean(row: Row, mos: float, item: RatedItem, differing: list[str]) -> None:
     """Add a line to `differing` if the listed mean differs from the mean of the item's ratings, if it has any."""
-    if item.ratings and abs(item.mean - mos) > MEAN_TOLERANCE:
+    if item.ratings and abs(item.mean - mos) > ROUNDING:
         differing.append(f"{row.where}: {item.name}: mean {mos}, but the mean of its ratings is {item.mean:.4f}")
 
 

@@ -125,12 +125,13 @@ def _source(name: str, column: str | None) -> Iterable[Recording]:
         return _search(path, suffixes)
     if not path.exists():
         raise InputError(f"{name}: no such file or directory")
-    if path.suffix == ".scp":
+    suffix = path.suffix.lower()
+    if suffix == ".scp":
         return _located(path)
-    if path.suffix in LISTS:
+    if suffix in LISTS:
         lines = ((number, line.strip()) for number, line in enumerate(read_lines(path), start=1))
         return [Recording(line, Path(line), where=f"{path}:{number}") for number, line in lines if line]
-    if path.suffix.lower() in DELIMITERS:
+    if suffix in DELIMITERS:
         return _listed(path, column)
     return [Recording(name, path, copy=Copy(partial(path.open, "rb")) if path.is_fifo() else None)]
 

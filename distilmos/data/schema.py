@@ -41,7 +41,8 @@ MOS = "mos"  # the target of utt2mos, in `votes`
 # Kinds of control questions: hidden reference and mid-range anchor of a MUSHRA test (ITU-R BS.1534), trapping question
 # and gold standard question of a crowdsourced test (ITU-T P.808).
 CONTROL_KINDS = ("reference", "anchor", "trapping", "gold")
-_COLUMNS = ("utterance", "seconds", "error")  # of predictions, besides the scores; no target has such a name
+# Of predictions, besides the scores; no target has such a name.
+_COLUMNS = ("utterance", "calibrated", "seconds", "novelty", "error", "model")
 
 Number = TypeVar("Number", float, np.ndarray)
 

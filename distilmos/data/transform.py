@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from distilmos.data.datadir import DataDir, read_data_dir, replace_data_dirs, require_replaceable
+from distilmos.data.datadir import DataDir, read_data_dir, replace_data_dirs
 from distilmos.data.schema import MOS, MOS_SCALE, NAMES, SEGMENTS, Scale, control, get_table, scale_of, votes
 from distilmos.data.tables import c_locale_key, read_lines
 from distilmos.errors import InputError, raise_faults
@@ -145,7 +145,7 @@ def _complete_system_tables(joined: DataDir) -> None:
         for system, utterance in systems.items():
             joined.groups.setdefault(system, joined.corpora.get(utterance, "unknown"))
     # Without sys2mos, the true score of a system is the mean of its utterances.
-    if joined.tables.get("sys2mos", systems).keys() != systems.keys():
+    if not systems.keys() <= joined.tables.get("sys2mos", systems).keys():
         del joined.tables["sys2mos"]
 
 
@@ -159,7 +159,6 @@ def subset_data(out: str | Path, source: str | Path, wanted: Callable[[DataDir],
     selected = wanted(data)
     if not selected:
         raise InputError(f"{source}: no utterance is selected")
-    require_replaceable(Path(out))
     replace_data_dirs([replace(data.only(selected), path=Path(out))], "writing")
     return len(selected)
 
@@ -231,7 +230,5 @@ def split_data(
     empty = [name for name, members in parts.items() if not members]
     raise_faults([f"{out}/{name}: no utterance" for name in empty], f"splitting {source}")
     found = [replace(data.only(members), path=Path(out) / name) for name, members in parts.items()]
-    for part in found:
-        require_replaceable(part.path)
     replace_data_dirs(found, "writing")
     return {name: (len(members), len({data.systems[u] for u in members})) for name, members in parts.items()}

@@ -101,6 +101,7 @@ def test_a_signal_that_ranks_the_errors():
     judged = judge(errors**2, errors, [f"s{number % 4}" for number in range(8)])
     assert judged["SRCC"]["value"] == pytest.approx(1)
     assert judged["SRCC"]["low"] == pytest.approx(1)
-    assert judge(np.ones(8), errors, ["a", "b"] * 4)["SRCC"]["value"] is None
+    assert np.isnan(judge(np.ones(8), errors, ["a", "b"] * 4)["SRCC"]["value"])
+    assert judge(np.ones(1), np.array([0.5]), ["a"])["risk"] == {"0.25": 0.5, "0.5": 0.5, "0.75": 0.5, "1": 0.5}
     assert judged["risk"] == pytest.approx({"0.25": 0.15, "0.5": 0.25, "0.75": 0.35, "1": 0.45})
     assert judge(-errors, errors, ["a", "b"] * 4)["SRCC"]["value"] == pytest.approx(-1)

@@ -264,6 +264,8 @@ def test_mos_bench_and_urgent(tmp_path: Path) -> None:
     rows = [["/db/a.wav", 4, "s1", "a", "L1"], ["/db/a.wav", 2, "s1", "a", "L2"], ["/db/b.wav", 5, "s2", "b", "L1"]]
     data = imported(tmp_path, table(tmp_path / "x.csv", [header, *rows]))
     assert data.ratings["a"] == [("L1", 4), ("L2", 2)] and data.systems["b"] == "s2"
+    (tmp_path / "x.tsv").write_text("".join("\t".join(map(str, row)) + "\n" for row in [header, *rows]))
+    assert imported(tmp_path, tmp_path / "x.tsv").ratings == data.ratings
     for score, more in (("score", ["listener_id"]), ("avg_score", [])):
         means = [["wav_path", score, "system_id", "sample_id", *more]]
         means += [[f"/db/{name}.wav", 1.5, "s1", name, *["" for _ in more]] for name in "ab"]

@@ -73,6 +73,16 @@ def test_parts_of_one_corpus_are_put_together_again(one: Path, tmp_path: Path) -
     assert contents(tmp_path / "out") == contents(one)
 
 
+def test_true_scores_of_systems_stay(one: Path, tmp_path: Path) -> None:
+    """Unless a system of the utterances has none; further systems do not matter."""
+    (one / "sys2mos").write_text("a 1.5\nb 2\nc 3\nz 4\n")
+    assert main(["combine-data", str(tmp_path / "all"), str(one)]) == 0
+    assert read_table(tmp_path / "all" / "sys2mos").items() >= {"a": "1.5", "b": "2", "c": "3"}.items()
+    other = make(tmp_path / "x=1", "v")
+    assert main(["combine-data", str(tmp_path / "both"), f"one={one}", f"other={other}"]) == 0
+    assert not (tmp_path / "both" / "sys2mos").exists()
+
+
 def test_what_cannot_be_combined(one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unrated = make(tmp_path / "unrated", "w", rated=False)
     assert main(["combine-data", str(tmp_path / "out"), str(one), str(unrated), f"again={one}"]) == 2
@@ -179,6 +189,10 @@ def test_a_score_follows_the_ratings_that_are_left(one: Path, capsys: pytest.Cap
     assert main(["fix-data", str(one)]) == 0
     assert re.search(rf"^{one}/utt2mos: u0\b.* 2\.5\b.* 3\.0$", capsys.readouterr().out, re.M)
     assert read_floats(one / "utt2mos")["u0"] == 2.5
+    (one / "ratings").write_text("u0 L1 4\nu0 L1 4\nu0 L2 2\n")  # a repetition of the same score
+    assert main(["fix-data", str(one)]) == 0
+    assert re.search(rf"^{one}/ratings:2: u0 .*\bL1\b", capsys.readouterr().out, re.M)
+    assert read_floats(one / "utt2mos")["u0"] == 3
 
 
 def test_scores_come_from_ratings_and_every_backup_stays(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,7 +216,11 @@ def test_nothing_is_overwritten_by_mistake(one: Path, tmp_path: Path, capsys: py
     assert f"{one}: " in capsys.readouterr().err
     assert contents(one) == before
     assert main(["combine-data", "--overwrite", str(tmp_path / "other"), str(one)]) == 0
-    capsys.readouterr()
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "speech" / "a.wav").touch()
+    assert main(["combine-data", "--overwrite", str(tmp_path / "speech"), str(one)]) == 2
+    assert f"{tmp_path / 'speech'}: " in capsys.readouterr().err
+    assert (tmp_path / "speech" / "a.wav").exists()
     assert main(["split-data", str(one), str(tmp_path / "parts"), "a=1", "a=2"]) == 2
     assert "a a" in capsys.readouterr().err
     assert not (tmp_path / "parts").exists()

@@ -42,7 +42,7 @@ from distilmos.ratings.rules import Limits
 from distilmos.ratings.screen import screen_ratings
 from distilmos.references.result import read_result, reference_rows
 from distilmos.report.analysis import write_analysis
-from distilmos.report.card import write_cards
+from distilmos.report.datacard import write_cards
 from distilmos.report.experiment import read_experiment
 from distilmos.report.export import export_model
 from distilmos.report.overview import read_published

@@ -12,7 +12,7 @@ from helpers.pages import tables
 import distilmos
 from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
-from distilmos.data.schema import Scale
+from distilmos.data.schema import Scale, target_table
 from distilmos.data.tables import read_floats
 from distilmos.errors import InputError
 from distilmos.model.directory import find_model
@@ -73,6 +73,9 @@ def test_calibrated_scores_are_on_the_scale_of_the_test(tmp_path, model_dir, rec
     assert [float(row["mos"]) for row in rows] == pytest.approx(ratings, abs=0.01)
     assert {row["calibrated"] for row in rows} == {"panel"}
     assert list(rows[0]) == ["utterance", "mos", "calibrated", "seconds", "error", "model"]
+    for column in (*rows[0], "novelty"):  # no target may take its place
+        with pytest.raises(InputError, match=column):
+            target_table(column)
     assert "panel" in capsys.readouterr().err
     assert "calibrated" not in predict(model_dir, recordings, tmp_path / "plain.csv")[0]
     plain, calibrated = (

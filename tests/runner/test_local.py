@@ -89,8 +89,15 @@ def test_a_gpu_has_one_job_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert says(done.stderr, "--gpu 5", 4)
 
 
-def test_a_machine_without_gpus_runs_jobs_that_ask_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+@pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles"])
+def test_a_machine_without_gpus_runs_jobs_that_ask_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    # -1 and NoDevFiles are names that hide all devices, or the later ones.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1a2b,-1,2")
+    done = run("--gpu", "1", "x.log", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES", cwd=tmp_path)
+    assert (done.returncode, output(tmp_path / "x.log")[0]) == (0, "GPU-1a2b")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert run("--gpu", "1", "--mem", "4G", "--time", "1:00:00", "x.log", "true", cwd=tmp_path).returncode == 0
 
 

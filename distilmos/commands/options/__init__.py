@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 
 MAX_SEED = 2**32 - 1  # the largest seed that numpy and scikit-learn accept
 
@@ -48,6 +49,22 @@ def fraction(text: str) -> float:
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return abs(number)  # not -0
+
+
+def pair(form: str) -> Callable[[str], tuple[str, str]]:
+    """Return a type of options whose value has two parts with `=` between them.
+
+    Args:
+        form: the names of the parts, such as NAME=FILE, for the message.
+    """
+
+    def convert(text: str) -> tuple[str, str]:
+        first, separator, second = text.partition("=")
+        if not (first and separator and second):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {form}")
+        return first, second
+
+    return convert
 
 
 def _integer(text: str, least: int, most: int | None) -> int:

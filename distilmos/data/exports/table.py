@@ -85,7 +85,7 @@ def header(path: Path) -> list[str]:
 def read_mos_bench(path: Path, scale: Scale, faults: list[str]) -> Export:
     """Read a list of MOS-Bench; see `Reader`. Without `listener_id`, or if no line has one, scores are means."""
     names = header(path)
-    rows = read_rows(path, [], [], header=True, may_be_empty=True, line_breaks=True)
+    rows = read_rows(path, [], [], header=True, delimiter=_delimiter(path), may_be_empty=True, line_breaks=True)
     columns = MOS_BENCH
     if not any(row.values.get("listener_id") for row in rows):
         columns = replace(columns, listener=None, score="avg_score" if "avg_score" in names else "score")
