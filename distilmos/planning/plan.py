@@ -18,7 +18,7 @@ from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.schema import MOS_SCALE, scale_of
 from distilmos.errors import InputError
 from distilmos.markdown import markdown_table
-from distilmos.model.networks import EncoderNetwork, build_model
+from distilmos.model.networks import EncoderNetwork, MOSNetwork, build_model
 from distilmos.planning.measure import (
     KMEANS_ITERATIONS,
     cpu_threads,
@@ -28,6 +28,8 @@ from distilmos.planning.measure import (
     measure_training,
     peak_memory,
 )
+from distilmos.ssl.config import EncoderConfig
+from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.features import SPREAD
 from distilmos.tokens.forward import BATCH_SECONDS
@@ -147,100 +149,162 @@ def make_plan(
         refuse_long(data, config.max_seconds, encoder.config.max_seconds)
     check_metric(read_rated_set(dev, config.max_seconds, encoder.config.max_seconds, config.targets), config)
     training, held_out, *testing = map(_lengths, [*used, *(read_data_dir(path, rated=False) for path in tests)])
+    model = _build(config, encoder, options.clusters).to(device)
+    measured = _measure(model, encoder, config, training, options, device)
+    stages = _stages(model, encoder.config, config, (training, held_out, *testing), options, measured)
+    layers, width = encoder.config.num_layers, encoder.config.embed_dim
+    on = f" on {config.ssl_model}, {layers} layers of width {width}" * isinstance(model, EncoderNetwork)
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
+    frames = [sum(map(encoder.config.num_frames, samples)) for samples in (training, held_out)]
+    return Plan(
+        f"Plan for {config.model}{on} ({_size(model) / 1e6:.1f} M parameters); frames: train {frames[0]:,}, "
+        f"dev {frames[1]:,}",
+        stages,
+        [
+            f"Time: measured on this machine ({machine}), in seconds of audio a second: {measured.forward:.1f} in each "
+            f"of {options.jobs} parallel jobs of stages 2 and 4, {measured.step:.1f} in training and "
+            f"{measured.predict:.1f} in prediction with {options.threads} CPU threads. Training without early "
+            "stopping. Waiting for a scheduler or a slow file system is not included.",
+            f"Memory: of the largest process{', with libraries' if device.type == 'cpu' else ' on the GPU'}. k-means: "
+            f"{KMEANS_ITERATIONS} iterations. Stages 2 and 4: the encoder of the model in float32.",
+        ],
+    )
+
+
+def _build(config: TrainConfig, encoder: SSLEncoder, clusters: int) -> MOSNetwork:
+    """Return the network of the settings, with its untrained parts frozen."""
     scales = tuple(scale_of((), target) for target in config.targets) or (MOS_SCALE,)
     # The teacher of foreign tokens is not known here: it counts as an encoder of this size with all target layers.
-    foreign = config.needs_tokens and config.foreign_tokens
-    named = config.target_layers if foreign and config.target_layers != "all" else ()
+    named = config.target_layers if _is_foreign(config) and config.target_layers != "all" else ()
     token_layers = max([encoder.config.num_layers, *named])
     try:
-        model = build_model(config, encoder, options.clusters, scales=scales, token_layers=token_layers).to(device)
+        model = build_model(config, encoder, clusters, scales=scales, token_layers=token_layers)
     except ValueError as error:
         raise InputError(f"settings: {error} ({config.ssl_model})") from None
     freeze(model, config)
-    start = time.process_time()  # what a command takes before its work starts, as this one did
-    shape, layers = encoder.config, encoder.config.num_layers
-    frames = [sum(map(shape.num_frames, samples)) for samples in (training, held_out)]
-    sampled = min(options.max_frames, frames[0])
-    seconds = [sum(samples) / SAMPLE_RATE for samples in (training, held_out, *testing)]
-    drawn = seconds[0] * min(1.0, SPREAD * options.max_frames / frames[0])
-    stepped = config.max_steps * config.accumulate * config.batch_seconds
-    evaluated = seconds[1] * (1 + -(-config.max_steps // config.eval_every))
-    if config.head == "statistics":
-        evaluated += seconds[0]  # the encoder runs over the training set once, to fit the head
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return model
 
-    stages = [Stage("1 audio", disk=sum(seconds) * SAMPLE_RATE * SAMPLE_BYTES)]
+
+def _is_foreign(config: TrainConfig) -> bool:
+    return config.needs_tokens and config.foreign_tokens
+
+
+def _size(model: MOSNetwork, *, trained: bool = False) -> int:
+    """Return the number of parameters, of all or of those that are trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad or not trained)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What short measurements have shown.
+
+    Attributes:
+        start: seconds that a command takes before its work starts.
+        forward, predict, step: seconds of audio a second: in a job of stages 2 and 4, in prediction, and in training.
+        fit: seconds of k-means for a frame of a layer.
+        forward_memory, predict_memory, step_memory: largest process so far, in bytes.
+    """
+
+    start: float
+    forward: float
+    predict: float
+    step: float
+    fit: float
+    forward_memory: int
+    predict_memory: int
+    step_memory: int
+
+
+def _measure(
+    model: MOSNetwork,
+    encoder: SSLEncoder,
+    config: TrainConfig,
+    training: Sequence[int],
+    options: PlanOptions,
+    device: torch.device,
+) -> _Measured:
+    start = time.process_time()  # of this command
     # From the least memory to the most: on a CPU the peak of a process never falls.
     with cpu_threads(1):
         forward = measure_forward(encoder, training, options.clusters, options.batch_seconds, device)
-        forward_memory = peak_memory(device) * FORWARD_KEPT
-        fit = measure_kmeans(shape.embed_dim, options.clusters) * sampled + start
+        forward_memory = peak_memory(device)
+        fit = measure_kmeans(encoder.config.embed_dim, options.clusters)
+    with cpu_threads(options.threads):
+        predict = measure_prediction(model, training, device)
+        predict_memory = peak_memory(device)
+        step = measure_training(model, config, training, device)
+    return _Measured(start, forward, predict, step, fit, forward_memory, predict_memory, peak_memory(device))
+
+
+def _stages(
+    model: MOSNetwork,
+    shape: EncoderConfig,
+    config: TrainConfig,
+    sets: Sequence[Sequence[int]],
+    options: PlanOptions,
+    measured: _Measured,
+) -> list[Stage]:
+    """Return the estimates; `sets` are the lengths of the recordings of the training set, the dev set and test sets."""
+    layers, jobs, start = shape.num_layers, options.jobs, measured.start
+    frames = [sum(map(shape.num_frames, samples)) for samples in sets[:2]]
+    seconds = [sum(samples) / SAMPLE_RATE for samples in sets]
+    stages = [Stage("1 audio", disk=sum(seconds) * SAMPLE_RATE * SAMPLE_BYTES)]
+    forward_memory = measured.forward_memory * FORWARD_KEPT
     if config.needs_tokens:
+        sampled = min(options.max_frames, frames[0])
+        drawn = seconds[0] * min(1.0, SPREAD * options.max_frames / frames[0])
         stages += [
             Stage(
                 "2 features",
                 audio=drawn,
-                seconds=drawn / forward / options.jobs + start,
+                seconds=drawn / measured.forward / jobs + start,
                 memory=forward_memory,
                 disk=sampled * layers * shape.embed_dim * FEATURE_BYTES,
             ),
             Stage(
                 "3 k-means",
-                seconds=-(-layers // options.jobs) * fit,
+                seconds=-(-layers // jobs) * (measured.fit * sampled + start),
                 memory=KMEANS_LIBRARIES + 1.5 * sampled * shape.embed_dim * WEIGHT_BYTES,
                 disk=2 * layers * options.clusters * shape.embed_dim * WEIGHT_BYTES,
             ),
         ]
-    # The pass for the tokens pools the layers, too, but those of the teacher. Dev sets are pooled with their tokens.
-    passes = seconds[:2] if config.needs_tokens else []
-    own = seconds[2:] if config.needs_tokens and not foreign else [seconds[0], *seconds[2:]]
-    pooled = [len(training), *map(len, testing), *([len(held_out)] if config.needs_tokens else [])]
     if isinstance(model, EncoderNetwork):
+        # The pass for the tokens pools the layers, too, but those of the teacher. Dev sets are pooled with their
+        # tokens.
+        passes = seconds[:2] if config.needs_tokens else []
+        passes += seconds[2:] if config.needs_tokens and not _is_foreign(config) else [seconds[0], *seconds[2:]]
+        pooled = sum(map(len, sets)) - (0 if config.needs_tokens else len(sets[1]))
         stages.append(
             Stage(
                 "4 tokens" if config.needs_tokens else "4 pooled layers",
-                audio=sum(passes) + sum(own),
-                seconds=(sum(passes) + sum(own)) / forward / options.jobs + (len(passes) + len(own)) * start,
+                audio=sum(passes),
+                seconds=sum(passes) / measured.forward / jobs + len(passes) * start,
                 memory=forward_memory,
                 disk=sum(frames) * layers * TOKEN_BYTES * config.needs_tokens
-                + sum(pooled) * layers * 2 * shape.embed_dim * POOLED_BYTES,
+                + pooled * layers * 2 * shape.embed_dim * POOLED_BYTES,
             )
         )
-    with cpu_threads(options.threads):
-        predict = measure_prediction(model, training, device)
-        predict_memory = peak_memory(device)
-        step = measure_training(model, config, training, device)
-    stages += [
+    stepped = config.max_steps * config.accumulate * config.batch_seconds
+    evaluated = seconds[1] * (1 + -(-config.max_steps // config.eval_every))
+    if config.head == "statistics":
+        evaluated += seconds[0]  # the encoder runs over the training set once, to fit the head
+    stored = _size(model) * (1 + config.n_best + 1) + ADAM_STATES * _size(model, trained=True)
+    return [
+        *stages,
         Stage(
             "5 training",
             audio=stepped,
-            seconds=stepped / step + evaluated / predict + start,
-            memory=peak_memory(device) * (KEPT if device.type == "cpu" else 1),
-            disk=WEIGHT_BYTES * (weights * (1 + config.n_best + 1) + ADAM_STATES * trained),
+            seconds=stepped / measured.step + evaluated / measured.predict + start,
+            memory=measured.step_memory * (KEPT if next(model.parameters()).device.type == "cpu" else 1),
+            disk=WEIGHT_BYTES * stored,
         ),
         Stage(
             "6 prediction",
             audio=sum(seconds[2:]),
-            seconds=sum(seconds[2:]) / predict + len(tests) * start,
-            memory=predict_memory,
+            seconds=sum(seconds[2:]) / measured.predict + len(seconds[2:]) * start,
+            memory=measured.predict_memory,
         ),
     ]
-    on = f" on {config.ssl_model}, {layers} layers of width {shape.embed_dim}" * isinstance(model, EncoderNetwork)
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
-    counts = f"frames: train {frames[0]:,}, dev {frames[1]:,}"
-    return Plan(
-        f"Plan for {config.model}{on} ({weights / 1e6:.1f} M parameters); {counts}",
-        stages,
-        [
-            f"Time: measured on this machine ({machine}), in seconds of audio a second: {forward:.1f} in each of "
-            f"{options.jobs} parallel jobs of stages 2 and 4, {step:.1f} in training and {predict:.1f} in prediction "
-            f"with {options.threads} CPU threads. Training without early stopping. Waiting for a scheduler or a slow "
-            "file system is not included.",
-            f"Memory: of the largest process{', with libraries' if device.type == 'cpu' else ' on the GPU'}. k-means: "
-            f"{KMEANS_ITERATIONS} iterations. Stages 2 and 4: the encoder of the model in float32.",
-        ],
-    )
 
 
 def _lengths(data: DataDir) -> list[int]:
