@@ -10,7 +10,7 @@ import argparse
 from distilmos.commands.options import add_seed_option, positive_int
 from distilmos.commands.options.layers import add_layer_options, layer_options
 from distilmos.memory import use_huge_pages
-from distilmos.tokens.features import dump_features
+from distilmos.tokens.features import MAX_FRAMES, dump_features
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-frames",
         type=positive_int,
-        default=40000,
+        default=MAX_FRAMES,
         metavar="N",
-        help="frames stored per layer, over all jobs (default: 40000)",
+        help=f"frames stored per layer, over all jobs (default: {MAX_FRAMES})",
     )
     add_seed_option(parser, "the sampling")
 

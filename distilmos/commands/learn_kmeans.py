@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from distilmos.commands.options import add_seed_option, positive_int
-from distilmos.tokens.kmeans import learn_kmeans
+from distilmos.tokens.kmeans import CLUSTERS, learn_kmeans
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--feats", required=True, metavar="DIR", help="features of stage 2, for example dump/feats")
     parser.add_argument("--layer", type=positive_int, required=True, metavar="N", help="encoder layer, counted from 1")
     parser.add_argument(
-        "--clusters", type=positive_int, default=200, metavar="K", help="number of clusters (default: 200)"
+        "--clusters",
+        type=positive_int,
+        default=CLUSTERS,
+        metavar="K",
+        help=f"number of clusters (default: {CLUSTERS})",
     )
     add_seed_option(parser, "the initialisation")
     parser.add_argument(

@@ -31,8 +31,9 @@ from distilmos.planning.measure import (
 from distilmos.ssl.config import EncoderConfig
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.load import load_ssl
-from distilmos.tokens.features import SPREAD
+from distilmos.tokens.features import MAX_FRAMES, SPREAD
 from distilmos.tokens.forward import BATCH_SECONDS
+from distilmos.tokens.kmeans import CLUSTERS
 from distilmos.training.config import TrainConfig
 from distilmos.training.inputs import check_metric
 from distilmos.training.optimizer import freeze
@@ -63,8 +64,8 @@ class PlanOptions:
         threads: CPU threads of stages 5 and 6.
     """
 
-    clusters: int = 200
-    max_frames: int = 40000
+    clusters: int = CLUSTERS
+    max_frames: int = MAX_FRAMES
     batch_seconds: float = BATCH_SECONDS
     jobs: int = 1
     threads: int = 1

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distilmos.tokens.forward import ForwardOptions, ForwardPass
 
+MAX_FRAMES = 40000  # of a layer, for k-means; the default
 # Draw utterances until they hold SPREAD times the wanted frames. With fewer utterances, the centroids fit the others
 # worse: compared with 8,000 frames from all of 80 minutes of speech (hubert_tiny, layer 4, mean of three draws), the
 # inertia over all frames was 0.5 % higher with 10, 1.1 % with 5 and 2.9 % with 2. tools/bench/kmeans.py measures it.

@@ -18,6 +18,7 @@ from distilmos.files import atomic_path, write_json, write_text
 from distilmos.ssl.known import BEST_RQ
 from distilmos.tokens.info import INFO, TokenInfo
 
+CLUSTERS = 200  # of a layer; the default
 TINY = 0.1  # a cluster with less than this fraction of an even share of the frames is called tiny
 # What numpy.load raises for damaged files.
 NPY_FAULTS: tuple[type[Exception], ...] = (

@@ -25,9 +25,9 @@ from distilmos.memory import use_huge_pages
 from distilmos.ssl.forward import pad_audio
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.forward import BATCH_SECONDS
+from distilmos.tokens.kmeans import CLUSTERS
 from distilmos.tokens.labels import nearest
 
-CLUSTERS = 200
 WHISPER = "whisper_tiny_en"
 Sides = dict[str, tuple[str, Callable[[], object]]]  # name -> exact description of the work, the work
 

@@ -23,11 +23,10 @@ from sklearn.cluster import KMeans, MiniBatchKMeans, kmeans_plusplus
 
 from distilmos.ssl.forward import hidden_states
 from distilmos.ssl.load import load_ssl
-from distilmos.tokens.features import SPREAD, sample_frames
+from distilmos.tokens.features import MAX_FRAMES, SPREAD, sample_frames
+from distilmos.tokens.kmeans import CLUSTERS
 from distilmos.tokens.labels import nearest
 
-CLUSTERS = 200
-MAX_FRAMES = 40000
 SEEDS = 3
 
 

@@ -14,9 +14,10 @@ import numpy as np
 from checkpoints import write_hubert
 from corpus import make_corpus, mixed_lengths, pack_audio
 from harness import HERE, Goal, Report, Side, parser, run_plan, run_process, size_of
-from tokens import CLUSTERS, JOBS, token_stages
+from tokens import JOBS, token_stages
 
 from distilmos.data.datadir import Utterance
+from distilmos.tokens.kmeans import CLUSTERS
 
 THREADS = 2
 TOLERANCE = 0.2

@@ -22,16 +22,15 @@ import soundfile
 import torch
 from checkpoints import write_hubert
 from corpus import make_corpus, mixed_lengths, pack_audio
-from harness import HERE, Goal, Report, Side, parser, run_process
+from harness import HERE, Goal, Report, Side, parser, run_process, size_of
 
 from distilmos.data.archive import load_array, read_scp
 from distilmos.data.datadir import Utterance
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.info import TokenInfo
-from distilmos.tokens.kmeans import load_centroids
+from distilmos.tokens.kmeans import CLUSTERS, load_centroids
 from distilmos.tokens.labels import nearest
 
-CLUSTERS = 200
 JOBS = 2  # of one thread each, as in the recipes
 OUR_STEPS = {"feats": "feats", "kmeans": "kmeans", "tokens": "tokens raw"}  # figure -> step of `token_stages`
 
@@ -204,11 +203,10 @@ def token_stages(raw: Path, checkpoint: Path, out: Path, others: Sequence[Path] 
 
 def _ours(directory: Path, checkpoint: Path) -> dict[str, float]:
     done = token_stages(directory / "raw", checkpoint, directory / "ours")
-    kept = [path for path in (directory / "ours").rglob("*") if path.is_file()]
     return {
         "seconds": sum(step["seconds"] for step in done.values()),
         "peak_mb": max(step["peak_mb"] for step in done.values()),
-        "disk_mb": sum(path.stat().st_size for path in kept) / 1e6,
+        "disk_mb": size_of(directory / "ours") / 1e6,
         **{name: done[step]["seconds"] for name, step in OUR_STEPS.items()},
     }
 

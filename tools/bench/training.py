@@ -28,9 +28,9 @@ from distilmos.data.audio import SAMPLE_RATE, audio_seconds
 from distilmos.data.datadir import Utterance
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.info import TokenInfo
+from distilmos.tokens.kmeans import CLUSTERS
 from distilmos.training.batching import BatchOrder
 
-CLUSTERS = 200
 WHISPER = "whisper_tiny_en"
 BATCH_SECONDS = 60.0  # of the runs with Whisper
 CONF = HERE.parents[1] / "conf"
