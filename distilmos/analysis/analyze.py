@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distilmos.analysis.generalisation import MIN_CONDITIONS, RatedSet, generalisation
+from distilmos.analysis.generalisation import MIN_CONDITIONS, PooledSet, generalisation
 from distilmos.analysis.material import Material, read_material
 from distilmos.analysis.probes import Pooling, Task, chance, label_task, mos_task, probe
 from distilmos.analysis.result import AFTER, BEFORE, DIRECTORY, RESULT
@@ -317,13 +317,13 @@ def _generalisation(
         pooled = Pooling()
         for utterance, encoders in runner.states(test, runner.readable(test)):
             pooled.add(utterance, encoders)
-        sets.append(_rated_set(test, pooled))
-    return generalisation(_rated_set(material, pooling), sets, seed)
+        sets.append(_pooled_set(test, pooled))
+    return generalisation(_pooled_set(material, pooling), sets, seed)
 
 
-def _rated_set(material: Material, pooling: Pooling) -> RatedSet:
+def _pooled_set(material: Material, pooling: Pooling) -> PooledSet:
     utterances = sorted(pooling.utterances)
-    return RatedSet(
+    return PooledSet(
         name=", ".join(map(str, material.paths)),
         mos=np.array([material.mos[u] for u in utterances]),
         conditions=np.array([material.conditions[u] for u in utterances]),

@@ -23,7 +23,7 @@ MIN_CONDITIONS = 3  # of a fit; its cross-validation needs at least two folds
 
 
 @dataclass(frozen=True)
-class RatedSet:
+class PooledSet:
     """Rated utterances with their features.
 
     Attributes:
@@ -62,7 +62,7 @@ class _Test:
     chosen: list[int]
 
 
-def generalisation(data: RatedSet, tests: Sequence[RatedSet], seed: int) -> list[dict[str, Any]]:
+def generalisation(data: PooledSet, tests: Sequence[PooledSet], seed: int) -> list[dict[str, Any]]:
     """Return the LCC and SRCC of each test with 95 % intervals.
 
     The tests are:
@@ -89,7 +89,7 @@ def generalisation(data: RatedSet, tests: Sequence[RatedSet], seed: int) -> list
     return rows + [_row(test, seed)[0] for test in _other_sets(data, tests, seed)]
 
 
-def _unseen_conditions(data: RatedSet, seed: int) -> _Test:
+def _unseen_conditions(data: PooledSet, seed: int) -> _Test:
     folds = _condition_folds(data.conditions, seed)
     predictions = np.empty((2 + len(data.layers), len(data.mos)))
     chosen = []
@@ -100,7 +100,7 @@ def _unseen_conditions(data: RatedSet, seed: int) -> _Test:
     return _Test(CONDITIONS, "unseen conditions", data.mos, data.conditions, predictions, chosen)
 
 
-def _unseen_groups(data: RatedSet, seed: int) -> Iterator[_Test]:
+def _unseen_groups(data: PooledSet, seed: int) -> Iterator[_Test]:
     for group in np.unique(data.groups[data.groups != ""]):
         tested = data.groups == group
         rest = data.conditions[~tested]
@@ -111,7 +111,7 @@ def _unseen_groups(data: RatedSet, seed: int) -> Iterator[_Test]:
         yield _Test(GROUP, str(group), data.mos[tested], data.conditions[tested], predictions, [layer])
 
 
-def _other_sets(data: RatedSet, tests: Sequence[RatedSet], seed: int) -> Iterator[_Test]:
+def _other_sets(data: PooledSet, tests: Sequence[PooledSet], seed: int) -> Iterator[_Test]:
     if not tests:
         return
     together = [np.concatenate(layers) for layers in zip(*(test.layers for test in tests), strict=True)]
@@ -131,7 +131,7 @@ def _rows(layers: Sequence[np.ndarray], chosen: np.ndarray) -> list[np.ndarray]:
 
 
 def _fit_and_predict(
-    data: RatedSet, fitted: np.ndarray, folds: np.ndarray, tested: Sequence[np.ndarray]
+    data: PooledSet, fitted: np.ndarray, folds: np.ndarray, tested: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, int]:
     """Fit the utterances `fitted` (bool, (U,)) of `data`, with their inner folds; predict `tested`, L x (M, 2 D).
 

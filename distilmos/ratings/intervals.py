@@ -20,7 +20,7 @@ ALL, GROUP, CONDITION, SYSTEM, UTTERANCE = _LEVELS = ("set", "group", "condition
 
 
 @dataclass(frozen=True)
-class Score:
+class MeanScore:
     """The score of an utterance, a system, a condition, a group of systems or the whole set.
 
     Attributes:
@@ -61,7 +61,7 @@ def bootstrap_scores(
     conditions: Mapping[str, str],
     samples: int = SAMPLES,
     seed: int = SEED,
-) -> list[Score]:
+) -> list[MeanScore]:
     """Return the scores of a set, its groups, conditions, systems and utterances with 95 % intervals.
 
     Each resample draws, with replacement, as many listeners as there are, and as many utterances of each system as it
@@ -87,7 +87,7 @@ def bootstrap_scores(
     places = (panel.utterance, panel.listener)
     given, sums = (csr_array((values, places), shape=shape) for values in (np.ones(panel.score.size), panel.score))
     table = _Table(panel, given)
-    utterances: dict[int, Score] = {}
+    utterances: dict[int, MeanScore] = {}
     for system, members in _members(panel, systems).items():
         means = divide(sums[members] @ draws, given[members] @ draws)  # (utterances, samples)
         items = random.multinomial(len(members), np.full(len(members), 1 / len(members)), size=samples).T
@@ -128,27 +128,27 @@ class _Table:
         places.extend(members)
         self._found[level, name] = (places, totals + total, counts + count)
 
-    def scores(self) -> list[Score]:
+    def scores(self) -> list[MeanScore]:
         """Return the scores of what was added, sorted by level and name."""
         found = sorted(self._found.items(), key=lambda item: (_LEVELS.index(item[0][0]), item[0][1]))
         return [self.score(*key, places, divide(totals, counts)) for key, (places, totals, counts) in found]
 
-    def score(self, level: str, name: str, places: Sequence[int], means: np.ndarray) -> Score:
+    def score(self, level: str, name: str, places: Sequence[int], means: np.ndarray) -> MeanScore:
         """Return the score of utterances: their places, and their mean in each resample, (samples,)."""
         several = np.unique(self._given[places].indices).size > 1
         low, high = interval(means)[:2] if several else (math.nan, math.nan)
         number = int(self._counts[places].sum())
         squares = float(self._squares[places].sum() - self._sums[places].sum() ** 2 / number)
         deviation = math.sqrt(max(squares, 0.0) / (number - 1)) if number > 1 else math.nan
-        return Score(level, name, len(places), number, float(self._means[places].mean()), low, high, deviation)
+        return MeanScore(level, name, len(places), number, float(self._means[places].mean()), low, high, deviation)
 
 
-def mean_margin(scores: Sequence[Score], level: str) -> float:
+def mean_margin(scores: Sequence[MeanScore], level: str) -> float:
     """Return the mean of half of the intervals of a level, as far as they are known; NaN if none is."""
     return known_mean([score.margin for score in scores if score.level == level])
 
 
-def write_scores(path: Path, scores: Sequence[Score], name: str) -> None:
+def write_scores(path: Path, scores: Sequence[MeanScore], name: str) -> None:
     """Write a table of scores, separated by tabs; `name` is that of what was rated."""
     rows = ["\t".join(["level", "name", "utterances", "ratings", name, "low", "high", "sd"])]
     for score in scores:

@@ -10,7 +10,7 @@ from distilmos.data.schema import CONTROL_KINDS
 from distilmos.markdown import markdown_table, number
 from distilmos.metrics import METRICS, agreement, level_scores
 from distilmos.ratings.agreement import agreement_rows
-from distilmos.ratings.intervals import SYSTEM, UTTERANCE, Score, bootstrap_scores, mean_margin
+from distilmos.ratings.intervals import SYSTEM, UTTERANCE, MeanScore, bootstrap_scores, mean_margin
 from distilmos.ratings.panel import panel_of, people_of
 from distilmos.ratings.rules import CORRELATION, OUTLIER, RULES, STRAIGHT, Limits, Verdict
 
@@ -106,7 +106,7 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
-def _changes(before: DataDir, after: DataDir, old: Sequence[Score], new: Sequence[Score]) -> str:
+def _changes(before: DataDir, after: DataDir, old: Sequence[MeanScore], new: Sequence[MeanScore]) -> str:
     """Return tables of the sets before and after, and of the agreement of their scores."""
     facts = zip(_facts(before, old).items(), _facts(after, new).values(), strict=True)
     same = level_scores(after.mos, before.mos, after.systems, {})
@@ -118,7 +118,7 @@ def _changes(before: DataDir, after: DataDir, old: Sequence[Score], new: Sequenc
     )
 
 
-def _facts(data: DataDir, scores: Sequence[Score]) -> dict[str, str]:
+def _facts(data: DataDir, scores: Sequence[MeanScore]) -> dict[str, str]:
     return {
         "rated utterances": f"{len(data.ratings):,}",
         "listeners": f"{len(set(people_of(data.ratings).values())):,}",
@@ -131,7 +131,7 @@ def _facts(data: DataDir, scores: Sequence[Score]) -> dict[str, str]:
     }
 
 
-def _systems(name: str, old: Sequence[Score], new: Sequence[Score]) -> str:
+def _systems(name: str, old: Sequence[MeanScore], new: Sequence[MeanScore]) -> str:
     """Return a table of the systems; `name` is that of what was rated."""
     known = {score.name: score for score in new if score.level == SYSTEM}
     rows = []

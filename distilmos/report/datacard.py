@@ -23,7 +23,7 @@ from distilmos.ratings.intervals import (
     GROUP,
     SYSTEM,
     UTTERANCE,
-    Score,
+    MeanScore,
     bootstrap_scores,
     mean_margin,
     write_scores,
@@ -77,7 +77,7 @@ def write_cards(directories: Sequence[str | Path]) -> list[Path]:
     return [path / CARD for path in pages]
 
 
-def _scores(data: DataDir) -> list[Score]:
+def _scores(data: DataDir) -> list[MeanScore]:
     """Return the scores of a set with their intervals; none without single ratings."""
     if not data.ratings:
         return []
@@ -85,7 +85,7 @@ def _scores(data: DataDir) -> list[Score]:
     return bootstrap_scores(panel_of(data.ratings), data.systems, data.groups, conditions)
 
 
-def _page(data: DataDir, scores: Sequence[Score], others: Sequence[DataDir]) -> str:
+def _page(data: DataDir, scores: Sequence[MeanScore], others: Sequence[DataDir]) -> str:
     parts = [f"# {data.path.name}\n"]
     if data.notes:
         parts.append(f"**{data.notes}**\n")
@@ -148,7 +148,7 @@ def _facts(data: DataDir) -> dict[str, str]:
     return facts
 
 
-def _precision(scores: Sequence[Score], name: str) -> dict[str, str]:
+def _precision(scores: Sequence[MeanScore], name: str) -> dict[str, str]:
     """Return how precise the scores are, with the intervals of `bootstrap_scores`."""
     if not scores:
         return {}
@@ -177,7 +177,7 @@ def _range(counts: Iterable[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}, median {np.median(values):g}"
 
 
-def _systems(data: DataDir, known: Mapping[str, Score]) -> str:
+def _systems(data: DataDir, known: Mapping[str, MeanScore]) -> str:
     """Return a table of the systems; `known` are scores with intervals."""
     means = system_means(data.mos, data.systems)
     sizes = Counter(data.systems[utterance] for utterance in data.mos)
@@ -185,7 +185,7 @@ def _systems(data: DataDir, known: Mapping[str, Score]) -> str:
     return _ranked(SYSTEM, data.scale.name, rows)
 
 
-def _ranked(level: str, name: str, rows: Mapping[str, tuple[float, int, Score | None]]) -> str:
+def _ranked(level: str, name: str, rows: Mapping[str, tuple[float, int, MeanScore | None]]) -> str:
     """Return a table of the highest and the lowest scores of a level.
 
     Args:

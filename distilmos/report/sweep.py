@@ -45,7 +45,7 @@ def sweep_page(expdir: str | Path, models: Sequence[str], seeds: Sequence[str]) 
         if "utterance" not in first:
             parts.append(UNRATED)
             continue
-        parts += [score_table(scores, models, seeds), *differences(results, models, seeds)]
+        parts += [run_table(scores, models, seeds), *differences(results, models, seeds)]
     return "\n".join(parts)
 
 
@@ -80,7 +80,7 @@ def dev_tables(experiments: Mapping[tuple[str, str], Experiment], models: Sequen
     of_target = f" for {' and '.join(first)}" if first else ""
     text = f"Scores of the final models on the dev set{of_target}. `mean`: mean and standard deviation over seeds.\n"
     scores = {key: _dev_scores(experiment) for key, experiment in experiments.items()}
-    return "\n".join([text, run_facts(experiments.values()), score_table(scores, models, seeds)])
+    return "\n".join([text, run_facts(experiments.values()), run_table(scores, models, seeds)])
 
 
 def _dev_scores(experiment: Experiment) -> dict[str, dict[str, dict[str, float | None]]]:
@@ -112,9 +112,7 @@ def run_facts(experiments: Iterable[Experiment]) -> str:
     return "\n".join([*facts, f"- runs started: {times[0]} to {times[-1]}\n"])
 
 
-def score_table(
-    scores: Mapping[tuple[str, str], Mapping[str, Any]], models: Sequence[str], seeds: Sequence[str]
-) -> str:
+def run_table(scores: Mapping[tuple[str, str], Mapping[str, Any]], models: Sequence[str], seeds: Sequence[str]) -> str:
     """Return a table with a row for each run, and one for each model's mean over seeds.
 
     Args:

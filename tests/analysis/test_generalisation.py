@@ -7,18 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from distilmos.analysis.generalisation import RatedSet, generalisation
+from distilmos.analysis.generalisation import PooledSet, generalisation
 from distilmos.metrics import agreement
 
 WIDTH = 12
 
 
-def rated_set(seed: int, conditions: int = 24) -> RatedSet:
+def pooled_set(seed: int, conditions: int = 24) -> PooledSet:
     """Return four utterances of each condition; the second of two layers has the MOS as a linear component."""
     random = np.random.default_rng(seed)
     quality = np.repeat(random.normal(size=conditions), 4)
     signal = np.outer(quality, np.arange(1.0, WIDTH + 1)) + random.normal(size=(4 * conditions, WIDTH))
-    return RatedSet(
+    return PooledSet(
         name=f"set{seed}",
         mos=3 + 0.5 * quality,
         conditions=np.repeat([f"c{number:02d}" for number in range(conditions)], 4),
@@ -27,12 +27,12 @@ def rated_set(seed: int, conditions: int = 24) -> RatedSet:
     )
 
 
-def by_name(data: RatedSet, *tests: RatedSet) -> dict:
+def by_name(data: PooledSet, *tests: PooledSet) -> dict:
     return {row["name"]: row for row in generalisation(data, tests, seed=1)}
 
 
 def test_every_test_finds_the_informative_layer() -> None:
-    data, other = rated_set(1), rated_set(2, conditions=9)
+    data, other = pooled_set(1), pooled_set(2, conditions=9)
     found = by_name(data, replace(other, mos=100 - 3 * other.mos))
     assert [row["kind"] for row in found.values()] == ["conditions", "group", "group", "group", "groups", "set"]
     counts = {name: (row["conditions"], row["utterances"]) for name, row in found.items()}
@@ -49,7 +49,7 @@ def test_every_test_finds_the_informative_layer() -> None:
 
 
 def test_the_layer_is_not_chosen_on_the_tested_utterances() -> None:
-    data, other = rated_set(1), rated_set(2)
+    data, other = pooled_set(1), pooled_set(2)
     perfect = np.outer(other.mos, np.ones(WIDTH))
     misleading = [perfect * data.layers[0].std(), np.random.default_rng(4).normal(size=other.layers[1].shape)]
     row = by_name(data, replace(other, layers=misleading))["set2"]
@@ -58,7 +58,7 @@ def test_the_layer_is_not_chosen_on_the_tested_utterances() -> None:
 
 
 def test_a_group_is_predicted_without_its_own_utterances() -> None:
-    data = rated_set(1)
+    data = pooled_set(1)
     echo = data.groups == "echo"
     upside_down = by_name(replace(data, mos=np.where(echo, 6 - data.mos, data.mos)))
     values = [upside_down[name]["best"]["LCC"]["value"] for name in ("clip", "echo", "noise")]
@@ -69,7 +69,7 @@ def test_a_group_is_predicted_without_its_own_utterances() -> None:
 
 
 def test_a_group_of_one_condition_and_utterances_without_a_group_are_not_left_out() -> None:
-    data = rated_set(1)
+    data = pooled_set(1)
     groups = np.where(data.groups == "echo", "", data.groups)
     groups[data.conditions == "c00"] = "single"
     assert {row["name"] for row in by_name(replace(data, groups=groups)).values() if row["kind"] == "group"} == {
@@ -80,7 +80,7 @@ def test_a_group_of_one_condition_and_utterances_without_a_group_are_not_left_ou
 
 def test_copies_of_a_condition_are_in_one_fold() -> None:
     """The features tell only which of twelve degradations an utterance has, and its MOS cannot be predicted."""
-    data, random = rated_set(1), np.random.default_rng(5)
+    data, random = pooled_set(1), np.random.default_rng(5)
     copies = np.repeat(np.arange(12), 2).repeat(4)  # each degradation has two systems
     identity = np.eye(12)[copies] + 0.01 * random.normal(size=(96, 12))
     data = replace(data, mos=random.uniform(1, 5, 12)[copies], layers=[identity], groups=np.full(96, ""))
@@ -92,7 +92,7 @@ def test_copies_of_a_condition_are_in_one_fold() -> None:
 
 def test_an_interval_is_that_of_whole_conditions() -> None:
     """With one condition repeated in many utterances, the interval is as wide as for few utterances."""
-    data, other = rated_set(1), rated_set(2, conditions=6)
+    data, other = pooled_set(1), pooled_set(2, conditions=6)
     more = replace(
         other,
         mos=other.mos.repeat(10),

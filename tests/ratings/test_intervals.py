@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from distilmos.ratings.intervals import ALL, CONDITION, GROUP, SYSTEM, UTTERANCE, Score, bootstrap_scores
+from distilmos.ratings.intervals import ALL, CONDITION, GROUP, SYSTEM, UTTERANCE, MeanScore, bootstrap_scores
 from distilmos.ratings.panel import panel_of
 
 SCORES = {"x": 1.0, "y": 3.0, "z": 4.0}  # of systems
 
 
-def by_name(scores: list[Score], level: str) -> dict[str, Score]:
+def by_name(scores: list[MeanScore], level: str) -> dict[str, MeanScore]:
     return {score.name: score for score in scores if score.level == level}
 
 
