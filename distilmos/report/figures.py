@@ -48,6 +48,8 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.8,
 }
 WIDTH, HEIGHT, SQUARE = 3.8, 2.7, 4.2  # inches
+MANY_POINTS = 2000
+DPI = 200  # of points that are stored as pixels
 LOG_RANGE = 1e-4  # lowest value shown on a logarithmic scale, as a share of the highest
 FEW_POINTS = 12  # a figure with at most this many points or layers shows markers or values
 BAR_DISTANCE = 0.012  # between the error bars of two lines, as a share of the width of the picture
@@ -125,6 +127,8 @@ def scatter(
 ) -> Figure:
     """Draw predicted against rated scores, both axes at least as long as the scale, with the identity line.
 
+    More than MANY_POINTS points are small and transparent, and stored as pixels: as vectors, 20,000 take 4 MB.
+
     Args:
         name: prefix that makes the ids inside the picture unique on the page.
         title: title of the figure.
@@ -134,6 +138,7 @@ def scatter(
         scale: of the scores.
     """
     styles = group_styles(groups)
+    dense = len(rated) > MANY_POINTS
     with _axes(SQUARE, SQUARE) as (canvas, axes):
         margin = 0.15 * scale.width / MOS_SCALE.width
         low = min(scale.lowest, *rated, *predicted) - margin
@@ -144,11 +149,12 @@ def scatter(
             axes.scatter(
                 [rated[n] for n in chosen],
                 [predicted[n] for n in chosen],
-                s=24 if len(rated) <= 300 else 12,
+                s=4 if dense else 24 if len(rated) <= 300 else 12,
                 facecolors=style.colour if style.kind == "dot" else "none",
-                edgecolors="white" if style.kind == "dot" else style.colour,
-                linewidths=0.4 if style.kind == "dot" else 1.2,
-                alpha=0.85,
+                edgecolors="white" if style.kind == "dot" and not dense else style.colour,
+                linewidths=0 if dense else 0.4 if style.kind == "dot" else 1.2,
+                alpha=0.3 if dense else 0.85,
+                rasterized=dense,
             )
         labels = {"xlabel": f"rated {scale.name}", "ylabel": f"predicted {scale.name}"}
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal", **labels)
@@ -386,7 +392,7 @@ def _axes(width: float, height: float) -> Iterator[tuple[Canvas, Axes]]:
 def _svg(canvas: Canvas, name: str, description: str) -> Markup:
     """Return the picture as an <svg> element that takes its width and font from the page."""
     stream = io.StringIO()
-    canvas.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    canvas.savefig(stream, format="svg", dpi=DPI, transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", text, flags=re.DOTALL)
