@@ -162,6 +162,11 @@ def test_a_path_with_colon_and_a_missing_or_cut_archive(tmp_path: Path) -> None:
         if size < 8000:
             with pytest.raises(InputError, match=r"x\.ark"):
                 load_array(locations["a"])
+    for damaged in (whole.replace(b"\4\7\0\0\0", b"\2\7\0\0\0"), whole.replace(b"\4\x63\0\0\0", b"\4\x63\0\0\xff")):
+        assert damaged != whole
+        ark.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"x\.ark"):
+            load_array(locations["b"])
     ark.unlink()
     with pytest.raises(InputError, match=rf"^{re.escape(str(ark))}: "):
         load_array(locations["a"])
