@@ -45,7 +45,7 @@ from distilmos.runner.log import End, read_end  # noqa: E402
 
 STEPS = 20
 # The rest is as in the configuration, but for what would not happen in 20 steps.
-SETTINGS = (f"max_steps={STEPS}", "warmup_steps=2", "eval_every=5", "checkpoint_every=5", "log_every=1")
+SETTINGS = (f"max_steps={STEPS}", "warmup_steps=2", "eval_every=10", "checkpoint_every=5", "log_every=1")
 TOLERANCE = 0.25
 RECIPES = {"bvcc": (FULL_BVCC, write_bvcc), "somos": (FULL_SOMOS, write_somos)}
 # Test sets of other recipes: their layout matters here, not their size.
