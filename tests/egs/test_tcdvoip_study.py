@@ -466,7 +466,7 @@ def test_seeds_that_lack_the_same_models_are_one_array(kept, tmp_path):
     assert study(recipe, "keep", "all").returncode == 0
     lines = [line.split("|") for line in study(recipe, "lacking", "all").stdout.splitlines()]
     echo, of_model = "--split leave_type_out --held_out echo", "exp/study/echo/distillmos"
-    tokens = ["train", "test", "distilmos", "--conf conf/distilmos.yaml"]
+    tokens = ["train", "test", "hubert_tiny", "--conf conf/distilmos.yaml"]
     assert sorted(lines) == [
         ["score", "echo", echo, "train", "test", "distillmos", "dump/study/echo/raw/test", f"{of_model}/results/test"],
         ["sweep", "conditions", "--split conditions", "train", "test", "distilmos", "2", "false"],
