@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         from distilmos.report.export import export_model  # imported here: model.onnx needs nothing of the recipes
 
         model = export_model(args.experiment, args.out, half=args.half, licence=args.licence)
-        print(f"{args.out}: {model.config.model}, {sum(p.numel() for p in model.parameters()):,} parameters")
+        print(f"{args.out}: {model.config.model}, {model.num_parameters:,} parameters")
     if args.onnx:
         directory = Path(args.out or args.experiment)
         print(f"{directory / ONNX}: {export_onnx(directory).label}")

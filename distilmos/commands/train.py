@@ -25,7 +25,6 @@ import sys
 from pathlib import Path
 
 from distilmos.commands.options import add_device_option, positive_int
-from distilmos.memory import keep_freed_memory
 from distilmos.training.config import load_config
 from distilmos.training.inputs import InputPaths
 from distilmos.training.job import TrainJob, run_training
@@ -80,6 +79,5 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.nproc * args.nnodes > 1 and "RANK" not in os.environ:
         return launch(args.nproc, args.nnodes, [sys.executable, "-m", "distilmos.cli", *sys.argv[1:]])
-    keep_freed_memory()
     run_training(job)
     return 0

@@ -102,6 +102,11 @@ class MOSNetwork(nn.Module):
         """Samples from one frame score to the next."""
         return self.encoder_config.hop
 
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
     def init_output(self, means: Sequence[float]) -> None:
         """Set the bias of each output to its mean training score: a short fine-tuning need not learn the offset."""
         raise NotImplementedError

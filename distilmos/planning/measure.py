@@ -125,7 +125,7 @@ def measure_prediction(model: MOSNetwork, lengths: Sequence[int], device: torch.
 
 def measure_training(model: MOSNetwork, config: TrainConfig, lengths: Sequence[int], device: torch.device) -> float:
     """Return the rate of training steps; changes the weights of the model."""
-    keep_freed_memory()  # as `distilmos train` does
+    keep_freed_memory(model.num_parameters)  # as the training does
     model.train()
     optimizer, penalty = make_optimizer(model, config), StartPenalty(model, config.l2_sp)
     order = BatchOrder(lengths, round(config.batch_seconds * SAMPLE_RATE), config.seed)

@@ -158,7 +158,7 @@ def make_plan(
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
     frames = [sum(map(encoder.config.num_frames, samples)) for samples in (training, held_out)]
     return Plan(
-        f"Plan for {config.model}{on} ({_size(model) / 1e6:.1f} M parameters); frames: train {frames[0]:,}, "
+        f"Plan for {config.model}{on} ({model.num_parameters / 1e6:.1f} M parameters); frames: train {frames[0]:,}, "
         f"dev {frames[1]:,}",
         stages,
         [
@@ -188,11 +188,6 @@ def _build(config: TrainConfig, encoder: SSLEncoder, clusters: int) -> MOSNetwor
 
 def _is_foreign(config: TrainConfig) -> bool:
     return config.needs_tokens and config.foreign_tokens
-
-
-def _size(model: MOSNetwork, *, trained: bool = False) -> int:
-    """Return the number of parameters, of all or of those that are trained."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad or not trained)
 
 
 @dataclass(frozen=True)
@@ -289,7 +284,8 @@ def _stages(
     evaluated = seconds[1] * (1 + -(-config.max_steps // config.eval_every))
     if config.head == "statistics":
         evaluated += seconds[0]  # the encoder runs over the training set once, to fit the head
-    stored = _size(model) * (1 + config.n_best + 1) + ADAM_STATES * _size(model, trained=True)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    stored = model.num_parameters * (1 + config.n_best + 1) + ADAM_STATES * trained
     return [
         *stages,
         Stage(

@@ -73,7 +73,7 @@ def _card(experiment: Experiment, model: MOSNetwork, licence: str) -> str:
         "distilmos predict some.wav --model DIR",
         "```",
         "",
-        f"- network: {config.model}, {sum(p.numel() for p in model.parameters()):,} parameters{encoder}",
+        f"- network: {config.model}, {model.num_parameters:,} parameters{encoder}",
         f"- code: commit {start.get('commit') or 'unknown'}; seed {start.get('seed', 'unknown')}",
         f"- licence: {licence}",
         *(

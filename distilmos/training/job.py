@@ -18,6 +18,7 @@ import yaml
 from distilmos.data.staging import staged
 from distilmos.errors import FailedError, InputError
 from distilmos.files import write_text
+from distilmos.memory import keep_freed_memory
 from distilmos.model.lora import merge_lora
 from distilmos.model.networks import MOSNetwork
 from distilmos.preemption import StopRequest, stop_requests
@@ -142,6 +143,7 @@ def _train(job: TrainJob, inputs: Inputs, device: torch.device, world: World, st
         if stored is not None:
             check_identity(stored, identity, job.out)
         model = initial_model(job.config, inputs).to(device)
+        keep_freed_memory(model.num_parameters)
     if stored is not None and stored.state.ended:
         if world.first:
             print(f"{job.out}: training has already ended ({stored.state.ended} at step {stored.state.step})")
@@ -228,5 +230,5 @@ def _start_event(
             }
             for name, data in (("train", inputs.train), ("dev", inputs.dev))
         },
-        "parameters": sum(parameter.numel() for parameter in merge_lora(model).parameters()),
+        "parameters": merge_lora(model).num_parameters,
     }

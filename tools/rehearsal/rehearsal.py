@@ -148,8 +148,9 @@ class Rehearsal:
             if stage == "2" and self.name != "joint":
                 plan = self.plan(others)
             one = [*command, "--stage", stage, "--stop_stage", stage]
-            if stage == "5":
-                stop_training(one, self.root / "exp" / "rehearsal")
+            experiment = self.root / "exp" / "rehearsal"
+            if stage == "5" and not checkpoints_of(experiment):
+                stop_training(one, experiment)
             seconds[stage] = run_process(one)["seconds"]
             write_json(kept, [seconds, plan])
         report.facts = {f"stage {stage}, seconds": f"{value:.1f}" for stage, value in seconds.items()}
@@ -219,10 +220,15 @@ def write_wavlm_base_plus(directory: Path) -> None:
     WavLMModel(WavLMConfig()).save_pretrained(directory)
 
 
+def checkpoints_of(experiment: Path) -> list[Path]:
+    """Return the checkpoints of a run; with one, it has begun, and goes on from there."""
+    return list((experiment / "checkpoints").glob("*.pt"))
+
+
 def stop_training(command: Sequence[str | Path], experiment: Path) -> None:
     """Start training, and send SIGTERM to it after its first checkpoint; it must end with status 75."""
     process = subprocess.Popen(command, start_new_session=True)
-    while process.poll() is None and not list((experiment / "checkpoints").glob("*.pt")):
+    while process.poll() is None and not checkpoints_of(experiment):
         time.sleep(1)
     for number, words in processes_of(process.pid):
         if b"train" in words and b"run" not in words:
