@@ -18,6 +18,7 @@ from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.schema import MOS_SCALE, scale_of
 from distilmos.errors import InputError
 from distilmos.markdown import markdown_table
+from distilmos.memory import SMALL
 from distilmos.model.networks import EncoderNetwork, MOSNetwork, build_model
 from distilmos.planning.measure import (
     KMEANS_ITERATIONS,
@@ -45,9 +46,10 @@ TOKEN_BYTES = 5  # Kaldi's int32 vector stores the size in front of each number
 POOLED_BYTES = 4
 WEIGHT_BYTES = 4
 ADAM_STATES = 2
-# On a CPU, training keeps freed memory, with gaps that later batches do not fill. Its peak was 1.3 times the memory of
-# the largest batch after 18 steps of hubert_tiny, and 1.7 to 1.9 times after 72; longer runs were not measured.
-KEPT = 2.2
+# On a CPU, training keeps freed memory of small networks, with gaps that later batches do not fill. Its peak was 1.3
+# times the memory of the largest batch after 18 steps of hubert_tiny, and 1.7 to 1.9 times after 72; longer runs were
+# not measured. HuBERT Base, which is large, had 1.15 times after 20 steps.
+KEPT, KEPT_IF_LARGE = 2.2, 1.3
 FORWARD_KEPT = 1.25  # stages 2 and 4: the same factor; it was at most 1.09
 KMEANS_LIBRARIES = 250e6  # bytes of a stage 3 process without frames: measured 190e6, and a margin
 
@@ -285,6 +287,9 @@ def _stages(
     if config.head == "statistics":
         evaluated += seconds[0]  # the encoder runs over the training set once, to fit the head
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    kept = KEPT if model.num_parameters <= SMALL else KEPT_IF_LARGE
+    if next(model.parameters()).device.type != "cpu":
+        kept = 1
     stored = model.num_parameters * (1 + config.n_best + 1) + ADAM_STATES * trained
     return [
         *stages,
@@ -292,7 +297,7 @@ def _stages(
             "5 training",
             audio=stepped,
             seconds=stepped / measured.step + evaluated / measured.predict + start,
-            memory=measured.step_memory * (KEPT if next(model.parameters()).device.type == "cpu" else 1),
+            memory=measured.step_memory * kept,
             disk=WEIGHT_BYTES * stored,
         ),
         Stage(
