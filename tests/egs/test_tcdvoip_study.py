@@ -766,7 +766,18 @@ def test_what_is_kept_is_not_trained_again(tmp_path):
     directories = ["--datadir", "data/study/echo", "--dumpdir", "dump/study/echo"]
     done = run_script(recipe / "run.sh", *directories, "--stage", "1", "--stop_stage", "1")
     assert done.returncode == 0, done.stdout + done.stderr
-    (recipe / "dump" / "study" / "echo" / ".prepared").touch()
+    # The mark that the script makes after stages 0 and 1 with these options.
+    options = [
+        *STUDY["protocols"]["echo"]["options"].split(),
+        *directories,
+        "--train_sets",
+        "train",
+        "--test_sets",
+        "test",
+    ]
+    command = ["bash", "-c", '. ../TEMPLATE/options.sh; checksum "$@"', "bash", *options]
+    mark = subprocess.run(command, cwd=recipe, capture_output=True, text=True, check=True).stdout.strip()
+    (recipe / "dump" / "study" / "echo" / f".prepared.{mark}").touch()
 
     (recipe / "study").mkdir()
     (recipe / "study" / "study.sh").symlink_to(EGS / "TEMPLATE" / "study" / "study.sh")
