@@ -12,7 +12,7 @@ import os
 # Constants of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _NEVER = -1
-SMALL = 30_000_000  # parameters; Base models have 94 million
+_SMALL = 30_000_000  # parameters; Base models have 94 million
 
 
 def use_huge_pages() -> None:
@@ -22,6 +22,11 @@ def use_huge_pages() -> None:
     grow with the number of sizes.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def is_small(parameters: int) -> bool:
+    """Return whether `keep_freed_memory` suits a network with so many parameters."""
+    return parameters <= _SMALL
 
 
 def keep_freed_memory(parameters: int) -> None:
@@ -35,6 +40,6 @@ def keep_freed_memory(parameters: int) -> None:
         parameters: number of parameters of the network.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and parameters <= SMALL:
+    if mallopt is not None and is_small(parameters):
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, _NEVER)

@@ -160,7 +160,7 @@ def _read_subject(options: AnalysisOptions) -> _Subject:
         centroids = _centroids(options.kmeans, before) if options.kmeans else []
         return _Subject(options.ssl, [before], None, options.kmeans, centroids)
     experiment = Path(options.experiment or "")
-    ssl = load_config(experiment / "config.yaml").ssl_model
+    ssl = load_config(experiment / CONFIG).ssl_model
     before, model = load_ssl(ssl), _fine_tuned(experiment)
     ours, theirs = before.config, model.encoder_config
     for name in ("num_layers", "embed_dim", "hop"):

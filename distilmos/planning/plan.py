@@ -18,7 +18,7 @@ from distilmos.data.datadir import DataDir, read_data_dir
 from distilmos.data.schema import MOS_SCALE, scale_of
 from distilmos.errors import InputError
 from distilmos.markdown import markdown_table
-from distilmos.memory import SMALL
+from distilmos.memory import is_small
 from distilmos.model.networks import EncoderNetwork, MOSNetwork, build_model
 from distilmos.planning.measure import (
     KMEANS_ITERATIONS,
@@ -29,7 +29,6 @@ from distilmos.planning.measure import (
     measure_training,
     peak_memory,
 )
-from distilmos.ssl.config import EncoderConfig
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.load import load_ssl
 from distilmos.tokens.features import MAX_FRAMES, SPREAD
@@ -154,11 +153,11 @@ def make_plan(
     training, held_out, *testing = map(_lengths, [*used, *(read_data_dir(path, rated=False) for path in tests)])
     model = _build(config, encoder, options.clusters).to(device)
     measured = _measure(model, encoder, config, training, options, device)
-    stages = _stages(model, encoder.config, config, (training, held_out, *testing), options, measured)
+    frames = [sum(map(encoder.config.num_frames, samples)) for samples in (training, held_out)]
+    stages = _stages(model, config, (training, held_out, *testing), frames, options, measured)
     layers, width = encoder.config.num_layers, encoder.config.embed_dim
     on = f" on {config.ssl_model}, {layers} layers of width {width}" * isinstance(model, EncoderNetwork)
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
-    frames = [sum(map(encoder.config.num_frames, samples)) for samples in (training, held_out)]
     return Plan(
         f"Plan for {config.model}{on} ({model.num_parameters / 1e6:.1f} M parameters); frames: train {frames[0]:,}, "
         f"dev {frames[1]:,}",
@@ -236,15 +235,24 @@ def _measure(
 
 def _stages(
     model: MOSNetwork,
-    shape: EncoderConfig,
     config: TrainConfig,
     sets: Sequence[Sequence[int]],
+    frames: Sequence[int],
     options: PlanOptions,
     measured: _Measured,
 ) -> list[Stage]:
-    """Return the estimates; `sets` are the lengths of the recordings of the training set, the dev set and test sets."""
+    """Return the estimates.
+
+    Args:
+        model: the network.
+        config: the settings of training.
+        sets: lengths of the recordings of the training set, the dev set and test sets.
+        frames: numbers of frames of the training set and the dev set.
+        options: how the user will run the stages.
+        measured: see there.
+    """
+    shape = model.encoder_config
     layers, jobs, start = shape.num_layers, options.jobs, measured.start
-    frames = [sum(map(shape.num_frames, samples)) for samples in sets[:2]]
     seconds = [sum(samples) / SAMPLE_RATE for samples in sets]
     stages = [Stage("1 audio", disk=sum(seconds) * SAMPLE_RATE * SAMPLE_BYTES)]
     forward_memory = measured.forward_memory * FORWARD_KEPT
@@ -287,7 +295,7 @@ def _stages(
     if config.head == "statistics":
         evaluated += seconds[0]  # the encoder runs over the training set once, to fit the head
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    kept = KEPT if model.num_parameters <= SMALL else KEPT_IF_LARGE
+    kept = KEPT if is_small(model.num_parameters) else KEPT_IF_LARGE
     if next(model.parameters()).device.type != "cpu":
         kept = 1
     stored = model.num_parameters * (1 + config.n_best + 1) + ADAM_STATES * trained

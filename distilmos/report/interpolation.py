@@ -81,7 +81,7 @@ def interpolate(options: InterpolationOptions) -> Iterator[Path]:
     experiment = read_experiment(options.experiment)
     if not experiment.end:
         raise InputError(f"{experiment.path}: the run has not ended; finish training first")
-    config = load_config(experiment.path / "config.yaml")
+    config = load_config(experiment.path / CONFIG)
     final = experiment.path / FINAL
     model = load_model_dir(final)
     if not isinstance(model, EncoderNetwork):

@@ -19,6 +19,7 @@ from distilmos.data.staging import staged
 from distilmos.errors import FailedError, InputError
 from distilmos.files import write_text
 from distilmos.memory import keep_freed_memory
+from distilmos.model.directory import CONFIG
 from distilmos.model.lora import merge_lora
 from distilmos.model.networks import MOSNetwork
 from distilmos.preemption import StopRequest, stop_requests
@@ -156,7 +157,7 @@ def _train(job: TrainJob, inputs: Inputs, device: torch.device, world: World, st
     with world.together():
         if world.first:
             settings = yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-            write_text(job.out / "config.yaml", settings)
+            write_text(job.out / CONFIG, settings)
             monitor = Monitor(job.out, trainer.state.log_bytes, trainer.state.step, job.config.max_steps)
     try:
         if stored is None:

@@ -41,6 +41,7 @@ from session import processes_of  # noqa: E402
 
 from distilmos.errors import PREEMPTED  # noqa: E402
 from distilmos.files import replaced_directory, write_json  # noqa: E402
+from distilmos.model.directory import LOG  # noqa: E402
 from distilmos.runner.log import End, read_end  # noqa: E402
 
 STEPS = 20
@@ -249,7 +250,7 @@ def compare(report: Report, plan: Mapping[str, Mapping[str, float]], root: Path,
             continue
         real = figures_of(root, logs, parallel)
         if name == "5 training":
-            end = json.loads((root / "exp" / "rehearsal" / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+            end = json.loads((root / "exp" / "rehearsal" / LOG).read_text(encoding="utf-8").splitlines()[-1])
             real["seconds"] = end["elapsed_seconds"]  # with the part before SIGTERM
         if outputs:
             real["disk"] = sum(size_of(path) for pattern in outputs for path in root.glob(pattern))
