@@ -9,7 +9,7 @@ import copy
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -25,14 +25,15 @@ from distilmos.model.offsets import UNKNOWN
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import pad_audio
 from distilmos.tokens.labels import nearest
-from distilmos.training.batching import BatchOrder, BatchPlan
+from distilmos.training.batching import BatchOrder, BatchPlan, evaluation_plans
 from distilmos.training.config import TrainConfig
 from distilmos.training.loader import Batch
 from distilmos.training.objective import compute_objective
 from distilmos.training.optimizer import StartPenalty, make_optimizer
+from distilmos.training.validation import dev_batch_seconds
 
 TIMED_BATCHES = 2
-PREDICTED_SECONDS = 60.0
+PREDICTED_SECONDS = 150.0  # with fewer batches, their number would not be a multiple of that of the lanes
 KMEANS_FRAMES = 5000
 KMEANS_ITERATIONS = 80  # 40,000 frames of hubert_tiny and K = 200 took 30 to 95
 
@@ -61,25 +62,34 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _rate(batches: list[list[int]], run: Callable[[list[int]], None], device: torch.device) -> float:
-    """Return the seconds of audio that `run` computes a second; each batch is a list of lengths, the first warms up."""
-    passed = 0.0
-    for number, batch in enumerate(batches):
-        started = time.perf_counter()
+def _rate(
+    first: Sequence[list[int]], timed: Sequence[list[int]], run: Callable[[list[int]], None], device: torch.device
+) -> float:
+    """Run batches, each given as the lengths of its recordings; return seconds of audio a second of those `timed`."""
+    for batch in first:
         run(batch)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        if number:
-            passed += time.perf_counter() - started
-    return sum(map(sum, batches[1:])) / SAMPLE_RATE / passed
+    _synchronize(device)
+    started = time.perf_counter()
+    for batch in timed:
+        run(batch)
+    _synchronize(device)
+    return sum(map(sum, timed)) / SAMPLE_RATE / (time.perf_counter() - started)
 
 
-def _chosen(batches: list[list[int]]) -> list[list[int]]:
-    """Return the batch with the most padded samples, for the memory, then TIMED_BATCHES spread evenly over lengths."""
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _largest(batches: list[list[int]]) -> list[int]:
+    """Return the batch with the most padded samples, which shows the memory."""
+    return max(batches, key=lambda batch: max(batch) * len(batch))
+
+
+def _typical(batches: list[list[int]]) -> list[list[int]]:
+    """Return TIMED_BATCHES, spread evenly over lengths."""
     ordered = sorted(batches, key=max, reverse=True)
-    largest = max(batches, key=lambda batch: max(batch) * len(batch))
-    timed = ((2 * number + 1) * len(ordered) // (2 * TIMED_BATCHES) for number in range(TIMED_BATCHES))
-    return [largest, *(ordered[place] for place in timed)]
+    return [ordered[(2 * number + 1) * len(ordered) // (2 * TIMED_BATCHES)] for number in range(TIMED_BATCHES)]
 
 
 @torch.inference_mode()
@@ -88,7 +98,7 @@ def measure_forward(
 ) -> float:
     """Return the rate of stages 2 and 4."""
     encoder.eval()
-    packed = pack_by_length(lengths, batch_seconds * SAMPLE_RATE)
+    batches = _lengths_of(pack_by_length(lengths, batch_seconds * SAMPLE_RATE), lengths)
     centroids = torch.randn(clusters, encoder.config.embed_dim, device=device)
 
     def run(batch: list[int]) -> None:
@@ -96,7 +106,11 @@ def measure_forward(
         for layer in encoder(audio.to(device), num_samples.to(device))[0]:
             nearest(layer.flatten(0, 1), centroids).cpu()
 
-    return _rate(_chosen([[lengths[index] for index in batch] for batch in packed]), run, device)
+    return _rate([_largest(batches)], _typical(batches), run, device)
+
+
+def _lengths_of(batches: Iterable[Sequence[int]], lengths: Sequence[int]) -> list[list[int]]:
+    return [[lengths[index] for index in batch] for batch in batches]
 
 
 def measure_kmeans(width: int, clusters: int) -> float:
@@ -110,7 +124,7 @@ def measure_kmeans(width: int, clusters: int) -> float:
 
 
 def measure_prediction(model: MOSNetwork, lengths: Sequence[int], device: torch.device) -> float:
-    """Return the rate of stage 6, and of the dev set in stage 5."""
+    """Return the rate of stage 6."""
     runtime = TorchRuntime(model, device)
     drawn = [lengths[index] for index in np.random.default_rng(0).permutation(len(lengths))]
     chosen = drawn[: 1 + int(np.searchsorted(np.cumsum(drawn), PREDICTED_SECONDS * SAMPLE_RATE))]
@@ -120,36 +134,53 @@ def measure_prediction(model: MOSNetwork, lengths: Sequence[int], device: torch.
         recordings = ((str(number), [wave]) for number, wave in enumerate(waves))
         list(score_audio(runtime, recordings, PredictOptions()))
 
-    return _rate([[SAMPLE_RATE], chosen], run, device)
+    return _rate([[SAMPLE_RATE]], [chosen], run, device)
 
 
-def measure_training(model: MOSNetwork, config: TrainConfig, lengths: Sequence[int], device: torch.device) -> float:
-    """Return the rate of training steps; changes the weights of the model."""
+def measure_training(
+    model: MOSNetwork, config: TrainConfig, lengths: Sequence[int], device: torch.device
+) -> tuple[float, float]:
+    """Return the rates of training steps and of evaluations in stage 5; changes the weights of the model."""
     keep_freed_memory(model.num_parameters)  # as the training does
-    model.train()
     optimizer, penalty = make_optimizer(model, config), StartPenalty(model, config.l2_sp)
-    order = BatchOrder(lengths, round(config.batch_seconds * SAMPLE_RATE), config.seed)
     teacher = None
     if config.distils_features and isinstance(model, EncoderNetwork):
         teacher = copy.deepcopy(model.encoder).eval()
 
-    def run(batch: list[int]) -> None:
-        size, layers = len(batch), len(model.target_layers)
-        audio, num_samples = pad_audio([0.1 * torch.randn(length) for length in batch])
-        tokens = torch.zeros(size, layers, model.encoder_config.num_frames(max(batch)), dtype=torch.long)
-        noise = Batch(
-            plan=BatchPlan(0, 0, tuple(range(size))),
-            utterances=tuple(map(str, range(size))),
-            audio=audio,
-            num_samples=num_samples,
-            scores=torch.full((size, len(model.scales)), 3.0),
-            corpora=torch.full((size,), UNKNOWN),
-            ratings=None,
-            tokens=tokens if config.distils and config.needs_tokens else None,
-        )
-        optimizer.zero_grad(set_to_none=True)
-        compute_objective(model, noise.to(device), config, teacher=teacher).total.backward()
+    def step(batch: list[int]) -> None:
+        if config.accumulate == 1:  # otherwise a batch may find the gradients of the one before
+            optimizer.zero_grad(set_to_none=True)
+        compute_objective(model, _noise(batch, model, config).to(device), config, teacher=teacher).total.backward()
         penalty.add_gradients()
         optimizer.step()
 
-    return _rate(_chosen([[lengths[index] for index in plan.members] for plan in order.epoch(0)]), run, device)
+    @torch.no_grad()
+    def evaluate(batch: list[int]) -> None:
+        compute_objective(model, _noise(batch, model, config).to(device), config, teacher=teacher)
+
+    model.train()
+    plans = BatchOrder(lengths, round(config.batch_seconds * SAMPLE_RATE), config.seed).epoch(0)
+    batches = _lengths_of((plan.members for plan in plans), lengths)
+    # The first step makes the states of the optimizer, which the largest batch then finds in memory.
+    steps = _rate([[min(lengths)] * 2, _largest(batches)], _typical(batches), step, device)
+    model.eval()
+    plans = evaluation_plans(lengths, round(dev_batch_seconds(config) * SAMPLE_RATE))
+    batches = _lengths_of((plan.members for plan in plans), lengths)
+    return steps, _rate([], _typical(batches), evaluate, device)
+
+
+def _noise(lengths: list[int], model: MOSNetwork, config: TrainConfig) -> Batch:
+    """Return a batch of noise."""
+    size, layers = len(lengths), len(model.target_layers)
+    audio, num_samples = pad_audio([0.1 * torch.randn(length) for length in lengths])
+    tokens = torch.zeros(size, layers, model.encoder_config.num_frames(max(lengths)), dtype=torch.long)
+    return Batch(
+        plan=BatchPlan(0, 0, tuple(range(size))),
+        utterances=tuple(map(str, range(size))),
+        audio=audio,
+        num_samples=num_samples,
+        scores=torch.full((size, len(model.scales)), 3.0),
+        corpora=torch.full((size,), UNKNOWN),
+        ratings=None,
+        tokens=tokens if config.distils and config.needs_tokens else None,
+    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.datadir import DataDir, read_data_dir
@@ -34,6 +35,7 @@ from distilmos.ssl.load import load_ssl
 from distilmos.tokens.features import MAX_FRAMES, SPREAD
 from distilmos.tokens.forward import BATCH_SECONDS
 from distilmos.tokens.kmeans import CLUSTERS
+from distilmos.training.batchnorm import STATISTICS_BATCHES
 from distilmos.training.config import TrainConfig
 from distilmos.training.inputs import check_metric
 from distilmos.training.optimizer import freeze
@@ -47,9 +49,11 @@ WEIGHT_BYTES = 4
 ADAM_STATES = 2
 # On a CPU, training keeps freed memory of small networks, with gaps that later batches do not fill. Its peak was 1.3
 # times the memory of the largest batch after 18 steps of hubert_tiny, and 1.7 to 1.9 times after 72; longer runs were
-# not measured. HuBERT Base, which is large, had 1.15 times after 20 steps.
-KEPT, KEPT_IF_LARGE = 2.2, 1.3
+# not measured. Large networks give memory back: with HuBERT Base and WavLM Base+, 1.3 and 1.4 times after 20 steps and
+# the evaluations.
+KEPT, KEPT_IF_LARGE = 2.2, 1.6
 FORWARD_KEPT = 1.25  # stages 2 and 4: the same factor; it was at most 1.09
+PREDICT_KEPT = 1.5  # stage 6: it was at most 1.26
 KMEANS_LIBRARIES = 250e6  # bytes of a stage 3 process without frames: measured 190e6, and a margin
 
 
@@ -164,9 +168,10 @@ def make_plan(
         stages,
         [
             f"Time: measured on this machine ({machine}), in seconds of audio a second: {measured.forward:.1f} in each "
-            f"of {options.jobs} parallel jobs of stages 2 and 4, {measured.step:.1f} in training and "
-            f"{measured.predict:.1f} in prediction with {options.threads} CPU threads. Training without early "
-            "stopping. Waiting for a scheduler or a slow file system is not included.",
+            f"of {options.jobs} parallel jobs of stages 2 and 4; with {options.threads} CPU threads "
+            f"{measured.step:.1f} in training, {measured.evaluate:.1f} in its evaluations and "
+            f"{measured.predict:.1f} in prediction. Training without early stopping. Waiting for a "
+            "scheduler or a slow file system is not included.",
             f"Memory: of the largest process{', with libraries' if device.type == 'cpu' else ' on the GPU'}. k-means: "
             f"{KMEANS_ITERATIONS} iterations. Stages 2 and 4: the encoder of the model in float32.",
         ],
@@ -197,7 +202,8 @@ class _Measured:
 
     Attributes:
         start: seconds that a command takes before its work starts.
-        forward, predict, step: seconds of audio a second: in a job of stages 2 and 4, in prediction, and in training.
+        forward, predict, step, evaluate: seconds of audio a second: in a job of stages 2 and 4, in prediction, in
+            training, and in its evaluations.
         fit: seconds of k-means for a frame of a layer.
         forward_memory, predict_memory, step_memory: largest process so far, in bytes.
     """
@@ -206,6 +212,7 @@ class _Measured:
     forward: float
     predict: float
     step: float
+    evaluate: float
     fit: float
     forward_memory: int
     predict_memory: int
@@ -229,8 +236,8 @@ def _measure(
     with cpu_threads(options.threads):
         predict = measure_prediction(model, training, device)
         predict_memory = peak_memory(device)
-        step = measure_training(model, config, training, device)
-    return _Measured(start, forward, predict, step, fit, forward_memory, predict_memory, peak_memory(device))
+        step, evaluate = measure_training(model, config, training, device)
+    return _Measured(start, forward, predict, step, evaluate, fit, forward_memory, predict_memory, peak_memory(device))
 
 
 def _stages(
@@ -292,8 +299,11 @@ def _stages(
         )
     stepped = config.max_steps * config.accumulate * config.batch_seconds
     evaluated = seconds[1] * (1 + -(-config.max_steps // config.eval_every))
-    if config.head == "statistics":
-        evaluated += seconds[0]  # the encoder runs over the training set once, to fit the head
+    has_statistics = isinstance(model, EncoderNetwork) and model.statistics is not None
+    evaluated += seconds[0] * (has_statistics and config.head_fit)
+    # At the end, a part of the training set goes through the model: for its batch norms, or for the limit of novelty.
+    if has_statistics or any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
+        evaluated += min(seconds[0], STATISTICS_BATCHES * config.batch_seconds)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     kept = KEPT if is_small(model.num_parameters) else KEPT_IF_LARGE
     if next(model.parameters()).device.type != "cpu":
@@ -304,7 +314,7 @@ def _stages(
         Stage(
             "5 training",
             audio=stepped,
-            seconds=stepped / measured.step + evaluated / measured.predict + start,
+            seconds=stepped / measured.step + evaluated / measured.evaluate + start,
             memory=measured.step_memory * kept,
             disk=WEIGHT_BYTES * stored,
         ),
@@ -312,7 +322,7 @@ def _stages(
             "6 prediction",
             audio=sum(seconds[2:]),
             seconds=sum(seconds[2:]) / measured.predict + len(seconds[2:]) * start,
-            memory=measured.predict_memory,
+            memory=measured.predict_memory * PREDICT_KEPT,
         ),
     ]
 

@@ -24,6 +24,11 @@ from distilmos.training.ratedset import RatedSet
 DEV_BATCH_SECONDS = 80.0
 
 
+def dev_batch_seconds(config: TrainConfig) -> float:
+    """Return the padded duration of a dev batch, in seconds."""
+    return min(config.batch_seconds, DEV_BATCH_SECONDS)
+
+
 class _DevBatch(NamedTuple):
     """The results of one dev batch.
 
@@ -74,7 +79,7 @@ class DevScorer:
         self._world = world
         self._teacher = teacher
         # Each process scores whole batches, the same ones for any number of processes, so that scores do not change.
-        plans = evaluation_plans(dev.num_samples, round(min(config.batch_seconds, DEV_BATCH_SECONDS) * SAMPLE_RATE))
+        plans = evaluation_plans(dev.num_samples, round(dev_batch_seconds(config) * SAMPLE_RATE))
         self._plans = plans[world.rank :: world.size]
         self._reader = BatchReader(dev, corpora)
 
