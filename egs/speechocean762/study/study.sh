@@ -1,0 +1,1 @@
+../../TEMPLATE/study/study.sh
