@@ -144,7 +144,7 @@ def _standard_input() -> Recording:
     return Recording(STANDARD_INPUT, Path(STANDARD_INPUT), copy=Copy(partial(open, descriptor, "rb", closefd=False)))
 
 
-def _listed(path: Path, column: str | None) -> list[Recording]:
+def _listed(path: Path, column: str | None) -> Iterator[Recording]:
     """Return the recordings of a CSV or TSV file, in its order."""
     if column is None:
         header = next(iter(read_lines(path)), "")
@@ -154,7 +154,7 @@ def _listed(path: Path, column: str | None) -> list[Recording]:
     raise_faults(faults, str(path))
     if not rows:
         raise InputError(f"{path}: has a header, but no recordings")
-    return [Recording(row[column], path.parent / row[column], where=row.where) for row in rows]
+    return (Recording(row[column], path.parent / row[column], where=row.where) for row in rows)
 
 
 def _lines(path: Path, text: bytes) -> Iterator[Recording]:
@@ -179,17 +179,17 @@ def _checked_location(text: str) -> str:
     return text
 
 
-def _segments(directory: Path) -> list[Recording]:
+def _segments(directory: Path) -> Iterator[Recording]:
     """Return the segments of a data directory in the order of `segments`."""
     wavs = scan_table(directory / "wav.scp", split_location)
     segments = scan_table(directory / SEGMENTS, segment)
     faults = [*wavs.faults, *segments.faults] if segments.lines else [f"{segments.path}: empty"]
     faults += segment_faults(segments, {key: recording for key, (recording, _) in segments.values.items()}, wavs)
     raise_faults(faults, str(directory))
-    return [
+    return (
         Recording(utterance, *wavs.values[recording], span=span, where=segments.where(utterance))
         for utterance, (recording, span) in segments.values.items()
-    ]
+    )
 
 
 def _search(directory: Path, suffixes: tuple[str, ...]) -> Iterator[Recording]:

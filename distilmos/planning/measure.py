@@ -25,12 +25,12 @@ from distilmos.model.offsets import UNKNOWN
 from distilmos.ssl.encoder import SSLEncoder
 from distilmos.ssl.forward import pad_audio
 from distilmos.tokens.labels import nearest
-from distilmos.training.batching import BatchOrder, BatchPlan, evaluation_plans
+from distilmos.training.batching import BatchOrder, BatchPlan
 from distilmos.training.config import TrainConfig
 from distilmos.training.loader import Batch
 from distilmos.training.objective import compute_objective
 from distilmos.training.optimizer import StartPenalty, make_optimizer
-from distilmos.training.validation import dev_batch_seconds
+from distilmos.training.validation import dev_plans
 
 TIMED_BATCHES = 2
 PREDICTED_SECONDS = 150.0  # with fewer batches, their number would not be a multiple of that of the lanes
@@ -164,8 +164,7 @@ def measure_training(
     # The first step makes the states of the optimizer, which the largest batch then finds in memory.
     steps = _rate([[min(lengths)] * 2, _largest(batches)], _typical(batches), step, device)
     model.eval()
-    plans = evaluation_plans(lengths, round(dev_batch_seconds(config) * SAMPLE_RATE))
-    batches = _lengths_of((plan.members for plan in plans), lengths)
+    batches = _lengths_of((plan.members for plan in dev_plans(lengths, config)), lengths)
     return steps, _rate([], _typical(batches), evaluate, device)
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from distilmos.data.audio import SAMPLE_RATE
 from distilmos.data.datadir import DataDir, read_data_dir
@@ -38,6 +37,7 @@ from distilmos.tokens.kmeans import CLUSTERS
 from distilmos.training.batchnorm import STATISTICS_BATCHES
 from distilmos.training.config import TrainConfig
 from distilmos.training.inputs import check_metric
+from distilmos.training.measure import passes_of
 from distilmos.training.optimizer import freeze
 from distilmos.training.ratedset import read_rated_set, refuse_long
 
@@ -301,9 +301,8 @@ def _stages(
     evaluated = seconds[1] * (1 + -(-config.max_steps // config.eval_every))
     has_statistics = isinstance(model, EncoderNetwork) and model.statistics is not None
     evaluated += seconds[0] * (has_statistics and config.head_fit)
-    # At the end, a part of the training set goes through the model: for its batch norms, or for the limit of novelty.
-    if has_statistics or any(isinstance(module, nn.BatchNorm1d) for module in model.modules()):
-        evaluated += min(seconds[0], STATISTICS_BATCHES * config.batch_seconds)
+    # At the end, a part of the training set goes through the model.
+    evaluated += passes_of(model) * min(seconds[0], STATISTICS_BATCHES * config.batch_seconds)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     kept = KEPT if is_small(model.num_parameters) else KEPT_IF_LARGE
     if next(model.parameters()).device.type != "cpu":

@@ -19,6 +19,11 @@ def batch_norm_plans(order: BatchOrder) -> list[BatchPlan]:
     return order.epoch(0)[:STATISTICS_BATCHES]
 
 
+def batch_norms(model: MOSNetwork) -> list[nn.BatchNorm1d]:
+    """Return the batch norms of a network."""
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+
+
 @torch.no_grad()
 def recompute_batch_norm(model: MOSNetwork, batches: Iterable[Batch]) -> None:
     """Replace the running statistics of all batch norms by the mean of the statistics of `batches`.
@@ -33,7 +38,7 @@ def recompute_batch_norm(model: MOSNetwork, batches: Iterable[Batch]) -> None:
         batches: of the training set, on the device of the model; each process has its shares of the same batches.
     """
     model.eval()
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+    norms = batch_norms(model)
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]

@@ -10,12 +10,17 @@ import torch
 from distilmos.model.networks import EncoderNetwork, MOSNetwork
 from distilmos.preemption import StopRequest
 from distilmos.training.batching import training_order
-from distilmos.training.batchnorm import batch_norm_plans, recompute_batch_norm
+from distilmos.training.batchnorm import batch_norm_plans, batch_norms, recompute_batch_norm
 from distilmos.training.config import TrainConfig
 from distilmos.training.distributed import World
 from distilmos.training.headfit import pool_recordings, set_novelty
 from distilmos.training.loader import Batch, BatchReader, read_batches
 from distilmos.training.ratedset import RatedSet
+
+
+def passes_of(model: MOSNetwork) -> int:
+    """Return how often `measure` sends its batches through the model."""
+    return bool(batch_norms(model)) + (isinstance(model, EncoderNetwork) and model.statistics is not None)
 
 
 def measure(model: MOSNetwork, read: Callable[[], Generator[Batch]], world: World) -> None:

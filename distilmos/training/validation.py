@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from distilmos.data.audio import SAMPLE_RATE
 from distilmos.model.networks import MOSNetwork
 from distilmos.preemption import StopRequest
 from distilmos.ssl.encoder import SSLEncoder
-from distilmos.training.batching import evaluation_plans
+from distilmos.training.batching import BatchPlan, evaluation_plans
 from distilmos.training.config import TrainConfig
 from distilmos.training.distributed import World
 from distilmos.training.loader import Batch, BatchReader, read_batches
@@ -24,9 +25,9 @@ from distilmos.training.ratedset import RatedSet
 DEV_BATCH_SECONDS = 80.0
 
 
-def dev_batch_seconds(config: TrainConfig) -> float:
-    """Return the padded duration of a dev batch, in seconds."""
-    return min(config.batch_seconds, DEV_BATCH_SECONDS)
+def dev_plans(lengths: Sequence[int], config: TrainConfig) -> list[BatchPlan]:
+    """Return the batches of a dev set, given the samples of its recordings."""
+    return evaluation_plans(lengths, round(min(config.batch_seconds, DEV_BATCH_SECONDS) * SAMPLE_RATE))
 
 
 class _DevBatch(NamedTuple):
@@ -79,8 +80,7 @@ class DevScorer:
         self._world = world
         self._teacher = teacher
         # Each process scores whole batches, the same ones for any number of processes, so that scores do not change.
-        plans = evaluation_plans(dev.num_samples, round(dev_batch_seconds(config) * SAMPLE_RATE))
-        self._plans = plans[world.rank :: world.size]
+        self._plans = dev_plans(dev.num_samples, config)[world.rank :: world.size]
         self._reader = BatchReader(dev, corpora)
 
     @torch.no_grad()
