@@ -16,6 +16,7 @@ from distilmos.model.config import ModelConfig
 from distilmos.model.networks import EncoderNetwork
 from distilmos.model.package import load_described
 from distilmos.scoring.bootstrap import SAMPLES, bootstrap_agreement, interval
+from distilmos.scoring.results import first_target
 from distilmos.ssl.forward import choose_device
 from distilmos.training.ratedset import RatedSet, read_rated_set
 
@@ -44,7 +45,7 @@ def measure_confidence(model: Path, data: tuple[Path, ...], out: Path, device: s
     where = choose_device(device)
     network = network.to(where).eval()
     longest = network.encoder_config.max_seconds
-    sets = [read_rated_set(path, float("inf"), longest) for path in data]
+    sets = [read_rated_set(path, float("inf"), longest, first_target(path, network.scales[0])) for path in data]
     if not isinstance(network, EncoderNetwork) or not signals_of(network.config):
         raise InputError(
             f"{model}: {info.label} has no signal: it needs tokens, head: statistics or regression_loss: nll"

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from distilmos.commands.options import add_device_option
 from distilmos.data.audio import SAMPLE_RATE
-from distilmos.data.schema import MOS_SCALE
 from distilmos.errors import InputError
 from distilmos.memory import use_huge_pages
 from distilmos.model.directory import find_model
 from distilmos.model.package import load_described, save_model_dir
+from distilmos.scoring.results import first_target
 from distilmos.ssl.forward import choose_device
 from distilmos.training.average import average_models
 from distilmos.training.config import TrainConfig
@@ -52,9 +52,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--out {args.out}: is one of the models")
     models, infos = zip(*map(load_described, directories), strict=True)
     mean = average_models(list(zip(args.models, models, strict=True)))
-    targets = tuple(scale.name for scale in mean.scales if scale.name != MOS_SCALE.name)
     longest = mean.encoder_config.max_seconds
-    train = read_rated_set(args.train, longest or math.inf, longest, targets)
+    train = read_rated_set(args.train, longest or math.inf, longest, first_target(args.train, mean.scales[0]))
     config = TrainConfig()
     batch_seconds = max(config.batch_seconds, max(train.num_samples) / SAMPLE_RATE)
     measure_alone(mean.to(device), train, config.model_copy(update={"batch_seconds": batch_seconds}), device)

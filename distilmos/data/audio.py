@@ -97,7 +97,8 @@ class _Sound(soundfile.SoundFile):
         read = self._skipped
         while (samples := self.read(frames, dtype="float32", always_2d=True)).size:
             read += len(samples)
-            yield samples
+            # A short result would keep the memory of a whole block.
+            yield samples if len(samples) == frames else samples.copy()
         if self.known_frames is not None and read < self.known_frames:
             raise InputError(f"{self._path}: cut off: {read} of {self.known_frames} samples can be read")
 

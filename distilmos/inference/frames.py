@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,26 +61,27 @@ def write_plot(directory: str | Path, score: Score) -> Path:
     return path
 
 
-def spectrogram(recording: Recording) -> np.ndarray:
-    """Return the level of a recording in dB, (FFT / 2 + 1, columns), between FLOOR and 0.
+def spectrogram(recording: Recording, seconds: float) -> np.ndarray:
+    """Return the level of a recording of this length in dB, (FFT / 2 + 1, columns), between FLOOR and 0.
 
     Raises:
         InputError: if the recording cannot be read.
     """
     window = np.hanning(FFT).astype(np.float32)
+    group = max(1, -(-round(seconds * SAMPLE_RATE) // (HOP * MAX_COLUMNS)))  # frames of a column
     held = np.zeros(0, np.float32)
     columns = []
-    for part in recording.stream(BLOCK_SECONDS):
-        held = np.concatenate([held, part])
-        count = (held.size - FFT) // HOP + 1
-        if count > 0:
+    for part in chain(recording.stream(BLOCK_SECONDS), [None]):
+        held = held if part is None else np.concatenate([held, part])
+        count = max(0, (held.size - FFT) // HOP + 1)
+        if part is not None:
+            count -= count % group  # only the last column may have fewer
+        if count:
             frames = np.lib.stride_tricks.sliding_window_view(held, FFT)[::HOP][:count]
-            columns.append((np.abs(np.fft.rfft(frames * window)) ** 2).T.astype(np.float32))
+            levels = np.abs(np.fft.rfft(frames * window)).astype(np.float32) ** 2
+            columns.append(np.maximum.reduceat(levels, range(0, count, group)).T)
             held = held[count * HOP :]
     power = np.concatenate(columns, axis=1) if columns else np.zeros((FFT // 2 + 1, 1), np.float32)
-    group = -(-power.shape[1] // MAX_COLUMNS)
-    padded = np.pad(power, ((0, 0), (0, -power.shape[1] % group)))
-    power = padded.reshape(power.shape[0], -1, group).max(axis=2)
     decibel: np.ndarray = 10 * np.log10(power / max(float(power.max()), 1e-20) + 10 ** (FLOOR / 10))
     return decibel
 
@@ -98,7 +100,7 @@ def plot_frames(score: Score) -> Figure:
 
     if score.recording is None:
         raise ValueError(f"{score.utterance}: the score of a waveform has no recording to plot")
-    level = spectrogram(score.recording)
+    level = spectrogram(score.recording, score.seconds)
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.4))
     times = (np.arange(score.frame_mos.size) + 0.5) * score.frame_seconds

@@ -16,6 +16,8 @@ from distilmos.inference.runtime import ScoreWindows, WindowScores
 from distilmos.model.directory import ONNX
 from distilmos.model.onnx_file import AUDIO, open_onnx
 
+POOL_SECONDS = 120.0  # collected for each core: the more, the less often a core waits for the last window of another
+
 
 class OnnxRuntime:
     """The graph `model.onnx` of a model directory.
@@ -32,6 +34,10 @@ class OnnxRuntime:
         """
         self._path = directory / ONNX
         self._session, self.info = open_onnx(self._path)
+
+    def pool_seconds(self, batch_seconds: float) -> float:
+        """Return how much audio to collect before it is scored; `batch_seconds` is not used."""
+        return POOL_SECONDS * threads()
 
     @contextmanager
     def lanes(self, batch_seconds: float) -> Iterator[ScoreWindows]:

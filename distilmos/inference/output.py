@@ -33,7 +33,7 @@ from pydantic import BaseModel, FiniteFloat, InstanceOf, model_validator
 
 from distilmos.data.datadir import write_scales
 from distilmos.data.recordings import Recording
-from distilmos.data.schema import MOS_SCALE, SCALE, Scale, scale_line, target_table
+from distilmos.data.schema import MOS_SCALE, SCALE, Scale, find_table, scale_line, target_table
 from distilmos.data.tables import as_text, is_utf8, parse_json, read_lines, write_table
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import atomic_path, is_at, written_in_place
@@ -107,6 +107,7 @@ class Journal:
         resume: bool,
         calibrated: str = "",
         shard: Shard | None = None,
+        joins: bool = False,
     ) -> None:
         """Start a run, or continue an interrupted one.
 
@@ -118,6 +119,8 @@ class Journal:
             resume: whether to continue from an existing journal.
             calibrated: name of the calibration of the scores; empty without one.
             shard: the share of the inputs that this run scores; None for all.
+            joins: whether `join` is to follow. Its journal has a name of its own, OUT.join.partial: OUT.partial may be
+                that of an interrupted run.
 
         Raises:
             InputError: if `out` is a directory or can name no file; if it cannot hold all targets, or would replace the
@@ -137,8 +140,11 @@ class Journal:
         if self._is_table and len(scales) > 1 and not self._has_companions:
             names = ", ".join(scale.name for scale in scales)
             raise InputError(f"{out}: cannot hold {names}; name a .csv or .jsonl file, or {UTT2MOS}")
-        if self._has_companions and tuple(scales) != (MOS_SCALE,) and (out.parent / "wav.scp").exists():
-            raise InputError(f"{out}: {out.parent} is a data directory, whose scale would be replaced")
+        if self._is_table and (out.parent / "wav.scp").exists():
+            if self._has_companions and tuple(scales) != (MOS_SCALE,):
+                raise InputError(f"{out}: {out.parent} is a data directory, whose scale would be replaced")
+            if find_table(out.name) and out.exists():
+                raise InputError(f"{out}: {out.parent} is a data directory, whose table would be replaced")
         self._admitted: set[str] = set()
         self._joined: list[Path] = []
         self._scratch = TemporaryDirectory() if in_place else None
@@ -146,7 +152,7 @@ class Journal:
             raise InputError(f"{out}: is not a regular file; --resume needs one")
         directory = out.parent if self._scratch is None else Path(self._scratch.name)
         self._complete = shard_path(out, shard) if shard else None
-        self.path = directory / _partial(self._complete or out).name
+        self.path = directory / _partial(out.with_name(f"{out.name}.join") if joins else self._complete or out).name
         self._identity = identity
         self.done = 0
         out.parent.mkdir(parents=True, exist_ok=True)

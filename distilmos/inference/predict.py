@@ -22,7 +22,7 @@ from distilmos.inference.windows import Windows, join_frames
 from distilmos.model.calibration import Calibration
 from distilmos.model.directory import ModelInfo
 
-POOL = 16  # batches are formed from windows of similar length among this many batches of audio
+POOL_RECORDINGS = 512  # that wait to be scored; fewer if they are long, see `Runtime.pool_seconds`
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,7 @@ def _score(
     output = _Output(runtime.info, options)
     windows = Windows.for_model(runtime.info, options.window_seconds)
     shortest = runtime.info.min_samples
+    enough = runtime.pool_seconds(options.batch_seconds) * SAMPLE_RATE
     waiting: deque[_Pending] = deque()
     pool: list[_Piece] = []
     pooled = 0
@@ -202,10 +203,13 @@ def _score(
                 owner.samples = first * windows.hop + samples.size
                 pool.append(_Piece(owner, first, samples))
                 pooled += samples.size
-                if pooled >= POOL * options.batch_seconds * SAMPLE_RATE:
+                if pooled >= enough:
                     _score_pool(pool, score_windows)
                     pooled = 0
             owner.complete = True
+            if len(waiting) >= POOL_RECORDINGS:
+                _score_pool(pool, score_windows)
+                pooled = 0
             while waiting and waiting[0].ready:
                 yield output.score(waiting.popleft())
         _score_pool(pool, score_windows)

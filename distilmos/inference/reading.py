@@ -12,7 +12,7 @@ import numpy as np
 
 from distilmos.inference.windows import Windows
 
-AHEAD = 16  # recordings per thread that are read before the model asks for them
+AHEAD = 32  # recordings that are read before the model asks for them, if there are no more than 16 threads
 
 Key = TypeVar("Key")
 Pieces = Iterator[tuple[int, np.ndarray]]
@@ -21,7 +21,9 @@ Pieces = Iterator[tuple[int, np.ndarray]]
 def read_ahead(
     recordings: Iterable[tuple[Key, Iterable[np.ndarray]]], windows: Windows, workers: int
 ) -> Iterator[tuple[Key, Pieces]]:
-    """Read recordings in threads and cut them into windows; at most AHEAD * workers are held.
+    """Read recordings in threads and cut them into windows; at most AHEAD, or two for each thread, are held.
+
+    Each of them may have an open file, and a process of ffmpeg.
 
     The threads read the first window, which is the whole of most recordings. The rest of a long one is read when the
     caller asks for it.
@@ -43,12 +45,13 @@ def read_ahead(
         except Exception as error:
             return _failing(error)
 
+    held = max(AHEAD, 2 * workers)
     futures: deque[tuple[Key, Future[Pieces]]] = deque()
     with ThreadPoolExecutor(workers) as executor:
         try:
             for key, parts in recordings:
                 futures.append((key, executor.submit(start, parts)))
-                if len(futures) >= AHEAD * workers:
+                if len(futures) >= held:
                     first, future = futures.popleft()
                     yield first, future.result()
             while futures:

@@ -40,6 +40,9 @@ class Runtime(Protocol):
 
     info: ModelInfo
 
+    def pool_seconds(self, batch_seconds: float) -> float:
+        """Return how much audio to collect before it is scored, in seconds; `batch_seconds` as for `lanes`."""
+
     def lanes(self, batch_seconds: float) -> AbstractContextManager[ScoreWindows]:
         """Start the threads that compute, and provide the function that scores windows in them.
 

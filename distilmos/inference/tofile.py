@@ -113,6 +113,7 @@ def _open_journal(job: FileJob, info: ModelInfo, options: PredictOptions) -> Jou
         resume=job.resume or job.join > 0,
         calibrated=calibration.name if calibration else "",
         shard=job.shard,
+        joins=job.join > 0,
     )
 
 

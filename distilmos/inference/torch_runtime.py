@@ -22,6 +22,7 @@ from distilmos.ssl.forward import pad_audio, to_device
 # batch on two cores, because the LSTM and many small steps of a small network leave cores idle. On a GPU, one batch is
 # prepared while the other is computed.
 LANES = 2
+POOL = 16  # batches are formed from windows of similar length among this many batches of audio
 
 
 class TorchRuntime:
@@ -38,6 +39,10 @@ class TorchRuntime:
         self.model = model.to(device).eval()
         self.device = device
         self.info = info or describe(model)
+
+    def pool_seconds(self, batch_seconds: float) -> float:
+        """Return how much audio to collect before it is scored."""
+        return POOL * batch_seconds
 
     @contextmanager
     def lanes(self, batch_seconds: float) -> Iterator[ScoreWindows]:

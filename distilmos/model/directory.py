@@ -48,7 +48,7 @@ class ModelInfo:
 
     @property
     def label(self) -> str:
-        """Name and version of the model, such as `tcdvoip@1b2c3d4e`: the version is the start of the weights' hash."""
+        """Name and version of the model, such as `voip@98bb4001`: the version is the start of the weights' hash."""
         return f"{self.name}@{self.weights[:DIGITS]}" if self.weights else self.name
 
 

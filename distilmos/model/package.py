@@ -66,8 +66,8 @@ def save_model_dir(
 
 def write_model_files(directory: Path, weights: bytes, config: Mapping[str, Any]) -> None:
     """Write a safetensors file and a configuration in place of an older model, whose other files do not fit them."""
-    for name in (ONNX, CARD):
-        (directory / name).unlink(missing_ok=True)
+    for path in (directory / ONNX, directory / CARD, *directory.glob(".*.tmp")):  # the last are of a killed process
+        path.unlink(missing_ok=True)
     with atomic_path(directory / WEIGHTS) as temporary:
         temporary.write_bytes(weights)
     write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))

@@ -297,7 +297,8 @@ def _stages(
                 + pooled * layers * 2 * shape.embed_dim * POOLED_BYTES,
             )
         )
-    stepped = config.max_steps * config.accumulate * config.batch_seconds
+    batches = -(-seconds[0] // config.batch_seconds)  # of an epoch
+    stepped = config.max_steps * config.accumulate * seconds[0] / batches
     evaluated = seconds[1] * (1 + -(-config.max_steps // config.eval_every))
     has_statistics = isinstance(model, EncoderNetwork) and model.statistics is not None
     evaluated += seconds[0] * (has_statistics and config.head_fit)

@@ -201,6 +201,17 @@ def rated_target(data: DataDir, predicted: Scale, *, first: bool) -> Ratings:
     return Ratings(predicted.name, predicted, {}, {})
 
 
+def first_target(directory: Path, predicted: Scale) -> tuple[str, ...]:
+    """Return the target of a rated set that the first output of a model predicts, as `read_rated_set` takes it.
+
+    Args:
+        directory: the rated set, with utt2mos or with utt2TARGET of this target.
+        predicted: scale of the output.
+    """
+    target = rated_target(read_data_dir(directory, rated=False), predicted, first=True).target
+    return () if target == MOS else (target,)
+
+
 def scored_rows(
     data: DataDir,
     ratings: Ratings,

@@ -78,4 +78,5 @@ def set_novelty(model: EncoderNetwork, statistics: TimeStatistics, parts: Sequen
     if model.novelty_limit is None:
         statistics.standardise(model.linear, pooled)
     novelty = statistics.novelty(torch.from_numpy(pooled).to(statistics.mean.device)).cpu().numpy()
-    model.novelty_limit = max(float(np.quantile(novelty, FAMILIAR)), model.novelty_limit or 0.0)
+    # Recordings that are all the same leave no limit.
+    model.novelty_limit = max(float(np.quantile(novelty, FAMILIAR)), model.novelty_limit or 0.0) or None

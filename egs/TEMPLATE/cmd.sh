@@ -4,7 +4,7 @@
 #
 # This sets `cmd`, a command with the interface of Kaldi's run.pl, queue.pl and slurm.pl:
 #   [--mem 4G] [--time H:MM:SS] [--num-threads N] [--gpu N] [--max-jobs-run N] [JOB=1:NJ] LOG COMMAND...
-# A script of the site can replace it: cmd=(slurm.pl --config conf/slurm.conf). --num_nodes above 1 needs `distilmos run`.
+# A script of the site can replace it, see egs/README.md. --num_nodes above 1 needs `distilmos run`.
 
 cmd_backend=${cmd_backend:-local}
 

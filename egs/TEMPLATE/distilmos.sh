@@ -202,7 +202,9 @@ if begin 2; then
         [ ! -e "${set#*=}/wav.scp" ] || plan_args+=(--test "${set#*=}")
     done
     ask_for 5 # the plan measures steps of the training, so it needs its memory
-    "${cmd[@]}" "${asks[@]}" --gpu "$((ngpu > 0 ? 1 : 0))" --time 1:00:00 --num-threads "${num_threads}" \
+    asks+=(--gpu "$((ngpu > 0 ? 1 : 0))" --time 1:00:00)
+    ask_also # a time for all stages
+    "${cmd[@]}" "${asks[@]}" --num-threads "${num_threads}" \
         "${feats}/log/plan.log" distilmos plan "${config_args[@]}" --train "${train_raw}" "${plan_args[@]}" \
         --clusters "${clusters}" --max-frames "${max_frames}" --jobs "${nj}" --num-threads "${num_threads}"
     ask_for 2

@@ -63,11 +63,16 @@ whole_numbers() {
 # ask_for STAGE [LIKE]: sets `asks` to the resources of the jobs of STAGE: the defaults of stage LIKE (default: STAGE),
 # then --resources.
 ask_for() {
-    local given words
     asks_of "${2-$1}"
+    ask_also "$1"
+}
+
+# ask_also [STAGE]: adds --resources of all stages, and of STAGE, to `asks`.
+ask_also() {
+    local given words
     for given in "${resources[@]}"; do
         case ${given} in
-            "$1":*) given=${given#*:} ;;
+            "${1-none}":*) given=${given#*:} ;;
             [0-9]:*) continue ;;
         esac
         read -ra words <<<"${given}"

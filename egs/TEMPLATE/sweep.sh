@@ -77,7 +77,7 @@ for model in ${models}; do
     if [ ! -e "${made}" ]; then
         # The features of stage 2 are those of the teacher.
         [[ " ${own_tokens[*]} " = *" --teacher "* ]] && first=2 || first=3
-        ./run.sh "${rest[@]}" --expdir "${expdir}" --stage "${first}" --stop_stage 4 "${settings[@]}"
+        ./run.sh "${rest[@]}" --expdir "${expdir}" --ngpu "${ngpu}" --stage "${first}" --stop_stage 4 "${settings[@]}"
         mkdir -p "${expdir}/sweep"
         touch "${made}"
     fi

@@ -14,6 +14,7 @@ from distilmos.analysis.confidence import ENTROPY, EXPECTED, NOVELTY, doubts_of,
 from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
 from distilmos.data.dump import dump_audio, merge_shards
+from distilmos.data.schema import MOS_SCALE, Scale
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
 from distilmos.model.package import save_model_dir
@@ -39,9 +40,9 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "raw" / "rated"
 
 
-def network(**settings: object):
+def network(scales: tuple[Scale, ...] = (MOS_SCALE,), **settings: object):
     torch.manual_seed(0)
-    return build_model(ModelConfig(hidden_dim=16, **settings), SMALL, 8).eval()
+    return build_model(ModelConfig(hidden_dim=16, **settings), SMALL, 8, scales=scales).eval()
 
 
 def waves_of(rated: RatedSet, tmp_path: Path) -> list[torch.Tensor]:
@@ -75,6 +76,18 @@ def test_the_error_of_all_utterances_is_that_of_the_scores(data, tmp_path):
         scores = [float(model(wave, torch.tensor([wave.shape[1]])).mos) for wave in waves]
     assert found["MAE"] == pytest.approx(np.abs(np.array(scores) - rated.mos).mean(), abs=1e-3)
     assert found["signals"][ENTROPY]["risk"]["1"] == pytest.approx(found["MAE"])
+
+
+def test_errors_are_those_of_the_first_target(data, tmp_path):
+    """Ratings of another quality in utt2mos are not what the model predicts."""
+    before = confidence(network(scales=(Scale(0, 10, "fluency"),)), data, tmp_path)
+    (data / "utt2fluency").write_text("".join(f"u{number} 9\n" for number in range(6)))
+    (data / "scale").write_text("1 5 MOS\n0 10 fluency\n")
+    after = confidence(network(scales=(Scale(0, 10, "fluency"),)), data, tmp_path)
+    rated = read_rated_set(data, 30.0, targets=("fluency",))
+    scores, _ = doubts_of(network(scales=(Scale(0, 10, "fluency"),)), rated, torch.device("cpu"))
+    assert after["MAE"] == pytest.approx(np.abs(scores - 4.6).mean(), abs=1e-3)
+    assert after["MAE"] != pytest.approx(before["MAE"], abs=1e-3)
 
 
 def test_novelty_is_1_in_the_mean_of_the_data_that_standardised_the_features(data, tmp_path):

@@ -69,6 +69,18 @@ def test_awkward_rates_take_little_memory(tmp_path: Path, rate: int) -> None:
     np.testing.assert_allclose(np.concatenate(list(audio.stream_audio(path, 0.3))), samples, atol=1e-6)
 
 
+def test_a_short_recording_does_not_hold_memory_for_a_long_one(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(16000), 16000)
+    tracemalloc.start()
+    parts = audio.stream_audio(tmp_path / "a.wav", 30)
+    samples = next(parts)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    parts.close()
+    assert samples.nbytes == 4 * 8000
+    assert held < 5 * samples.nbytes  # a block of 30 s is 60 times the recording
+
+
 @pytest.mark.parametrize("rate", [1, 999, 768001, 2**31 - 1])
 def test_rates_that_no_recording_has(tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(2000), rate)

@@ -240,9 +240,9 @@ def test_differences_are_those_of_the_means_and_tell_a_better_model_from_a_worse
         assert low > 0
 
 
-def difference_of(page, protocol, level="utterance", other="sslmos"):
-    """Return the difference of LCC between distilmos and another model and its interval's ends."""
-    cell = cells(page, f"distilmos - {other}:", protocol, first="test")[f"{level} LCC"]
+def difference_of(page, protocol, level="utterance", other="sslmos", model="distilmos"):
+    """Return the difference of LCC between two models and its interval's ends."""
+    cell = cells(page, f"{model} - {other}:", protocol, first="test")[f"{level} LCC"]
     return [float(value) for value in re.findall(r"[+-][0-9.]+", cell)]
 
 
@@ -499,6 +499,25 @@ def test_a_run_of_a_dev_page_is_not_trained_again_for_its_scores(kept, tmp_path)
     assert re.findall(r"\d+", study(recipe, "keep", "all").stdout) == ["2", "13", "0"]
     assert study(recipe, "lacking", "all").stdout == study(recipe, "lacking", "dev").stdout == ""
     make_page(recipe)
+
+
+def test_a_page_of_finished_models_alone(kept, tmp_path):
+    recipe = copy_runs(kept, tmp_path / "copy")
+    definition = STUDY | {"pages": {"all": {"protocols": ["conditions"], "published": ["distillmos", "spectral_voip"]}}}
+    (recipe / "study" / "models.yaml").write_text(yaml.safe_dump(definition))
+    lines = [line.split("|") for line in study(recipe, "lacking", "all").stdout.splitlines()]
+    assert [(kind, model) for kind, _, _, _, _, model, *_ in lines] == [
+        ("score", "distillmos"),
+        ("predict", "spectral_voip"),
+    ]
+    runs = recipe / "exp" / "study" / "conditions"
+    shutil.copytree(runs / "sslmos_seed1" / "results", runs / "spectral_voip" / "results")
+    text = keep_and_make_page(recipe)
+    values = [agreement(*rows_of(recipe, "conditions", name))["LCC"] for name in ("distillmos", "spectral_voip")]
+    for name, value in zip(("distillmos", "spectral_voip"), values, strict=True):
+        assert cells(text, "utterance LCC:", name)["conditions"] == f"{value:.3f}"
+    difference, *_ = difference_of(text, "conditions", model="distillmos", other="spectral_voip")
+    assert difference == pytest.approx(values[0] - values[1], abs=6e-4)
 
 
 def test_further_test_sets_are_kept_with_each_of_their_targets(tmp_path):

@@ -29,10 +29,12 @@ from safetensors.torch import load_file, save_file
 import distilmos
 from distilmos.cli import main
 from distilmos.data.datadir import Utterance, write_data_dir
-from distilmos.data.recordings import find_recordings
+from distilmos.data.recordings import Recording, find_recordings
 from distilmos.data.tables import read_floats
 from distilmos.errors import PREEMPTED, InputError
+from distilmos.inference.frames import FFT, FLOOR, HOP, MAX_COLUMNS, spectrogram
 from distilmos.inference.predict import PredictOptions, score_audio
+from distilmos.inference.predict import predict as predict_recordings
 from distilmos.inference.torch_runtime import TorchRuntime
 from distilmos.model.config import ModelConfig
 from distilmos.model.networks import build_model
@@ -192,6 +194,21 @@ def test_any_exception_in_one_recording_leaves_the_others_scored(model_dir):
     assert c.error.startswith("c: ") and c.error.endswith("odd")
 
 
+def test_errors_do_not_wait_for_the_end(model_dir, tmp_path):
+    soundfile.write(tmp_path / "good.wav", 0.1 * np.sin(np.arange(8000)), 16000)
+    taken = []
+
+    def recordings() -> Iterator[Recording]:
+        for number in range(5000):
+            taken.append(number)
+            path = tmp_path / (f"missing{number}.wav" if number else "good.wav")
+            yield Recording(str(path), path)
+
+    scores = predict_recordings(TorchRuntime(load_model_dir(model_dir), torch.device("cpu")), recordings())
+    assert not next(scores).error
+    assert len(taken) < 1000
+
+
 @pytest.fixture
 def unprivileged() -> Iterator[None]:
     """Drop root's privileges, so that file permissions apply."""
@@ -294,6 +311,11 @@ def test_jobs_share_the_inputs(tmp_path, model_dir, capsys, name):
     out = tmp_path / "shared" / name
     shards = [out.with_name(f"{name}.{number}of9") for number in range(1, 10)]  # two of nine have no recording
     arguments = ["predict", *common, "--out", str(out)]
+    assert main(["predict", *common, "--out", str(tmp_path / "one" / name), "--shard", "1/1"]) == 0
+    out.parent.mkdir()
+    journal = out.with_name(f"{name}.partial")  # of an interrupted run without shards; joining leaves it alone
+    scores = (tmp_path / "one" / f"{name}.1of1").read_bytes()
+    journal.write_bytes(scores)
     for number in range(1, 9):
         assert main([*arguments, "--shard", f"{number}/9"]) == 0  # number 6 has the file that is no audio
     assert main([*arguments, "--join", "9"]) == 2
@@ -321,8 +343,11 @@ def test_jobs_share_the_inputs(tmp_path, model_dir, capsys, name):
     assert main([*arguments, "--join", "9"]) == 2
     assert str(new) in capsys.readouterr().err
     new.unlink()
-    assert all(shard.exists() for shard in shards) and not list(out.parent.glob("*.partial"))
+    assert all(shard.exists() for shard in shards)
+    assert list(out.parent.glob("*.partial")) == [journal] and journal.read_bytes() == scores
     assert main([*arguments, "--join", "9"]) == 1
+    assert journal.read_bytes() == scores
+    journal.unlink()
     assert out.read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert [path.name for path in out.parent.iterdir()] == [name]
 
@@ -443,6 +468,19 @@ def test_an_interrupted_run_continues(tmp_path, model_dir, capsys):
     assert [row["utterance"] for row in whole] == [row["utterance"] for row in resumed]
     scores = [[float(row["mos"]) for row in rows] for rows in (whole, resumed)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_the_spectrogram_of_a_long_recording_keeps_the_loudest_frames(tmp_path):
+    samples = 0.01 * np.random.default_rng(0).standard_normal(90 * 16000).astype(np.float32)
+    samples[777_777] = 1
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    found = spectrogram(Recording("a", tmp_path / "a.wav"), 90.0)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP]
+    power = np.abs(np.fft.rfft(frames * np.hanning(FFT))) ** 2
+    groups = [part.max(axis=0) for part in np.split(power, range(5, len(power), 5))]
+    wanted = 10 * np.log10(np.array(groups).T / power.max() + 10 ** (FLOOR / 10))
+    assert found.shape[1] <= MAX_COLUMNS
+    np.testing.assert_allclose(found, wanted, atol=0.01)
 
 
 def test_frame_scores_and_their_plot(tmp_path, model_dir, wavs):
@@ -706,6 +744,16 @@ def test_inputs_that_are_no_path_are_refused(tmp_path, model_dir):
     (tmp_path / "wav.scp").touch()
     for inputs in ([""], ["-", "-"], [tmp_path], [tmp_path / "wav.scp"]):
         assert predict(*inputs, "--model", model_dir) == 2
+
+
+def test_out_never_replaces_ratings(tmp_path, model_dir):
+    soundfile.write(tmp_path / "a.wav", np.full(16000, 0.1), 16000)
+    (tmp_path / "wav.scp").write_text(f"u1 {tmp_path / 'a.wav'}\n")
+    (tmp_path / "utt2mos").write_text("u1 4.5\n")
+    assert predict(tmp_path, "--model", model_dir, "--out", tmp_path / "utt2mos") == 2
+    assert (tmp_path / "utt2mos").read_text() == "u1 4.5\n"
+    (tmp_path / "utt2mos").unlink()  # a set without ratings can have predicted ones
+    assert predict(tmp_path, "--model", model_dir, "--out", tmp_path / "utt2mos") == 0
 
 
 def test_out_never_replaces_a_list_or_what_a_link_leads_to(tmp_path, model_dir):

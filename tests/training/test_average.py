@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,17 @@ def test_heads_with_other_standardisations_are_averaged_as_they_score(runs, corp
     assert scores(tmp_path / "mean", corpus) == pytest.approx(expected, abs=1e-3)
 
 
+def test_models_of_another_scale(runs, corpus, tmp_path) -> None:
+    """Its name is not that of a table: the ratings of utt2mos were on this scale."""
+    for name in ("decoder1", "decoder2"):
+        shutil.copytree(runs[name], tmp_path / name)
+        config = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
+        config |= {"format": 2, "scales": [[0, 100, "MUSHRA"]]}
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(config))
+    average(corpus, tmp_path / "mean", tmp_path / "decoder1", tmp_path / "decoder2")
+    assert [scale.name for scale in load_model_dir(tmp_path / "mean").scales] == ["MUSHRA"]
+
+
 def test_it_knows_what_is_familiar(runs, corpus, tmp_path) -> None:
     average(corpus, tmp_path / "mean", runs["statistics1"], runs["statistics2"])
     out = tmp_path / "scores.csv"
@@ -127,3 +139,10 @@ def scores(directory: Path, corpus) -> list[float]:
         with torch.inference_mode():
             found.append(model(audio, torch.tensor([audio.shape[1]])).mos.item())
     return found
+
+
+def test_what_a_killed_process_left_is_removed(runs, corpus, tmp_path) -> None:
+    (tmp_path / "mean").mkdir()
+    (tmp_path / "mean" / ".model.safetensors.1.0123456789abcdef.tmp").write_bytes(b"half")
+    average(corpus, tmp_path / "mean", runs["decoder1"], runs["decoder2"])
+    assert {path.name for path in (tmp_path / "mean").iterdir()} == {"config.yaml", "model.safetensors"}

@@ -116,6 +116,15 @@ def test_recordings_unlike_the_training_set_are_told_apart(corpus, tmp_path, cap
         assert str(tone) in capsys.readouterr().err
 
 
+def test_a_training_set_of_one_recording_leaves_a_model_that_loads(corpus, tmp_path) -> None:
+    settings = ["head=statistics", "model=sslmos", "token_weight=0", "max_steps=1", "warmup_steps=0", "eval_every=1"]
+    assert main(["subset-data", str(corpus.raw("train")), str(tmp_path / "one"), "--count", "1"]) == 0
+    arguments = corpus.arguments(tmp_path / "exp", *settings)
+    arguments[arguments.index("--train") + 1] = str(tmp_path / "one")
+    assert main(arguments) == 0
+    assert load_model_dir(tmp_path / "exp" / "final").novelty_limit is None
+
+
 def test_a_spectral_network_expects_no_error(corpus, tmp_path, capsys) -> None:
     assert main(corpus.arguments(tmp_path / "exp", "model=spectral", "spectral_dim=8", "regression_loss=nll")) == 2
     assert "regression_loss" in capsys.readouterr().err

@@ -32,7 +32,7 @@ def add_layer_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=tuple(PRECISIONS),
         default="float32",
-        help="precision of the encoder; bfloat16 is faster on hardware that supports it, but changes 1 to 2 %% of the "
+        help="precision of the encoder; bfloat16 is faster on hardware that supports it, but changes up to 2 %% of the "
         "tokens (default: float32)",
     )
     parser.add_argument(

@@ -76,7 +76,7 @@ class Comparison:
     @property
     def first(self) -> str:
         """The model that others are compared with."""
-        return next(iter(self.models))
+        return [*self.models, *self.published][0]
 
     @cached_property
     def scored(self) -> dict[tuple[str, str], list[Arrays]]:
@@ -223,7 +223,7 @@ def page_text(compared: Comparison, command: str, folder: Path) -> str:
         _facts(compared),
     ]
     if compared.published:
-        parts.append(f"{', '.join(compared.published)}: published models, unchanged; they never saw this corpus.\n")
+        parts.append(f"{', '.join(compared.published)}: finished models, scored unchanged.\n")
     for level in LEVELS:
         parts.append(f"## Scores of {level}s\n")
         parts += [f"{level} {metric}:\n\n{_scores(compared, level, metric)}" for metric in METRICS]
@@ -232,12 +232,14 @@ def page_text(compared: Comparison, command: str, folder: Path) -> str:
     if len(compared.models) + len(compared.published) > 1:
         parts += ["## Differences\n", *_differences(compared)]
     parts += _domains(compared, folder)
-    parts += _confidence(compared)
-    parts += ["## Learning curves\n", *_curves(compared, folder)]
-    parts += _layers(compared, folder)
-    parts += _times(compared)
-    text = "The recipe's files; `conf/distilmos.yaml` of the repository has the other settings.\n"
-    parts += ["## Settings\n", text, *_settings(compared.models)]
+    if compared.models:
+        parts += _refits(compared)
+        parts += _confidence(compared)
+        parts += ["## Learning curves\n", *_curves(compared, folder)]
+        parts += _layers(compared, folder)
+        parts += _times(compared)
+        text = "The recipe's files; `conf/distilmos.yaml` of the repository has the other settings.\n"
+        parts += ["## Settings\n", text, *_settings(compared.models)]
     return "\n".join(parts)
 
 
@@ -306,7 +308,7 @@ def _differences(compared: Comparison) -> list[str]:
     names = {model.spec: name for name, model in compared.models.items()}
     for model, other in [
         *((names[one], names[another]) for one, another in pairs([*names])),
-        *((compared.first, reference) for reference in compared.published),
+        *((compared.first, reference) for reference in compared.published if reference != compared.first),
     ]:
         found: dict[str, dict[tuple[str, str], tuple[float, np.ndarray]]] = {}
         for column in compared.columns:
@@ -371,7 +373,7 @@ def _domains(compared: Comparison, folder: Path) -> list[str]:
             row += [p_value(value), p_value(corrected)]
         header = ["model", f"{level} {metric}", "95 % interval", "p", "p, Holm"]
         parts += [f"{column}:\n", markdown_table(header, rows)]
-    return parts + _refits(compared, [inside, *further])
+    return parts
 
 
 def _without_rate(name: str, models: Mapping[str, Model]) -> str:
@@ -384,10 +386,12 @@ def _without_rate(name: str, models: Mapping[str, Model]) -> str:
     return name
 
 
-def _refits(compared: Comparison, columns: Sequence[str]) -> list[str]:
+def _refits(compared: Comparison) -> list[str]:
     """Return a table of the networks beside ridge regressions on their encoders; empty without these."""
     level, metric = LEVELS[0], CORRELATIONS[0]
-    refitted = [column for column in columns if all((column, model) in compared.refits for model in compared.models)]
+    refitted = [
+        column for column in compared.columns if all((column, model) in compared.refits for model in compared.models)
+    ]
     if not refitted:
         return []
     rows = []

@@ -104,12 +104,13 @@ class Page(_Section):
     """The runs that a page compares: each model with each seed in each protocol, and published models.
 
     Attributes:
+        published: models of `distilmos predict-published`, or names for `distilmos predict --model`.
         dev: whether the page shows the dev set alone; then the test sets are not scored for it.
     """
 
     protocols: tuple[str, ...]
-    models: tuple[str, ...]
-    seeds: tuple[int, ...]
+    models: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
     published: tuple[str, ...] = ()
     dev: bool = False
 
@@ -395,6 +396,8 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
                     continue
                 if doubts:
                     of_sets = read_json(signals, list[dict[str, Any]])
+                    if [Path(found["path"]).name for found in of_sets] != [each.raw.name for each in sets]:
+                        raise InputError(f"{signals}: is of other test sets; remove it and start again")
                     kept.confidences[key] = {each.name: found for each, found in zip(sets, of_sets, strict=True)}
                 if refit:
                     kept.refits[key] = _refit_scores(directory / REFIT)

@@ -13,6 +13,7 @@ from records import TEST, TRAIN, Key, Page, Study, check, has_signals, keep, mis
 
 from distilmos.errors import InputError, run_main
 from distilmos.files import write_text
+from distilmos.references.published import MODELS
 from distilmos.training.config import load_config
 
 STUDY = Path("study")  # the folder of the recipe that holds its studies
@@ -58,7 +59,8 @@ def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> lis
         tokens: the encoder, settings for run.sh of the first model that has it;
         sweep: specs, seeds, whether only dev is scored; seeds that lack the same models are one array;
         refit, confidence: directory of a run, training set, data directories of the test sets;
-        score: published model, data directory of a set, its results.
+        score, predict: model of `distilmos predict-published` or of `distilmos predict`, data directory of a set, its
+            results.
     """
     lines, further, published = [], [], []
     tokens: dict[tuple[str, str], str] = {}  # place and encoder -> line
@@ -68,8 +70,9 @@ def job_lines(study: Study, page: Page, lacking: list[Key], folder: Path) -> lis
         data = f"{place}|{options}|{_sets(study, protocol)}"
         if seed is None:
             exp = study.run_directory("exp" / folder, (protocol, name, None))
+            kind = "score" if name in MODELS else "predict"
             published += [
-                f"score|{data}|{name}|{each.raw}|{exp / 'results' / each.name}\n"
+                f"{kind}|{data}|{name}|{each.raw}|{exp / 'results' / each.name}\n"
                 for each in study.test_sets(protocol, "dump" / folder / place)
             ]
         else:

@@ -3,7 +3,8 @@
 # study/models.yaml, or FOLDER/PAGE one of study/FOLDER/models.yaml.
 #   ./study.sh page PAGE             makes PAGE.md from the kept results
 #   ./study.sh train PAGE [OPTIONS]  trains and keeps the runs that the page lacks, then makes the page
-# After an interruption, start the same command again to continue.
+# After an interruption, start the same command again to continue. Only the runs are jobs of a scheduler, and stages 1 to 4;
+# published models and the analysis of a run compute on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=egs/TEMPLATE/options.sh
@@ -64,13 +65,17 @@ if [ "${action}" = train ]; then
                 read -ra settings <<<"${settings}"
                 made=dump/${work}/${place}/.tokens.$(checksum "${encoder}" "${split[@]}")
                 if [ ! -e "${made}" ]; then
-                    ./run.sh "${split[@]}" --expdir "exp/${work}/${place}" "${settings[@]}" --stage 2 --stop_stage 4
+                    ./run.sh "${split[@]}" --expdir "exp/${work}/${place}" --ngpu "${ngpu}" "${settings[@]}" \
+                        --stage 2 --stop_stage 4
                     touch "${made}"
                 fi
                 ;;
-            score)
+            score | predict)
                 IFS='|' read -r model raw results <<<"${more}"
-                distilmos predict-published --model "${model}" --data "${raw}" --out "${results}/utt2mos"
+                case ${kind} in
+                    score) distilmos predict-published --model "${model}" --data "${raw}" --out "${results}/utt2mos" ;;
+                    predict) distilmos predict --model "${model}" "${raw}" --out "${results}/utt2mos" ;;
+                esac
                 distilmos score --data "${raw}" --results "${results}"
                 ;;
             sweep)
