@@ -208,6 +208,9 @@ def scan_table(path: str | Path, convert: Callable[[str], V]) -> ScannedTable[V]
         if key in table.lines:
             table.faults.append(f"{path}:{number}: {key} is already in line {table.lines[key]}")
             continue
+        if len(key.split()) != 1:  # such as U+3000, which other tools take as white space
+            table.faults.append(f"{path}:{number}: {key!r} holds white space")
+            continue
         table.lines[key] = number
         try:
             table.values[key] = convert(value)

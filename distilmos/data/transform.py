@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,9 +153,10 @@ def subset_data(out: str | Path, source: str | Path, wanted: Callable[[DataDir],
     """Write the utterances of a data directory that `wanted` selects; return their number.
 
     Raises:
-        InputError: if the directory is faulty or nothing is selected.
+        InputError: if the directory is faulty or nothing is selected, or if `out` is the source.
     """
     data = read_data_dir(source, rated=False)
+    _refuse_source([Path(out)], data)
     selected = wanted(data)
     if not selected:
         raise InputError(f"{source}: no utterance is selected")
@@ -192,6 +193,13 @@ def drawn(count: int, seed: int) -> Callable[[DataDir], list[str]]:
     return select
 
 
+def _refuse_source(outputs: Iterable[Path], source: DataDir) -> None:
+    """Raise InputError if an output is the source, which would lose utterances."""
+    for out in outputs:
+        if out.resolve() == source.path.resolve():
+            raise InputError(f"{out}: is the source, which this would replace by a part of it")
+
+
 def split_data(
     out: str | Path, source: str | Path, shares: Mapping[str, float], by: str, seed: int
 ) -> dict[str, tuple[int, int]]:
@@ -210,7 +218,7 @@ def split_data(
         part -> number of utterances and of systems.
 
     Raises:
-        InputError: if the directory is faulty or lacks the table that `by` needs, or a part is empty.
+        InputError: if the directory is faulty or lacks the table that `by` needs, or a part is empty or the source.
     """
     data = read_data_dir(source, rated=False)
     table = SPLIT_BY[by]
@@ -230,5 +238,6 @@ def split_data(
     empty = [name for name, members in parts.items() if not members]
     raise_faults([f"{out}/{name}: no utterance" for name in empty], f"splitting {source}")
     found = [replace(data.only(members), path=Path(out) / name) for name, members in parts.items()]
+    _refuse_source([part.path for part in found], data)
     replace_data_dirs(found, "writing")
     return {name: (len(members), len({data.systems[u] for u in members})) for name, members in parts.items()}

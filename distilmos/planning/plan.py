@@ -232,7 +232,8 @@ def _measure(
     with cpu_threads(1):
         forward = measure_forward(encoder, training, options.clusters, options.batch_seconds, device)
         forward_memory = peak_memory(device)
-        fit = measure_kmeans(encoder.config.embed_dim, options.clusters)
+        sampled = min(options.max_frames, sum(map(encoder.config.num_frames, training)))
+        fit = measure_kmeans(encoder.config.embed_dim, options.clusters, sampled)
     with cpu_threads(options.threads):
         predict = measure_prediction(model, training, device)
         predict_memory = peak_memory(device)

@@ -81,6 +81,22 @@ need_audio() {
     done
 }
 
+# need_training_audio: need_audio for the sets of training and dev.
+need_training_audio() {
+    need_audio "${train}" "${dev}"
+    is_current "${train}" "${train_sources[@]}"
+    is_current "${dev}" "${dev_sources[@]}"
+}
+
+# is_current CORPUS=RAW SOURCE...: exits with status 2 if a SOURCE, of which RAW was joined, has changed since.
+is_current() {
+    local source
+    for source in "${@:2}"; do
+        [ ! "${source#*=}/wav.scp" -nt "${1#*=}/wav.scp" ] ||
+            refuse "stage ${running}: ${source#*=} has changed since ${1#*=} was made of it: run stage 1 again"
+    done
+}
+
 # join_sets CORPUS=RAW SOURCE...: writes the set RAW from several SOURCEs, without copying audio.
 join_sets() {
     need_audio "${@:2}"
@@ -195,7 +211,7 @@ if begin 1; then
 fi
 
 if begin 2; then
-    need_audio "${train}" "${dev}"
+    need_training_audio
     renew "${feats}" "${train_raw}" "${teacher}" "${user_dir}" -- "${nj}" "${max_frames}" "${seed}" "${made_with[@]}"
     plan_args=(--dev "${dev_raw}")
     for set in "${tests[@]}"; do
@@ -229,7 +245,7 @@ if begin 4; then
         need "${kmeans}/quality.json" 3
         [ "${teacher}" != "${ssl_model}" ] || pool=() # the pass for the tokens pools them, too
     fi
-    need_audio "${train}" "${dev}"
+    need_training_audio
     if [ "${needs_tokens}" = true ]; then
         for set in "${train_name}=${train_raw}" "${dev_name}=${dev_raw}"; do
             name=${set%%=*} raw=${set#*=}
@@ -251,7 +267,7 @@ if begin 4; then
 fi
 
 if begin 5; then
-    need_audio "${train}" "${dev}"
+    need_training_audio
     train_args=(--seed "${seed}" --train "${train_raw}" --dev "${dev_raw}")
     [ "${stage_to_tmpdir}" = false ] || train_args+=(--stage-to-tmpdir)
     if [ "${needs_tokens}" = true ]; then

@@ -39,7 +39,8 @@ take_options() {
         case $1 in
             --help)
                 print_options "${script}"
-                break
+                rest=(--help)
+                return
                 ;;
             --) break ;;
             --*) name=${1#--} name=${name//-/_} ;;

@@ -32,7 +32,9 @@ take_stage_options() {
         data_opts+=("${rest[@]:0:2}")
         rest=("${rest[@]:2}")
     done
-    data_opts+=("${rest[@]:1}")
+    for name in "${rest[@]}"; do
+        [ "${name}" = -- ] || data_opts+=("${name}") # a recipe's own run.sh may add words after those of the user
+    done
     whole_numbers 0 stage stop_stage
     whole_numbers 1 nj
     ((stage <= stop_stage && stop_stage < ${#titles[@]})) || usage_error "$0" "no stages from ${stage} to ${stop_stage}"

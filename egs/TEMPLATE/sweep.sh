@@ -12,7 +12,7 @@ seeds="1 2 3"                             # of the runs
 jobs=2                                    # runs at a time
 num_threads=1                             # CPU threads of a run
 ngpu=0                                    # GPUs of a run
-resources="--mem 16G --time 48:00:00"     # of a run, for a scheduler
+resources="--mem 16G --time 48:00:00"     # of a run, for a scheduler; a run that takes longer fails
 expdir=exp                                # directory of the runs, MODEL_seedN
 dev=false                                 # true: only train, and show the dev set, to choose settings
 out=                                      # the page; if empty: sweep.md in expdir
@@ -28,7 +28,11 @@ take_model() {
         words=${BASH_REMATCH[2]}
         case ${BASH_REMATCH[1]} in
             +) settings+=(--train_opts "${words}") ;;
-            @) own_tokens+=("--${words%%=*}" "${words#*=}") ;;
+            @)
+                # Directories of tokens are named by these alone.
+                [[ ${words} =~ ^(clusters|teacher)= ]] || usage_error "$0" "--models: @${words}: not of clusters or teacher"
+                own_tokens+=("--${words%%=*}" "${words#*=}")
+                ;;
         esac
         changes=${BASH_REMATCH[3]}
     done

@@ -44,6 +44,12 @@ def test_a_data_directory_keeps_scales_targets_and_votes(fluency: Path) -> None:
         data.target("prosodic")
 
 
+def test_votes_may_be_separated_by_tabs(fluency: Path) -> None:
+    before = read_data_dir(fluency).votes
+    (fluency / "votes").write_text((fluency / "votes").read_text().replace(" ", "\t", 1))
+    assert read_data_dir(fluency).votes == before
+
+
 @pytest.mark.parametrize(
     ("name", "text", "fault"),
     [

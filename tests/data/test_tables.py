@@ -34,6 +34,13 @@ def test_values_keep_their_blanks_and_rare_separators(tmp_path: Path) -> None:
     assert read_table(tmp_path / "t") == {"a": "/x/my file.wav", "b": "x\u2028y", "c": "z"}
 
 
+@pytest.mark.parametrize("blank", ["\u3000", "\u00a0"])
+def test_a_key_has_no_white_space_of_any_kind(tmp_path: Path, blank: str) -> None:
+    (tmp_path / "t").write_text(f"u1 a\nu{blank}2 b\n", encoding="utf-8")
+    with pytest.raises(InputError, match="t:2: "):
+        read_table(tmp_path / "t")
+
+
 def test_crlf_and_byte_order_mark_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(b"\xef\xbb\xbfa 1\r\nb 2\r\n")
     assert read_lines(tmp_path / "t") == ["a 1", "b 2"]

@@ -125,6 +125,14 @@ def test_subsets(one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert not (tmp_path / "no").exists()
 
 
+def test_a_part_never_replaces_its_source(one: Path, tmp_path: Path) -> None:
+    before = contents(one)
+    assert main(["subset-data", str(one), str(one), "--count", "3"]) == 2
+    assert main(["split-data", str(one), str(tmp_path), "one=0.6", "dev=0.4"]) == 2
+    assert contents(one) == before
+    assert not (tmp_path / "dev").exists()
+
+
 @pytest.mark.parametrize(("by", "table"), [("system", "utt2sys"), ("speaker", "utt2spk"), ("sentence", "utt2sent")])
 def test_parts_share_nothing(one: Path, tmp_path: Path, by: str, table: str) -> None:
     assert main(["split-data", str(one), str(tmp_path / "parts"), "train=0.6", "dev=0.4", "--by", by]) == 0

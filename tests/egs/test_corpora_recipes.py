@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -165,6 +166,9 @@ def test_a_recipe_with_another_dumpdir(recipes: Recipes, tmp_path: Path) -> None
     joined = (recipes.egs / "bvcc" / "dump" / "raw" / "somos_train+train" / "wav.scp").read_text()
     assert joined.count(f"{tmp_path}/raw/train/wav.ark") == 12
     assert str(original) not in joined
+    os.utime(tmp_path / "raw" / "train" / "wav.scp")  # as if stage 1 of somos had run again
+    options = ("--stage", "2", *SMALL, *sets, "--dumpdir_of", f"somos={tmp_path}")
+    assert f"{tmp_path}/raw/train" in refused(recipes.egs / "bvcc", *options).stderr
 
 
 def test_the_default_encoder_must_be_fetched_first(

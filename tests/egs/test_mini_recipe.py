@@ -332,6 +332,20 @@ def test_wrong_options_are_refused_before_anything_runs(fresh, tmp_path, options
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        (["--models", "distilmos distilmos@max_frames=9"], 2),  # makes other tokens in the same directory
+        (["--train_sets", "a b", "--help"], 0),
+        (["--help", "--train_sets", "a b"], 0),
+    ],
+)
+def test_a_sweep_that_starts_nothing(recipe, tmp_path, options, status):
+    command = [RECIPE.parent / "TEMPLATE" / "sweep.sh", "--expdir", tmp_path / "exp", *options]
+    assert execute(command, RECIPE).returncode == status
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_sweep_trains_settings_and_tokens_of_other_options_and_continues(recipe):
     directories = ["--datadir", recipe.data, "--dumpdir", recipe.dump, "--expdir", recipe.exp]

@@ -52,6 +52,12 @@ def test_all_stages_and_the_median(tmp_path: Path) -> None:
     assert f" {error:.3f} [" in row
     assert f" {lcc:.3f} [" in row
 
+    ratings = data.path / "ratings"
+    before = ratings.read_text()
+    ratings.write_text("".join(f"{line.rpartition(' ')[0]} 0\n" for line in before.splitlines()))  # of another aspect
+    assert subprocess.run([*command, data.path], capture_output=True, check=False).returncode == 2
+    ratings.write_text(before)
+
     train = recipe / "dump" / "prosodic" / "raw" / "train"
     done = subprocess.run([*command, train], capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -501,6 +501,22 @@ def test_a_run_of_a_dev_page_is_not_trained_again_for_its_scores(kept, tmp_path)
     make_page(recipe)
 
 
+def test_runs_that_lack_a_set_that_was_added_are_scored_again(kept, tmp_path):
+    recipe = copy_runs(kept, tmp_path / "egs" / "tcdvoip")
+    assert study(recipe, "keep", "all").returncode == 0
+    (tmp_path / "egs" / "p835").mkdir()
+    (tmp_path / "egs" / "p835" / "run.sh").touch()
+    sets = {"sets": {"p835/p835_wb": []}}
+    protocols = STUDY["protocols"] | {"echo": STUDY["protocols"]["echo"] | sets}
+    (recipe / "study" / "models.yaml").write_text(yaml.safe_dump(STUDY | {"protocols": protocols}))
+    lines = [line.split("|")[:2] for line in study(recipe, "lacking", "all").stdout.splitlines()]
+    assert ["sweep", "echo"] in lines and {place for _, place in lines} == {"echo"}
+    protocols |= {"chop": STUDY["protocols"]["chop"] | sets}
+    (recipe / "study" / "models.yaml").write_text(yaml.safe_dump(STUDY | {"protocols": protocols}))
+    done = study(recipe, "page", "all")
+    assert done.returncode == 2 and "p835/p835_wb" in done.stderr
+
+
 def test_a_page_of_finished_models_alone(kept, tmp_path):
     recipe = copy_runs(kept, tmp_path / "copy")
     definition = STUDY | {"pages": {"all": {"protocols": ["conditions"], "published": ["distillmos", "spectral_voip"]}}}
@@ -751,7 +767,7 @@ def test_a_run_with_settings_of_another_time_is_named(kept, tmp_path):
 def test_the_committed_runs_are_those_of_the_pages_and_of_conf():
     definition, found = read_study(RECIPE / "study"), read_kept(RECIPE / "study")
     for page in definition.pages.values():
-        assert missing(page, found) == []
+        assert missing(study, page, found) == []
         check(definition, page, found, RECIPE / "conf")
     assert set(found.runs) == {key for page in definition.pages.values() for key in page.runs}
     specs = [model.spec for model in definition.models.values()]

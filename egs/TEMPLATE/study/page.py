@@ -143,8 +143,7 @@ def select(study: Study, page: Page, kept: Kept) -> Comparison:
     """
     sets = {protocol: (protocol, TEST) for protocol in page.protocols}  # column -> protocol and set
     for protocol in page.protocols:
-        further = [each.name for each in study.test_sets(protocol, Path("dump"))[1:]]
-        sets |= {name: (protocol, name) for name in (*further, *study.targets(protocol, Path("dump")))}
+        sets |= {name: (protocol, name) for name in study.further(protocol)}
     raise_faults(
         [
             f"{run_name(key)}: no scores of {name}"

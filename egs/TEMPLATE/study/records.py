@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import lzma
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -154,6 +155,14 @@ class Study(_Section):
             for title, page in self.pages.items()
             if page.dev and (len(page.protocols) > 1 or page.published)
         ]
+        faults += [
+            f"page {title}: more than one of its protocols has the test set {name}"
+            for title, page in self.pages.items()
+            for name, count in Counter(
+                name for each in page.protocols if each in self.protocols for name in self.protocols[each].sets
+            ).items()
+            if count > 1
+        ]
         if faults:
             raise ValueError("; ".join(sorted(faults)))
         return self
@@ -193,6 +202,15 @@ class Study(_Section):
         """
         further = zip(self.test_sets(protocol, dump)[1:], self.protocols[protocol].sets.values(), strict=True)
         return {f"{each.name}.{target}": (each, target) for each, targets in further for target in targets}
+
+    def further(self, protocol: str) -> list[str]:
+        """Return the names of the further test sets of a protocol, and of their targets.
+
+        Raises:
+            InputError: if a set is of no recipe.
+        """
+        dump = Path("dump")
+        return [each.name for each in self.test_sets(protocol, dump)[1:]] + [*self.targets(protocol, dump)]
 
     def run_directory(self, exp: Path, key: Key) -> Path:
         """Return the experiment directory of a run, or the directory of a published model's results."""
@@ -351,9 +369,12 @@ def _write_xz(path: Path, lines: list[str]) -> None:
         temporary.write_bytes(lzma.compress("".join(f"{line}\n" for line in lines).encode()))
 
 
-def missing(page: Page, kept: Kept) -> list[Key]:
+def missing(study: Study, page: Page, kept: Kept) -> list[Key]:
     """Return the runs and the published models of a page that are not kept, or not with the scores that it needs."""
-    return [key for key in page.scores if key not in (kept.runs if page.dev else kept.scored)]
+    if page.dev:
+        return [key for key in page.scores if key not in kept.runs]
+    needed = {protocol: {TEST, *study.further(protocol)} for protocol in page.protocols}
+    return [key for key in page.scores if not needed[key[0]] <= kept.scored.get(key, {}).keys()]
 
 
 def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
@@ -373,7 +394,7 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
     """
     with exclusive(folder / TRAININGS):
         kept = read_kept(folder)
-        lacking = missing(page, kept)
+        lacking = missing(study, page, kept)
         added = 0
         for key in lacking:
             directory = study.run_directory(exp, key)

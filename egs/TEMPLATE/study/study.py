@@ -35,7 +35,7 @@ def main() -> None:
         return
     kept = read_kept(folder)
     check(study, page, kept, CONF)
-    lacking = missing(page, kept)
+    lacking = missing(study, page, kept)
     if args.action == "lacking":
         print("".join(job_lines(study, page, lacking, folder)), end="")
         return

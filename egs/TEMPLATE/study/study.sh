@@ -44,12 +44,27 @@ prepare() {
     fi
 }
 
+# score KIND MODEL RAW RESULTS: scores the set RAW with a published model (KIND score) or with one of `distilmos predict`.
+score() {
+    case $1 in
+        score) distilmos predict-published --model "$2" --data "$3" --out "$4/utt2mos" ;;
+        predict) distilmos predict --model "$2" "$3" --out "$4/utt2mos" ;;
+    esac && distilmos score --data "$3" --results "$4"
+}
+
 # is_due FILE: succeeds if FILE of `run` is to be made. The run may have failed, or may have been trained again since.
 is_due() {
     [ -e "${run}/.ended" ] && [ ! "$1" -nt "${run}/final/config.yaml" ]
 }
 
-failed=0 # status of the last array with a failed run
+failed=0 # status of the last command that failed
+
+# attempt COMMAND...: runs a command. If it fails, the finished runs are kept all the same, but not after a signal.
+attempt() {
+    "$@" || failed=$?
+    ((failed < 128)) || exit "${failed}"
+}
+
 if [ "${action}" = train ]; then
     lacking=$(distilmos python ../TEMPLATE/study/study.py lacking "${page}")
     while IFS='|' read -r -u 3 kind place options train_sets test_sets more; do
@@ -72,31 +87,25 @@ if [ "${action}" = train ]; then
                 ;;
             score | predict)
                 IFS='|' read -r model raw results <<<"${more}"
-                case ${kind} in
-                    score) distilmos predict-published --model "${model}" --data "${raw}" --out "${results}/utt2mos" ;;
-                    predict) distilmos predict --model "${model}" "${raw}" --out "${results}/utt2mos" ;;
-                esac
-                distilmos score --data "${raw}" --results "${results}"
+                attempt score "${kind}" "${model}" "${raw}" "${results}"
                 ;;
             sweep)
                 IFS='|' read -r models seeds dev <<<"${more}"
-                # The finished runs of an array are kept even if others fail, but not after a signal.
-                ../TEMPLATE/sweep.sh --models "${models}" --seeds "${seeds}" --jobs "${jobs}" --ngpu "${ngpu}" \
-                    --expdir "exp/${work}/${place}" --dev "${dev}" "${split[@]}" || failed=$?
-                ((failed < 128)) || exit "${failed}"
+                attempt ../TEMPLATE/sweep.sh --models "${models}" --seeds "${seeds}" --jobs "${jobs}" --ngpu "${ngpu}" \
+                    --expdir "exp/${work}/${place}" --dev "${dev}" "${split[@]}"
                 ;;
             refit)
                 IFS='|' read -r run train tests <<<"${more}"
                 read -ra tests <<<"${tests}"
                 is_due "${run}/refit/analysis.json" || continue
-                distilmos analyze --ssl "${run}/final" --data "${train}" "${tests[@]/#/--test-data=}" \
+                attempt distilmos analyze --ssl "${run}/final" --data "${train}" "${tests[@]/#/--test-data=}" \
                     --max-frames 1000 --out "${run}/refit"
                 ;;
             confidence)
                 IFS='|' read -r run _ tests <<<"${more}"
                 read -ra tests <<<"${tests}"
                 is_due "${run}/confidence.json" || continue
-                distilmos confidence "${run}/final" --data "${tests[@]}" --out "${run}/confidence.json"
+                attempt distilmos confidence "${run}/final" --data "${tests[@]}" --out "${run}/confidence.json"
                 ;;
         esac
     done 3<<<"${lacking}"

@@ -9,6 +9,7 @@ the recordings in a folder `synthetic`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -190,16 +191,17 @@ def low_pass(samples: np.ndarray, limit: float) -> np.ndarray:
 
 
 def first_sounding(paths: list[Path]) -> np.ndarray:
-    """Return the first recording that is not silent.
+    """Return the first recording that can be read and is not silent.
 
     Raises:
-        InputError: if all are silent.
+        InputError: if there is none.
     """
     for path in paths:
-        samples = read_beginning(path)
-        if samples.any():
-            return samples
-    raise InputError(f"{', '.join(map(str, paths))}: silent, but needed as another talker")
+        with suppress(InputError):
+            samples = read_beginning(path)
+            if samples.any():
+                return samples
+    raise InputError(f"{', '.join(map(str, paths))}: silent or unreadable, but needed as another talker")
 
 
 def read_beginning(path: Path) -> np.ndarray:

@@ -6,6 +6,7 @@ The medians come from the `ratings` of the data directory, so the data directori
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from dataclasses import replace
 
@@ -26,6 +27,8 @@ def main() -> None:
     for row in rows:
         if row.utterance not in ratings:
             raise InputError(f"{args.results}: {row.utterance} has no ratings in {args.data}")
+        if not math.isclose(statistics.fmean(score for _, score in ratings[row.utterance]), row.mos, abs_tol=1e-3):
+            raise InputError(f"{args.results}: {row.utterance} is rated {row.mos}, not by the ratings in {args.data}")
     medians = {row.utterance: statistics.median(score for _, score in ratings[row.utterance]) for row in rows}
     print(score_table(score_levels([replace(row, mos=medians[row.utterance]) for row in rows])), end="")
 
