@@ -767,7 +767,7 @@ def test_a_run_with_settings_of_another_time_is_named(kept, tmp_path):
 def test_the_committed_runs_are_those_of_the_pages_and_of_conf():
     definition, found = read_study(RECIPE / "study"), read_kept(RECIPE / "study")
     for page in definition.pages.values():
-        assert missing(study, page, found) == []
+        assert missing(definition, page, found) == []
         check(definition, page, found, RECIPE / "conf")
     assert set(found.runs) == {key for page in definition.pages.values() for key in page.runs}
     specs = [model.spec for model in definition.models.values()]
