@@ -247,7 +247,8 @@ def _facts(compared: Comparison) -> str:
     for column in compared.columns:
         recordings, conditions = (compared.scored[column, compared.first][0][level][0].size for level in LEVELS)
         counts.append(f"{column} {recordings} recordings of {conditions} conditions")
-    return f"- seeds: {', '.join(map(str, compared.seeds))}\n- test: {', '.join(counts)}\n" + run_facts(
+    seeds = f"- seeds: {', '.join(map(str, compared.seeds))}\n" * bool(compared.seeds)
+    return f"{seeds}- test: {', '.join(counts)}\n" + run_facts(
         experiment for experiments in compared.trained.values() for experiment in experiments
     )
 
