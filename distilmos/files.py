@@ -83,6 +83,11 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{start}{end}")
 
 
+def leftovers(directory: Path, name: str = "*") -> list[Path]:
+    """Return the temporary files of `name`, in a directory that no other process writes: killed ones have left them."""
+    return list(directory.glob(f".{name}.*.tmp"))
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the directory of `path`; on success, flush the file to disk and rename it to `path`.

@@ -33,7 +33,7 @@ from pydantic import BaseModel, FiniteFloat, InstanceOf, model_validator
 
 from distilmos.data.datadir import write_scales
 from distilmos.data.recordings import Recording
-from distilmos.data.schema import MOS_SCALE, SCALE, Scale, find_table, scale_line, target_table
+from distilmos.data.schema import FILES, MOS_SCALE, SCALE, Scale, find_table, scale_line, target_table
 from distilmos.data.tables import as_text, is_utf8, parse_json, read_lines, write_table
 from distilmos.errors import InputError, raise_faults
 from distilmos.files import atomic_path, is_at, written_in_place
@@ -142,9 +142,11 @@ class Journal:
             raise InputError(f"{out}: cannot hold {names}; name a .csv or .jsonl file, or {UTT2MOS}")
         if self._is_table and (out.parent / "wav.scp").exists():
             if self._has_companions and tuple(scales) != (MOS_SCALE,):
-                raise InputError(f"{out}: {out.parent} is a data directory, whose scale would be replaced")
-            if find_table(out.name) and out.exists():
-                raise InputError(f"{out}: {out.parent} is a data directory, whose table would be replaced")
+                raise InputError(
+                    f"{out}: {out.parent} is a data directory, whose scale would be replaced; name a file elsewhere"
+                )
+            if (out.name in FILES or find_table(out.name)) and out.exists():
+                raise InputError(f"{out}: would be replaced, and is a file of a data directory; name a file elsewhere")
         self._admitted: set[str] = set()
         self._joined: list[Path] = []
         self._scratch = TemporaryDirectory() if in_place else None

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from distilmos.data.schema import MOS_SCALE, Scale
 from distilmos.data.tables import read_yaml
 from distilmos.errors import InputError
-from distilmos.files import atomic_path, write_text
+from distilmos.files import atomic_path, leftovers, write_text
 from distilmos.model.config import ModelConfig
 from distilmos.model.directory import CARD, CONFIG, ONNX, WEIGHTS, ModelInfo, corpora_of, name_of, weights_version
 from distilmos.model.networks import DistilMOS, MOSNetwork, build_model
@@ -66,7 +66,7 @@ def save_model_dir(
 
 def write_model_files(directory: Path, weights: bytes, config: Mapping[str, Any]) -> None:
     """Write a safetensors file and a configuration in place of an older model, whose other files do not fit them."""
-    for path in (directory / ONNX, directory / CARD, *directory.glob(".*.tmp")):  # the last are of a killed process
+    for path in (directory / ONNX, directory / CARD, *leftovers(directory, WEIGHTS), *leftovers(directory, CONFIG)):
         path.unlink(missing_ok=True)
     with atomic_path(directory / WEIGHTS) as temporary:
         temporary.write_bytes(weights)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from distilmos.errors import InputError
-from distilmos.files import atomic_path
+from distilmos.files import atomic_path, leftovers
 from distilmos.ssl.pickles import read_pickle
 from distilmos.ssl.weights import read_safetensors
 
@@ -144,7 +144,7 @@ def save_weights(directory: Path, step: int, model: dict[str, Tensor]) -> None:
 def drop_weights(directory: Path, keep: Sequence[int]) -> None:
     """Remove the weights of all steps except those in `keep`, and the temporary files of killed processes."""
     kept = {weights_path(directory, step) for step in keep}
-    for path in [*directory.glob("step_*.safetensors"), *directory.glob(".*.tmp")]:
+    for path in [*directory.glob("step_*.safetensors"), *leftovers(directory)]:
         if path not in kept:
             path.unlink()
 

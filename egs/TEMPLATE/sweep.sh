@@ -20,7 +20,7 @@ job=                                      # internal: the number of one run
 # End of options
 
 # take_model MODEL: sets `settings` to the options of run.sh for this model: CONF, each +key=value that replaces a setting of
-# conf/CONF.yaml, and each @option=value of run.sh. Sets `own_tokens` to the latter alone.
+# conf/CONF.yaml, @clusters=N and @teacher=SSL. Sets `own_tokens` to the last two alone.
 take_model() {
     local changes=$1 words
     settings=(--conf "conf/${changes%%[+@]*}.yaml") own_tokens=()
@@ -44,6 +44,9 @@ case ${rest[0]-} in --help) exit 0 ;; esac
 true_or_false dev
 # The directory of a run has the name of its model.
 [[ ${models} != */* ]] || usage_error "$0" "--models: a value with / must be in a file of conf/"
+for model in ${models}; do
+    take_model "${model}"
+done
 case ${dev} in
     true) last=5 gathered=(--dev) ;;
     false) last=7 gathered=() ;;

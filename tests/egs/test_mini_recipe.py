@@ -333,16 +333,18 @@ def test_wrong_options_are_refused_before_anything_runs(fresh, tmp_path, options
 
 
 @pytest.mark.parametrize(
-    ("options", "status"),
+    ("options", "status", "said"),
     [
-        (["--models", "distilmos distilmos@max_frames=9"], 2),  # makes other tokens in the same directory
-        (["--train_sets", "a b", "--help"], 0),
-        (["--help", "--train_sets", "a b"], 0),
+        # It would make other tokens in the same directory.
+        (["--models", "distilmos distilmos@max_frames=9"], 2, "@max_frames=9"),
+        (["--train_sets", "a b", "--help"], 0, "--seeds"),
+        (["--help", "--train_sets", "a b"], 0, "--seeds"),
     ],
 )
-def test_a_sweep_that_starts_nothing(recipe, tmp_path, options, status):
+def test_a_sweep_that_starts_nothing(tmp_path, options, status, said):
     command = [RECIPE.parent / "TEMPLATE" / "sweep.sh", "--expdir", tmp_path / "exp", *options]
-    assert execute(command, RECIPE).returncode == status
+    done = execute(command, RECIPE)
+    assert done.returncode == status and said in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import subprocess
 from pathlib import Path
@@ -52,11 +53,13 @@ def test_all_stages_and_the_median(tmp_path: Path) -> None:
     assert f" {error:.3f} [" in row
     assert f" {lcc:.3f} [" in row
 
-    ratings = data.path / "ratings"
-    before = ratings.read_text()
-    ratings.write_text("".join(f"{line.rpartition(' ')[0]} 0\n" for line in before.splitlines()))  # of another aspect
-    assert subprocess.run([*command, data.path], capture_output=True, check=False).returncode == 2
-    ratings.write_text(before)
+    other = shutil.copytree(data.path, tmp_path / "other")  # rated for another aspect
+    ratings = (other / "ratings").read_text().splitlines()
+    (other / "ratings").write_text("".join(f"{line.rpartition(' ')[0]} 0\n" for line in ratings))
+    (other / "utt2mos").write_text("".join(f"{utterance} 0\n" for utterance in data.utterances))
+    done = subprocess.run([*command, other], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"{results}: {data.utterances[0]} " in done.stderr
 
     train = recipe / "dump" / "prosodic" / "raw" / "train"
     done = subprocess.run([*command, train], capture_output=True, text=True, check=False)

@@ -670,6 +670,8 @@ def test_damaged_results_are_named_with_file_and_line(kept, tmp_path, name, chan
         (lambda s: s["pages"]["all"]["models"].append("nobody"), "nobody"),
         (lambda s: s["pages"]["all"]["protocols"].append("nowhere"), "nowhere"),
         (lambda s: s["pages"]["tuning"]["protocols"].append("echo"), "tuning"),
+        (lambda s: s["pages"]["all"].pop("seeds"), "all"),
+        (lambda s: s["pages"].update(none={"protocols": ["echo"]}), "none"),
         (lambda s: s["models"]["slow"].update(override=[]), "models.slow.override"),
         (lambda s: s["models"]["slow"].pop("conf"), "models.slow.conf"),
     ],

@@ -749,9 +749,10 @@ def test_inputs_that_are_no_path_are_refused(tmp_path, model_dir):
 def test_out_never_replaces_ratings(tmp_path, model_dir):
     soundfile.write(tmp_path / "a.wav", np.full(16000, 0.1), 16000)
     (tmp_path / "wav.scp").write_text(f"u1 {tmp_path / 'a.wav'}\n")
-    (tmp_path / "utt2mos").write_text("u1 4.5\n")
-    assert predict(tmp_path, "--model", model_dir, "--out", tmp_path / "utt2mos") == 2
-    assert (tmp_path / "utt2mos").read_text() == "u1 4.5\n"
+    for name in ("utt2mos", "utt2sig", "ratings"):
+        (tmp_path / name).write_text("u1 4.5\n")
+        assert predict(tmp_path, "--model", model_dir, "--out", tmp_path / name) == 2
+        assert (tmp_path / name).read_text() == "u1 4.5\n"
     (tmp_path / "utt2mos").unlink()  # a set without ratings can have predicted ones
     assert predict(tmp_path, "--model", model_dir, "--out", tmp_path / "utt2mos") == 0
 

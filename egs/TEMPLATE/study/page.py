@@ -405,7 +405,7 @@ def _refits(compared: Comparison) -> list[str]:
         f"{level.capitalize()} {metric} of the models, and of ridge regressions on mean and deviation of all layers of "
         "their encoders, fitted to the same training set. The latter do not depend on the head of a model:\n"
     )
-    return [text, markdown_table(header, rows)]
+    return ["### Ridge regressions on the encoders\n", text, markdown_table(header, rows)]
 
 
 def _confidence(compared: Comparison) -> list[str]:

@@ -88,7 +88,7 @@ class Model(_Section):
     Attributes:
         conf: name of a file in conf/, without `.yaml`.
         overrides: settings `key=value` that replace those of the file.
-        options: options `name=value` of run.sh.
+        options: options `clusters=N` or `teacher=SSL` of run.sh.
     """
 
     conf: str
@@ -154,6 +154,11 @@ class Study(_Section):
             f"page {title}: with `dev: true`, a page has one protocol and no published models"
             for title, page in self.pages.items()
             if page.dev and (len(page.protocols) > 1 or page.published)
+        ]
+        faults += [
+            f"page {title}: needs models with seeds, or published models"
+            for title, page in self.pages.items()
+            if bool(page.models) != bool(page.seeds) or not (page.models or page.published)
         ]
         faults += [
             f"page {title}: more than one of its protocols has the test set {name}"
@@ -407,21 +412,20 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
             elif not (directory / ENDED).exists():
                 continue
             else:
-                run = read_experiment(directory)
-                protocol, signals = study.protocols[key[0]], directory / f"{CONFIDENCE}.json"
+                run, protocol = read_experiment(directory), study.protocols[key[0]]
                 refit = protocol.refit and not page.dev
                 doubts = protocol.confidence and not page.dev and has_signals(TrainConfig.model_validate(run.config))
-                if not (run.sets or page.dev):
+                if not (page.dev or {each.name for each in sets} <= {scored.name for scored in run.sets}):
                     continue
-                if (refit and not (directory / REFIT / RESULT).exists()) or (doubts and not signals.exists()):
+                refits = _refit_scores(directory / REFIT) if refit else {}
+                signals = _signals(directory / f"{CONFIDENCE}.json") if doubts else {}
+                names = {each.raw.name for each in sets}
+                if not all(names <= found.keys() for found in [refits] * refit + [signals] * doubts):
                     continue
                 if doubts:
-                    of_sets = read_json(signals, list[dict[str, Any]])
-                    if [Path(found["path"]).name for found in of_sets] != [each.raw.name for each in sets]:
-                        raise InputError(f"{signals}: is of other test sets; remove it and start again")
-                    kept.confidences[key] = {each.name: found for each, found in zip(sets, of_sets, strict=True)}
+                    kept.confidences[key] = {each.name: signals[each.raw.name] for each in sets}
                 if refit:
-                    kept.refits[key] = _refit_scores(directory / REFIT)
+                    kept.refits[key] = refits
                 run.train = run.train[-1:]
                 kept.runs[key] = run
                 if run.sets:
@@ -440,8 +444,15 @@ def has_signals(config: TrainConfig) -> bool:
     return any(config.distils or name != ENTROPY for name in signals_of(config))
 
 
+def _signals(path: Path) -> dict[str, Any]:
+    """Return name of a test set -> what `distilmos confidence` says of it; empty if there is no such file."""
+    return {Path(row["path"]).name: row for row in read_json(path, list[dict[str, Any]])} if path.exists() else {}
+
+
 def _refit_scores(directory: Path) -> dict[str, float]:
-    """Return name of a test set -> utterance LCC of the ridge regression on all layers."""
+    """Return name of a test set -> utterance LCC of the ridge regression on all layers; empty without one."""
+    if not (directory / RESULT).exists():
+        return {}
     tests = [row for row in read_analysis(directory)["generalisation"] if row["kind"] == SET]
     return {Path(row["name"]).name: row["all"]["LCC"]["value"] for row in tests}
 

@@ -3,8 +3,8 @@
 # study/models.yaml, or FOLDER/PAGE one of study/FOLDER/models.yaml.
 #   ./study.sh page PAGE             makes PAGE.md from the kept results
 #   ./study.sh train PAGE [OPTIONS]  trains and keeps the runs that the page lacks, then makes the page
-# After an interruption, start the same command again to continue. Only the runs are jobs of a scheduler, and stages 1 to 4;
-# published models and the analysis of a run compute on this machine.
+# After an interruption, start the same command again to continue. Stages 1 to 4 and the runs are jobs of a scheduler; finished
+# models, and the analyses of a run, compute on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=egs/TEMPLATE/options.sh
@@ -48,21 +48,25 @@ prepare() {
 score() {
     case $1 in
         score) distilmos predict-published --model "$2" --data "$3" --out "$4/utt2mos" ;;
-        predict) distilmos predict --model "$2" "$3" --out "$4/utt2mos" ;;
+        predict) distilmos predict --model "$2" "$3" --out "$4/utt2mos" --resume ;;
     esac && distilmos score --data "$3" --results "$4"
 }
 
-# is_due FILE: succeeds if FILE of `run` is to be made. The run may have failed, or may have been trained again since.
+# is_due WHAT: sets `made` to a file that marks an analysis WHAT of `run` on `tests`, and succeeds if this is to be made. The run
+# may have failed, or may have been trained again since.
 is_due() {
-    [ -e "${run}/.ended" ] && [ ! "$1" -nt "${run}/final/config.yaml" ]
+    made=${run}/.$1.$(checksum "${tests[@]}")
+    [ -e "${run}/.ended" ] && [ ! "${made}" -nt "${run}/final/config.yaml" ]
 }
 
 failed=0 # status of the last command that failed
 
 # attempt COMMAND...: runs a command. If it fails, the finished runs are kept all the same, but not after a signal.
 attempt() {
-    "$@" || failed=$?
+    "$@" && return
+    failed=$?
     ((failed < 128)) || exit "${failed}"
+    return 1
 }
 
 if [ "${action}" = train ]; then
@@ -87,25 +91,27 @@ if [ "${action}" = train ]; then
                 ;;
             score | predict)
                 IFS='|' read -r model raw results <<<"${more}"
-                attempt score "${kind}" "${model}" "${raw}" "${results}"
+                attempt score "${kind}" "${model}" "${raw}" "${results}" || true
                 ;;
             sweep)
                 IFS='|' read -r models seeds dev <<<"${more}"
                 attempt ../TEMPLATE/sweep.sh --models "${models}" --seeds "${seeds}" --jobs "${jobs}" --ngpu "${ngpu}" \
-                    --expdir "exp/${work}/${place}" --dev "${dev}" "${split[@]}"
+                    --expdir "exp/${work}/${place}" --dev "${dev}" "${split[@]}" || true
                 ;;
             refit)
                 IFS='|' read -r run train tests <<<"${more}"
                 read -ra tests <<<"${tests}"
-                is_due "${run}/refit/analysis.json" || continue
+                is_due refit || continue
                 attempt distilmos analyze --ssl "${run}/final" --data "${train}" "${tests[@]/#/--test-data=}" \
-                    --max-frames 1000 --out "${run}/refit"
+                    --max-frames 1000 --out "${run}/refit" || continue
+                touch "${made}"
                 ;;
             confidence)
                 IFS='|' read -r run _ tests <<<"${more}"
                 read -ra tests <<<"${tests}"
-                is_due "${run}/confidence.json" || continue
-                attempt distilmos confidence "${run}/final" --data "${tests[@]}" --out "${run}/confidence.json"
+                is_due confidence || continue
+                attempt distilmos confidence "${run}/final" --data "${tests[@]}" --out "${run}/confidence.json" || continue
+                touch "${made}"
                 ;;
         esac
     done 3<<<"${lacking}"

@@ -28,7 +28,9 @@ def main() -> None:
         if row.utterance not in ratings:
             raise InputError(f"{args.results}: {row.utterance} has no ratings in {args.data}")
         if not math.isclose(statistics.fmean(score for _, score in ratings[row.utterance]), row.mos, abs_tol=1e-3):
-            raise InputError(f"{args.results}: {row.utterance} is rated {row.mos}, not by the ratings in {args.data}")
+            raise InputError(
+                f"{args.results}: {row.utterance} is rated {row.mos}, which is not the mean in {args.data}"
+            )
     medians = {row.utterance: statistics.median(score for _, score in ratings[row.utterance]) for row in rows}
     print(score_table(score_levels([replace(row, mos=medians[row.utterance]) for row in rows])), end="")
 
