@@ -25,7 +25,7 @@ take_model() {
     local changes=$1 words
     settings=(--conf "conf/${changes%%[+@]*}.yaml") own_tokens=()
     while [[ ${changes} =~ ([+@])([^+@]+)(.*) ]]; do
-        words=${BASH_REMATCH[2]}
+        words=${BASH_REMATCH[2]} changes=${BASH_REMATCH[3]}
         case ${BASH_REMATCH[1]} in
             +) settings+=(--train_opts "${words}") ;;
             @)
@@ -34,7 +34,6 @@ take_model() {
                 own_tokens+=("--${words%%=*}" "${words#*=}")
                 ;;
         esac
-        changes=${BASH_REMATCH[3]}
     done
     settings+=("${own_tokens[@]}")
 }

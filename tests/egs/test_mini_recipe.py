@@ -337,6 +337,7 @@ def test_wrong_options_are_refused_before_anything_runs(fresh, tmp_path, options
     [
         # It would make other tokens in the same directory.
         (["--models", "distilmos distilmos@max_frames=9"], 2, "@max_frames=9"),
+        (["--models", "distilmos@clusters=9@teacher=mfcc@seed=2"], 2, "@seed=2"),
         (["--train_sets", "a b", "--help"], 0, "--seeds"),
         (["--help", "--train_sets", "a b"], 0, "--seeds"),
     ],
