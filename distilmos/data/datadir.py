@@ -435,6 +435,16 @@ def require_replaceable(directory: Path) -> None:
         raise InputError(f"{directory}: exists and is not a data directory; its files would be lost; name a new one")
 
 
+def require_other(out: Path, source: DataDir) -> None:
+    """Refuse to replace a data directory by what is left of it.
+
+    Raises:
+        InputError: if `out` is the directory `source`.
+    """
+    if out.resolve() == source.path.resolve():
+        raise InputError(f"{out}: is the source, which would lose what is left out; name another directory")
+
+
 def write_files(data: DataDir, leave_out: Collection[str] = ()) -> None:
     """Write the files of a data directory except the tables `leave_out`, without checks. The directory may exist."""
     directory = data.path

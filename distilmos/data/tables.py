@@ -189,6 +189,12 @@ class ScannedTable(Generic[V]):
         return self.values
 
 
+def split_key(line: str) -> tuple[str, str]:
+    """Return the key at the start of a line, and the text after it; empty if there is none."""
+    key, text = [*SEPARATOR.split(line.strip(BLANKS), maxsplit=1), ""][:2]
+    return key, text
+
+
 def scan_table(path: str | Path, convert: Callable[[str], V]) -> ScannedTable[V]:
     """Read a table with one line for each key.
 
@@ -201,7 +207,7 @@ def scan_table(path: str | Path, convert: Callable[[str], V]) -> ScannedTable[V]
     """
     table: ScannedTable[V] = ScannedTable(Path(path), {}, {}, [])
     for number, line in enumerate(read_lines(path), start=1):
-        key, value = [*SEPARATOR.split(line.strip(BLANKS), maxsplit=1), ""][:2]
+        key, value = split_key(line)
         if not value:
             table.faults.append(f"{path}:{number}: expected 'key value', found {line!r}")
             continue

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from distilmos.data.datadir import DataDir, read_data_dir, replace_data_dirs
+from distilmos.data.datadir import DataDir, read_data_dir, replace_data_dirs, require_other
 from distilmos.data.schema import MOS, MOS_SCALE, NAMES, SEGMENTS, Scale, control, get_table, scale_of, votes
 from distilmos.data.tables import c_locale_key, read_lines
 from distilmos.errors import InputError, raise_faults
@@ -156,7 +156,7 @@ def subset_data(out: str | Path, source: str | Path, wanted: Callable[[DataDir],
         InputError: if the directory is faulty or nothing is selected, or if `out` is the source.
     """
     data = read_data_dir(source, rated=False)
-    _refuse_source([Path(out)], data)
+    require_other(Path(out), data)
     selected = wanted(data)
     if not selected:
         raise InputError(f"{source}: no utterance is selected")
@@ -191,13 +191,6 @@ def drawn(count: int, seed: int) -> Callable[[DataDir], list[str]]:
         return random.Random(seed).sample(data.utterances, count)
 
     return select
-
-
-def _refuse_source(outputs: Iterable[Path], source: DataDir) -> None:
-    """Raise InputError if an output is the source, which would lose utterances."""
-    for out in outputs:
-        if out.resolve() == source.path.resolve():
-            raise InputError(f"{out}: is the source, which this would replace by a part of it")
 
 
 def split_data(
@@ -238,6 +231,7 @@ def split_data(
     empty = [name for name, members in parts.items() if not members]
     raise_faults([f"{out}/{name}: no utterance" for name in empty], f"splitting {source}")
     found = [replace(data.only(members), path=Path(out) / name) for name, members in parts.items()]
-    _refuse_source([part.path for part in found], data)
+    for part in found:
+        require_other(part.path, data)
     replace_data_dirs(found, "writing")
     return {name: (len(members), len({data.systems[u] for u in members})) for name, members in parts.items()}

@@ -28,7 +28,7 @@ from distilmos.data.schema import (
     table_names,
     votes,
 )
-from distilmos.data.tables import BLANKS, SEPARATOR, ScannedTable, c_locale_key, read_lines, scan_table
+from distilmos.data.tables import ScannedTable, c_locale_key, read_lines, scan_table, split_key
 from distilmos.errors import InputError
 from distilmos.files import is_file
 
@@ -224,7 +224,7 @@ def _scan_lines(
         faults.append(str(error))
         return lines
     for number, text in enumerate(texts, start=1):
-        name, rest = [*SEPARATOR.split(text.strip(BLANKS), maxsplit=1), ""][:2]
+        name, rest = split_key(text)
         try:
             check(name, rest)
         except InputError as error:

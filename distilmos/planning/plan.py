@@ -75,6 +75,10 @@ class PlanOptions:
     jobs: int = 1
     threads: int = 1
 
+    def sampled(self, frames: int) -> int:
+        """Return how many of the `frames` of a training set k-means gets."""
+        return min(self.max_frames, frames)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -156,8 +160,8 @@ def make_plan(
     check_metric(read_rated_set(dev, config.max_seconds, encoder.config.max_seconds, config.targets), config)
     training, held_out, *testing = map(_lengths, [*used, *(read_data_dir(path, rated=False) for path in tests)])
     model = _build(config, encoder, options.clusters).to(device)
-    measured = _measure(model, encoder, config, training, options, device)
     frames = [sum(map(encoder.config.num_frames, samples)) for samples in (training, held_out)]
+    measured = _measure(model, encoder, config, training, options.sampled(frames[0]), options, device)
     stages = _stages(model, config, (training, held_out, *testing), frames, options, measured)
     layers, width = encoder.config.num_layers, encoder.config.embed_dim
     on = f" on {config.ssl_model}, {layers} layers of width {width}" * isinstance(model, EncoderNetwork)
@@ -224,6 +228,7 @@ def _measure(
     encoder: SSLEncoder,
     config: TrainConfig,
     training: Sequence[int],
+    sampled: int,
     options: PlanOptions,
     device: torch.device,
 ) -> _Measured:
@@ -232,7 +237,6 @@ def _measure(
     with cpu_threads(1):
         forward = measure_forward(encoder, training, options.clusters, options.batch_seconds, device)
         forward_memory = peak_memory(device)
-        sampled = min(options.max_frames, sum(map(encoder.config.num_frames, training)))
         fit = measure_kmeans(encoder.config.embed_dim, options.clusters, sampled)
     with cpu_threads(options.threads):
         predict = measure_prediction(model, training, device)
@@ -265,7 +269,7 @@ def _stages(
     stages = [Stage("1 audio", disk=sum(seconds) * SAMPLE_RATE * SAMPLE_BYTES)]
     forward_memory = measured.forward_memory * FORWARD_KEPT
     if config.needs_tokens:
-        sampled = min(options.max_frames, frames[0])
+        sampled = options.sampled(frames[0])
         drawn = seconds[0] * min(1.0, SPREAD * options.max_frames / frames[0])
         stages += [
             Stage(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from distilmos.data.datadir import read_data_dir, require_replaceable, write_files
+from distilmos.data.datadir import read_data_dir, require_other, require_replaceable, write_files
 from distilmos.data.schema import CONTROL_KINDS
 from distilmos.data.tables import c_locale_key
 from distilmos.data.validate import validate_data_dir
@@ -33,8 +33,7 @@ def screen_ratings(source: str | Path, out: str | Path, limits: Limits) -> Scree
     data = read_data_dir(source)
     if not data.ratings:
         raise InputError(f"{source}: has no single ratings (file ratings)")
-    if Path(out).resolve() == data.path.resolve():
-        raise InputError(f"{out}: is the directory to screen; name another one")
+    require_other(Path(out), data)
     verdict = judge(data, limits)
     kept = {
         utterance: [pair for pair in pairs if not verdict.rejected(utterance, pair[0])]

@@ -44,7 +44,7 @@ true_or_false dev
 # The directory of a run has the name of its model.
 [[ ${models} != */* ]] || usage_error "$0" "--models: a value with / must be in a file of conf/"
 for model in ${models}; do
-    take_model "${model}"
+    take_model "${model}" # refuses an option before anything runs
 done
 case ${dev} in
     true) last=5 gathered=(--dev) ;;

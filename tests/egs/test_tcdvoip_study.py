@@ -776,7 +776,9 @@ def test_the_committed_runs_are_those_of_the_pages_and_of_conf():
     assert len(set(specs)) == len(specs)
 
 
-@pytest.mark.parametrize("name", ["spectral", "ablations", "whisper/equal_rates", "pretrained/default"])
+@pytest.mark.parametrize(
+    "name", ["spectral", "ablations", "whisper/equal_rates", "pretrained/results", "pretrained/default"]
+)
 def test_the_committed_pages_are_made_from_the_committed_results(tmp_path, name):
     folder, _, page = name.rpartition("/")
     out = tmp_path / folder / f"{page.upper()}.md"

@@ -76,7 +76,12 @@ class Comparison:
     @property
     def first(self) -> str:
         """The model that others are compared with."""
-        return [*self.models, *self.published][0]
+        return self.names[0]
+
+    @property
+    def names(self) -> list[str]:
+        """The models and the published models, in the order of the rows."""
+        return [*self.models, *self.published]
 
     @cached_property
     def scored(self) -> dict[tuple[str, str], list[Arrays]]:
@@ -228,7 +233,7 @@ def page_text(compared: Comparison, command: str, folder: Path) -> str:
         parts += [f"{level} {metric}:\n\n{_scores(compared, level, metric)}" for metric in METRICS]
     if compared.in_domain and compared.study.types:
         parts += ["## Types of degradation\n", *_types(compared, compared.in_domain)]
-    if len(compared.models) + len(compared.published) > 1:
+    if len(compared.names) > 1:
         parts += ["## Differences\n", *_differences(compared)]
     parts += _domains(compared, folder)
     if compared.models:
@@ -256,7 +261,7 @@ def _facts(compared: Comparison) -> str:
 def _scores(compared: Comparison, level: str, metric: str) -> str:
     """Return a table of one measure: a row for each model; all columns, and one for the held-out types together."""
     rows = []
-    for model in [*compared.models, *compared.published]:
+    for model in compared.names:
         values = {
             column: [seed[level][metric] for seed in compared.agreements[column, model]] for column in compared.columns
         }
@@ -272,10 +277,7 @@ def _scores(compared: Comparison, level: str, metric: str) -> str:
 
 def _types(compared: Comparison, protocol: str) -> list[str]:
     """Return the scores of each type in a protocol without a held-out type."""
-    found = {
-        model: [_by_type(rows) for rows in compared.rows[protocol, model]]
-        for model in [*compared.models, *compared.published]
-    }
+    found = {model: [_by_type(rows) for rows in compared.rows[protocol, model]] for model in compared.names}
     types = list(found[compared.first][0])
     parts = []
     for title, place in (("utterance LCC", 0), ("predicted - rated", 1)):
@@ -345,7 +347,7 @@ def _domains(compared: Comparison, folder: Path) -> list[str]:
     if not further or inside is None:
         return []
     level, metric = LEVELS[0], CORRELATIONS[0]
-    models = [*compared.models, *compared.published]
+    models = compared.names
 
     def point(model: str) -> Point:
         x, y = (compared.mean(column, model, level, metric) for column in (inside, further[0]))

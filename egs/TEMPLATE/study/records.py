@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -160,14 +159,13 @@ class Study(_Section):
             for title, page in self.pages.items()
             if bool(page.models) != bool(page.seeds) or not (page.models or page.published)
         ]
-        faults += [
-            f"page {title}: more than one of its protocols has the test set {name}"
-            for title, page in self.pages.items()
-            for name, count in Counter(
-                name for each in page.protocols if each in self.protocols for name in self.protocols[each].sets
-            ).items()
-            if count > 1
-        ]
+        for title, page in self.pages.items():
+            sets = [name for each in page.protocols if each in self.protocols for name in self.protocols[each].sets]
+            faults += [
+                f"page {title}: more than one of its protocols has the test set {name}"
+                for name in {*sets}
+                if sets.count(name) > 1
+            ]
         if faults:
             raise ValueError("; ".join(sorted(faults)))
         return self
@@ -420,7 +418,7 @@ def keep(study: Study, page: Page, folder: Path, exp: Path) -> str:
                 refits = _refit_scores(directory / REFIT) if refit else {}
                 signals = _signals(directory / f"{CONFIDENCE}.json") if doubts else {}
                 names = {each.raw.name for each in sets}
-                if not all(names <= found.keys() for found in [refits] * refit + [signals] * doubts):
+                if (refit and not names <= refits.keys()) or (doubts and not names <= signals.keys()):
                     continue
                 if doubts:
                     kept.confidences[key] = {each.name: signals[each.raw.name] for each in sets}
