@@ -52,14 +52,17 @@ def test_all_stages_and_a_run_that_dies(slurm: Cluster, tmp_path: Path) -> None:
     assert len(re.findall(r"^slurm: .*dump_audio\.JOB\.log: job \d+ \(2 jobs\)$", before, re.MULTILINE)) == 4
     assert "# Ended" in (tmp_path / "dump/raw/train/log/dump_audio.2.log").read_text()
 
-    dying = start(tmp_path, environment, "--stage", 2)
+    resources = ("--resources", "--time 0:20:00")
+    dying = start(tmp_path, environment, "--stage", 2, *resources)
     feats = tmp_path / "dump/feats"
     wait_for(lambda: (feats / "log/q/dump_feats.JOB/1/id").exists(), 120)
+    planned = (feats / "log/q/plan/1/id").read_text()
+    assert slurm.tool("squeue", "--noheader", "--states=all", f"--jobs={planned}", "--format=%l").strip() == "20:00"
     os.killpg(dying.pid, signal.SIGKILL)
     dying.communicate()
     (job_id,) = [path.read_text() for path in feats.glob("log/q/dump_feats.JOB/*/id")]
 
-    after = run(tmp_path, environment, "--stage", 2)
+    after = run(tmp_path, environment, "--stage", 2, *resources)
     assert f"{feats}: " in after
     assert says(after, "dump_feats.JOB.log", f"job {job_id}") or says(after, "dump_feats.JOB.log", 2, 2)
     assert "(2 jobs)" not in re.search(r"stage 2: hidden.*?stage 2: done", after, re.DOTALL)[0]
