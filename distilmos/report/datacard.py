@@ -90,7 +90,7 @@ def _page(data: DataDir, scores: Sequence[MeanScore], others: Sequence[DataDir])
     if data.notes:
         parts.append(f"**{data.notes}**\n")
     facts = _facts(data) | _precision(scores, data.scale.name)
-    parts.append(markdown_table(["property", "value"], [[name, text] for name, text in facts.items()]))
+    parts.append(markdown_table(["property", "value"], [[name, text] for name, text in facts.items()], left=2))
     if data.mos:
         parts.append(f"![Histogram of the {data.scale.name} of utterances]({PICTURE})\n")
         parts.append(_systems(data, {score.name: score for score in scores if score.level == SYSTEM}))

@@ -602,6 +602,6 @@ def _settings(models: Mapping[str, Model]) -> list[str]:
         files += chain
     shown = {file: "\n".join(read_lines(CONF / file)) for file in files}
     return [
-        *([markdown_table(["model", "configuration and changes"], rows)] if rows else []),
+        *([markdown_table(["model", "configuration and changes"], rows, left=2)] if rows else []),
         *(f"`conf/{file}`:\n\n```yaml\n{text}\n```\n" for file, text in shown.items()),
     ]
