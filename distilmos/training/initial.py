@@ -39,6 +39,7 @@ def initial_model(config: TrainConfig, inputs: Inputs) -> MOSNetwork:
         model.listener_offsets = _listener_offsets(inputs.train)
     if initial:
         _check_targets(model, initial, config.init_model)
+        _check_strides(model, initial, config.init_model)
         _copy_weights(model, initial, config.init_model)
     else:
         model.init_output([_mean(scores) for scores in inputs.train.scores.T.tolist()])
@@ -72,6 +73,15 @@ def _check_targets(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
     here, there = ([scale.name for scale in network.scales] for network in (model, initial))
     if len(there) > 1 and here != there:
         raise InputError(f"init_model {path}: predicts {', '.join(there)}; the settings have {', '.join(here)}")
+
+
+def _check_strides(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:
+    """Check that both networks score the same frames, which the shapes of their weights do not show."""
+    if not (isinstance(model, DistilMOS) and isinstance(initial, DistilMOS)):
+        return
+    here, there = (list(network.config.strides) for network in (model, initial))
+    if here != there:
+        raise InputError(f"init_model {path}: does not fit these settings: strides is {there} there, {here} here")
 
 
 def _copy_weights(model: MOSNetwork, initial: MOSNetwork, path: str) -> None:

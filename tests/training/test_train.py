@@ -372,6 +372,11 @@ def test_a_trained_model_is_trained_further(corpus, trained, tmp_path, capsys):
     wide = corpus.arguments(tmp_path / "wide", init_model=str(initial), **frozen, hidden_dim=24)
     message = failure(wide, capsys)
     assert str(initial) in message and "(1, 16)" in message and "(1, 24)" in message
+    shorter = corpus.arguments(
+        tmp_path / "shorter", init_model=str(initial), **frozen, token_weight=0, strides=[2, 1, 1]
+    )
+    message = failure(shorter, capsys)
+    assert str(initial) in message and "[1, 1, 1]" in message and "[2, 1, 1]" in message
     other_encoder = corpus.arguments(
         tmp_path / "other", init_model=str(initial), ssl_model="hubert_tiny", model="sslmos"
     )
