@@ -143,6 +143,29 @@ class _Piece:
     samples: np.ndarray
 
 
+class _Pool:
+    """Windows that wait for the network, until there are `seconds` of them."""
+
+    def __init__(self, score_windows: ScoreWindows, seconds: float) -> None:
+        self._score_windows = score_windows
+        self._enough = seconds * SAMPLE_RATE
+        self._pieces: list[_Piece] = []
+        self._samples = 0
+
+    def add(self, piece: _Piece) -> None:
+        """Add a window; score all if there are enough."""
+        self._pieces.append(piece)
+        self._samples += piece.samples.size
+        if self._samples >= self._enough:
+            self.score()
+
+    def score(self) -> None:
+        """Score all windows."""
+        for piece, scores in zip(self._pieces, self._score_windows([p.samples for p in self._pieces]), strict=True):
+            piece.owner.windows[piece.first] = scores
+        self._pieces, self._samples = [], 0
+
+
 def predict(
     runtime: Runtime, recordings: Iterable[Recording], options: PredictOptions | None = None
 ) -> Iterator[Score]:
@@ -188,11 +211,9 @@ def _score(
     output = _Output(runtime.info, options)
     windows = Windows.for_model(runtime.info, options.window_seconds)
     shortest = runtime.info.min_samples
-    enough = runtime.pool_seconds(options.batch_seconds) * SAMPLE_RATE
     waiting: deque[_Pending] = deque()
-    pool: list[_Piece] = []
-    pooled = 0
     with runtime.lanes(options.batch_seconds) as score_windows:
+        pool = _Pool(score_windows, runtime.pool_seconds(options.batch_seconds))
         for owner, pieces in read_ahead(recordings, windows, options.workers):
             waiting.append(owner)
             for first, samples in _until_error(owner, pieces):
@@ -201,18 +222,13 @@ def _score(
                     continue
                 owner.windows[first] = None
                 owner.samples = first * windows.hop + samples.size
-                pool.append(_Piece(owner, first, samples))
-                pooled += samples.size
-                if pooled >= enough:
-                    _score_pool(pool, score_windows)
-                    pooled = 0
+                pool.add(_Piece(owner, first, samples))
             owner.complete = True
             if len(waiting) >= POOL_RECORDINGS:
-                _score_pool(pool, score_windows)
-                pooled = 0
+                pool.score()
             while waiting and waiting[0].ready:
                 yield output.score(waiting.popleft())
-        _score_pool(pool, score_windows)
+        pool.score()
     for owner in waiting:
         yield output.score(owner)
 
@@ -227,13 +243,6 @@ def _until_error(owner: _Pending, pieces: Iterator[tuple[int, np.ndarray]]) -> I
         owner.error = str(error)
     except Exception as error:  # such as a library's bug or a lack of memory; the other recordings are still scored
         owner.error = f"{owner.utterance}: cannot be read: {str(error) or type(error).__name__}"
-
-
-def _score_pool(pool: list[_Piece], score_windows: ScoreWindows) -> None:
-    """Score the windows of the pool, then empty it."""
-    for piece, scores in zip(pool, score_windows([piece.samples for piece in pool]), strict=True):
-        piece.owner.windows[piece.first] = scores
-    pool.clear()
 
 
 def too_short(samples: int, shortest: int) -> str:
