@@ -232,7 +232,7 @@ def page_text(compared: Comparison, command: str, folder: Path) -> str:
         parts.append(f"## Scores of {level}s\n")
         parts += [f"{level} {metric}:\n\n{_scores(compared, level, metric)}" for metric in METRICS]
     if compared.in_domain and compared.study.types:
-        parts += ["## Types of degradation\n", *_types(compared, compared.in_domain)]
+        parts += ["## Types\n", *_types(compared, compared.in_domain)]
     if len(compared.names) > 1:
         parts += ["## Differences\n", *_differences(compared)]
     parts += _domains(compared, folder)
