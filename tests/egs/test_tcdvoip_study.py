@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -766,11 +767,16 @@ def test_a_run_with_settings_of_another_time_is_named(kept, tmp_path):
     assert not (recipe / "study" / "ALL.md").exists()
 
 
-def test_the_committed_runs_are_those_of_the_pages_and_of_conf():
-    definition, found = read_study(RECIPE / "study"), read_kept(RECIPE / "study")
+@pytest.mark.parametrize(
+    ("recipe", "folder"),
+    [("tcdvoip", "study"), ("tcdvoip", "study/whisper"), ("tcdvoip", "study/pretrained"), ("speechocean762", "study")],
+)
+def test_the_committed_runs_are_those_of_the_pages_and_of_conf(monkeypatch, recipe, folder):
+    monkeypatch.chdir(EGS / recipe)
+    definition, found = read_study(Path(folder)), read_kept(Path(folder))
     for page in definition.pages.values():
         assert missing(definition, page, found) == []
-        check(definition, page, found, RECIPE / "conf")
+        check(definition, page, found, Path("conf"))
     assert set(found.runs) == {key for page in definition.pages.values() for key in page.runs}
     specs = [model.spec for model in definition.models.values()]
     assert len(set(specs)) == len(specs)
