@@ -131,8 +131,8 @@ class Study(_Section):
     Attributes:
         title: name of the corpus, for the titles of pages.
         about: what readers of every page must know of the protocols.
-        types: groups that are types of degradation. The systems of any other group are copies of one condition. Empty
-            if groups say nothing about systems.
+        types: groups that pages score apart, such as types of degradation. The systems of any other group are copies of
+            one condition. Empty if groups say nothing about systems.
     """
 
     title: str
